@@ -1,0 +1,7 @@
+"""Where a hospital's tasks come from: one file a source, one line here."""
+
+from __future__ import annotations
+
+from client.tasks.base import TaskSource
+
+TASKS: dict[str, type[TaskSource]] = {}

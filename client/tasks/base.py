@@ -1,0 +1,176 @@
+"""What every source of tasks provides: a public roster, and one hospital's private records.
+
+A *source* is a frozen dataclass whose fields are its yaml options (``client.tasks`` in sim.yaml).
+It says without touching any file who takes part (``roster``) and what the network must look like
+(``spec``); ``hospital`` then opens the data of one hospital, and of that one only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from client.errors import DataError
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+Role = Literal["train", "unseen"]
+
+
+@dataclass(frozen=True)
+class Seat:
+    """One hospital as everybody may know it: its name and whether it helps to meta-train."""
+
+    name: str
+    role: Role
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """What the server and the network may know about the tasks without seeing a record.
+
+    ``outputs`` is N for N-way classification and the number of targets for regression.
+    ``vocabulary`` counts the class names that stand in the meta-training hospitals (0 for
+    regression): federated averaging needs a head of that size. ``canonical`` is true when label j
+    means the same finding in every task, false when each task numbers its classes afresh.
+    """
+
+    kind: Literal["classification", "regression"]
+    input_shape: tuple[int, ...]
+    outputs: int
+    vocabulary: int
+    canonical: bool
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One few-shot task: a support set to adapt on, a query set to be judged on.
+
+    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` (n_support,) int64 in
+    [0, N), or (n_support, outputs) float32 for regression; the query likewise. ``classes`` (N,)
+    holds the class index behind each label (below ``TaskSpec.vocabulary`` when meta-training
+    hospitals know the class) and is empty for regression. ``support_rows`` and ``query_rows`` say
+    which records were touched (indices into ``Hospital.ids``).
+    """
+
+    support_x: FloatArray
+    support_y: NDArray[Any]
+    query_x: FloatArray
+    query_y: NDArray[Any]
+    classes: IntArray
+    support_rows: IntArray
+    query_rows: IntArray
+
+
+@dataclass(frozen=True)
+class Hospital:
+    """The private records of one hospital, ready to be drawn into episodes.
+
+    ``x`` (n, ...) and ``y`` (n,) may be views into a file shared by several hospitals in a
+    simulation: ``rows`` (m,) names the records that are this hospital's own. For classification
+    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 stand in the meta-training hospitals,
+    higher ones only in unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
+    (n,) tells which function a record was measured on. ``ids`` (n,) are stable record identities,
+    unique across the whole federation; ``patients`` (n,) names whose record it is. ``view`` turns
+    raw records (k, ...) into the network's input (k, *input_shape) float32. ``note`` holds what
+    ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
+    """
+
+    seat: Seat
+    x: NDArray[Any]
+    y: NDArray[Any]
+    rows: IntArray
+    ids: NDArray[Any]
+    patients: NDArray[Any]
+    draw: Callable[[Hospital, np.random.Generator], Episode]
+    view: Callable[[NDArray[Any]], FloatArray]
+    groups: IntArray | None = None
+    note: dict[str, str] = field(default_factory=dict)
+
+    def episode(self, rng: np.random.Generator) -> Episode:
+        """Draw one task from this hospital's own records."""
+        return self.draw(self, rng)
+
+    @cached_property
+    def by_class(self) -> dict[int, IntArray]:
+        """This hospital's own rows, sorted by class index."""
+        own = self.y[self.rows]
+        return {int(c): self.rows[own == c] for c in np.unique(own)}
+
+
+class TaskSource(Protocol):
+    """One entry of ``TASKS``. Every method but ``roster`` and ``spec`` runs at the hospital."""
+
+    def roster(self) -> tuple[Seat, ...]:
+        """All hospitals, in the order of their partition ids; no file is opened."""
+        ...
+
+    def spec(self) -> TaskSpec:
+        """The public shape of the tasks; no file is opened."""
+        ...
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Open the records of hospital ``index``.
+
+        ``root`` is the data folder (None when the user named none), ``seed`` the run's seed, used
+        by procedural sources and by public splits. Raises ``DataError`` when a file is missing or
+        damaged, or when the hospital holds too few records for one task.
+        """
+        ...
+
+
+Ways = Annotated[int, Field(ge=2, le=1000)]
+Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+@dataclass(frozen=True)
+class FewShot:
+    """Options shared by all classification sources: N-way, K-shot, and the query size a class."""
+
+    ways: Ways = 3
+    shots: Count = 5
+    queries: Count = 10
+    canonical: bool = False
+
+
+def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> Episode:
+    """Draw an N-way K-shot episode: N classes the hospital can fill, K + Q records of each.
+
+    Support and query never share a record. Labels are numbered in the order drawn, or by class
+    index when ``few.canonical``.
+    """
+    chosen = rng.choice(usable_classes(few, hospital), size=few.ways, replace=False)
+    if few.canonical:
+        chosen = np.sort(chosen)
+    need = few.shots + few.queries
+    picks = np.stack([rng.choice(hospital.by_class[c], size=need, replace=False) for c in chosen])
+    support, query = picks[:, : few.shots].ravel(), picks[:, few.shots :].ravel()
+    return Episode(
+        support_x=hospital.view(hospital.x[support]),
+        support_y=np.repeat(np.arange(few.ways), few.shots),
+        query_x=hospital.view(hospital.x[query]),
+        query_y=np.repeat(np.arange(few.ways), few.queries),
+        classes=chosen.astype(np.int64),
+        support_rows=support,
+        query_rows=query,
+    )
+
+
+def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
+    """Indices of the classes with at least K + Q records here; ``DataError`` below N of them."""
+    need = few.shots + few.queries
+    usable = [c for c, rows in hospital.by_class.items() if len(rows) >= need]
+    if len(usable) < few.ways:
+        raise DataError(
+            f"hospital {hospital.seat.name}: {len(usable)} classes have at least "
+            f"shots + queries = {need} records, but ways = {few.ways}; lower "
+            "client.tasks.ways, shots or queries, or give each hospital more records"
+        )
+    return np.asarray(usable, dtype=np.int64)
