@@ -3,5 +3,8 @@
 from __future__ import annotations
 
 from client.tasks.base import TaskSource
+from client.tasks.ecg import Ecg
 
-TASKS: dict[str, type[TaskSource]] = {}
+TASKS: dict[str, type[TaskSource]] = {
+    "ecg": Ecg,
+}
