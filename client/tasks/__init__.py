@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from client.tasks.base import TaskSource
 from client.tasks.ecg import Ecg
+from client.tasks.heart import Heart
 
 TASKS: dict[str, type[TaskSource]] = {
     "ecg": Ecg,
+    "heart": Heart,
 }
