@@ -1,0 +1,255 @@
+"""Handwritten characters, the few-shot benchmark: an alphabet is a client, a character a class.
+
+Lake, Salakhutdinov and Tenenbaum (2015, "Human-level concept learning through probabilistic
+program induction", Science 350): 1623 characters of 50 alphabets, each drawn once by 20 people;
+https://github.com/brendenlake/omniglot, MIT licence. Two splits:
+
+- ``alphabets``: the authors' own. The 30 background alphabets meta-train, the 20 evaluation
+  alphabets stay unseen.
+- ``published``: that of Santoro et al. (2016, "Meta-learning with memory-augmented neural
+  networks") and Finn et al. (2017, "Model-agnostic meta-learning for fast adaptation of deep
+  networks"), whose accuracies are the usual yardstick. All characters are shuffled: 1200 train,
+  each at its alphabet's client, and 423 are tested across alphabets, at one client ``held-out``.
+
+The file ``omniglot/omniglot28.npz`` holds ``images`` (1623, 20, 28, 28) uint8, the drawings scaled
+down with smoothing, ink 0 on background 255; ``names`` (1623,) as alphabet/character; and
+``is_evaluation`` (1623,) uint8. Alphabets come in the authors' order, background set first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from client.tasks.base import (
+    FewShot,
+    FloatArray,
+    Hospital,
+    IntArray,
+    Seat,
+    TaskSpec,
+    draw_classes,
+    usable_classes,
+)
+from client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
+
+# Alphabet: number of characters, in the authors' order; the first 30 are the background set.
+_COUNTS = """
+Alphabet_of_the_Magi:20 Anglo-Saxon_Futhorc:29 Arcadian:26 Armenian:41 Asomtavruli_(Georgian):40
+Balinese:24 Bengali:46 Blackfoot_(Canadian_Aboriginal_Syllabics):14 Braille:26 Burmese_(Myanmar):34
+Cyrillic:33 Early_Aramaic:22 Futurama:26 Grantha:43 Greek:24 Gujarati:48 Hebrew:22
+Inuktitut_(Canadian_Aboriginal_Syllabics):16 Japanese_(hiragana):52 Japanese_(katakana):47
+Korean:40 Latin:26 Malay_(Jawi_-_Arabic):40 Mkhedruli_(Georgian):41 N_Ko:33
+Ojibwe_(Canadian_Aboriginal_Syllabics):14 Sanskrit:42 Syriac_(Estrangelo):23 Tagalog:17 Tifinagh:55
+Angelic:20 Atemayar_Qelisayer:26 Atlantean:26 Aurek-Besh:26 Avesta:26 Ge_ez:26 Glagolitic:45
+Gurmukhi:45 Kannada:41 Keble:26 Malayalam:47 Manipuri:40 Mongolian:30
+Old_Church_Slavonic_(Cyrillic):45 Oriya:46 Sylheti:28 Syriac_(Serto):23 Tengwar:25 Tibetan:42
+ULOG:26
+"""
+ALPHABETS = {
+    name: int(count) for name, count in (entry.rsplit(":", 1) for entry in _COUNTS.split())
+}
+BACKGROUND = 30
+CHARACTERS = sum(ALPHABETS.values())
+DRAWINGS, SIDE, TURNS = 20, 28, 4
+PUBLISHED_TRAIN = 1200
+ALPHABET_OF = np.repeat(np.arange(len(ALPHABETS)), list(ALPHABETS.values()))
+
+FILE = DataFile(
+    "omniglot/omniglot28.npz",
+    "made from https://github.com/brendenlake/omniglot in the layout of client/tasks/omniglot.py",
+)
+LAYOUTS = {
+    "images": Layout((CHARACTERS, DRAWINGS, SIDE, SIDE), "u1"),
+    "names": Layout((CHARACTERS,), "U"),
+    "is_evaluation": Layout((CHARACTERS,), "u1"),
+}
+
+
+@dataclass(frozen=True)
+class Omniglot(FewShot):
+    """N-way K-shot character recognition; every character has 20 drawings.
+
+    ``hospitals`` and ``unseen`` keep the first so many alphabets of either side (null: all);
+    ``deal`` seeds the shuffle of the published split: public and fixed, independent of the run's
+    seed. With ``rotations`` every training character gives three more classes, turned by 90, 180
+    and 270 degrees; unseen characters are never turned. A turned drawing is no new record: it
+    keeps the id of the drawing it shows, and its person; as in the published protocol, one task
+    may hold a character and its turned copy as two classes.
+
+    ``patients`` are the people who drew, 20 an alphabet. The published split draws the held-out
+    characters from the alphabets that train, so there the same people stand on both sides.
+    """
+
+    ways: Annotated[int, Field(ge=2, le=1000)] = 5
+    shots: Annotated[int, Field(ge=1, le=DRAWINGS - 1)] = 1
+    queries: Annotated[int, Field(ge=1, le=DRAWINGS - 1)] = 5
+    canonical: Literal[False] = False
+    split: Literal["alphabets", "published"] = "alphabets"
+    hospitals: Annotated[int, Field(ge=1, le=len(ALPHABETS))] | None = None
+    unseen: Annotated[int, Field(ge=0, le=len(ALPHABETS) - BACKGROUND)] | None = None
+    rotations: bool = False
+    deal: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.shots + self.queries > DRAWINGS:
+            raise ValueError(
+                f"shots + queries = {self.shots + self.queries}: a character has {DRAWINGS} "
+                "drawings; lower client.tasks.shots or queries"
+            )
+        if self.split == "alphabets" and (self.hospitals or 1) > BACKGROUND:
+            raise ValueError(f"hospitals = {self.hospitals}: split alphabets has 1 to {BACKGROUND}")
+        if self.split == "published" and self.unseen not in (None, 0, 1):
+            raise ValueError(f"unseen = {self.unseen}: split published has one unseen hospital")
+        if small := self._too_small():
+            raise ValueError(
+                f"ways = {self.ways}: too few characters in {', '.join(small[:3])} and "
+                f"{len(small[3:])} more; lower ways, or set rotations: true if all of them train"
+            )
+
+    def roster(self) -> tuple[Seat, ...]:
+        """Training alphabets, then unseen ones (or the one hospital ``held-out``)."""
+        return tuple(client.seat for client in _plan(self))
+
+    def spec(self) -> TaskSpec:
+        """28 x 28 pixels; the vocabulary counts training characters, and their turned copies."""
+        train = sum(len(c.characters) for c in _plan(self) if c.seat.role == "train")
+        vocabulary = train * self.turns
+        return TaskSpec("classification", (1, SIDE, SIDE), self.ways, vocabulary, canonical=False)
+
+    @property
+    def turns(self) -> int:
+        """How many turned classes a training character gives."""
+        return TURNS if self.rotations else 1
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Open one alphabet."""
+        client, path = _plan(self)[index], FILE.locate(root)
+        images = _read(path, stamp(path))
+        views = _views(self)
+        rows = np.flatnonzero(np.isin(views.character, client.characters) & (views.y >= 0))
+        hospital = Hospital(
+            seat=client.seat,
+            x=views.x,
+            y=views.y,
+            rows=rows,
+            ids=views.drawing,
+            patients=views.person,
+            draw=partial(draw_classes, self),
+            view=partial(render, images),
+            note={
+                "characters": str(len(client.characters)),
+                "drawings": str(len(client.characters) * DRAWINGS),
+            },
+        )
+        usable_classes(self, hospital)
+        return hospital
+
+    def _too_small(self) -> list[str]:
+        """Names of the hospitals that hold fewer classes than ``ways``."""
+        turns = {"train": self.turns, "unseen": 1}
+        clients = _plan(self)
+        return [c.seat.name for c in clients if len(c.characters) * turns[c.seat.role] < self.ways]
+
+
+class Client(NamedTuple):
+    """A seat and the characters it holds, as indices into the file."""
+
+    seat: Seat
+    characters: IntArray
+
+
+class Views(NamedTuple):
+    """All drawings in all turns, (129840,) each: row = 4 x drawing + quarter turns.
+
+    ``x`` is the row itself, so that a picture is turned when it is looked at and never stored
+    twice; ``y`` the class index, -1 where the options leave a row out.
+    """
+
+    x: IntArray
+    y: IntArray
+    character: IntArray
+    drawing: IntArray
+    person: IntArray
+
+
+@lru_cache(maxsize=16)
+def _plan(source: Omniglot) -> tuple[Client, ...]:
+    """Who holds which characters."""
+    train, unseen = _sides(source)
+    clients = [
+        Client(Seat(name, "train"), train[ALPHABET_OF[train] == a])
+        for a, name in list(enumerate(ALPHABETS))[: source.hospitals]
+        if source.split == "published" or a < BACKGROUND
+    ]
+    if source.split == "published":
+        return (*clients, *[Client(Seat("held-out", "unseen"), unseen)][: source.unseen])
+    evaluation = list(enumerate(ALPHABETS))[BACKGROUND:][: source.unseen]
+    return (
+        *clients,
+        *(Client(Seat(n, "unseen"), unseen[ALPHABET_OF[unseen] == a]) for a, n in evaluation),
+    )
+
+
+def _sides(source: Omniglot) -> tuple[IntArray, IntArray]:
+    """Training and unseen characters, each in the file's order."""
+    if source.split == "alphabets":
+        border = int(np.searchsorted(ALPHABET_OF, BACKGROUND))
+        return np.arange(border), np.arange(border, CHARACTERS)
+    order = np.random.default_rng([source.deal]).permutation(CHARACTERS)
+    return np.sort(order[:PUBLISHED_TRAIN]), np.sort(order[PUBLISHED_TRAIN:])
+
+
+@lru_cache(maxsize=4)
+def _views(source: Omniglot) -> Views:
+    """Number the classes: upright training characters, turned ones, then unseen characters."""
+    clients, nobody = _plan(source), [np.empty(0, dtype=np.int64)]
+    train = np.concatenate([c.characters for c in clients if c.seat.role == "train"])
+    held = [c.characters for c in clients if c.seat.role == "unseen"]
+    unseen = np.concatenate(held or nobody)
+    number = np.full((CHARACTERS, TURNS), -1)
+    for turn in range(source.turns):
+        number[train, turn] = turn * len(train) + np.arange(len(train))
+    number[unseen, 0] = source.turns * len(train) + np.arange(len(unseen))
+    x = np.arange(CHARACTERS * DRAWINGS * TURNS)
+    drawing = x // TURNS
+    character = drawing // DRAWINGS
+    person = ALPHABET_OF[character] * DRAWINGS + drawing % DRAWINGS
+    arrays = (x, number[character, x % TURNS], character, drawing, person)
+    return Views(*(frozen(array) for array in arrays))
+
+
+def render(images: NDArray[np.uint8], views: NDArray[Any]) -> FloatArray:
+    """Rows of ``Views`` (k,) -> pictures (k, 1, 28, 28) float32, ink 1 and background 0."""
+    ink: FloatArray = 1 - images[views // TURNS].astype(np.float32) / 255
+    for turn in range(1, TURNS):
+        turned = views % TURNS == turn
+        ink[turned] = np.rot90(ink[turned], turn, axes=(1, 2))
+    return ink[:, None]
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
+    """The checked drawings (32460, 28, 28) uint8, in the file's order."""
+    arrays = FILE.read_npz(path, LAYOUTS)
+    found = [name.split("/")[0] for name in arrays["names"].tolist()]
+    expected = np.array(list(ALPHABETS))[ALPHABET_OF].tolist()
+    if found != expected:
+        row = next(
+            i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1
+        )
+        what = f"character {row} is of {found[row]}, but {expected[row]} stands there"
+        raise FILE.damaged(path, what)
+    if (arrays["is_evaluation"] != (ALPHABET_OF >= BACKGROUND)).any():
+        raise FILE.damaged(path, "is_evaluation is not 0 for the first 30 alphabets, then 1")
+    if len(set(arrays["names"].tolist())) != CHARACTERS:
+        raise FILE.damaged(path, "a character stands in it twice")
+    if arrays["images"].mean() < 128:
+        raise FILE.damaged(path, "its images are inverted: ink must be 0 on background 255")
+    return arrays["images"].reshape(-1, SIDE, SIDE)
