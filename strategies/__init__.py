@@ -1,0 +1,20 @@
+"""How updates become the next theta: one line a combiner, one line an optimiser."""
+
+from __future__ import annotations
+
+from strategies.combine import Combine, Mean, Median, TrimmedMean
+from strategies.outer import Adam, Momentum, Outer, Sgd
+
+COMBINE: dict[str, type[Combine]] = {
+    "mean": Mean,
+    "median": Median,
+    "trimmed_mean": TrimmedMean,
+}
+
+OUTER: dict[str, type[Outer]] = {
+    "sgd": Sgd,
+    "momentum": Momentum,
+    "adam": Adam,
+}
+
+__all__ = ["COMBINE", "OUTER", "Combine", "Outer"]

@@ -1,0 +1,14 @@
+"""Networks, and the bridge between a module and a flat vector: one line an architecture."""
+
+from __future__ import annotations
+
+from client.models.base import Architecture, Network, network
+from client.models.conv import Conv
+from client.models.mlp import Mlp
+
+MODELS: dict[str, type[Architecture]] = {
+    "conv": Conv,
+    "mlp": Mlp,
+}
+
+__all__ = ["MODELS", "Architecture", "Network", "network"]

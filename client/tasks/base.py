@@ -108,6 +108,8 @@ class Hospital:
 class TaskSource(Protocol):
     """One entry of ``TASKS``. Every method but ``roster`` and ``spec`` runs at the hospital."""
 
+    def __hash__(self) -> int: ...
+
     def roster(self) -> tuple[Seat, ...]:
         """All hospitals, in the order of their partition ids; no file is opened."""
         ...

@@ -1,0 +1,20 @@
+"""Ways to run one sim.yaml: one line an engine.
+
+An engine takes a configuration, a result folder that was made for it, and an observer of the rows
+of metrics.jsonl; it returns when the folder says finished and raises otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from server.engines.inprocess import run_inprocess
+from server.folder import Folder
+from server.run import Observer
+from sim import Sim
+
+Engine = Callable[[Sim, Folder, Observer], None]
+
+ENGINES: dict[str, Engine] = {
+    "inprocess": run_inprocess,
+}

@@ -1,0 +1,95 @@
+"""The Flower ClientApp: a message becomes an answer, and nothing else leaves.
+
+``node_config`` may name ``partition-id`` (which hospital this is) and ``data-root`` (its data
+folder; otherwise ``METAWARD_DATA``). A path is never taken from the server.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+import sim
+from client import work
+from client.errors import DataError
+from client.inner import Algorithm
+from options import ConfigError
+from privacy import Answer, Refusal
+from privacy.wire import Request, WireError, decode_request, encode_answer
+
+log = logging.getLogger("metaward.hospital")
+app = ClientApp()
+
+Handler = Callable[[work.Desk, Request, int, Path | None], Answer]
+
+
+@app.query("roster")
+def roster(message: Message, context: Context) -> Message:
+    """Which hospital is this? Its data are opened and checked on the way."""
+    return answer(message, context, lambda desk, _, i, root: work.attend(desk, i, root))
+
+
+@app.train()
+def train(message: Message, context: Context) -> Message:
+    """One round of meta-training."""
+    return answer(message, context, _train)
+
+
+@app.evaluate()
+def evaluate(message: Message, context: Context) -> Message:
+    """Adapt to this hospital's episodes and report the scores."""
+    return answer(message, context, _evaluate)
+
+
+def answer(message: Message, context: Context, handler: Handler) -> Message:
+    """Run a handler; whatever goes wrong, only a fixed code leaves and the text stays here."""
+    index = int(context.node_config.get("partition-id", -1))
+    try:
+        request = decode_request(message.content)
+        desk = _desk(request.sim)
+        result: Answer = handler(desk, request, index, data_root(context))
+    except (WireError, ConfigError) as error:
+        log.error("hospital %d: request refused: %s", index, error)
+        result = Refusal("bad-request")
+    except DataError as error:
+        log.error("hospital %d: data refused: %s", index, error)
+        result = Refusal(DataError.code)
+    except Exception:
+        log.exception("hospital %d: failed", index)
+        result = Refusal("failed")
+    return Message(encode_answer(result), reply_to=message)
+
+
+def data_root(context: Context) -> Path | None:
+    """This hospital's data folder, from its own node config or environment."""
+    named = context.node_config.get("data-root") or os.environ.get("METAWARD_DATA")
+    return Path(str(named)) if named else None
+
+
+def _train(desk: work.Desk, request: Request, index: int, root: Path | None) -> Answer:
+    if request.theta is None:
+        raise WireError("keys")
+    return work.train(desk, _learner(request.learner), request.theta, index, request.round, root)
+
+
+def _evaluate(desk: work.Desk, request: Request, index: int, root: Path | None) -> Answer:
+    if request.theta is None or request.episodes < 1:
+        raise WireError("keys")
+    learner = _learner(request.learner)
+    return work.evaluate(desk, learner, request.theta, index, request.round, request.episodes, root)
+
+
+@lru_cache(maxsize=8)
+def _desk(text: str) -> work.Desk:
+    return sim.load_json(text).desk()
+
+
+@lru_cache(maxsize=32)
+def _learner(text: str) -> Algorithm:
+    return sim.learner_from_json(text)

@@ -1,0 +1,183 @@
+"""The parts every inner loop is built from, and what an algorithm must provide.
+
+An algorithm is a frozen dataclass whose fields are its yaml options (``client.inner``). It turns
+theta and a few episodes into an update (meta-training), and theta and a support set into a
+predictor (adaptation). Learners without a head, with local heads or with learned rates fit the
+same three methods: the length and meaning of theta are theirs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Protocol
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from client.models import Architecture, Network, network
+from client.tasks.base import Episode, TaskSpec
+from privacy import Mechanism
+
+Batch = tuple[Tensor, Tensor]
+Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Predictor = Callable[[Tensor], Tensor]
+
+Rate = Annotated[float, Field(gt=0, le=100)]
+Steps = Annotated[int, Field(ge=1, le=1000)]
+Lambda = Annotated[float, Field(ge=0, le=100)]
+
+
+@dataclass(frozen=True)
+class Update:
+    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss."""
+
+    delta: Tensor
+    loss: Tensor
+
+
+class Setting:
+    """What an algorithm works with: the task's shape, the architecture, the device."""
+
+    def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
+        self.spec = spec
+        self.device = torch.device(device)
+        self.network: Callable[[int], Network] = cache(lambda n: network(architecture, spec, n))
+
+    def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """One loss a record (n,): cross-entropy, or squared error averaged over the targets."""
+        outputs = net.forward(phi, x)
+        if self.spec.kind == "classification":
+            return functional.cross_entropy(outputs, y, reduction="none")
+        return (outputs - y).square().mean(dim=1)
+
+    def score(self, outputs: Tensor, y: Tensor) -> float:
+        """Accuracy in [0, 1] for classification, mean squared error for regression."""
+        if self.spec.kind == "classification":
+            return float((outputs.argmax(dim=1) == y).float().mean())
+        return float((outputs - y).square().mean())
+
+    def support(self, episode: Episode) -> Batch:
+        """The support set as tensors on the device."""
+        return self._tensors(episode.support_x, episode.support_y)
+
+    def query(self, episode: Episode) -> Batch:
+        """The query set as tensors on the device."""
+        return self._tensors(episode.query_x, episode.query_y)
+
+    def _tensors(self, *arrays: np.ndarray) -> Batch:
+        x, y = (torch.from_numpy(a).to(self.device) for a in arrays)
+        return x, y
+
+
+class Algorithm(Protocol):
+    """One entry of ``ALGORITHMS``."""
+
+    @property
+    def adapt_steps(self) -> int:
+        """How many steps an unseen hospital adapts for."""
+        ...
+
+    def initial(self, setting: Setting, seed: int) -> Tensor:
+        """The first theta (dim,), a pure function of the seed; empty where nothing is learned."""
+        ...
+
+    def update(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        episodes: Sequence[Episode],
+        mechanism: Mechanism,
+        rng: np.random.Generator,
+    ) -> Update:
+        """One hospital's contribution of one round from its episodes."""
+        ...
+
+    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+        """A predictor fitted to the support set; ``steps = 0`` is theta before adaptation.
+
+        It maps x (n, *input_shape) to outputs (n, N) for N-way tasks, (n, targets) for regression.
+        """
+        ...
+
+
+def descend(
+    gradient: Gradient, phi: Tensor, batches: Sequence[Batch], lr: float
+) -> tuple[Tensor, Tensor]:
+    """The inner loop: one gradient step a batch. Returns phi_T (dim,) and the last mean loss."""
+    loss = torch.zeros((), device=phi.device)
+    for x, y in batches:
+        g, loss = gradient(phi, x, y)
+        phi = phi - lr * g
+    return phi, loss
+
+
+def plain_gradient(setting: Setting, net: Network) -> Gradient:
+    """The mean gradient without any mechanism: for adaptation, which never leaves a hospital."""
+
+    def gradient(phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        phi = phi.detach().requires_grad_()
+        loss = setting.losses(net, phi, x, y).mean()
+        return torch.autograd.grad(loss, phi)[0], loss.detach()
+
+    return gradient
+
+
+def private_gradient(setting: Setting, net: Network, mechanism: Mechanism) -> Gradient:
+    """The mechanism's gradient of the task's loss: the only one meta-training may step on."""
+
+    def losses(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return setting.losses(net, phi, x, y)
+
+    return lambda phi, x, y: mechanism.gradient(losses, phi, x, y)
+
+
+def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
+    """``steps`` batches of ``size`` records, passing over all of them before any comes again.
+
+    ``size = 0`` (or one that covers the set) gives the full set every time.
+    """
+    x, y = batch
+    if size == 0 or size >= len(y):
+        return [batch] * steps
+    order: list[int] = []
+    while len(order) < steps * size:
+        order += rng.permutation(len(y)).tolist()
+    cuts = torch.tensor(order[: steps * size], device=x.device).view(steps, size)
+    return [(x[cut], y[cut]) for cut in cuts]
+
+
+def mean_update(updates: Sequence[Update]) -> Update:
+    """The mean over a hospital's tasks."""
+    return Update(
+        torch.stack([u.delta for u in updates]).mean(dim=0),
+        torch.stack([u.loss for u in updates]).mean(),
+    )
+
+
+@dataclass(frozen=True)
+class GradientLearner:
+    """Options and adaptation shared by all learners that fine-tune the whole network.
+
+    ``lr`` is the inner rate, ``steps`` the inner steps T of meta-training, ``adapt_steps`` those at
+    an unseen hospital, ``l2`` the weight lambda of (lambda/2) * |theta|^2 in the outer objective.
+    """
+
+    lr: Rate = 0.1
+    steps: Steps = 5
+    adapt_steps: Steps = 10
+    l2: Lambda = 0.0
+
+    def initial(self, setting: Setting, seed: int) -> Tensor:
+        """A fresh network with one output a way (or a target)."""
+        return setting.network(setting.spec.outputs).initial(seed)
+
+    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+        """Full-batch gradient descent on the support set from theta."""
+        net = setting.network(setting.spec.outputs)
+        phi, _ = descend(plain_gradient(setting, net), theta, [support] * steps, self.lr)
+        return lambda x: net.forward(phi, x)

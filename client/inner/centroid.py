@@ -1,0 +1,52 @@
+"""The floor that every learner must clear: nearest neighbours in raw input space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.inner.base import Batch, Predictor, Setting, Update
+from client.tasks.base import Episode
+from privacy import Mechanism
+
+
+@dataclass(frozen=True)
+class Centroid:
+    """Nearest class mean of the raw support inputs; nothing is learned and nothing is sent.
+
+    For regression: the target of the nearest support input.
+    """
+
+    @property
+    def adapt_steps(self) -> int:
+        """Adaptation is one look at the support set."""
+        return 1
+
+    def initial(self, setting: Setting, seed: int) -> Tensor:
+        """Nothing to learn: an empty vector."""
+        return torch.zeros(0)
+
+    def update(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        episodes: Sequence[Episode],
+        mechanism: Mechanism,
+        rng: np.random.Generator,
+    ) -> Update:
+        """Nothing moves."""
+        return Update(torch.zeros_like(theta), torch.zeros(()))
+
+    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+        """Minus the distance to each class mean; before adaptation (0 steps) nothing is known."""
+        x, y = support
+        if steps == 0:
+            return lambda q: torch.zeros(len(q), setting.spec.outputs, device=q.device)
+        if setting.spec.kind == "regression":
+            return lambda q: y[torch.cdist(q.flatten(1), x.flatten(1)).argmin(dim=1)]
+        means = torch.stack([x[y == c].flatten(1).mean(dim=0) for c in range(setting.spec.outputs)])
+        return lambda q: -torch.cdist(q.flatten(1), means)

@@ -1,0 +1,59 @@
+"""Reptile (Nichol, Achiam, Schulman 2018: On First-Order Meta-Learning Algorithms)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from client.inner.base import (
+    Batch,
+    GradientLearner,
+    Setting,
+    Update,
+    descend,
+    mean_update,
+    minibatches,
+    private_gradient,
+)
+from client.tasks.base import Episode
+from privacy import Mechanism
+
+
+@dataclass(frozen=True)
+class Reptile(GradientLearner):
+    """SGD on each task from theta; the update is where it ended: mean(phi_T - theta).
+
+    Reptile does not split a task: support and query are trained on together, in mini-batches of
+    ``batch`` records (0: all of them each step).
+    """
+
+    batch: Annotated[int, Field(ge=0)] = 0
+
+    def update(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        episodes: Sequence[Episode],
+        mechanism: Mechanism,
+        rng: np.random.Generator,
+    ) -> Update:
+        """mean over the tasks of (phi_T - theta), minus lambda * theta."""
+        gradient = private_gradient(setting, setting.network(setting.spec.outputs), mechanism)
+        updates = []
+        for episode in episodes:
+            batches = minibatches(whole(setting, episode), self.batch, self.steps, rng)
+            phi, loss = descend(gradient, theta, batches, self.lr)
+            updates.append(Update(phi - theta - self.l2 * theta, loss))
+        return mean_update(updates)
+
+
+def whole(setting: Setting, episode: Episode) -> Batch:
+    """Support and query of a task together."""
+    (sx, sy), (qx, qy) = setting.support(episode), setting.query(episode)
+    return torch.cat([sx, qx]), torch.cat([sy, qy])

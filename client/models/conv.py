@@ -1,0 +1,63 @@
+"""Convolutional networks for images (2-D) and signals (1-D)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+Width = Annotated[int, Field(ge=1, le=1024)]
+Depth = Annotated[int, Field(ge=1, le=6)]
+
+
+@dataclass(frozen=True)
+class Conv:
+    """Conv-N: N blocks of 3-wide convolution, GroupNorm, ReLU, 2-wide max-pool.
+
+    The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm
+    (Wu, He 2018) in place of batch statistics, which would let records touch each other. The number
+    of spatial axes follows the task: (C, L) signals, (C, H, W) images.
+    """
+
+    width: Width = 32
+    depth: Depth = 4
+    groups: Annotated[int, Field(ge=1)] = 8
+
+    def __post_init__(self) -> None:
+        if self.width % self.groups:
+            raise ValueError(f"groups: {self.groups} must divide width = {self.width}")
+
+    def body(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """``depth`` blocks and a flatten: (batch, C, ...) -> (batch, features)."""
+        self.features(input_shape)
+        channels = [input_shape[0]] + [self.width] * self.depth
+        convolution = nn.Conv1d if len(input_shape) == 2 else nn.Conv2d
+        pool = nn.MaxPool1d if len(input_shape) == 2 else nn.MaxPool2d
+        layers: list[nn.Module] = []
+        for before, after in pairwise(channels):
+            layers += [
+                convolution(before, after, 3, padding=1),
+                nn.GroupNorm(self.groups, after),
+                nn.ReLU(),
+                pool(2),
+            ]
+        return nn.Sequential(*layers, nn.Flatten())
+
+    def features(self, input_shape: tuple[int, ...]) -> int:
+        """Width times what ``depth`` halvings leave of each spatial axis."""
+        if len(input_shape) not in (2, 3):
+            raise ValueError(
+                f"network conv takes signals (C, L) or images (C, H, W), not shape {input_shape}; "
+                "choose client.model.network: mlp"
+            )
+        size = self.width
+        for axis in input_shape[1:]:
+            size *= axis >> self.depth
+        if size == 0:
+            raise ValueError(
+                f"depth: {self.depth} halvings leave nothing of input shape {input_shape}; lower it"
+            )
+        return size

@@ -1,0 +1,283 @@
+"""Medical images: MedMNIST sets of 28 x 28 pixels, or a folder that ``metaward phantom`` wrote.
+
+Yang et al. (2023, "MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image
+classification", Scientific Data 10:41). Meta-training hospitals draw from the official train
+split and unseen hospitals from the official test split. A hospital holds one data set, so a task
+never mixes the findings of two.
+
+MedMNIST names no patients: every image counts as its own patient here, and a guarantee "for a
+patient" is in truth one for an image.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from client.errors import DataError
+from client.tasks.base import (
+    FewShot,
+    FloatArray,
+    Hospital,
+    IntArray,
+    Role,
+    Seat,
+    TaskSpec,
+    draw_classes,
+    usable_classes,
+)
+from client.tasks.files import Stamp, frozen, stamp
+from client.tasks.medmnist_files import (
+    SIDE,
+    Pool,
+    Projection,
+    Split,
+    facts,
+    open_file,
+    originals,
+    read_pool,
+)
+from client.tasks.scanner import Scanner, draw_scanner
+
+SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test"}
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL converts
+
+
+@dataclass(frozen=True)
+class MedMnist(FewShot):
+    """N-way K-shot recognition of findings in MedMNIST images.
+
+    ``hospitals`` are dealt the ``datasets`` in turn, and ``unseen`` hospitals the
+    ``unseen_datasets`` (empty: the same as ``datasets``; naming others leaves whole modalities
+    out of meta-training). How hospitals that hold one set differ is the ``partition``:
+
+    - ``dirichlet``: by case mix, Dirichlet shares of each class with concentration 1 / ``skew``
+      (0: equal shares); every hospital is first dealt one task's records of ``ways`` classes;
+    - ``scanner``: by the machine that took the images, ``scanner`` scales how far machines differ;
+    - ``modality``: not at all; only the set itself differs from hospital to hospital.
+
+    ``channels`` 1 or 3 converts all images (null: as they are). Volumes of the 3-D sets become
+    images by ``projection`` along ``axis``. A missing file is fetched only with ``download``.
+    ``canonical`` needs one set and all its classes. Only the 28-pixel files are read.
+    """
+
+    ways: Annotated[int, Field(ge=2, le=1000)] = 2
+    datasets: tuple[str, ...] = ("breastmnist", "pneumoniamnist")
+    unseen_datasets: tuple[str, ...] = ()
+    partition: Literal["dirichlet", "scanner", "modality"] = "dirichlet"
+    hospitals: Annotated[int, Field(ge=1, le=10_000)] = 6
+    unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
+    skew: Annotated[float, Field(ge=0, le=100)] = 1.0
+    scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
+    size: Literal[28] = 28
+    channels: Literal[1, 3] | None = None
+    projection: Literal["mean", "max"] = "mean"
+    axis: Literal[0, 1, 2] = 0
+    download: bool = False
+
+    def __post_init__(self) -> None:
+        for key, sets, count in (
+            ("datasets", self.datasets, self.hospitals),
+            ("unseen_datasets", self.unseen_datasets, self.unseen or len(self.unseen_datasets)),
+        ):
+            if len(set(sets)) < len(sets) or (key == "datasets" and not sets):
+                raise ValueError(f"{key} = {list(sets)}: name each set once, and at least one")
+            if count < len(sets):
+                raise ValueError(f"{key} = {list(sets)}: {count} hospitals cannot hold them all")
+        known = [facts(flag) for flag in self.all_sets]
+        self._check_classes({f.flag: len(f.classes) for f in known})
+        channels = {f.flag: f.channels for f in known}
+        if self.channels is None and len(set(channels.values())) > 1:
+            raise ValueError(f"datasets with channels {channels}: set channels to 1 or 3")
+        if self.partition == "modality" and len(known) < 2:
+            raise ValueError("partition = modality: name at least two datasets")
+
+    def _check_classes(self, classes: dict[str, int]) -> None:
+        if self.ways > min(classes.values()):
+            raise ValueError(f"ways = {self.ways}: a data set has fewer classes: {classes}")
+        if self.canonical and (len(classes) > 1 or self.ways != min(classes.values())):
+            raise ValueError(
+                "canonical = true: label j means the same finding everywhere only with one data "
+                f"set and ways = its classes, but ways = {self.ways} and classes are {classes}"
+            )
+
+    @property
+    def all_sets(self) -> tuple[str, ...]:
+        """Sets that train, then those that only unseen hospitals hold."""
+        return tuple(dict.fromkeys((*self.datasets, *self.unseen_datasets)))
+
+    def offset(self, flag: str) -> int:
+        """Index of the set's first class."""
+        return sum(len(facts(f).classes) for f in self.all_sets[: self.all_sets.index(flag)])
+
+    def sets_of(self, role: Role) -> tuple[str, ...]:
+        """The sets that hospitals of this role hold."""
+        return self.datasets if role == "train" else self.unseen_datasets or self.datasets
+
+    def place(self, index: int) -> Place:
+        """Which share of which set hospital ``index`` holds."""
+        role: Role = "train" if index < self.hospitals else "unseen"
+        number, count = (
+            (index, self.hospitals) if role == "train" else (index - self.hospitals, self.unseen)
+        )
+        sets = self.sets_of(role)
+        which = number % len(sets)
+        return Place(role, sets[which], number // len(sets), len(range(which, count, len(sets))))
+
+    def roster(self) -> tuple[Seat, ...]:
+        """Meta-training hospitals, then unseen ones, named after the set they hold."""
+        return tuple(self.place(i).seat for i in range(self.hospitals + self.unseen))
+
+    def spec(self) -> TaskSpec:
+        """28 x 28 pixels; the vocabulary counts the classes of ``datasets``."""
+        channels = self.channels or facts(self.datasets[0]).channels
+        vocabulary = sum(len(facts(flag).classes) for flag in self.datasets)
+        return TaskSpec(
+            "classification", (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
+        )
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Open one hospital's share of its set; ``seed`` decides who gets which records."""
+        place = self.place(index)
+        path = open_file(place.flag, root, self.download)
+        share = _share(self, place, seed, path, stamp(path))
+        names, own = facts(place.flag).classes, share.y[share.rows] - self.offset(place.flag)
+        counts = Counter(names[c] for c in own.tolist()).most_common()
+        hospital = Hospital(
+            seat=place.seat,
+            x=share.x,
+            y=share.y,
+            rows=share.rows,
+            ids=share.ids,
+            patients=share.ids,
+            draw=partial(draw_classes, self),
+            view=partial(to_input, channels=self.spec().input_shape[0]),
+            note={
+                "modality": place.flag,
+                "scanner": str(share.scanner),
+                "case mix": ", ".join(f"{name} {count}" for name, count in counts),
+            },
+        )
+        usable_classes(self, hospital)
+        return hospital
+
+
+class Place(NamedTuple):
+    """Share ``number`` of ``shares`` of the split of a data set that ``role`` draws from."""
+
+    role: Role
+    flag: str
+    number: int
+    shares: int
+
+    @property
+    def seat(self) -> Seat:
+        """The hospital's public name and role."""
+        unseen = "unseen-" if self.role == "unseen" else ""
+        return Seat(f"{self.flag}-{unseen}{self.number + 1:02d}", self.role)
+
+    def rng(self, seed: int, *more: int) -> np.random.Generator:
+        """Randomness of this set and side, the same whatever other sets take part."""
+        return np.random.default_rng([seed, *self.flag.encode(), int(self.role == "unseen"), *more])
+
+
+class Share(NamedTuple):
+    """The records of one hospital; all arrays are read-only."""
+
+    x: NDArray[np.uint8]
+    y: IntArray
+    rows: IntArray
+    ids: NDArray[np.str_]
+    scanner: Scanner
+
+
+def to_input(images: NDArray[Any], channels: int) -> FloatArray:
+    """Grey values (k, 28, 28[, 3]) -> (k, channels, 28, 28), 0..255 becoming -1..1."""
+    values = (images.astype(np.float32) - 127.5) / 127.5
+    if images.ndim == 4 and channels == 1:
+        values = values @ LUMA
+    if values.ndim == 4:
+        return np.ascontiguousarray(np.moveaxis(values, 3, 1))
+    return np.repeat(values[:, None], channels, axis=1)
+
+
+@lru_cache(maxsize=256)
+def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) -> Share:
+    """Deal one hospital its records, and show them through its scanner."""
+    pool, y, shares = _dealt(source, place._replace(number=0), seed, path, stamp)
+    rows = shares[place.number]
+    if source.partition != "scanner":
+        return Share(pool.images, y, rows, pool.ids, Scanner(1, 1, 0, 0))
+    rng = place.rng(seed, place.number)
+    scanner = draw_scanner(source.scanner, rng)
+    seen = frozen(scanner.render(pool.images[rows], rng))
+    return Share(seen, frozen(y[rows]), np.arange(len(rows)), frozen(pool.ids[rows]), scanner)
+
+
+@lru_cache(maxsize=32)
+def _dealt(
+    source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp
+) -> tuple[Pool, IntArray, tuple[IntArray, ...]]:
+    """The split, its class indices, and the rows of each of its hospitals."""
+    projection, split = Projection(source.projection, source.axis), SPLIT_OF[place.role]
+    pool = read_pool(path, stamp, place.flag, split, projection)
+    rows = originals(path, stamp, place.flag, split, projection)
+    labels = pool.labels[rows]
+    by_class = [rows[labels == c] for c in np.unique(labels)]
+    need, rng = source.shots + source.queries, place.rng(seed)
+    if source.partition == "dirichlet" and source.skew:
+        plenty = sum(len(own) >= need * place.shares for own in by_class)
+        if plenty < source.ways:
+            raise DataError(
+                f"{path}: {plenty} classes of the {split} split have shots + queries = {need} "
+                f"records for each of {place.shares} hospitals, but ways = {source.ways}; lower "
+                "client.tasks.hospitals, unseen, shots or queries, or name more datasets"
+            )
+        dealt = deal_skewed(by_class, place.shares, source.ways, need, 1 / source.skew, rng)
+    else:
+        dealt = deal_evenly(by_class, place.shares, rng)
+    return pool, frozen(pool.labels + source.offset(place.flag)), dealt
+
+
+def deal_evenly(
+    by_class: Sequence[IntArray], shares: int, rng: np.random.Generator
+) -> tuple[IntArray, ...]:
+    """Equal parts of every class, at random, each part sorted."""
+    mixed = [rng.permutation(own) for own in by_class]
+    return tuple(np.sort(np.concatenate([own[k::shares] for own in mixed])) for k in range(shares))
+
+
+def deal_skewed(
+    by_class: Sequence[IntArray],
+    shares: int,
+    ways: int,
+    need: int,
+    concentration: float,
+    rng: np.random.Generator,
+) -> tuple[IntArray, ...]:
+    """Dirichlet shares of every class, after ``need`` records of ``ways`` classes for each share.
+
+    Hsu, Qi and Brown (2019, "Measuring the effects of non-identical data distribution for
+    federated visual classification") skew the mix of clients by a Dirichlet law; the first
+    records see to it that each hospital can fill a task. Only classes with ``need`` records for
+    every share are given out first. Returns the sorted rows of each share.
+    """
+    plenty = [c for c, own in enumerate(by_class) if len(own) >= need * shares]
+    first = [set(rng.permutation(plenty)[:ways].tolist()) for _ in range(shares)]
+    parts: list[list[IntArray]] = [[] for _ in range(shares)]
+    for c, own in enumerate(by_class):
+        floor = np.array([need * (c in chosen) for chosen in first])
+        free = rng.dirichlet(np.full(shares, concentration)).cumsum() * (len(own) - floor.sum())
+        ends = floor.cumsum() + np.round(free).astype(np.int64)
+        cut = np.split(rng.permutation(own), ends[:-1])
+        for part, piece in zip(parts, cut, strict=True):
+            part.append(piece)
+    return tuple(np.sort(np.concatenate(part)) for part in parts)

@@ -1,0 +1,237 @@
+"""The embedded source ``phantom``: made-up medical images, no data needed.
+
+Every hospital has its own scanner, modality and case mix, and its own patients. Meta-training
+hospitals hold the known findings; unseen hospitals hold findings (``novel`` of them) that no
+meta-training hospital has ever seen, so a task there asks for adaptation, not for memory. Each
+hospital is drawn alone, from the run's seed and its own number, when it is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from scipy.ndimage import gaussian_filter
+
+from client.tasks.base import FewShot, FloatArray, Hospital, IntArray, Seat, TaskSpec, draw_classes
+from client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
+from client.tasks.phantom_findings import FINDINGS, place
+
+Modality = Literal["ct", "xray", "mri", "ultrasound"]
+NAMES = tuple(FINDINGS)
+CONTRAST = (0.4, 0.65)  # change of brightness that a finding makes, drawn for each image
+
+
+@dataclass(frozen=True)
+class Phantom(FewShot):
+    """Options of ``client.tasks.name: phantom``.
+
+    ``hospitals`` meta-train, ``unseen`` are kept for testing; each holds ``records`` images of at
+    most ``held`` findings. ``findings`` is the number of known findings, ``novel`` the number that
+    only unseen hospitals hold (0: unseen hospitals hold the known ones). ``skew`` makes the case
+    mix of a hospital uneven: Dirichlet shares with concentration 1 / skew, and 0 means equal
+    shares. ``scanner`` scales how far scanners differ, 0 means that all are the same.
+    ``modalities`` are dealt to the hospitals in turn; with ``mixed`` each patient of a hospital
+    gets any of them.
+    """
+
+    hospitals: Annotated[int, Field(ge=1, le=10_000)] = 12
+    unseen: Annotated[int, Field(ge=0, le=10_000)] = 6
+    records: Annotated[int, Field(ge=1, le=100_000)] = 300
+    modalities: tuple[Modality, ...] = ("ct", "xray", "mri", "ultrasound")
+    mixed: bool = False
+    findings: Annotated[int, Field(ge=2, le=len(NAMES))] = 11
+    novel: Annotated[int, Field(ge=0, le=len(NAMES))] = 5
+    held: Annotated[int, Field(ge=2, le=len(NAMES))] = 6
+    skew: Annotated[float, Field(ge=0, le=100)] = 0.5
+    scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
+
+    def __post_init__(self) -> None:
+        for rule, problem in self._rules():
+            if not rule:
+                raise ValueError(f"client.tasks: {problem}")
+
+    def _rules(self) -> tuple[tuple[bool, str], ...]:
+        """What must hold between the options, each with what to say when it does not."""
+        need, most = self.ways * (self.shots + self.queries), len(NAMES)
+        unique = len(set(self.modalities)) == len(self.modalities) > 0
+        return (
+            (
+                unique,
+                f"modalities = {list(self.modalities)} must name at least one of "
+                f"{', '.join(MODALITIES)}, none of them twice",
+            ),
+            (
+                self.findings + self.novel <= most,
+                f"findings + novel = {self.findings} + {self.novel} is more than the {most} "
+                "findings that phantom can draw",
+            ),
+            (
+                self.ways <= min(self.held, self.findings),
+                f"ways = {self.ways} must not be above held = {self.held} nor "
+                f"findings = {self.findings}",
+            ),
+            (
+                self.novel == 0 or self.novel >= self.ways,
+                f"novel = {self.novel} must be 0 or at least ways = {self.ways}, because an "
+                "unseen hospital's task takes all its findings from the novel ones",
+            ),
+            (
+                self.records >= need,
+                f"records = {self.records} is below ways * (shots + queries) = {need}, "
+                "the size of one task; raise records, or lower ways, shots or queries",
+            ),
+            (
+                not self.canonical or (self.ways == self.findings and self.novel == 0),
+                "canonical = true needs ways = findings and novel = 0, else label j would not "
+                f"mean one finding (ways = {self.ways}, findings = {self.findings}, "
+                f"novel = {self.novel})",
+            ),
+        )
+
+    def roster(self) -> tuple[Seat, ...]:
+        """``hospitals`` training seats, then ``unseen`` ones."""
+        train = tuple(Seat(f"phantom-{k + 1:02d}", "train") for k in range(self.hospitals))
+        return train + tuple(Seat(f"unseen-{k + 1:02d}", "unseen") for k in range(self.unseen))
+
+    def spec(self) -> TaskSpec:
+        """N-way classification of one-channel 28 x 28 images."""
+        return TaskSpec(
+            "classification", (1, SIDE, SIDE), self.ways, self.findings, canonical=self.canonical
+        )
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Draw the images of hospital ``index``; ``root`` is not used."""
+        ward = _ward(self, index, seed)
+        return Hospital(
+            seat=self.roster()[index],
+            x=ward.x,
+            y=ward.y,
+            rows=np.arange(self.records),
+            ids=ward.ids,
+            patients=ward.patients,
+            draw=partial(draw_classes, self),
+            view=to_input,
+            note=ward.note,
+        )
+
+
+class Scanner(NamedTuple):
+    """How a hospital's machine renders the true brightness: blur in pixels, noise in grey [0, 1].
+
+    A pixel is ``gain * brightness ** gamma``, blurred, with normal noise added.
+    """
+
+    gain: float
+    gamma: float
+    blur: float
+    noise: float
+
+    def render(self, image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """Photograph true brightness (n, 28, 28), each image with its own exposure, as uint8."""
+        exposure = rng.uniform(0.9, 1.1, size=(len(image), 1, 1)).astype(np.float32)
+        seen = self.gain * exposure * np.clip(image, 0, 1.2) ** self.gamma
+        seen = gaussian_filter(seen, sigma=(0, self.blur, self.blur))
+        seen += self.noise * rng.standard_normal(seen.shape, dtype=np.float32)
+        return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)
+
+    def __str__(self) -> str:
+        return " ".join(f"{key} {value:.2f}" for key, value in self._asdict().items())
+
+
+class Ward(NamedTuple):
+    """All that is drawn for one hospital; the arrays are read-only."""
+
+    x: NDArray[np.uint8]
+    y: IntArray
+    ids: NDArray[np.str_]
+    patients: NDArray[np.str_]
+    modality: NDArray[np.str_]
+    note: dict[str, str]
+
+
+def to_input(x: NDArray[np.uint8]) -> FloatArray:
+    """Grey values (k, 28, 28) as network input (k, 1, 28, 28), 0..255 becoming -1..1."""
+    return (x[:, None].astype(np.float32) - 127.5) / 127.5
+
+
+@lru_cache(maxsize=1024)
+def _ward(source: Phantom, index: int, seed: int) -> Ward:
+    """Draw one hospital; its randomness depends on its role and number only."""
+    seat = source.roster()[index]
+    number = index if seat.role == "train" else index - source.hospitals
+    rng = np.random.default_rng([seed, int(seat.role == "unseen"), number])
+    scanner = draw_scanner(rng, source.scanner)
+    y = case_mix(source, seat, rng)
+    who = visits(source.records, rng)
+    modality = _modalities(source, number, rng)[who]
+    x = scanner.render(_draw(modality, y, who, rng), rng)
+    ids = np.array([f"{seat.name}/image-{k}" for k in range(len(y))])
+    patients = np.array([f"{seat.name}/patient-{k}" for k in who])
+    counts = zip(*np.unique(y, return_counts=True), strict=True)
+    note = {
+        "modality": ", ".join(np.unique(modality)),
+        "scanner": str(scanner),
+        "case mix": ", ".join(f"{NAMES[c]} {k}" for c, k in counts),
+    }
+    for array in (x, y, ids, patients, modality):
+        array.setflags(write=False)
+    return Ward(x, y, ids, patients, modality, note)
+
+
+def draw_scanner(rng: np.random.Generator, strength: float) -> Scanner:
+    """A machine whose settings lie off the standard one by factors that grow with ``strength``."""
+    reach = strength * np.array([0.2, 0.45, 0.7, 0.7])
+    factors = np.exp(rng.uniform(-reach, reach))
+    return Scanner(*(float(k) for k in factors * [0.9, 1.0, 0.35, 0.025]))
+
+
+def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
+    """Class index of each record (records,): Dirichlet shares of the findings this hospital holds.
+
+    The first ``ways`` of them get shots + queries records in any case, so one task always exists.
+    Findings are drawn without regard to the patient: to recognise a patient never helps.
+    """
+    novel = seat.role == "unseen" and source.novel > 0
+    first, count = (source.findings, source.novel) if novel else (0, source.findings)
+    held = first + rng.permutation(count)[: source.held]
+    even = np.full(len(held), 1 / len(held))
+    shares = rng.dirichlet(np.full(len(held), 1 / source.skew)) if source.skew else even
+    floor = np.repeat(held[: source.ways], source.shots + source.queries)
+    rest = rng.choice(held, size=source.records - len(floor), p=shares)
+    return rng.permutation(np.concatenate([floor, rest])).astype(np.int64)
+
+
+def visits(records: int, rng: np.random.Generator) -> IntArray:
+    """The patient's number (records,) behind each record; a patient comes one to three times."""
+    return np.repeat(np.arange(records), rng.integers(1, 4, size=records))[:records]
+
+
+def _modalities(source: Phantom, number: int, rng: np.random.Generator) -> NDArray[np.str_]:
+    """The modality of each patient (records,): the hospital's own one, or any when mixed."""
+    names = np.array(source.modalities)
+    if source.mixed:
+        return rng.choice(names, size=source.records)
+    return np.repeat(names[number % len(names)], source.records)
+
+
+def _draw(
+    modality: NDArray[np.str_], y: IntArray, who: IntArray, rng: np.random.Generator
+) -> FloatArray:
+    """True brightness (n, 28, 28), about [0, 1]: every patient's anatomy with its finding."""
+    image = np.empty((len(y), SIDE, SIDE), dtype=np.float32)
+    for name in np.unique(modality):
+        own = np.flatnonzero(modality == name)
+        body = pose(rng, who[own])
+        scene, organ = MODALITIES[name](body)
+        for finding in np.unique(y[own]):
+            chosen = np.flatnonzero(y[own] == finding)
+            change = FINDINGS[NAMES[finding]](place(body, organ, chosen))
+            scene[chosen] += change * rng.uniform(*CONTRAST, size=(len(chosen), 1, 1))
+        image[own] = scene
+    return image

@@ -1,0 +1,199 @@
+"""Plain data to frozen dataclasses, strictly: every fault names the key, the value, the way out.
+
+``read_yaml`` gives plain data; ``build`` turns it into a dataclass whose fields are checked by
+pydantic in strict mode, are sections (dataclasses) themselves, or are parts chosen from a registry
+(``Annotated[Protocol, Registry(...)]``). Faults are collected, so a user sees all of them at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from difflib import get_close_matches
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+
+class ConfigError(ValueError):
+    """What is wrong with a configuration, one line a fault; ``source`` names the file."""
+
+    def __init__(self, faults: Sequence[str], source: str = "configuration") -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``."""
+
+    by: str
+    parts: Mapping[str, type[Any]]
+
+    def names(self) -> str:
+        """The choices, as an error lists them."""
+        return ", ".join(self.parts)
+
+    def plain(self, part: Any) -> dict[str, Any]:
+        """A part as the mapping that ``build`` would read it from."""
+        name = next(name for name, cls in self.parts.items() if type(part) is cls)
+        return {self.by: name, **asdict(part)}
+
+    def build(self, given: Any, path: str, faults: list[str]) -> Any:
+        """The part that ``given`` names, with its options; None where there are faults."""
+        if not isinstance(given, dict) or self.by not in given:
+            faults.append(f"{path}.{self.by}: missing; choose from {self.names()}")
+            return None
+        name = given[self.by]
+        if not isinstance(name, str) or name not in self.parts:
+            faults.append(f"{path}.{self.by}: unknown {name!r}; choose from {self.names()}")
+            return None
+        options = {key: value for key, value in given.items() if key != self.by}
+        return build(self.parts[name], options, f"{path}.", faults)
+
+
+def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
+    """A ``cls`` from a mapping; None (and lines added to ``faults``) where that cannot be."""
+    known = {f.name: f for f in fields(cls)}
+    if not isinstance(given, dict):
+        faults.append(f"{path.rstrip('.') or 'file'}: {given!r} is not a mapping of {_list(known)}")
+        return None
+    before = len(faults)
+    faults += [
+        f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in given - known.keys()
+    ]
+    hints = _hints(cls)
+    values = {}
+    for name, spec in known.items():
+        if name in given:
+            values[name] = _value(hints[name], given[name], f"{path}{name}", faults)
+        elif _required(spec):
+            faults.append(_missing(hints[name], f"{path}{name}"))
+    if len(faults) > before:
+        return None
+    try:
+        return cls(**values)
+    except ValueError as error:  # a rule between two fields, worded by the part itself
+        faults.append(f"{path}{error}")
+        return None
+
+
+def plain(value: Any) -> Any:
+    """The inverse of ``build``: nested mappings, lists and scalars, every default filled in."""
+    if not is_dataclass(value) or isinstance(value, type):
+        return list(value) if isinstance(value, tuple) else value
+    hints = _hints(type(value))
+    out = {}
+    for f in fields(value):
+        registry = _registry(hints[f.name])
+        part = getattr(value, f.name)
+        out[f.name] = registry.plain(part) if registry else plain(part)
+    return out
+
+
+def override(mapping: Any, text: str) -> None:
+    """Apply one ``section.key=value`` (the value is yaml) to plain data, in place."""
+    key, equals, value = text.partition("=")
+    *parents, last = key.split(".")
+    if not equals or not all([*parents, last]):
+        raise ConfigError([f"{text!r} is not section.key=value"], "--set")
+    for parent in parents:
+        if not isinstance(mapping, dict) or not isinstance(mapping.get(parent, {}), dict):
+            raise ConfigError([f"{key}: {parent} is not a section"], "--set")
+        mapping = mapping.setdefault(parent, {})
+    mapping[last] = read_yaml(value, f"--set {key}")
+
+
+# --------------------------------------------------------------------------------- yaml
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice and reads 1e-3 as the number it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader, but a repeated key is an error: the first would be lost silently."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(text: str, source: str) -> Any:
+    """Plain data from yaml text; ``ConfigError`` names the line of a syntax error."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise ConfigError([" ".join(str(error).split())], source) from error
+
+
+# ------------------------------------------------------------------------------ details
+
+
+def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
+    registry = _registry(hint)
+    if registry:
+        return registry.build(given, path, faults)
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return build(hint, given, f"{path}.", faults)
+    try:
+        return _adapter(hint).validate_json(json.dumps(given, allow_nan=False), strict=True)
+    except ValidationError as error:
+        faults += [
+            f"{_where(path, e)}: {e['input']!r} is refused: {e['msg']}" for e in error.errors()
+        ]
+    except (TypeError, ValueError):
+        faults.append(f"{path}: {given!r} is refused: neither text, number, boolean nor list")
+    return None
+
+
+def _where(path: str, error: Any) -> str:
+    inner = [f"[{part}]" for part in error["loc"] if isinstance(part, int)]
+    return path + "".join(inner)
+
+
+def _missing(hint: Any, path: str) -> str:
+    registry = _registry(hint)
+    if registry:
+        return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
+    return f"{path}: missing"
+
+
+def _required(spec: Field[Any]) -> bool:
+    return spec.default is MISSING and spec.default_factory is MISSING
+
+
+def _registry(hint: Any) -> Registry | None:
+    return next((arg for arg in get_args(hint) if isinstance(arg, Registry)), None)
+
+
+def _nearest(key: str, known: Mapping[str, Any]) -> str:
+    close = get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys are {_list(known)}"
+
+
+def _list(known: Mapping[str, Any]) -> str:
+    return ", ".join(known) if known else "no keys"
+
+
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
+
+
+@cache
+def _adapter(hint: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(hint)

@@ -1,0 +1,58 @@
+"""The Flower ServerApp, and ``conduct``, which every engine ends up in.
+
+Run configuration (all text): ``sim-file`` names a yaml file, relative to the app; ``sim-json`` is a
+whole configuration and wins over it; ``out`` is the result folder.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import datetime
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+import sim
+from server.folder import Folder
+from server.report import write_reports
+from server.run import Observer, Run
+
+log = logging.getLogger("metaward.server")
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Flower's entry point."""
+    config = context.run_config
+    text = str(config.get("sim-json") or "")
+    run = sim.load_json(text) if text else sim.load(sim.HERE / str(config["sim-file"]))
+    out = str(config.get("out") or "")
+    folder = Folder(Path(out) if out else default_folder(run))
+    if not folder.exists():
+        folder.create(run)
+    conduct(run, grid, folder, lambda row: log.info("%s", json.dumps(row)))
+    print(f"metaward: results in {folder.path.resolve()}")
+
+
+def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer) -> None:
+    """Execute a run and leave its folder with a true status, whatever happens."""
+    folder.set_status("running")
+    try:
+        table = Run(run, grid, folder, observe).execute()
+        write_reports(run, folder, table)
+    except KeyboardInterrupt:
+        folder.set_status("interrupted", "stopped by the user")
+        raise
+    except BaseException as error:
+        folder.set_status("failed", f"{type(error).__name__}: {error}")
+        raise
+    folder.set_status("finished")
+
+
+def default_folder(run: sim.Sim) -> Path:
+    """A new folder under ``server.out``, named after the run and the moment."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(run.server.out) / f"{run.name}-{stamp}"

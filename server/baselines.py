@@ -1,0 +1,86 @@
+"""What a run's learner is compared with, each under the same budget: one line a baseline here.
+
+Same network, same rounds, hospitals, tasks and inner steps where something is trained; the same
+number of adaptation steps, the same rate and the same episodes at the unseen hospitals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from client.inner import Algorithm
+from client.inner.base import GradientLearner
+from client.inner.centroid import Centroid
+from client.inner.fedavg import FedAvg
+from client.inner.reptile import Reptile
+from sim import LEARNER, Sim
+from strategies import Combine, Outer
+from strategies.combine import Mean
+from strategies.outer import Sgd
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One line of the final table: a learner, and how (or whether) it is trained."""
+
+    name: str
+    learner: Algorithm
+    trained: bool = False
+    key: str = ""
+    combine: Combine = field(default_factory=Mean)
+    outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
+
+
+def own(run: Sim) -> Contender:
+    """The run's own learner."""
+    learner = run.client.inner
+    name = str(LEARNER.plain(learner)["algorithm"])
+    parts = run.strategies
+    return Contender(name, learner, True, name, parts.combine, parts.outer)
+
+
+def scratch(run: Sim) -> list[Contender]:
+    """The same fresh network, adapted without any meta-training; also with as long as it likes."""
+    learner = _fine_tuner(run)
+    contenders = [Contender("from scratch", learner)]
+    longer = run.server.evaluation.scratch_steps
+    if longer:
+        patient = replace(learner, adapt_steps=longer)
+        contenders.append(Contender(f"from scratch, {longer} steps", patient))
+    return contenders
+
+
+def fedavg(run: Sim) -> list[Contender]:
+    """Federated averaging (theta <- mean of the hospitals' phi), then the same fine-tuning."""
+    tuner = _fine_tuner(run)
+    learner = FedAvg(
+        lr=tuner.lr,
+        steps=tuner.steps,
+        adapt_steps=tuner.adapt_steps,
+        batch=tuner.batch,
+        head_seed=run.seed,
+    )
+    return [Contender("FedAvg + fine-tune", learner, True, "fedavg")]
+
+
+def centroid(run: Sim) -> list[Contender]:
+    """Nearest class mean in raw input space (nearest support point for regression)."""
+    regression = run.client.tasks.spec().kind == "regression"
+    return [Contender("nearest support point" if regression else "nearest centroid", Centroid())]
+
+
+BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
+    "scratch": scratch,
+    "fedavg": fedavg,
+    "centroid": centroid,
+}
+
+
+def _fine_tuner(run: Sim) -> Reptile:
+    """Plain fine-tuning with the rate and steps of the run's learner, where it has them."""
+    learner = run.client.inner
+    if not isinstance(learner, GradientLearner):
+        return Reptile()
+    batch = learner.batch if isinstance(learner, Reptile) else 0
+    return Reptile(learner.lr, learner.steps, learner.adapt_steps, batch=batch)

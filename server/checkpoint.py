@@ -1,0 +1,108 @@
+"""Saving the state so that a killed run goes on bit for bit.
+
+A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta and the outer
+optimiser's vectors) and ``manifest.json`` (round, the configuration's digest, SHA-256 of the
+tensors). It is written under another name, synced to disk, then renamed: it is whole or absent.
+The digest matters because safetensors loads a file with flipped bits without a word.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from strategies.meta import MetaState
+
+PATTERN = "round-*"
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is damaged or belongs to another configuration; the text names it."""
+
+
+def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
+    """Write a checkpoint of ``state`` under ``folder`` and delete all but the last ``keep``."""
+    final = folder / f"round-{state.round:06d}"
+    temporary = folder / f".writing-{final.name}"
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    tensors = save({"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}})
+    manifest = {
+        "round": state.round,
+        "config_sha256": digest(config.encode()),
+        "state_sha256": digest(tensors),
+    }
+    write_synced(temporary / "state.safetensors", tensors)
+    write_synced(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+    shutil.rmtree(final, ignore_errors=True)
+    temporary.rename(final)
+    sync_folder(folder)
+    for old in sorted(folder.glob(PATTERN))[:-keep]:
+        shutil.rmtree(old)
+    return final
+
+
+def latest_state(folder: Path, config: str) -> MetaState | None:
+    """The newest checkpoint; None where there is none. ``CheckpointError`` where it is damaged."""
+    found = sorted(folder.glob(PATTERN)) if folder.is_dir() else []
+    return load_state(found[-1], config) if found else None
+
+
+def load_state(checkpoint: Path, config: str) -> MetaState:
+    """Read and verify one checkpoint folder."""
+    try:
+        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
+        tensors = (checkpoint / "state.safetensors").read_bytes()
+        expected = manifest["state_sha256"], manifest["config_sha256"], manifest["round"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{checkpoint}: unreadable ({error}); {_way_out()}") from error
+    if digest(tensors) != expected[0]:
+        raise CheckpointError(f"{checkpoint}: state.safetensors was altered; {_way_out()}")
+    if digest(config.encode()) != expected[1]:
+        raise CheckpointError(
+            f"{checkpoint}: belongs to another configuration; resume needs the unchanged one"
+        )
+    vectors = load(tensors)
+    outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
+    return MetaState(int(expected[2]), np.asarray(vectors["theta"], np.float32), outer)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write a file and wait until it is on the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file so that readers see the old or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.writing")
+    write_synced(temporary, content)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(content: bytes) -> str:
+    """SHA-256 in hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def _way_out() -> str:
+    return "delete that folder to resume from the checkpoint before it"

@@ -1,0 +1,107 @@
+"""The command `metaward`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+from rich.console import Console
+
+import sim
+from client.errors import DataError
+from options import ConfigError
+from server import show
+from server.app import default_folder
+from server.checkpoint import CheckpointError
+from server.engines import ENGINES
+from server.folder import Folder
+from strategies.meta import QuorumError
+from strategies.roster import RosterError
+
+BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
+
+cli = typer.Typer(
+    help="Federated meta-learning for hospitals.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tasks = typer.Typer(help="What hospitals hold.", no_args_is_help=True)
+cli.add_typer(tasks, name="tasks")
+
+Config = Annotated[Path, typer.Argument(help="The run's yaml file.")]
+Set = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+@cli.command()
+def run(
+    config: Config = sim.DEFAULT,
+    engine: Annotated[
+        Literal["inprocess", "flower"] | None, typer.Option(help="Wins over server.engine.")
+    ] = None,
+    set_: Set = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Meta-train on the training hospitals and judge the result on the unseen ones."""
+    overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
+    chosen = sim.load(config, overrides)
+    folder = Folder(out or default_folder(chosen))
+    folder.create(chosen)
+    _execute(chosen, folder, as_json)
+
+
+@cli.command()
+def resume(folder: Path, as_json: Json = False) -> None:
+    """Go on with an interrupted or failed run from its last checkpoint, bit for bit."""
+    there = Folder(folder)
+    if not there.exists():
+        raise ConfigError(["holds no run (no config.json)"], str(folder))
+    if there.status()[0] == "finished":
+        raise ConfigError(["this run is finished; there is nothing to resume"], str(folder))
+    _execute(there.config(), there, as_json)
+
+
+@tasks.command("show")
+def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = False) -> None:
+    """Print what each hospital holds: role, records, patients, classes, scanner."""
+    chosen = sim.load(config, set_ or [])
+    rows = show.holdings(chosen)
+    print(json.dumps(rows, indent=1)) if as_json else Console().print(show.holdings_table(rows))
+
+
+def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
+    with show.progress(run, folder, quiet=as_json) as observe:
+        ENGINES[run.server.engine](run, folder, observe)
+    if as_json:
+        print((folder.path / "result.json").read_text(encoding="utf-8"))
+    else:
+        Console().print(show.final(run, folder))
+
+
+def main() -> NoReturn:
+    """Run the command; the exit code tells the truth.
+
+    0 finished, 1 failed (with the reason), 2 bad input (nothing was started), 130 interrupted.
+    """
+    errors = Console(stderr=True, highlight=False, soft_wrap=True)
+    try:
+        cli(standalone_mode=False)
+    except typer.Exit as stop:
+        sys.exit(stop.exit_code)
+    except KeyboardInterrupt:
+        errors.print("Interrupted. Go on with: metaward resume DIR", style="yellow")
+        sys.exit(INTERRUPTED)
+    except (ConfigError, DataError, FileExistsError) as error:
+        errors.print(f"error: {error}", style="red", markup=False)
+        sys.exit(BAD_INPUT)
+    except (QuorumError, RosterError, CheckpointError) as error:
+        errors.print(f"failed: {error}", style="red", markup=False)
+        sys.exit(FAILED)
+    sys.exit(0)

@@ -1,0 +1,239 @@
+"""A Flower Grid without a SuperLink: hospitals answer from worker processes on this machine.
+
+The same ServerApp and ClientApp run as on Flower's own runtime; only the way of the messages is
+shorter. Hospital i always works in process i mod ``workers``, so each process holds the data of its
+own hospitals only. ``workers = 1`` stays in this process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+from server.app import conduct
+from server.folder import Folder
+from server.run import Observer
+from sim import Sim, data_root
+
+SERVER_NODE, FIRST_NODE, RUN_ID = 1, 1000, 1
+log = logging.getLogger("metaward.server")
+
+
+def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
+    """Run a configuration in this process and its workers."""
+    root = data_root(run)
+    hospitals = len(run.client.tasks.roster())
+    with (
+        hospital_log(folder.hospital_log),
+        InProcessGrid(hospitals, run.server.workers, root, folder.hospital_log) as grid,
+    ):
+        conduct(run, grid, folder, observe)
+
+
+class InProcessGrid(Grid):
+    """``hospitals`` nodes; a context manager, because worker processes must be ended."""
+
+    def __init__(self, hospitals: int, workers: int, root: Path | None, log_file: Path) -> None:
+        TaskIdentity.task_id = TaskIdentity.run_id = RUN_ID
+        TaskIdentity.node_id = SERVER_NODE
+        self._run = Run.create_empty(RUN_ID)
+        self._hospitals, self._root, self._log_file = hospitals, root, log_file
+        self._workers = [_Worker(log_file) for _ in range(workers)] if workers > 1 else []
+        self._ids = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers:
+            worker.end()
+
+    @property
+    def run(self) -> Run:
+        """The only run there is."""
+        return self._run
+
+    def set_run(self, run: Run) -> None:
+        """Take over run metadata."""
+        self._run = run
+
+    def create_message(
+        self,
+        content: RecordDict,
+        message_type: str,
+        dst_node_id: int,
+        group_id: str,
+        ttl: float | None = None,
+    ) -> Message:
+        """A message of this run."""
+        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+    def get_node_ids(self) -> Iterable[int]:
+        """All hospitals, always there."""
+        return range(FIRST_NODE, FIRST_NODE + self._hospitals)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Not offered: answers are collected by ``send_and_receive`` only."""
+        raise TypeError("the in-process grid sends and receives in one step: send_and_receive")
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Not offered, as ``push_messages``."""
+        raise TypeError("the in-process grid sends and receives in one step: send_and_receive")
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        """Replies of all hospitals that answer within ``timeout`` seconds.
+
+        A worker that overruns is ended and started anew, as a dead one is; its hospitals are left
+        without an answer in this leg.
+        """
+        sent = list(messages)
+        for message in sent:
+            message.metadata.__dict__["_message_id"] = str(next(self._ids))
+        return self._here(sent, timeout) if not self._workers else self._there(sent, timeout)
+
+    def _here(self, sent: Sequence[Message], timeout: float | None) -> list[Message]:
+        deadline = time.monotonic() + timeout if timeout else None
+        replies = []
+        for message in sent:
+            if deadline and time.monotonic() > deadline:
+                break
+            replies.append(pickle.loads(_work(*self._packed(message))))
+        return replies
+
+    def _there(self, sent: Sequence[Message], timeout: float | None) -> list[Message]:
+        futures: dict[Future[bytes], Message] = {}
+        for message in sent:
+            node = message.metadata.dst_node_id - FIRST_NODE
+            worker = self._workers[node % len(self._workers)]
+            futures[worker.submit(*self._packed(message))] = message
+        wait(futures, timeout=timeout)
+        replies = [reply for f, m in futures.items() if (reply := _reply(f, m)) is not None]
+        for worker in self._workers:
+            worker.renew_if_stuck()
+        return replies
+
+    def _packed(self, message: Message) -> tuple[bytes, dict[str, Any]]:
+        """Pickled, so that no hospital can change what the server or another one holds."""
+        node = message.metadata.dst_node_id
+        config: dict[str, Any] = {
+            "partition-id": node - FIRST_NODE,
+            "num-partitions": self._hospitals,
+        }
+        if self._root:
+            config["data-root"] = str(self._root)
+        return pickle.dumps(message), config
+
+
+def _reply(future: Future[bytes], message: Message) -> Message | None:
+    if not future.done():
+        return None
+    try:
+        reply = pickle.loads(future.result())
+        assert isinstance(reply, Message)
+        return reply
+    except BrokenProcessPool:
+        return Message(Error(ErrorCode.CLIENT_APP_CRASHED, None), reply_to=message)
+
+
+class _Worker:
+    """One process with one torch thread, replaced when it dies or overruns."""
+
+    def __init__(self, log_file: Path) -> None:
+        self._log_file = log_file
+        self._pending: list[Future[bytes]] = []
+        self._start()
+
+    def _start(self) -> None:
+        self._pool = ProcessPoolExecutor(
+            1,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_begin,
+            initargs=(self._log_file,),
+        )
+
+    def submit(self, message: bytes, config: dict[str, Any]) -> Future[bytes]:
+        """Queue a message; a process found dead is replaced first."""
+        try:
+            future = self._pool.submit(_work, message, config)
+        except BrokenProcessPool:
+            log.warning("a worker process died and was replaced")
+            self._start()
+            future = self._pool.submit(_work, message, config)
+        self._pending = [f for f in self._pending if not f.done()] + [future]
+        return future
+
+    def renew_if_stuck(self) -> None:
+        """End a process that still works on a leg that is over."""
+        if any(not f.done() for f in self._pending):
+            log.warning("a worker process overran the timeout and was replaced")
+            self.end()
+            self._start()
+
+    def end(self) -> None:
+        """Stop at once; nothing of value is lost, answers are pure functions of their requests."""
+        processes = list((self._pool._processes or {}).values())
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.kill()
+            process.join()
+        self._pending = []
+
+
+@contextmanager
+def hospital_log(path: Path) -> Iterator[None]:
+    """Write what hospitals log into a file of the result folder, never to the screen."""
+    logger = logging.getLogger("metaward.hospital")
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = True
+        handler.close()
+
+
+def _begin(log_file: Path) -> None:
+    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    hospital_log(log_file).__enter__()
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _work(message: bytes, config: dict[str, Any]) -> bytes:
+    """One message through the ClientApp, exactly as Flower would call it."""
+    from client.app import app
+
+    received = pickle.loads(message)
+    node = received.metadata.dst_node_id
+    context = Context(RUN_ID, node, config, RecordDict(), {})
+    return pickle.dumps(app(received, context))

@@ -1,0 +1,99 @@
+"""The result folder of a run: what is written where, and how a reader finds out how it ended.
+
+config.json         the resolved configuration, every default filled in
+metrics.jsonl       one line a round or evaluation, in order
+checkpoints/        the last states (server.checkpoint)
+baselines/fedavg/   the same for a baseline that is trained beside it
+theta.safetensors   the final shared initialisation
+result.json         the final table; report.md the same for people; curve.png the picture
+status.json         running, finished, failed or interrupted, and why
+hospitals.log       what hospitals logged locally (simulation only)
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from server.checkpoint import replace_file
+from sim import Sim, parse
+
+Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+class Folder:
+    """One run's result folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where states are saved."""
+        return self.path / "checkpoints"
+
+    @property
+    def hospital_log(self) -> Path:
+        """Where simulated hospitals write their own logs."""
+        return self.path / "hospitals.log"
+
+    def baseline(self, name: str) -> Folder:
+        """The folder of a baseline that is trained beside the run."""
+        return Folder(self.path / "baselines" / name)
+
+    def exists(self) -> bool:
+        """Whether a run was ever begun here."""
+        return (self.path / "config.json").is_file()
+
+    def create(self, run: Sim) -> None:
+        """Make the folder and write the configuration; ``FileExistsError`` where a run stands."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.exists():
+            raise FileExistsError(
+                f"{self.path} already holds a run; name another folder, or go on with it: "
+                f"metaward resume {self.path}"
+            )
+        self.write_json("config.json", run.mapping())
+
+    def config(self) -> Sim:
+        """The configuration this folder was made with."""
+        path = self.path / "config.json"
+        return parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+
+    def set_status(self, status: Status, reason: str = "") -> None:
+        """Say how the run stands."""
+        self.write_json("status.json", {"status": status, "reason": reason})
+
+    def status(self) -> tuple[str, str]:
+        """How the run stands, and why; ("absent", "") before it began."""
+        path = self.path / "status.json"
+        if not path.is_file():
+            return "absent", ""
+        found = json.loads(path.read_text(encoding="utf-8"))
+        return found["status"], found["reason"]
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """The lines of metrics.jsonl; a last one cut short by a crash is left out."""
+        path = self.path / "metrics.jsonl"
+        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                return
+
+    def rewind(self, round: int) -> None:
+        """Drop the lines after ``round``: a resumed run will write them again."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        kept = [json.dumps(row) + "\n" for row in self.rows() if row["round"] <= round]
+        replace_file(self.path / "metrics.jsonl", "".join(kept).encode())
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file whole or not at all."""
+        replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())

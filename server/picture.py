@@ -1,0 +1,58 @@
+"""Pictures of a run: how theta improved, and what each unseen hospital got."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from server.evaluate import Table
+from server.folder import Folder
+
+COLOURS = ("#1b6ca8", "#d1495b", "#8d96a3", "#edae49", "#66a182")
+
+
+def draw_curve(folder: Folder, table: Table) -> None:
+    """Write curve.png: the score over rounds on the left, hospital by hospital on the right."""
+    figure = Figure(figsize=(11, 4.2), layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, width_ratios=(3, 4))
+    scale = 100 if table.metric == "accuracy" else 1
+    _rounds(left, folder, table, scale)
+    _hospitals(right, table, scale)
+    figure.savefig(folder.path / "curve.png", dpi=110)
+
+
+def _rounds(axes: Axes, folder: Folder, table: Table, scale: int) -> None:
+    points = [row for row in folder.rows() if "after" in row]
+    x: list[Any] = [row["round"] for row in points]
+    own = table.rows[0].learner
+    axes.plot(x, [scale * r["after"] for r in points], color=COLOURS[0], label=f"{own}, adapted")
+    low, high = ([scale * r[key] for r in points] for key in ("low", "high"))
+    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(x, [scale * r["before"] for r in points], ":", color=COLOURS[0], label="not adapted")
+    for row, colour in zip(table.rows[1:], COLOURS[1:] * 9, strict=False):
+        axes.axhline(scale * row.after, color=colour, linewidth=1, label=row.learner)
+    axes.set_xlabel("round")
+    axes.set_ylabel(_unit(table))
+    axes.set_title("Unseen hospitals, while theta is learned")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _hospitals(axes: Axes, table: Table, scale: int) -> None:
+    names = list(table.rows[0].hospitals)
+    for place, (row, colour) in enumerate(zip(table.rows, COLOURS * 9, strict=False)):
+        y = [i + 0.8 * (place + 0.5) / len(table.rows) for i in range(len(names))]
+        values = [scale * row.hospitals[name] for name in names]
+        axes.barh(y, values, height=0.8 / len(table.rows), color=colour, label=row.learner)
+    axes.set_yticks([i + 0.4 for i in range(len(names))], names)
+    axes.invert_yaxis()
+    axes.set_xlabel(_unit(table))
+    axes.set_title("After adaptation, hospital by hospital")
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _unit(table: Table) -> str:
+    return "query accuracy, %" if table.metric == "accuracy" else "query mean squared error"

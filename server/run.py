@@ -1,0 +1,145 @@
+"""One run from the first round to the final table, over whatever Grid it is given.
+
+The same function serves every engine: it knows messages and the result folder, not processes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+from safetensors.numpy import save
+
+from client.inner import Algorithm, Setting
+from privacy.wire import Request, compact
+from server.baselines import BASELINES, Contender, own
+from server.checkpoint import latest_state, replace_file, save_state
+from server.evaluate import Metric, Row, Table, summarise, with_gap
+from server.folder import Folder
+from sim import Sim, learner_json
+from strategies.meta import MetaState, MetaStrategy, QuorumError
+from strategies.roster import Roster
+
+Vector = NDArray[np.float32]
+WATCHED = ("before", "after", "low", "high", "worst", "worst_hospital")
+Observer = Callable[[Mapping[str, Any]], None]
+
+
+class Run:
+    """A configuration, a way to the hospitals, and a result folder."""
+
+    def __init__(self, run: Sim, grid: Grid, folder: Folder, observe: Observer) -> None:
+        self.sim, self.grid, self.folder, self.observe = run, grid, folder, observe
+        self.setting = Setting(run.client.model, run.client.tasks.spec())
+        self.text = run.for_hospitals()
+        seats = run.client.tasks.roster()
+        self.train = [s.name for s in seats if s.role == "train"]
+        self.unseen = [s.name for s in seats if s.role == "unseen"]
+        roll_call = Request(0, self.text, learner_json(run.client.inner))
+        timeout = run.server.flower.startup_timeout
+        self.roster = Roster([s.name for s in seats], roll_call, timeout)
+
+    def execute(self) -> Table:
+        """Train, evaluate, and return the final table; its first row is the run's own learner."""
+        self.roster.gather(self.grid)
+        mine = own(self.sim)
+        theta = self.fit(mine, self.folder)
+        replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
+        rows = [self.judge(mine, theta)]
+        for name in self.sim.server.evaluation.baselines:
+            for contender in BASELINES[name](self.sim):
+                row = self.judge(contender, self.theta_of(contender))
+                rows.append(with_gap(row, rows[0], self.metric))
+        return Table(self.metric, self.sim.server.evaluation.final_episodes, tuple(rows))
+
+    @property
+    def metric(self) -> Metric:
+        """Accuracy, or mean squared error for regression."""
+        return "accuracy" if self.setting.spec.kind == "classification" else "mse"
+
+    # ------------------------------------------------------------------------ training
+
+    def fit(self, contender: Contender, folder: Folder) -> Vector:
+        """All rounds of one learner, from its last checkpoint where there is one."""
+        strategy = self._strategy(contender)
+        config = compact([self.text, strategy.learner])
+        state = latest_state(folder.checkpoints, config)
+        state = state or strategy.begin(self.start(contender.learner))
+        folder.rewind(state.round)
+        saving = self.sim.server.checkpoint
+        began = time.monotonic()
+        for now, report in strategy.rounds(self.grid, state):
+            state = now
+            seconds, began = time.monotonic() - began, time.monotonic()
+            self._note(folder, contender, {**asdict(report), "seconds": round(seconds, 3)})
+            last = state.round == strategy.num_rounds
+            if last or state.round % self.sim.server.evaluation.every == 0:
+                self._watch(folder, contender, strategy, state)
+            if last or state.round % saving.every == 0:
+                save_state(folder.checkpoints, state, config, saving.keep)
+        return state.theta
+
+    def start(self, learner: Algorithm) -> Vector:
+        """The learner's first theta, a function of the run's seed."""
+        return np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
+
+    def theta_of(self, contender: Contender) -> Vector:
+        """What a baseline adapts from: trained beside the run, or as it starts."""
+        if not contender.trained:
+            return self.start(contender.learner)
+        return self.fit(contender, self.folder.baseline(contender.key))
+
+    def _strategy(self, contender: Contender) -> MetaStrategy:
+        parts = self.sim.strategies
+        return MetaStrategy(
+            roster=self.roster,
+            train=self.train,
+            unseen=self.unseen,
+            sim=self.text,
+            learner=learner_json(contender.learner),
+            seed=self.sim.seed,
+            num_rounds=self.sim.server.rounds,
+            combine=contender.combine,
+            outer=contender.outer,
+            hospitals_per_round=parts.hospitals_per_round,
+            quorum=parts.quorum,
+            timeout=parts.timeout,
+            max_norm=parts.max_norm,
+        )
+
+    def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
+        row = {"phase": contender.key, "of": self.sim.server.rounds, **row}
+        folder.add(row)
+        self.observe(row)
+
+    # ---------------------------------------------------------------------- evaluation
+
+    def _watch(
+        self, folder: Folder, contender: Contender, strategy: MetaStrategy, state: MetaState
+    ) -> None:
+        """A small evaluation on the unseen hospitals, for the curve; nothing is chosen by it."""
+        episodes = self.sim.server.evaluation.episodes
+        request = Request(state.round, self.text, strategy.learner, state.theta, episodes)
+        scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
+        found: dict[str, Any] = {"round": state.round, "rejected": rejected}
+        if scores:
+            row = summarise(contender.name, contender.learner.adapt_steps, self.metric, scores)
+            found |= {key: getattr(row, key) for key in WATCHED}
+        self._note(folder, contender, found)
+
+    def judge(self, contender: Contender, theta: Vector) -> Row:
+        """One line of the final table; every unseen hospital must answer."""
+        strategy = self._strategy(contender)
+        rounds, episodes = self.sim.server.rounds, self.sim.server.evaluation.final_episodes
+        request = Request(rounds, self.text, strategy.learner, theta, episodes)
+        self.observe({"phase": "final", "learner": contender.name})
+        scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
+        if rejected:
+            reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
+            raise QuorumError(f"final evaluation of {contender.name}: no scores from {reasons}")
+        return summarise(contender.name, contender.learner.adapt_steps, self.metric, scores)

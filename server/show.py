@@ -1,0 +1,126 @@
+"""What the command line shows: progress, tables, what hospitals hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table as Grid
+from rich.text import Text
+
+from client.tasks.base import Hospital
+from server.evaluate import Row
+from server.folder import Folder
+from server.report import cells
+from server.run import Observer
+from sim import Sim, data_root
+
+
+@contextmanager
+def progress(run: Sim, folder: Folder, quiet: bool) -> Iterator[Observer]:
+    """A bar for each phase with round, loss, score and time left; ``quiet`` shows nothing."""
+    console = Console(stderr=True)
+    if quiet:
+        yield lambda row: None
+        return
+    console.print(f"results in {folder.path}", highlight=False, soft_wrap=True)
+    columns = (
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bars:
+        yield Bars(bars)
+
+
+class Bars:
+    """Turns rows of metrics.jsonl into progress bars."""
+
+    def __init__(self, bars: Progress) -> None:
+        self.bars = bars
+        self.tasks: dict[str, Any] = {}
+        self.notes: dict[str, dict[str, str]] = {}
+
+    def __call__(self, row: Mapping[str, Any]) -> None:
+        """Show one row."""
+        phase = row["phase"]
+        if phase not in self.tasks:
+            self.tasks[phase] = self.bars.add_task(phase, total=row.get("of"), note="")
+            self.notes[phase] = {}
+        note = self.notes[phase]
+        if row.get("loss") is not None:
+            note["loss"] = f"loss {row['loss']:.3f}"
+        if "after" in row:
+            note["score"] = f"unseen {row['before']:.3f} -> {row['after']:.3f}"
+        if row.get("rejected"):
+            note["rejected"] = f"{len(row['rejected'])} rejected"
+        if "learner" in row:
+            note["learner"] = row["learner"]
+        text = ", ".join(note.values())
+        self.bars.update(self.tasks[phase], completed=row.get("round"), note=text)
+
+
+def final(run: Sim, folder: Folder) -> RenderableType:
+    """The final table of a finished run."""
+    found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["table"]
+    metric = found["metric"]
+    unit = "accuracy %" if metric == "accuracy" else "MSE"
+    grid = Grid(
+        title=f"Unseen hospitals, {found['episodes']} episodes each ({unit})", box=box.SIMPLE_HEAD
+    )
+    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital"):
+        grid.add_column(name, justify="left" if name in ("learner", "worst hospital") else "right")
+    grid.add_column("gap of the first row [95 %, over hospitals]", justify="right")
+    for row in found["rows"]:
+        grid.add_row(*cells(Row(**row), metric))
+    return Group(grid, Text(run.privacy.claim, style="bold red"), Text(f"results in {folder.path}"))
+
+
+def holdings(run: Sim) -> list[dict[str, Any]]:
+    """What each hospital holds, opened one after the other."""
+    root = data_root(run)
+    source = run.client.tasks
+    rows = []
+    for index in range(len(source.roster())):
+        hospital = source.hospital(index, root, run.seed)
+        rows.append(
+            {
+                "hospital": hospital.seat.name,
+                "role": hospital.seat.role,
+                "records": len(hospital.rows),
+                "patients": len(np.unique(hospital.patients[hospital.rows])),
+                "classes": _classes(hospital),
+                **hospital.note,
+            }
+        )
+    return rows
+
+
+def holdings_table(rows: list[dict[str, Any]]) -> Grid:
+    """The same for people."""
+    grid = Grid(box=box.SIMPLE_HEAD)
+    for name in rows[0]:
+        grid.add_column(name, justify="right" if name in ("records", "patients") else "left")
+    for row in rows:
+        grid.add_row(*(_text(value) for value in row.values()))
+    return grid
+
+
+def _classes(hospital: Hospital) -> dict[str, int]:
+    if not np.issubdtype(hospital.y.dtype, np.integer):
+        return {}
+    return {str(label): len(rows) for label, rows in hospital.by_class.items()}
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{k}:{v}" for k, v in value.items()) or "-"
+    return str(value)

@@ -1,0 +1,227 @@
+"""The typed twin of sim.yaml: the only place where the parts are chosen and put together.
+
+``load`` reads a yaml file, refuses whatever it does not know (naming key, value and what is
+allowed) and returns a frozen ``Sim``. Parts that can be exchanged (task source, network, algorithm,
+mechanism, combiner, optimiser) stand in the registries of their folders; a part's options are the
+fields of its dataclass.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from client.inner import ALGORITHMS, Algorithm
+from client.models import MODELS, Architecture
+from client.tasks import TASKS
+from client.tasks.base import TaskSource
+from client.work import Desk
+from options import ConfigError, Registry, build, override, plain, read_yaml
+from privacy import MECHANISMS, Mechanism
+from privacy.wire import compact
+from strategies import COMBINE, OUTER, Combine, Outer
+
+HERE = Path(__file__).resolve().parent
+DEFAULT = HERE / "sim.yaml"
+
+LEARNER = Registry("algorithm", ALGORITHMS)
+
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where real data lies. ``root`` null: the environment's METAWARD_DATA, if any."""
+
+    root: str | None = None
+
+
+@dataclass(frozen=True)
+class Client:
+    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round."""
+
+    tasks: Annotated[TaskSource, Registry("source", TASKS)]
+    model: Annotated[Architecture, Registry("network", MODELS)]
+    inner: Annotated[Algorithm, LEARNER]
+    tasks_per_round: Positive = 4
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """How the server combines updates and moves theta, and which replies it accepts."""
+
+    combine: Annotated[Combine, Registry("rule", COMBINE)]
+    outer: Annotated[Outer, Registry("optimizer", OUTER)]
+    hospitals_per_round: Positive | None = None
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    max_norm: Annotated[float, Field(gt=0)] = 1000.0
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
+
+    every: Positive = 10
+    episodes: Positive = 10
+    final_episodes: Positive = 100
+    baselines: tuple[Literal["scratch", "fedavg", "centroid"], ...] = (
+        "scratch",
+        "fedavg",
+        "centroid",
+    )
+    scratch_steps: Natural = 0
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How often the state is saved, and how many of the last ones are kept."""
+
+    every: Positive = 5
+    keep: Positive = 3
+
+
+@dataclass(frozen=True)
+class Flower:
+    """Resources of one hospital in Flower's simulation runtime, and its start-up limit."""
+
+    cpus: Positive = 1
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    startup_timeout: Annotated[float, Field(gt=0)] = 180.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """The run: engine, rounds, workers, device, evaluation, checkpoints, result folder."""
+
+    engine: Literal["inprocess", "flower"] = "inprocess"
+    rounds: Positive = 100
+    workers: Positive = 2
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    out: str = "results"
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    flower: Flower = field(default_factory=Flower)
+
+
+@dataclass(frozen=True)
+class Sim:
+    """One run, whole and valid."""
+
+    client: Client
+    strategies: Strategies
+    privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS)]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    data: Data = field(default_factory=Data)
+    server: Server = field(default_factory=Server)
+
+    def desk(self) -> Desk:
+        """What a hospital needs of this run."""
+        client = self.client
+        return Desk(
+            client.tasks,
+            client.model,
+            self.privacy,
+            client.tasks_per_round,
+            self.seed,
+            self.server.device,
+        )
+
+    def mapping(self) -> dict[str, Any]:
+        """The whole configuration as plain data, every default filled in; ``parse`` reads it."""
+        mapping: dict[str, Any] = plain(self)
+        return mapping
+
+    def for_hospitals(self) -> str:
+        """The configuration as JSON for the messages: without any path of the server's machine."""
+        server = replace(self.server, out="results")
+        return compact(replace(self, data=Data(), server=server).mapping())
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
+    """Read a yaml file; ``overrides`` are ``section.key=value`` texts that win over the file."""
+    if not path.is_file():
+        raise ConfigError([f"no such file; the default one is {DEFAULT.name}"], str(path))
+    mapping = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    for text in overrides:
+        override(mapping, text)
+    return parse(mapping, str(path))
+
+
+def load_json(text: str) -> Sim:
+    """Read what ``for_hospitals`` or a result folder wrote."""
+    try:
+        mapping = json.loads(text)
+    except ValueError as error:
+        raise ConfigError([f"not JSON: {error}"]) from error
+    return parse(mapping)
+
+
+def data_root(run: Sim) -> Path | None:
+    """The data folder on this machine: ``data.root``, else METAWARD_DATA, else none.
+
+    A relative ``data.root`` is taken from the current folder. ``ConfigError`` where it is missing.
+    """
+    named = run.data.root or os.environ.get("METAWARD_DATA")
+    if not named:
+        return None
+    root = Path(named).expanduser().resolve()
+    if not root.is_dir():
+        raise ConfigError([f"data.root (or METAWARD_DATA): {named!r} is not a folder"])
+    return root
+
+
+def learner_json(algorithm: Algorithm) -> str:
+    """An algorithm and its options as JSON."""
+    return compact(LEARNER.plain(algorithm))
+
+
+def learner_from_json(text: str) -> Algorithm:
+    """The inverse of ``learner_json``."""
+    faults: list[str] = []
+    part = LEARNER.build(json.loads(text), "learner", faults)
+    if faults:
+        raise ConfigError(faults)
+    algorithm: Algorithm = part
+    return algorithm
+
+
+def parse(mapping: Any, source: str = "configuration") -> Sim:
+    """Plain data to a ``Sim``; every fault of the whole file is collected before raising."""
+    faults: list[str] = []
+    run: Sim | None = build(Sim, mapping, "", faults)
+    if run is not None:
+        faults += cross_faults(run)
+    if run is None or faults:
+        raise ConfigError(faults, source)
+    return run
+
+
+def cross_faults(run: Sim) -> list[str]:
+    """Faults that only the whole shows: does the network fit the tasks, are there hospitals?"""
+    faults = []
+    roster = run.client.tasks.roster()
+    for role in ("train", "unseen"):
+        if not any(seat.role == role for seat in roster):
+            faults.append(f"client.tasks: no {role} hospital; the run needs at least one")
+    try:
+        run.client.model.features(run.client.tasks.spec().input_shape)
+    except ValueError as error:
+        faults.append(f"client.model.{error}")
+    train = sum(seat.role == "train" for seat in roster)
+    chosen = run.strategies.hospitals_per_round
+    if chosen is not None and chosen > train:
+        faults.append(
+            f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
+        )
+    if run.client.inner.adapt_steps < 1 or isinstance(run.client.inner, ALGORITHMS["centroid"]):
+        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
+    return faults

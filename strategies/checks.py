@@ -1,0 +1,80 @@
+"""Is a hospital's answer fit to be combined? Judged one by one; a bad one is rejected, never fatal.
+
+A NaN poisons a mean while the run reports success, a shape ``()`` broadcasts silently, and one
+huge update outvotes everybody: so keys, type, shape, finiteness and norm are checked on what was
+really decoded, not on what the reply says about itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Message
+from numpy.typing import NDArray
+
+from privacy import Answer, Attendance, Refusal, Release, Scores
+from privacy.wire import WireError, decode_answer
+
+Kind = TypeVar("Kind", Release, Scores, Attendance)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """An answer that does not count, and the fixed word that says why."""
+
+    hospital: str
+    reason: str
+
+
+def read(reply: Message, kind: type[Kind], hospital: str) -> Kind | Rejected:
+    """The typed answer in a reply, or why there is none."""
+    if reply.has_error():
+        return Rejected(hospital, f"error-{reply.error.code}")
+    try:
+        answer: Answer = decode_answer(reply.content)
+    except WireError as error:
+        return Rejected(hospital, f"malformed-{error.code}")
+    if isinstance(answer, Refusal):
+        return Rejected(hospital, answer.code)
+    if not isinstance(answer, kind):
+        return Rejected(hospital, "wrong-kind")
+    return answer
+
+
+def check_release(
+    answer: Release, hospital: str, round: int, dim: int, max_norm: float
+) -> Release | Rejected:
+    """Does this update fit theta (dim,) and the norm cap?"""
+    update = answer.update
+    if answer.hospital != hospital:
+        return Rejected(hospital, "wrong-hospital")
+    if answer.round != round:
+        return Rejected(hospital, "wrong-round")
+    if update.shape != (dim,):
+        return Rejected(hospital, "wrong-shape")
+    if not np.isfinite(update).all() or (answer.loss is not None and not np.isfinite(answer.loss)):
+        return Rejected(hospital, "not-finite")
+    if np.linalg.norm(update.astype(np.float64)) > max_norm:
+        return Rejected(hospital, "norm-above-cap")
+    return answer
+
+
+def check_scores(answer: Scores, hospital: str, round: int, episodes: int) -> Scores | Rejected:
+    """Are these ``episodes`` finite scores before and after?"""
+    if answer.hospital != hospital:
+        return Rejected(hospital, "wrong-hospital")
+    if answer.round != round:
+        return Rejected(hospital, "wrong-round")
+    for values in (answer.before, answer.after):
+        if values.shape != (episodes,):
+            return Rejected(hospital, "wrong-shape")
+        if not _plausible(values):
+            return Rejected(hospital, "not-finite")
+    return answer
+
+
+def _plausible(values: NDArray[np.float32]) -> bool:
+    """Accuracies and squared errors are both finite and never negative."""
+    return bool(np.isfinite(values).all() and (values >= 0).all())

@@ -1,0 +1,58 @@
+"""From the hospitals' updates (hospitals, dim) to one direction (dim,).
+
+Every hospital weighs the same: counts reported by the hospitals themselves would let one of them
+outvote the rest. Rows come sorted by hospital, so sums do not depend on the order of arrival.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+Vector = NDArray[np.float32]
+
+
+class Combine(Protocol):
+    """One entry of ``COMBINE``: a frozen dataclass whose fields are its yaml options."""
+
+    def __call__(self, updates: Vector) -> Vector:
+        """(hospitals, dim) float32 -> (dim,) float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The plain mean."""
+
+    def __call__(self, updates: Vector) -> Vector:
+        """Mean over the hospitals, summed in float64."""
+        return np.asarray(updates.mean(axis=0, dtype=np.float64), np.float32)
+
+
+@dataclass(frozen=True)
+class Median:
+    """The median of each coordinate (Yin et al. 2018: Byzantine-Robust Distributed Learning)."""
+
+    def __call__(self, updates: Vector) -> Vector:
+        """Coordinate-wise median over the hospitals."""
+        return np.asarray(np.median(updates, axis=0), np.float32)
+
+
+@dataclass(frozen=True)
+class TrimmedMean:
+    """The mean of each coordinate without its extremes (Yin et al. 2018).
+
+    ``trim`` is the share cut at either end; with n hospitals floor(trim * n) values go each side.
+    """
+
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+
+    def __call__(self, updates: Vector) -> Vector:
+        """Coordinate-wise mean of the middle values."""
+        cut = int(self.trim * len(updates))
+        middle = np.sort(updates, axis=0)[cut : len(updates) - cut]
+        return np.asarray(middle.mean(axis=0, dtype=np.float64), np.float32)

@@ -1,0 +1,266 @@
+"""The one class that subclasses Flower's Strategy: rounds of federated meta-learning.
+
+Flower's own loop knows no start round, no quorum and no fixed order of replies, so ``rounds`` is
+our own; ``start`` wraps it for those who expect Flower's signature. Which hospitals work in a round
+is a function of (seed, round) alone. A reply counts after ``checks``; replies are sorted by
+hospital before they are combined, so the order of arrival changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
+
+from privacy import Release, Scores
+from privacy.wire import Request, encode_request
+from strategies.checks import Rejected, check_release, check_scores, read
+from strategies.combine import Combine
+from strategies.outer import Outer, State
+from strategies.roster import Roster
+
+Vector = NDArray[np.float32]
+log = logging.getLogger("metaward.server")
+
+
+class QuorumError(RuntimeError):
+    """Too few hospitals gave a valid answer; the text says who failed and why."""
+
+
+@dataclass(frozen=True)
+class MetaState:
+    """Everything the next round depends on besides the configuration."""
+
+    round: int
+    theta: Vector
+    outer: State
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What one round did. ``rejected`` maps a hospital to the reason its reply did not count."""
+
+    round: int
+    accepted: tuple[str, ...]
+    rejected: Mapping[str, str]
+    loss: float | None
+    update_norm: float
+
+
+@dataclass
+class MetaStrategy(Strategy):
+    """theta <- theta + eps * combine(updates), with the hospitals of ``train`` in turn.
+
+    ``sim`` and ``learner`` are the JSON texts that every message carries. ``quorum`` is the share
+    of a round's hospitals whose valid reply is needed; below it ``QuorumError`` is raised, because
+    a run that silently goes on with the few is not the run that was asked for.
+    """
+
+    roster: Roster
+    train: Sequence[str]
+    unseen: Sequence[str]
+    sim: str
+    learner: str
+    seed: int
+    num_rounds: int
+    combine: Combine
+    outer: Outer
+    hospitals_per_round: int | None = None
+    quorum: float = 0.5
+    timeout: float = 600.0
+    max_norm: float = 1000.0
+    _state: MetaState | None = None
+    _asked: dict[str, str] = field(default_factory=dict)
+    _report: RoundReport | None = None
+
+    # ------------------------------------------------------------------ the round loop
+
+    def rounds(self, grid: Grid, state: MetaState) -> Iterator[tuple[MetaState, RoundReport]]:
+        """The rounds after ``state.round``, one at a time: the caller may save, evaluate, stop."""
+        self._state = state
+        for number in range(state.round + 1, self.num_rounds + 1):
+            self.roster.refresh(grid)
+            messages = list(
+                self.configure_train(number, _record(self._state.theta), ConfigRecord(), grid)
+            )
+            self.aggregate_train(number, self._send(grid, messages))
+            assert self._report is not None
+            yield self._state, self._report
+
+    def start(  # type: ignore[override]
+        self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int | None = None
+    ) -> Result:
+        """Flower's entry point: run all rounds from ``initial_arrays`` (one array, ``theta``)."""
+        self.num_rounds = num_rounds or self.num_rounds
+        theta = initial_arrays["theta"].numpy()
+        result = Result()
+        for state, _ in self.rounds(grid, self.begin(theta)):
+            result.arrays = _record(state.theta)
+        return result
+
+    def begin(self, theta: Vector) -> MetaState:
+        """The state before round 1."""
+        return MetaState(0, theta, self.outer.init(theta))
+
+    def chosen(self, number: int) -> tuple[str, ...]:
+        """The hospitals of round ``number``, sorted: a function of (seed, round)."""
+        count = self.hospitals_per_round or len(self.train)
+        rng = np.random.default_rng([self.seed, 3, number])
+        return tuple(sorted(rng.choice(sorted(self.train), size=count, replace=False).tolist()))
+
+    # ------------------------------------------------------------------------ training
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """theta and the JSON configuration for each chosen hospital that is there."""
+        theta = arrays["theta"].numpy()
+        request = Request(server_round, self.sim, self.learner, theta)
+        return self._address(request, MessageType.TRAIN, self.chosen(server_round))
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Check, sort, combine, step. Raises ``QuorumError`` below the quorum."""
+        assert self._state is not None
+        theta, outer = self._state.theta, self._state.outer
+        answers: dict[str, Release | Rejected] = {}
+        for hospital, reply in self._by_hospital(replies):
+            answer = read(reply, Release, hospital)
+            if isinstance(answer, Release):
+                answer = check_release(answer, hospital, server_round, len(theta), self.max_norm)
+            answers[hospital] = answer
+        chosen = self.chosen(server_round)
+        accepted, rejected = _sort(answers, chosen)
+        self._require_quorum(server_round, accepted, rejected)
+        combined = self.combine(np.stack([a.update for a in accepted]))
+        at = (server_round - 1) / self.num_rounds
+        theta, outer = self.outer.step(theta, combined, outer, at)
+        self._state = MetaState(server_round, theta, outer)
+        self._report = _report(server_round, accepted, rejected, combined)
+        return _record(theta), MetricRecord({"hospitals": len(accepted)})
+
+    # ---------------------------------------------------------------------- evaluation
+
+    def evaluate(
+        self, grid: Grid, hospitals: Sequence[str], request: Request
+    ) -> tuple[list[Scores], dict[str, str]]:
+        """Scores of ``request.theta`` at these hospitals, sorted by name, and who gave none."""
+        self.roster.refresh(grid)
+        messages = self._address(request, MessageType.EVALUATE, hospitals)
+        answers: dict[str, Scores | Rejected] = {}
+        for hospital, reply in self._by_hospital(self._send(grid, messages)):
+            answer = read(reply, Scores, hospital)
+            if isinstance(answer, Scores):
+                answer = check_scores(answer, hospital, request.round, request.episodes)
+            answers[hospital] = answer
+        return _sort(answers, hospitals)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Messages to the unseen hospitals; ``config`` may set ``episodes`` (default 10)."""
+        episodes = int(str(config.get("episodes", 10)))
+        theta = arrays["theta"].numpy()
+        request = Request(server_round, self.sim, self.learner, theta, episodes)
+        return self._address(request, MessageType.EVALUATE, self.unseen)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """Mean score of the unseen hospitals before and after adaptation."""
+        read_ones = (read(reply, Scores, who) for who, reply in self._by_hospital(replies))
+        scores = [answer for answer in read_ones if isinstance(answer, Scores)]
+        if not scores:
+            return None
+        before = float(np.mean([s.before.mean() for s in scores]))
+        after = float(np.mean([s.after.mean() for s in scores]))
+        return MetricRecord({"before": before, "after": after})
+
+    def summary(self) -> None:
+        """Log who takes part and how updates are combined."""
+        log.info(
+            "%d training and %d unseen hospitals, %s, %s",
+            len(self.train),
+            len(self.unseen),
+            self.combine,
+            self.outer,
+        )
+
+    # ------------------------------------------------------------------------- details
+
+    def _address(self, request: Request, kind: str, hospitals: Iterable[str]) -> list[Message]:
+        """One message for each of these hospitals that is there; ids are noted when sent."""
+        return [
+            Message(encode_request(request), node, kind, group_id=str(request.round))
+            for hospital in hospitals
+            if (node := self.roster.nodes.get(hospital)) is not None
+        ]
+
+    def _send(self, grid: Grid, messages: list[Message]) -> list[Message]:
+        replies = list(grid.send_and_receive(messages, timeout=self.timeout))
+        names = {node: hospital for hospital, node in self.roster.nodes.items()}
+        self._asked = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
+        return replies
+
+    def _by_hospital(self, replies: Iterable[Message]) -> list[tuple[str, Message]]:
+        """Replies with their hospital, by the message they answer: an error names no sender."""
+        return [
+            (self._asked[reply.metadata.reply_to_message_id], reply)
+            for reply in replies
+            if reply.metadata.reply_to_message_id in self._asked
+        ]
+
+    def _require_quorum(
+        self, number: int, accepted: Sequence[Release], rejected: Mapping[str, str]
+    ) -> None:
+        asked = len(accepted) + len(rejected)
+        needed = int(np.ceil(self.quorum * asked))
+        if len(accepted) < max(needed, 1):
+            reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
+            raise QuorumError(
+                f"round {number}: {len(accepted)} of {asked} hospitals gave a valid update, "
+                f"{max(needed, 1)} are needed (strategies.quorum = {self.quorum:g}); "
+                f"without one: {reasons}"
+            )
+
+
+Answered = TypeVar("Answered", Release, Scores)
+
+
+def _sort(
+    answers: Mapping[str, Answered | Rejected], asked: Sequence[str]
+) -> tuple[list[Answered], dict[str, str]]:
+    """Valid answers in the order of the hospitals' names, and the reasons of all others."""
+    valid, rejected = [], {}
+    for hospital in sorted(asked):
+        answer = answers.get(hospital, Rejected(hospital, "no-reply"))
+        if isinstance(answer, Rejected):
+            rejected[hospital] = answer.reason
+        else:
+            valid.append(answer)
+    return valid, rejected
+
+
+def _report(
+    number: int, accepted: Sequence[Release], rejected: Mapping[str, str], combined: Vector
+) -> RoundReport:
+    losses = [a.loss for a in accepted if a.loss is not None]
+    return RoundReport(
+        round=number,
+        accepted=tuple(a.hospital for a in accepted),
+        rejected=dict(rejected),
+        loss=float(np.mean(losses)) if losses else None,
+        update_norm=float(np.linalg.norm(combined.astype(np.float64))),
+    )
+
+
+def _record(theta: Vector) -> ArrayRecord:
+    return ArrayRecord({"theta": Array(theta)})

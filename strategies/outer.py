@@ -1,0 +1,117 @@
+"""Server optimisers as pure functions: ``init`` gives the state, ``step`` moves theta.
+
+``combined`` is the direction theta should move in (Reptile's mean(phi) - theta, or minus a
+meta-gradient), so every step adds. Reptile's own outer step is ``sgd``: theta + eps * combined.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import cos, pi
+from typing import Annotated, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+Vector = NDArray[np.float32]
+State = dict[str, Vector]
+
+Rate = Annotated[float, Field(gt=0, le=100)]
+Decay = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Outer(Protocol):
+    """One entry of ``OUTER``: a frozen dataclass whose fields are its yaml options."""
+
+    def init(self, theta: Vector) -> State:
+        """The optimiser's state (named vectors) before the first round."""
+        ...
+
+    def step(
+        self, theta: Vector, combined: Vector, state: State, at: float
+    ) -> tuple[Vector, State]:
+        """The next theta (dim,) and state; ``at`` in [0, 1) is the part of the run that is over."""
+        ...
+
+
+@dataclass(frozen=True)
+class Scheduled:
+    """The outer step size eps: ``lr`` at the start, ``final_lr`` at the end of the run."""
+
+    lr: Rate = 1.0
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    final_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    def rate(self, at: float) -> float:
+        """eps when the part ``at`` of the run is over."""
+        if self.schedule == "constant":
+            return self.lr
+        left = 1 - at if self.schedule == "linear" else (1 + cos(pi * at)) / 2
+        return self.final_lr + (self.lr - self.final_lr) * left
+
+
+@dataclass(frozen=True)
+class Sgd(Scheduled):
+    """theta + eps * combined."""
+
+    def init(self, theta: Vector) -> State:
+        """No state."""
+        return {}
+
+    def step(
+        self, theta: Vector, combined: Vector, state: State, at: float
+    ) -> tuple[Vector, State]:
+        """theta + eps * combined."""
+        return theta + np.float32(self.rate(at)) * combined, {}
+
+
+@dataclass(frozen=True)
+class Momentum(Scheduled):
+    """Heavy-ball momentum (Polyak 1964): v <- beta v + combined; theta + eps * v."""
+
+    beta: Decay = 0.9
+
+    def init(self, theta: Vector) -> State:
+        """Velocity 0."""
+        return {"velocity": np.zeros_like(theta)}
+
+    def step(
+        self, theta: Vector, combined: Vector, state: State, at: float
+    ) -> tuple[Vector, State]:
+        """theta + eps * v."""
+        velocity = np.float32(self.beta) * state["velocity"] + combined
+        return theta + np.float32(self.rate(at)) * velocity, {"velocity": velocity}
+
+
+@dataclass(frozen=True)
+class Adam(Scheduled):
+    """Adam (Kingma, Ba 2015: Adam: A Method for Stochastic Optimization), bias-corrected."""
+
+    lr: Rate = 0.001
+    beta1: Decay = 0.9
+    beta2: Decay = 0.999
+    epsilon: Rate = 1e-8
+
+    def init(self, theta: Vector) -> State:
+        """Both moments 0, no steps taken."""
+        zero = np.zeros_like(theta)
+        return {"first": zero, "second": zero, "steps": np.zeros(1, np.float32)}
+
+    def step(
+        self, theta: Vector, combined: Vector, state: State, at: float
+    ) -> tuple[Vector, State]:
+        """theta + eps * m_hat / (sqrt(v_hat) + epsilon)."""
+        steps = state["steps"] + np.float32(1)
+        t = int(steps[0])
+        first = np.float32(self.beta1) * state["first"] + np.float32(1 - self.beta1) * combined
+        square = combined * combined
+        second = np.float32(self.beta2) * state["second"] + np.float32(1 - self.beta2) * square
+        m = first / np.float32(1 - self.beta1**t)
+        v = second / np.float32(1 - self.beta2**t)
+        move = np.float32(self.rate(at)) * m / (np.sqrt(v) + np.float32(self.epsilon))
+        return np.asarray(theta + move, np.float32), {
+            "first": first,
+            "second": second,
+            "steps": steps,
+        }

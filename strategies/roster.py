@@ -1,0 +1,91 @@
+"""Who is who: node ids are random in every Flower run, hospitals have names.
+
+The server knows the public roster (names in the order of partition ids) from the configuration. A
+node becomes a hospital by answering the roster call with a seat nobody else holds.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from flwr.app import Message, MessageType
+from flwr.serverapp import Grid
+
+from privacy import Attendance
+from privacy.wire import Request, encode_request
+from strategies.checks import Rejected, read
+
+POLL_SECONDS = 0.2
+
+
+class RosterError(RuntimeError):
+    """Too few hospitals came, or one cannot take part; the text says which and why."""
+
+
+@dataclass
+class Roster:
+    """The hospitals of a run and the nodes they answer from at present."""
+
+    seats: Sequence[str]
+    request: Request
+    timeout: float
+    nodes: dict[str, int] = field(default_factory=dict)
+    turned_away: dict[int, Rejected] = field(default_factory=dict)
+
+    def gather(self, grid: Grid) -> None:
+        """Wait until every seat is taken; ``RosterError`` after the timeout.
+
+        Flower reports a run's nodes as they register, so the first look may see only some of them.
+        """
+        deadline = time.monotonic() + self.timeout
+        while True:
+            self.refresh(grid)
+            for rejected in self.turned_away.values():
+                raise RosterError(_turned_away(rejected))
+            missing = [seat for seat in self.seats if seat not in self.nodes]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise RosterError(
+                    f"{len(missing)} of {len(self.seats)} hospitals did not come within "
+                    f"{self.timeout:g} s: {', '.join(missing[:10])}"
+                )
+            time.sleep(POLL_SECONDS)
+
+    def refresh(self, grid: Grid) -> None:
+        """Forget nodes that left, ask new ones who they are."""
+        present = set(grid.get_node_ids())
+        self.nodes = {seat: node for seat, node in self.nodes.items() if node in present}
+        self.turned_away = {n: r for n, r in self.turned_away.items() if n in present}
+        new = sorted(present - set(self.nodes.values()) - self.turned_away.keys())
+        if not new:
+            return
+        calls = [
+            Message(encode_request(self.request), n, f"{MessageType.QUERY}.roster") for n in new
+        ]
+        replies = list(grid.send_and_receive(calls, timeout=self.timeout))
+        asked = {call.metadata.message_id: call.metadata.dst_node_id for call in calls}
+        for reply in replies:
+            self._seat(asked[reply.metadata.reply_to_message_id], reply)
+
+    def _seat(self, node: int, reply: Message) -> None:
+        answer = read(reply, Attendance, f"node {node}")
+        if isinstance(answer, Attendance):
+            answer = self._judge(answer)
+        if isinstance(answer, Rejected):
+            self.turned_away[node] = answer
+        else:
+            self.nodes[answer.hospital] = node
+
+    def _judge(self, answer: Attendance) -> Attendance | Rejected:
+        if not 0 <= answer.index < len(self.seats) or self.seats[answer.index] != answer.hospital:
+            return Rejected(f"hospital number {answer.index}", "unknown-seat")
+        if answer.hospital in self.nodes:
+            return Rejected(answer.hospital, "seat-taken")
+        return answer
+
+
+def _turned_away(rejected: Rejected) -> str:
+    return f"{rejected.hospital} cannot take part: {rejected.reason}; its own log says more"
