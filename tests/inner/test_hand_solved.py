@@ -1,0 +1,111 @@
+"""Inner loops on problems small enough to solve with a pencil.
+
+Linear regression through the origin without bias, f(x) = theta_1 x_1 + theta_2 x_2, has a known
+gradient; the loss of one record is (f - y)^2, its gradient 2 (f - y) x.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from client.inner import Setting, Update
+from client.inner.base import minibatches
+from client.inner.fedavg import FedAvg
+from client.inner.maml import Fomaml, Maml
+from client.inner.reptile import Reptile
+from client.models.mlp import Mlp
+from client.tasks.base import Episode, TaskSpec
+from privacy import NoPrivacy
+
+SPEC = TaskSpec("regression", (2,), 1, 0, True)
+RNG = np.random.default_rng(0)
+
+
+def row(*values: float) -> np.ndarray:
+    return np.array([values], dtype=np.float64)
+
+
+# theta = (w1, w2, b): the linear head of a network without hidden layers.
+THETA = torch.tensor([1.0, 0.0, 0.0], dtype=torch.float64)
+
+# Support x = (1, 0), y = 0: f = w1 + b. Query x = (1, 1), y = 0: f = w1 + w2 + b.
+TASK = Episode(
+    row(1, 0), row(0), row(1, 1), row(0), np.zeros(0, int), np.zeros(1, int), np.ones(1, int)
+)
+
+
+def update(algorithm: object, tasks: list[Episode] | None = None) -> Update:
+    return algorithm.update(Setting(Mlp(()), SPEC), THETA, tasks or [TASK], NoPrivacy(), RNG)
+
+
+def close(found: torch.Tensor, *expected: float) -> None:
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_fomaml() -> None:
+    # Step: f = 1, gradient 2 * (1, 0, 1), lr 0.1: phi = (0.8, 0, -0.2).
+    # Query: f = 0.6, gradient 1.2 * (1, 1, 1). The update is its negative.
+    found = update(Fomaml(lr=0.1, steps=1))
+    close(found.delta, -1.2, -1.2, -1.2)
+    assert float(found.loss) == pytest.approx(0.36)
+
+
+def test_exact_maml() -> None:
+    # phi = theta - 0.2 (w1 + b) (1, 0, 1), so d phi / d theta = I - 0.2 (1,0,1)(1,0,1)^T.
+    # v = 1.2 (1, 1, 1): v - 0.2 (1,0,1) <(1,0,1), v> = 1.2 (1,1,1) - 0.48 (1,0,1).
+    found = update(Maml(lr=0.1, steps=1))
+    close(found.delta, -0.72, -1.2, -0.72)
+
+
+def test_exact_maml_two_steps() -> None:
+    # w1 + b halves its distance by the factor 1 - 0.4 = 0.6 each step: after two, 0.36; the
+    # deviation of phi from theta is -0.32 (1, 0, 1), query f = 0.36, v = 0.72 (1, 1, 1).
+    # The Jacobian is (I - 0.2 uu^T)^2 with u = (1,0,1), uu^T u = 2u:
+    # v = 0.72 (1,1,1) = 0.72 u + 0.72 e2; u is an eigenvector with factor 0.6 each time.
+    found = update(Maml(lr=0.1, steps=2))
+    close(found.delta, -0.72 * 0.36, -0.72, -0.72 * 0.36)
+
+
+def test_reptile() -> None:
+    # Both records are trained on. f = 1 for each; the mean gradient is
+    # (2 (1,0,1) + 2 (1,1,1)) / 2 = (2, 1, 2); phi - theta = -0.1 of it.
+    found = update(Reptile(lr=0.1, steps=1))
+    close(found.delta, -0.2, -0.1, -0.2)
+    assert float(found.loss) == pytest.approx(1.0)
+
+
+def test_reptile_two_steps() -> None:
+    # After step 1: (0.8, -0.1, -0.2). f = 0.6 and 0.5: gradient (1.2 (1,0,1) + (1,1,1)) / 2
+    # = (1.1, 0.5, 1.1).
+    close(update(Reptile(lr=0.1, steps=2)).delta, -0.31, -0.15, -0.31)
+
+
+def test_l2_pulls_theta_to_zero() -> None:
+    # lambda = 0.5: the gradient of (lambda / 2) |theta|^2 is 0.5 theta = (0.5, 0, 0).
+    close(update(Reptile(lr=0.1, steps=1, l2=0.5)).delta, -0.7, -0.1, -0.2)
+    close(update(Fomaml(lr=0.1, steps=1, l2=0.5)).delta, -1.7, -1.2, -1.2)
+    close(update(Maml(lr=0.1, steps=1, l2=0.5)).delta, -1.22, -1.2, -0.72)
+
+
+def test_tasks_are_averaged_and_fedavg_goes_on() -> None:
+    # The same task twice: Reptile's mean is one task's update; FedAvg runs on from phi.
+    close(update(Reptile(lr=0.1, steps=1), [TASK, TASK]).delta, -0.2, -0.1, -0.2)
+    close(update(FedAvg(lr=0.1, steps=1), [TASK, TASK]).delta, -0.31, -0.15, -0.31)
+
+
+def test_minibatches_pass_over_every_record_before_any_comes_again() -> None:
+    x, y = torch.arange(6.0)[:, None], torch.arange(6)
+    batches = minibatches((x, y), size=2, steps=6, rng=np.random.default_rng(1))
+    seen = torch.cat([b[1] for b in batches])
+    assert [len(b[1]) for b in batches] == [2] * 6
+    for lap in (seen[:6], seen[6:]):
+        assert sorted(lap.tolist()) == list(range(6))
+    assert all(torch.equal(b[0][:, 0].long(), b[1]) for b in batches)
+
+
+def test_a_batch_that_covers_the_set_is_the_set() -> None:
+    pair = torch.zeros(4, 1), torch.arange(4)
+    for size in (0, 4, 9):
+        assert all(b is pair for b in minibatches(pair, size, 3, np.random.default_rng(0)))
