@@ -11,6 +11,7 @@ import http.client
 import json
 import os
 import urllib.request
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -52,7 +53,8 @@ class Projection:
     def __call__(self, volumes: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(n, 28, 28, 28) -> (n, 28, 28)."""
         flat = volumes.max(self.axis + 1) if self.how == "max" else volumes.mean(self.axis + 1)
-        return np.round(flat).astype(np.uint8)
+        image: NDArray[np.uint8] = np.round(flat).astype(np.uint8)
+        return image
 
 
 class Pool(NamedTuple):
@@ -74,11 +76,13 @@ def facts(flag: str) -> Facts:
     allowed = [f for f in info if f not in PHANTOMS and "multi-label" not in info[f]["task"]]
     if flag in info and flag not in allowed:
         raise ValueError(
-            f"data set {flag} is multi-label: an image may show several findings at once, so it "
+            f"datasets: {flag} is multi-label, an image may show several findings at once, so it "
             f"has no N-way tasks; allowed are {', '.join([*allowed, *PHANTOMS])}"
         )
     if flag not in allowed:
-        raise ValueError(f"data set {flag}: allowed are {', '.join([*allowed, *PHANTOMS])}")
+        raise ValueError(
+            f"datasets: {flag} is unknown; allowed are {', '.join([*allowed, *PHANTOMS])}"
+        )
     entry = info[flag]
     classes = tuple(entry["label"][str(i)] for i in range(len(entry["label"])))
     return Facts(flag, classes, entry["n_channels"], volumes=flag.endswith("3d"))
@@ -106,6 +110,7 @@ def read_pool(path: Path, stamp: Stamp, flag: str, split: Split, projection: Pro
     """One split, checked against the public facts; volumes are projected to images."""
     file, known, entry = _file(flag), facts(flag), _entry(flag, path)
     try:
+        zipfile.ZipFile(path).close()  # the package would leave a broken archive open
         loaded = _loader(flag, entry)(split=split, root=str(path.parent), download=False)
     except Exception as error:  # the package raises what it likes, and bare asserts
         raise file.damaged(path, f"medmnist cannot read it ({error!r})") from error
