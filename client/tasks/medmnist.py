@@ -162,8 +162,8 @@ class MedMnist(FewShot):
             view=partial(to_input, channels=self.spec().input_shape[0]),
             note={
                 "modality": place.flag,
-                "scanner": str(share.scanner),
-                "case mix": ", ".join(f"{name} {count}" for name, count in counts),
+                "scanner": str(share.scanner or "as published"),
+                "case mix": "; ".join(f"{name} {count}" for name, count in counts),
             },
         )
         usable_classes(self, hospital)
@@ -196,7 +196,7 @@ class Share(NamedTuple):
     y: IntArray
     rows: IntArray
     ids: NDArray[np.str_]
-    scanner: Scanner
+    scanner: Scanner | None
 
 
 def to_input(images: NDArray[Any], channels: int) -> FloatArray:
@@ -215,7 +215,7 @@ def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) 
     pool, y, shares = _dealt(source, place._replace(number=0), seed, path, stamp)
     rows = shares[place.number]
     if source.partition != "scanner":
-        return Share(pool.images, y, rows, pool.ids, Scanner(1, 1, 0, 0))
+        return Share(pool.images, y, rows, pool.ids, None)
     rng = place.rng(seed, place.number)
     scanner = draw_scanner(source.scanner, rng)
     seen = frozen(scanner.render(pool.images[rows], rng))
