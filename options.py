@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, asdict, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args, get_type_hints
@@ -41,7 +41,7 @@ class Registry:
     def plain(self, part: Any) -> dict[str, Any]:
         """A part as the mapping that ``build`` would read it from."""
         name = next(name for name, cls in self.parts.items() if type(part) is cls)
-        return {self.by: name, **asdict(part)}
+        return {self.by: name, **plain(part)}
 
     def build(self, given: Any, path: str, faults: list[str]) -> Any:
         """The part that ``given`` names, with its options; None where there are faults."""
@@ -50,7 +50,7 @@ class Registry:
             return None
         name = given[self.by]
         if not isinstance(name, str) or name not in self.parts:
-            faults.append(f"{path}.{self.by}: unknown {name!r}; choose from {self.names()}")
+            faults.append(f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}")
             return None
         options = {key: value for key, value in given.items() if key != self.by}
         return build(self.parts[name], options, f"{path}.", faults)
@@ -60,12 +60,13 @@ def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
     """A ``cls`` from a mapping; None (and lines added to ``faults``) where that cannot be."""
     known = {f.name: f for f in fields(cls)}
     if not isinstance(given, dict):
-        faults.append(f"{path.rstrip('.') or 'file'}: {given!r} is not a mapping of {_list(known)}")
+        faults.append(
+            f"{path.rstrip('.') or 'file'}: {_show(given)} is not a mapping of {_list(known)}"
+        )
         return None
     before = len(faults)
-    faults += [
-        f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in given - known.keys()
-    ]
+    unknown = [key for key in given if key not in known]
+    faults += [f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in unknown]
     hints = _hints(cls)
     values = {}
     for name, spec in known.items():
@@ -101,10 +102,13 @@ def override(mapping: Any, text: str) -> None:
     *parents, last = key.split(".")
     if not equals or not all([*parents, last]):
         raise ConfigError([f"{text!r} is not section.key=value"], "--set")
+    if not isinstance(mapping, dict):
+        raise ConfigError([f"{key}: the file holds no sections"], "--set")
     for parent in parents:
-        if not isinstance(mapping, dict) or not isinstance(mapping.get(parent, {}), dict):
+        if not isinstance(mapping.get(parent, {}), dict):
             raise ConfigError([f"{key}: {parent} is not a section"], "--set")
-        mapping = mapping.setdefault(parent, {})
+        mapping[parent] = dict(mapping.get(parent, {}))  # a yaml alias must not change its anchor
+        mapping = mapping[parent]
     mapping[last] = read_yaml(value, f"--set {key}")
 
 
@@ -116,13 +120,26 @@ class _Loader(yaml.SafeLoader):
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As SafeLoader, but a repeated key is an error: the first would be lost silently."""
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key in keys:
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {key!r} stands twice", node.start_mark
-                )
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise _refuse(key_node, f"key {_show(key)} stands twice")
+            seen.append(key)
         return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As SafeLoader, but a value that looks like a date or number and is none has a line."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise _refuse(node, str(error)) from error
+
+
+def _refuse(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
 
 
 _Loader.add_implicit_resolver(
@@ -132,12 +149,14 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(text: str, source: str) -> Any:
-    """Plain data from yaml text; ``ConfigError`` names the line of a syntax error."""
+def read_yaml(text: str | bytes, source: str) -> Any:
+    """Plain data from yaml; ``ConfigError`` names the line of a syntax error."""
     try:
         return yaml.load(text, _Loader)
     except yaml.YAMLError as error:
-        raise ConfigError([" ".join(str(error).split())], source) from error
+        mark = getattr(error, "problem_mark", None)
+        fault = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
+        raise ConfigError([" ".join(fault.split())], source) from error
 
 
 # ------------------------------------------------------------------------------ details
@@ -154,11 +173,35 @@ def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
         return _adapter(hint).validate_json(json.dumps(given, allow_nan=False), strict=True)
     except ValidationError as error:
         faults += [
-            f"{_where(path, e)}: {e['input']!r} is refused: {e['msg']}" for e in error.errors()
+            f"{_where(path, e)}: {_show(e['input'])} is refused: {_why(e)}" for e in error.errors()
         ]
-    except (TypeError, ValueError):
-        faults.append(f"{path}: {given!r} is refused: neither text, number, boolean nor list")
+    except ValueError:
+        faults.append(f"{path}: {_show(given)} is refused: must be finite")
+    except TypeError:
+        faults.append(f"{path}: {_show(given)} is refused: put it in quotes if it is text")
     return None
+
+
+def _show(value: Any) -> str:
+    """A value as a yaml file has it: true and null, not True and None."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return repr(value) if isinstance(value, str) else str(value)
+
+
+_WORDS = {
+    "int_type": "must be a whole number, without quotes or a decimal point",
+    "float_type": "must be a number, without quotes",
+    "bool_type": "must be true or false",
+    "string_type": "must be text; put it in quotes",
+    "tuple_type": "must be a list, as in [a, b]",
+}
+
+
+def _why(error: Any) -> str:
+    """What is allowed instead, in words for the writer of a yaml file."""
+    words: str = error["msg"].replace("Input should be", "must be")
+    return _WORDS.get(error["type"], words.replace("String should match", "must match"))
 
 
 def _where(path: str, error: Any) -> str:
@@ -170,6 +213,8 @@ def _missing(hint: Any, path: str) -> str:
     registry = _registry(hint)
     if registry:
         return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
+    if is_dataclass(hint):
+        return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(hint))}"
     return f"{path}: missing"
 
 

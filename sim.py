@@ -150,7 +150,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
     """Read a yaml file; ``overrides`` are ``section.key=value`` texts that win over the file."""
     if not path.is_file():
         raise ConfigError([f"no such file; the default one is {DEFAULT.name}"], str(path))
-    mapping = read_yaml(path.read_text(encoding="utf-8"), str(path))
+    mapping = read_yaml(path.read_bytes(), str(path))
     for text in overrides:
         override(mapping, text)
     return parse(mapping, str(path))
@@ -158,11 +158,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
 
 def load_json(text: str) -> Sim:
     """Read what ``for_hospitals`` or a result folder wrote."""
-    try:
-        mapping = json.loads(text)
-    except ValueError as error:
-        raise ConfigError([f"not JSON: {error}"]) from error
-    return parse(mapping)
+    return parse(_json(text))
 
 
 def data_root(run: Sim) -> Path | None:
@@ -187,7 +183,7 @@ def learner_json(algorithm: Algorithm) -> str:
 def learner_from_json(text: str) -> Algorithm:
     """The inverse of ``learner_json``."""
     faults: list[str] = []
-    part = LEARNER.build(json.loads(text), "learner", faults)
+    part = LEARNER.build(_json(text), "learner", faults)
     if faults:
         raise ConfigError(faults)
     algorithm: Algorithm = part
@@ -225,3 +221,10 @@ def cross_faults(run: Sim) -> list[str]:
     if run.client.inner.adapt_steps < 1 or isinstance(run.client.inner, ALGORITHMS["centroid"]):
         faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
     return faults
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ConfigError([f"not JSON: {error}"]) from error
