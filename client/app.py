@@ -32,7 +32,14 @@ Handler = Callable[[work.Desk, Request, int, Path | None], Answer]
 @app.query("roster")
 def roster(message: Message, context: Context) -> Message:
     """Which hospital is this? Its data are opened and checked on the way."""
-    return answer(message, context, lambda desk, _, i, root: work.attend(desk, i, root))
+    nodes = context.node_config.get("num-partitions")  # known in simulations only
+
+    def attend(desk: work.Desk, _: Request, index: int, root: Path | None) -> Answer:
+        if nodes is not None and int(nodes) != len(desk.source.roster()):
+            return Refusal("federation-size")
+        return work.attend(desk, index, root)
+
+    return answer(message, context, attend)
 
 
 @app.train()
@@ -83,6 +90,19 @@ def _evaluate(desk: work.Desk, request: Request, index: int, root: Path | None) 
         raise WireError("keys")
     learner = _learner(request.learner)
     return work.evaluate(desk, learner, request.theta, index, request.round, request.episodes, root)
+
+
+def _log_locally() -> None:
+    """Keep the hospitals' log in a file, which the flower engine names for its simulation."""
+    path = os.environ.get("METAWARD_HOSPITAL_LOG")
+    if path and not log.handlers:
+        handler = logging.FileHandler(path, encoding="utf-8")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+        log.addHandler(handler)
+        log.propagate = False
+
+
+_log_locally()
 
 
 @lru_cache(maxsize=8)

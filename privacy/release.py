@@ -76,7 +76,7 @@ class Refusal:
     code: str
 
 
-REFUSALS = frozenset({"bad-request", "data-refused", "failed"})
+REFUSALS = frozenset({"bad-request", "data-refused", "failed", "federation-size"})
 
 Answer = Release | Scores | Attendance | Refusal
 

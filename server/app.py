@@ -38,18 +38,23 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer) -> None:
-    """Execute a run and leave its folder with a true status, whatever happens."""
-    folder.set_status("running")
-    try:
-        table = Run(run, grid, folder, observe).execute()
-        write_reports(run, folder, table)
-    except KeyboardInterrupt:
-        folder.set_status("interrupted", "stopped by the user")
-        raise
-    except BaseException as error:
-        folder.set_status("failed", f"{type(error).__name__}: {error}")
-        raise
-    folder.set_status("finished")
+    """Execute a run and leave its folder with a true status, whatever happens.
+
+    One process at a time may work on a folder: ``BusyError`` for the second. The lock falls with
+    the process that holds it, so a killed run can be resumed at once.
+    """
+    with folder.lock():
+        folder.set_status("running")
+        try:
+            table = Run(run, grid, folder, observe).execute()
+            write_reports(run, folder, table)
+        except KeyboardInterrupt:
+            folder.set_status("interrupted", "stopped by the user")
+            raise
+        except BaseException as error:
+            folder.set_status("failed", f"{type(error).__name__}: {error}")
+            raise
+        folder.set_status("finished")
 
 
 def default_folder(run: sim.Sim) -> Path:

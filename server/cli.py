@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
+import click
 import typer
 from rich.console import Console
 
@@ -17,7 +18,7 @@ from server import show
 from server.app import default_folder
 from server.checkpoint import CheckpointError
 from server.engines import ENGINES
-from server.folder import Folder
+from server.folder import BusyError, Folder
 from strategies.meta import QuorumError
 from strategies.roster import RosterError
 
@@ -73,16 +74,24 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
     """Print what each hospital holds: role, records, patients, classes, scanner."""
     chosen = sim.load(config, set_ or [])
     rows = show.holdings(chosen)
-    print(json.dumps(rows, indent=1)) if as_json else Console().print(show.holdings_table(rows))
+    print(json.dumps(rows, indent=1)) if as_json else show.wide().print(show.holdings_table(rows))
 
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
-    with show.progress(run, folder, quiet=as_json) as observe:
-        ENGINES[run.server.engine](run, folder, observe)
+    try:
+        with show.progress(folder, quiet=as_json) as observe:
+            ENGINES[run.server.engine](run, folder, observe)
+    except KeyboardInterrupt:
+        _complain(f"interrupted; go on with: metaward resume {folder.path}")
+        raise typer.Exit(INTERRUPTED) from None
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"))
     else:
-        Console().print(show.final(run, folder))
+        show.wide().print(show.final(run, folder))
+
+
+def _complain(text: str) -> None:
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="red", markup=False)
 
 
 def main() -> NoReturn:
@@ -90,18 +99,15 @@ def main() -> NoReturn:
 
     0 finished, 1 failed (with the reason), 2 bad input (nothing was started), 130 interrupted.
     """
-    errors = Console(stderr=True, highlight=False, soft_wrap=True)
     try:
-        cli(standalone_mode=False)
-    except typer.Exit as stop:
-        sys.exit(stop.exit_code)
-    except KeyboardInterrupt:
-        errors.print("Interrupted. Go on with: metaward resume DIR", style="yellow")
-        sys.exit(INTERRUPTED)
+        code = cli(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
     except (ConfigError, DataError, FileExistsError) as error:
-        errors.print(f"error: {error}", style="red", markup=False)
+        _complain(f"error: {error}")
         sys.exit(BAD_INPUT)
-    except (QuorumError, RosterError, CheckpointError) as error:
-        errors.print(f"failed: {error}", style="red", markup=False)
+    except (QuorumError, RosterError, CheckpointError, BusyError) as error:
+        _complain(f"failed: {error}")
         sys.exit(FAILED)
-    sys.exit(0)
+    sys.exit(code)

@@ -14,13 +14,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
+
+from filelock import FileLock, Timeout
 
 from server.checkpoint import replace_file
 from sim import Sim, parse
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+class BusyError(RuntimeError):
+    """Another process is at work in the folder."""
 
 
 class Folder:
@@ -42,6 +49,15 @@ class Folder:
     def baseline(self, name: str) -> Folder:
         """The folder of a baseline that is trained beside the run."""
         return Folder(self.path / "baselines" / name)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep every other process out of this folder; ``BusyError`` where one is in it."""
+        try:
+            with FileLock(self.path / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise BusyError(f"{self.path}: another process is working on this run") from error
 
     def exists(self) -> bool:
         """Whether a run was ever begun here."""

@@ -37,6 +37,7 @@ class Run:
         self.sim, self.grid, self.folder, self.observe = run, grid, folder, observe
         self.setting = Setting(run.client.model, run.client.tasks.spec())
         self.text = run.for_hospitals()
+        self.own = own(run)
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
@@ -47,10 +48,9 @@ class Run:
     def execute(self) -> Table:
         """Train, evaluate, and return the final table; its first row is the run's own learner."""
         self.roster.gather(self.grid)
-        mine = own(self.sim)
-        theta = self.fit(mine, self.folder)
+        theta = self.fit(self.own, self.folder)
         replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
-        rows = [self.judge(mine, theta)]
+        rows = [self.judge(self.own, theta)]
         for name in self.sim.server.evaluation.baselines:
             for contender in BASELINES[name](self.sim):
                 row = self.judge(contender, self.theta_of(contender))
@@ -66,7 +66,7 @@ class Run:
 
     def fit(self, contender: Contender, folder: Folder) -> Vector:
         """All rounds of one learner, from its last checkpoint where there is one."""
-        strategy = self._strategy(contender)
+        strategy = self.strategy(contender)
         config = compact([self.text, strategy.learner])
         state = latest_state(folder.checkpoints, config)
         state = state or strategy.begin(self.start(contender.learner))
@@ -94,7 +94,8 @@ class Run:
             return self.start(contender.learner)
         return self.fit(contender, self.folder.baseline(contender.key))
 
-    def _strategy(self, contender: Contender) -> MetaStrategy:
+    def strategy(self, contender: Contender) -> MetaStrategy:
+        """The Flower strategy that trains (or only evaluates) a learner."""
         parts = self.sim.strategies
         return MetaStrategy(
             roster=self.roster,
@@ -134,7 +135,7 @@ class Run:
 
     def judge(self, contender: Contender, theta: Vector) -> Row:
         """One line of the final table; every unseen hospital must answer."""
-        strategy = self._strategy(contender)
+        strategy = self.strategy(contender)
         rounds, episodes = self.sim.server.rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, self.text, strategy.learner, theta, episodes)
         self.observe({"phase": "final", "learner": contender.name})

@@ -22,8 +22,13 @@ from server.run import Observer
 from sim import Sim, data_root
 
 
+def wide() -> Console:
+    """Standard output, never narrower than the final table needs."""
+    return Console(width=max(100, Console().width), highlight=False)
+
+
 @contextmanager
-def progress(run: Sim, folder: Folder, quiet: bool) -> Iterator[Observer]:
+def progress(folder: Folder, quiet: bool) -> Iterator[Observer]:
     """A bar for each phase with round, loss, score and time left; ``quiet`` shows nothing."""
     console = Console(stderr=True)
     if quiet:
@@ -76,12 +81,18 @@ def final(run: Sim, folder: Folder) -> RenderableType:
     grid = Grid(
         title=f"Unseen hospitals, {found['episodes']} episodes each ({unit})", box=box.SIMPLE_HEAD
     )
-    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital"):
-        grid.add_column(name, justify="left" if name in ("learner", "worst hospital") else "right")
-    grid.add_column("gap of the first row [95 %, over hospitals]", justify="right")
+    left = ("learner", "worst hospital")
+    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
+        grid.add_column(name, justify="left" if name in left else "right", no_wrap=True)
     for row in found["rows"]:
         grid.add_row(*cells(Row(**row), metric))
-    return Group(grid, Text(run.privacy.claim, style="bold red"), Text(f"results in {folder.path}"))
+    legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
+    return Group(
+        grid,
+        Text(legend, style="dim"),
+        Text(run.privacy.claim, style="bold red"),
+        Text(f"results in {folder.path}"),
+    )
 
 
 def holdings(run: Sim) -> list[dict[str, Any]]:

@@ -43,7 +43,7 @@ class Roster:
         while True:
             self.refresh(grid)
             for rejected in self.turned_away.values():
-                raise RosterError(_turned_away(rejected))
+                raise RosterError(_turned_away(rejected, len(self.seats)))
             missing = [seat for seat in self.seats if seat not in self.nodes]
             if not missing:
                 return
@@ -87,5 +87,10 @@ class Roster:
         return answer
 
 
-def _turned_away(rejected: Rejected) -> str:
+def _turned_away(rejected: Rejected, seats: int) -> str:
+    if rejected.reason == "federation-size":
+        return (
+            f"the configuration has {seats} hospitals, but the simulation has another number of "
+            f'SuperNodes; type: flwr run . --federation-config "num-supernodes={seats}"'
+        )
     return f"{rejected.hospital} cannot take part: {rejected.reason}; its own log says more"

@@ -24,7 +24,7 @@ from client.tasks.phantom_findings import FINDINGS, place
 
 Modality = Literal["ct", "xray", "mri", "ultrasound"]
 NAMES = tuple(FINDINGS)
-CONTRAST = (0.4, 0.65)  # change of brightness that a finding makes, drawn for each image
+CONTRAST = (0.5, 0.8)  # change of brightness that a finding makes, drawn for each image
 
 
 @dataclass(frozen=True)

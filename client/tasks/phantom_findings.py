@@ -55,7 +55,7 @@ def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
     rng, organ = body.rng, Ellipse(*(part[chosen] for part in organ))
     n = len(organ.x)
     far, towards, turn, side = rng.random((4, n, 1, 1), dtype=np.float32)
-    far, towards, turn = 0.6 * np.sqrt(far), 2 * np.pi * towards, 2 * np.pi * turn
+    far, towards, turn = 0.7 * np.sqrt(far), 2 * np.pi * towards, 2 * np.pi * turn
     across = (body.x[chosen] - organ.x) / organ.width
     height = (body.y[chosen] - organ.y) / organ.height
     dx = (across - far * np.cos(towards)) * organ.width

@@ -1,0 +1,42 @@
+# Two commands on a fresh machine with Python 3.11 or newer and make:
+#   make run     set up .venv and run sim.yaml
+#   make test    set up .venv and run the tests
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Real data lets more tests run: the folder the user names, or one found in or beside the checkout.
+FOUND := $(firstword $(wildcard $(addsuffix /omniglot/omniglot28.npz,data ../data ../*/data)))
+export METAWARD_DATA ?= $(abspath $(FOUND:/omniglot/omniglot28.npz=))
+
+.PHONY: run test lint types build bench clean
+
+run: $(VENV)/installed
+	$(BIN)/metaward run $(ARGS)
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/installed-dev
+	$(BIN)/mypy
+
+build: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -q tests/engines/test_bundle.py
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaward needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build *.egg-info *.fab .mypy_cache .ruff_cache .pytest_cache .hypothesis

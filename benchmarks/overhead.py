@@ -1,0 +1,146 @@
+"""What an engine costs over the bare inner loops, as a ratio measured in one run.
+
+A realistic round (16 hospitals x 4 tasks x 5 steps) is run in turn (a) bare: two processes that
+hold their hospitals and call the algorithm, with nothing but a round number going in, and (b) as a
+whole round of the in-process engine: messages, ClientApp, checks, combine, outer step. Both use two
+workers with one torch thread each. Rounds alternate, so that a machine whose speed drifts slows
+both. With ``--flower`` the same rounds then run on Flower's own runtime; its rounds after the first
+are set beside bare ones measured right before and after.
+
+    python benchmarks/overhead.py [--rounds 12] [--flower] [--out benchmarks/results/overhead.json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import torch
+
+import sim
+from client import work
+from options import override
+from server.engines import ENGINES
+from server.engines.inprocess import InProcessGrid
+from server.folder import Folder
+from server.run import Run
+
+HOSPITALS, TASKS, STEPS, WORKERS = 16, 4, 5, 2
+SETTINGS = (
+    f"client.tasks.hospitals={HOSPITALS}",
+    "client.tasks.unseen=2",
+    f"client.tasks_per_round={TASKS}",
+    f"client.inner.steps={STEPS}",
+    "strategies.hospitals_per_round=null",
+    "server.evaluation.final_episodes=1",
+    "server.evaluation.every=1000",
+    "server.evaluation.baselines=[]",
+    "server.checkpoint.every=1000",
+    f"server.workers={WORKERS}",
+)
+
+
+def configuration(rounds: int) -> sim.Sim:
+    """The default run with a realistic round."""
+    mapping = sim.load(sim.DEFAULT).mapping()
+    for text in (*SETTINGS, f"server.rounds={rounds}"):
+        override(mapping, text)
+    return sim.parse(mapping)
+
+
+def bare(text: str, indices: list[int], round: int) -> None:
+    """The inner loops of some hospitals, and nothing else."""
+    run = sim.load_json(text)
+    desk, algorithm = run.desk(), run.client.inner
+    theta = algorithm.initial(work.open_setting(desk), run.seed).numpy()
+    for index in indices:
+        work.train(desk, algorithm, theta, index, round, None)
+
+
+def bare_round(pools: list[ProcessPoolExecutor], text: str, round: int) -> float:
+    """Seconds of one round of bare inner loops over all hospitals."""
+    began = time.perf_counter()
+    halves = [list(range(HOSPITALS))[i::WORKERS] for i in range(WORKERS)]
+    futures = [
+        pool.submit(bare, text, half, round) for pool, half in zip(pools, halves, strict=True)
+    ]
+    for future in futures:
+        future.result()
+    return time.perf_counter() - began
+
+
+def inprocess(
+    run: sim.Sim, pools: list[ProcessPoolExecutor], folder: Folder
+) -> list[dict[str, float]]:
+    """Bare and engine rounds in turn; the first of each is a warm-up and left out."""
+    text, pairs = run.for_hospitals(), []
+    total = len(run.client.tasks.roster())
+    with InProcessGrid(total, WORKERS, None, folder.hospital_log) as grid:
+        job = Run(run, grid, folder, lambda row: None)
+        job.roster.gather(grid)
+        strategy = job.strategy(job.own)
+        rounds = strategy.rounds(grid, strategy.begin(job.start(run.client.inner)))
+        while True:
+            one = bare_round(pools, text, len(pairs) + 1)
+            began = time.perf_counter()
+            if next(rounds, None) is None:
+                return pairs[1:]
+            pairs.append({"bare": one, "engine": time.perf_counter() - began})
+
+
+def flower(
+    run: sim.Sim, pools: list[ProcessPoolExecutor], folder: Folder
+) -> dict[str, list[float]]:
+    """Seconds of Flower's rounds after the first, and of bare rounds before and after them."""
+    text = run.for_hospitals()
+    before = [bare_round(pools, text, r) for r in range(1, 7)][1:]
+    folder.create(run)
+    ENGINES["flower"](run, folder, lambda row: None)
+    after = [bare_round(pools, text, r) for r in range(1, 6)]
+    rounds = [row["seconds"] for row in folder.rows() if "loss" in row][1:]
+    return {"bare": before + after, "engine": rounds}
+
+
+def main() -> None:
+    """Measure and print; ``--out`` also writes the figures."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--flower", action="store_true")
+    options.add_argument("--out", type=Path)
+    chosen = options.parse_args()
+    run = configuration(chosen.rounds)
+    context = multiprocessing.get_context("spawn")
+    pools = [ProcessPoolExecutor(1, context) for _ in range(WORKERS)]
+    found: dict[str, object] = {
+        "round": f"{HOSPITALS} hospitals x {TASKS} tasks x {STEPS} steps, {WORKERS} workers",
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    with tempfile.TemporaryDirectory() as home:
+        pairs = inprocess(run, pools, Folder(Path(home)))
+        ratios = sorted(pair["engine"] / pair["bare"] for pair in pairs)
+        found["inprocess"] = {"ratio_median": statistics.median(ratios), "ratios": ratios}
+        found["bare_seconds_median"] = statistics.median(pair["bare"] for pair in pairs)
+        if chosen.flower:
+            times = flower(run, pools, Folder(Path(home) / "flower"))
+            ratio = statistics.median(times["engine"]) / statistics.median(times["bare"])
+            found["flower"] = {"ratio_of_medians": ratio, **times}
+    for pool in pools:
+        pool.shutdown()
+    print(json.dumps(found, indent=1))
+    if chosen.out:
+        chosen.out.parent.mkdir(parents=True, exist_ok=True)
+        chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
