@@ -265,9 +265,9 @@ def test_missing_renamed_and_extra_arrays_are_refused(kind: str) -> None:
     names = {"release": ["update"], "scores": ["before", "after"]}[kind]
     for found in ([], ["theta"], [*names, "extra"], names[1:]):
         records = encode_answer(ANSWERS[kind])
-        records["arrays"] = ArrayRecord({name: one for name in found})
+        records["arrays"] = ArrayRecord(dict.fromkeys(found, one))
         assert code_of(records, decode_answer) == "keys"
-    records["arrays"] = ConfigRecord({name: 1.0 for name in names})
+    records["arrays"] = ConfigRecord(dict.fromkeys(names, 1.0))
     assert code_of(records, decode_answer) == "keys"
     del records["arrays"]
     assert code_of(records, decode_answer) == "keys"
