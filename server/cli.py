@@ -17,7 +17,7 @@ from options import ConfigError
 from server import show
 from server.app import default_folder
 from server.checkpoint import CheckpointError
-from server.engines import ENGINES
+from server.engines import ENGINES, EngineError
 from server.folder import BusyError, Folder
 from strategies.meta import QuorumError
 from strategies.roster import RosterError
@@ -107,7 +107,7 @@ def main() -> NoReturn:
     except (ConfigError, DataError, FileExistsError) as error:
         _complain(f"error: {error}")
         sys.exit(BAD_INPUT)
-    except (QuorumError, RosterError, CheckpointError, BusyError) as error:
+    except (QuorumError, RosterError, CheckpointError, BusyError, EngineError) as error:
         _complain(f"failed: {error}")
         sys.exit(FAILED)
     sys.exit(code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from server.engines.flower import EngineError, run_flower
 from server.engines.inprocess import run_inprocess
 from server.folder import Folder
 from server.run import Observer
@@ -17,4 +18,7 @@ Engine = Callable[[Sim, Folder, Observer], None]
 
 ENGINES: dict[str, Engine] = {
     "inprocess": run_inprocess,
+    "flower": run_flower,
 }
+
+__all__ = ["ENGINES", "Engine", "EngineError"]

@@ -1,0 +1,70 @@
+"""Following a run that another process writes: new lines of the result folder's metrics files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+from server.folder import Folder
+from server.run import Observer
+
+
+class Progress:
+    """Hands new lines of metrics.jsonl, baselines' included, to an observer."""
+
+    def __init__(self, folder: Folder, observe: Observer) -> None:
+        self.folder, self.observe = folder, observe
+        self.tails = {path: Tail.of(path) for path in self.files()}
+
+    def files(self) -> list[Path]:
+        """The metrics files there are at the moment."""
+        baselines = self.folder.path.glob("baselines/*/metrics.jsonl")
+        own = self.folder.path / "metrics.jsonl"
+        return [*([own] if own.exists() else []), *sorted(baselines)]
+
+    def show(self) -> None:
+        """Hand over what is new."""
+        for path in self.files():
+            for row in self.tails.setdefault(path, Tail()).rows(path):
+                self.observe(row)
+
+
+@dataclass
+class Tail:
+    """Where reading goes on in one file.
+
+    A resumed run first replaces the file by the lines up to its checkpoint. ``before`` and
+    ``inode`` are the file as it was found: until it is replaced it holds nothing new, and then the
+    lines it begins with in common are old.
+    """
+
+    before: bytes = b""
+    inode: int | None = None
+    offset: int | None = None
+
+    @classmethod
+    def of(cls, path: Path) -> Tail:
+        """A tail that skips what the file holds already."""
+        return cls(path.read_bytes(), path.stat().st_ino)
+
+    def rows(self, path: Path) -> Iterator[dict[str, Any]]:
+        """New whole lines, parsed."""
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_ino == self.inode:
+                return
+            if self.offset is None:
+                pairs = zip(self.before.splitlines(keepends=True), file, strict=False)
+                self.offset = sum(len(old) for old, _ in takewhile(_equal, pairs))
+            file.seek(self.offset)
+            whole = file.read().rpartition(b"\n")
+        self.offset += len(whole[0]) + len(whole[1])
+        yield from map(json.loads, whole[0].splitlines())
+
+
+def _equal(pair: tuple[bytes, bytes]) -> bool:
+    return pair[0] == pair[1]
