@@ -1,0 +1,263 @@
+"""The whole configuration: what the files hold, what is refused, what hospitals are told."""
+
+import json
+import re
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import sim
+from client.inner import ALGORITHMS
+from options import ConfigError, override
+from privacy import MECHANISMS
+from strategies import COMBINE, OUTER
+
+FILES = [sim.DEFAULT, *sorted((sim.HERE / "configs").glob("*.yaml"))]
+
+
+@pytest.fixture(scope="module")
+def default() -> sim.Sim:
+    return sim.load(sim.DEFAULT)
+
+
+def mapping(*sets: str) -> dict[str, Any]:
+    """The default run as plain data, with some keys changed."""
+    found: dict[str, Any] = yaml.safe_load(sim.DEFAULT.read_text(encoding="utf-8"))
+    for text in sets:
+        override(found, text)
+    return found
+
+
+def faults_of(*sets: str) -> tuple[str, ...]:
+    with pytest.raises(ConfigError) as caught:
+        sim.parse(mapping(*sets), "sim.yaml")
+    return caught.value.faults
+
+
+# ------------------------------------------------------------------------ the files
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_file_loads_and_comes_back_equal(path: Path) -> None:
+    run = sim.load(path)
+    assert sim.parse(run.mapping()) == run
+    assert sim.parse(json.loads(json.dumps(run.mapping()))) == run
+    assert sim.parse(yaml.safe_load(yaml.safe_dump(run.mapping()))) == run
+    assert hash(run) == hash(sim.load(path))
+
+
+def test_default_file_shows_every_key_of_the_sections(default: sim.Sim) -> None:
+    """Nobody should have to read code to learn that a key exists; parts may leave options out."""
+    shown, whole = mapping(), default.mapping()
+    parts = ("tasks", "model", "inner", "combine", "outer", "privacy")
+
+    def compare(shown: dict[str, Any], whole: dict[str, Any], path: str) -> None:
+        assert shown.keys() == whole.keys(), path
+        for key, value in whole.items():
+            if isinstance(value, dict) and key not in parts:
+                compare(shown[key], value, f"{path}{key}.")
+
+    compare(shown, whole, "")
+
+
+@pytest.mark.parametrize(
+    ("part", "by", "names"),
+    [
+        (("client", "inner"), "algorithm", sorted(ALGORITHMS.keys() - {"centroid", "fedavg"})),
+        (("privacy",), "mechanism", sorted(MECHANISMS)),
+        (("strategies", "combine"), "rule", sorted(COMBINE)),
+        (("strategies", "outer"), "optimizer", sorted(OUTER)),
+    ],
+)
+def test_default_file_names_the_choices_that_there_are(
+    part: tuple[str, ...], by: str, names: list[str]
+) -> None:
+    (line,) = (x for x in sim.DEFAULT.read_text().splitlines() if x.strip().startswith(f"{by}:"))
+    listed = set(re.findall(r"[a-z_0-9]+", line.split("#", 1)[1].split(":")[0]))
+    assert set(names) <= listed
+
+
+def test_a_run_is_frozen(default: sim.Sim) -> None:
+    with pytest.raises(FrozenInstanceError):
+        default.seed = 3  # type: ignore[misc]
+
+
+# ---------------------------------------------------------------------------- faults
+
+
+def test_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: no such file"):
+        sim.load(tmp_path / "none.yaml")
+    with pytest.raises(ConfigError, match="no such file"):
+        sim.load(tmp_path)
+
+
+def test_file_and_line_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(sim.DEFAULT.read_text() + "\nname: again\n")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: line \d+: key 'name' stands twice"):
+        sim.load(path)
+    path.write_bytes(b"name: caf\xe9")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: .*position 9"):
+        sim.load(path)
+    path.write_text("")
+    with pytest.raises(ConfigError, match=r"mine\.yaml: file: null is not a mapping of client"):
+        sim.load(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("privacy.mechanism=gausian", "privacy.mechanism: unknown 'gausian'; choose from none"),
+        ("client.tasks.source=xray", "client.tasks.source: unknown 'xray'; choose from "),
+        ("client.model.network=resnet", "client.model.network: unknown 'resnet'; choose from conv"),
+        ("client.inner.algorithm=sgd", "client.inner.algorithm: unknown 'sgd'; choose from reptil"),
+        ("strategies.combine.rule=krumm", "strategies.combine.rule: unknown 'krumm'; choose from"),
+        ("strategies.outer.optimizer=Adam", "strategies.outer.optimizer: unknown 'Adam'; choose "),
+        ("server.engine=ray", "server.engine: 'ray' is refused: must be 'inprocess' or 'flower'"),
+        ("server.device=gpu", "server.device: 'gpu' is refused: must match pattern"),
+        ("server.device=cuda:x", "server.device: 'cuda:x' is refused"),
+        ("server.round=3", "server.round: unknown key; did you mean rounds?"),
+        ("sever.rounds=3", "sever: unknown key; did you mean server?"),
+        ("server.rounds=0", "server.rounds: 0 is refused: must be greater than or equal to 1"),
+        ("server.rounds=1e2", "server.rounds: 100.0 is refused: must be a whole number"),
+        ("server.evaluation.baselines=[scratch, sgd]", "server.evaluation.baselines[1]: 'sgd' is"),
+        ("seed=-1", "seed: -1 is refused: must be greater than or equal to 0"),
+        ("seed=4294967296", "seed: 4294967296 is refused: must be less than 4294967296"),
+        ("name=../up", "name: '../up' is refused: must match pattern"),
+        ("name=", "name: null is refused: must be text"),
+        ("client.inner.lr=.nan", "client.inner.lr: nan is refused: must be finite"),
+        ("client.inner.lr=0", "client.inner.lr: 0 is refused: must be greater than 0"),
+        ("client.model.groups=5", "client.model.groups: 5 must divide width = 32"),
+        ("client=", "client: null is not a mapping of tasks, model, inner, tasks_per_round"),
+        ("strategies.quorum=0", "strategies.quorum: 0 is refused: must be greater than 0"),
+        ("strategies.quorum=1.1", "strategies.quorum: 1.1 is refused: must be less than or equal"),
+        ("strategies.hospitals_per_round=13", "strategies.hospitals_per_round: 13 is more than t"),
+        ("client.model.depth=6", "client.model.depth: 6 halvings leave nothing of input shape"),
+        ("client.inner={algorithm: centroid}", "client.inner.algorithm: centroid learns nothing"),
+        ("client.tasks.unseen=0", "client.tasks"),
+    ],
+)
+def test_fault_names_key_value_and_what_is_allowed(text: str, expected: str) -> None:
+    (fault,) = faults_of(text)
+    assert fault.startswith(expected)
+
+
+@pytest.mark.parametrize("section", ["client", "strategies", "privacy"])
+def test_section_without_default_must_be_there(section: str) -> None:
+    found = mapping()
+    del found[section]
+    with pytest.raises(ConfigError, match=f"^sim.yaml: {section}: missing; give it a mapping"):
+        sim.parse(found, "sim.yaml")
+
+
+def test_faults_of_all_sections_are_told_at_once() -> None:
+    faults = faults_of(
+        "nmae=x", "client.inner.lr='1'", "privacy.mechanism=dp", "server.workers=0", "seed=1.5"
+    )
+    keys = [fault.split(":")[0] for fault in faults]
+    assert sorted(keys) == [
+        "client.inner.lr",
+        "nmae",
+        "privacy.mechanism",
+        "seed",
+        "server.workers",
+    ]
+
+
+def test_faults_of_the_whole_are_told_at_once() -> None:
+    faults = faults_of("client.model.depth=6", "strategies.hospitals_per_round=99")
+    assert len(faults) == 2
+
+
+# ---------------------------------------------------------------- overrides and JSON
+
+
+def test_overrides_win_over_the_file(default: sim.Sim) -> None:
+    run = sim.load(sim.DEFAULT, ["seed=9", "client.inner.lr=1e-2", "server.checkpoint.keep=1"])
+    assert (run.seed, run.client.inner.lr, run.server.checkpoint.keep) == (9, 0.01, 1)  # type: ignore[attr-defined]
+    assert replace(run, seed=7).privacy == default.privacy
+
+
+def test_override_with_a_fault_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"server\.rounds: 'x' is refused"):
+        sim.load(sim.DEFAULT, ["server.rounds=x"])
+
+
+def test_hospitals_are_told_no_path_of_the_server(tmp_path: Path) -> None:
+    secret = tmp_path / "patients-of-2024"
+    run = sim.load(sim.DEFAULT, [f"data.root={secret}", f"server.out={secret}/out"])
+    text = run.for_hospitals()
+    assert "patients-of-2024" not in text
+    assert str(tmp_path) not in text
+    told = sim.load_json(text)
+    assert told.data.root is None
+    assert replace(told, data=run.data, server=run.server) == run, "all else must be told"
+
+
+def test_what_hospitals_are_told_does_not_depend_on_where_the_server_works(tmp_path: Path) -> None:
+    """Otherwise a run could not be resumed after its folder was moved."""
+    one = sim.load(sim.DEFAULT, [f"data.root={tmp_path}", "server.out=a"])
+    two = sim.load(sim.DEFAULT, ["data.root=null", "server.out=b"])
+    assert one.for_hospitals() == two.for_hospitals()
+    assert one.for_hospitals() != sim.load(sim.DEFAULT, ["seed=8"]).for_hospitals()
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1,", "nonsense", '{"seed": NaN}', "null", "[]", "3"])
+def test_json_that_is_no_configuration_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError):
+        sim.load_json(text)
+    with pytest.raises(ConfigError):
+        sim.learner_from_json(text)
+
+
+@pytest.mark.parametrize("name", sorted(ALGORITHMS))
+def test_learner_comes_back_from_json(name: str) -> None:
+    learner = ALGORITHMS[name]()
+    assert sim.learner_from_json(sim.learner_json(learner)) == learner
+
+
+def test_learner_with_a_fault_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"learner\.lr: '1' is refused"):
+        sim.learner_from_json('{"algorithm": "reptile", "lr": "1"}')
+
+
+# ------------------------------------------------------------------- what is put together
+
+
+def test_desk_holds_what_a_hospital_needs(default: sim.Sim) -> None:
+    desk, client = default.desk(), default.client
+    assert (desk.source, desk.architecture) == (client.tasks, client.model)
+    assert (desk.mechanism, desk.tasks) == (default.privacy, client.tasks_per_round)
+    assert (desk.seed, desk.device) == (default.seed, default.server.device)
+
+
+def test_data_root_is_the_files_else_the_environments(
+    default: sim.Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named, other = tmp_path / "named", tmp_path / "other"
+    named.mkdir(), other.mkdir()
+    monkeypatch.delenv("METAWARD_DATA", raising=False)
+    assert sim.data_root(default) is None
+    monkeypatch.setenv("METAWARD_DATA", str(other))
+    assert sim.data_root(default) == other
+    run = replace(default, data=sim.Data(str(named)))
+    assert sim.data_root(run) == named
+    monkeypatch.chdir(tmp_path)
+    assert sim.data_root(replace(default, data=sim.Data("named"))) == named
+
+
+def test_data_root_that_is_no_folder_is_refused(
+    default: sim.Sim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    for missing in ("nowhere", "file"):
+        run = replace(default, data=sim.Data(str(tmp_path / missing)))
+        with pytest.raises(ConfigError, match=rf"data.root .*METAWARD_DATA.*{missing}.*not a fol"):
+            sim.data_root(run)
+    monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "gone"))
+    with pytest.raises(ConfigError, match="gone"):
+        sim.data_root(default)
