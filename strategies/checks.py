@@ -12,7 +12,6 @@ from typing import TypeVar
 
 import numpy as np
 from flwr.app import Message
-from numpy.typing import NDArray
 
 from privacy import Answer, Attendance, Refusal, Release, Scores
 from privacy.wire import WireError, decode_answer
@@ -62,7 +61,7 @@ def check_release(
 
 
 def check_scores(answer: Scores, hospital: str, round: int, episodes: int) -> Scores | Rejected:
-    """Are these ``episodes`` finite scores before and after?"""
+    """Are these ``episodes`` scores before and after, finite and not negative?"""
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
     if answer.round != round:
@@ -70,11 +69,8 @@ def check_scores(answer: Scores, hospital: str, round: int, episodes: int) -> Sc
     for values in (answer.before, answer.after):
         if values.shape != (episodes,):
             return Rejected(hospital, "wrong-shape")
-        if not _plausible(values):
+        if not np.isfinite(values).all():
             return Rejected(hospital, "not-finite")
+        if (values < 0).any():  # neither an accuracy nor a squared error can be
+            return Rejected(hospital, "negative")
     return answer
-
-
-def _plausible(values: NDArray[np.float32]) -> bool:
-    """Accuracies and squared errors are both finite and never negative."""
-    return bool(np.isfinite(values).all() and (values >= 0).all())

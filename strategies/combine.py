@@ -7,6 +7,7 @@ outvote the rest. Rows come sorted by hospital, so sums do not depend on the ord
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import floor
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -53,6 +54,6 @@ class TrimmedMean:
 
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise mean of the middle values."""
-        cut = int(self.trim * len(updates))
+        cut = floor(self.trim * len(updates) + 1e-9)  # 0.29 * 100 is 28.999999999999996
         middle = np.sort(updates, axis=0)[cut : len(updates) - cut]
         return np.asarray(middle.mean(axis=0, dtype=np.float64), np.float32)

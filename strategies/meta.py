@@ -1,9 +1,8 @@
 """The one class that subclasses Flower's Strategy: rounds of federated meta-learning.
 
-Flower's own loop knows no start round, no quorum and no fixed order of replies, so ``rounds`` is
-our own; ``start`` wraps it for those who expect Flower's signature. Which hospitals work in a round
-is a function of (seed, round) alone. A reply counts after ``checks``; replies are sorted by
-hospital before they are combined, so the order of arrival changes nothing.
+Flower's own loop (``start``, inherited) knows no start round, so ``rounds`` is our own. Which
+hospitals work in a round is a function of (seed, round) alone. A reply counts after ``checks``;
+replies are sorted by hospital before they are combined, so the order of arrival changes nothing.
 """
 
 from __future__ import annotations
@@ -11,12 +10,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Result, Strategy
+from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from privacy import Release, Scores
@@ -77,8 +77,9 @@ class MetaStrategy(Strategy):
     timeout: float = 600.0
     max_norm: float = 1000.0
     _state: MetaState | None = None
-    _asked: dict[str, str] = field(default_factory=dict)
+    _asked: list[tuple[Metadata, str]] = field(default_factory=list)
     _report: RoundReport | None = None
+    _episodes: int = 0
 
     # ------------------------------------------------------------------ the round loop
 
@@ -86,24 +87,11 @@ class MetaStrategy(Strategy):
         """The rounds after ``state.round``, one at a time: the caller may save, evaluate, stop."""
         self._state = state
         for number in range(state.round + 1, self.num_rounds + 1):
-            self.roster.refresh(grid)
-            messages = list(
-                self.configure_train(number, _record(self._state.theta), ConfigRecord(), grid)
-            )
-            self.aggregate_train(number, self._send(grid, messages))
+            arrays = _record(self._state.theta)
+            messages = self.configure_train(number, arrays, ConfigRecord(), grid)
+            self.aggregate_train(number, grid.send_and_receive(messages, timeout=self.timeout))
             assert self._report is not None
             yield self._state, self._report
-
-    def start(  # type: ignore[override]
-        self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int | None = None
-    ) -> Result:
-        """Flower's entry point: run all rounds from ``initial_arrays`` (one array, ``theta``)."""
-        self.num_rounds = num_rounds or self.num_rounds
-        theta = initial_arrays["theta"].numpy()
-        result = Result()
-        for state, _ in self.rounds(grid, self.begin(theta)):
-            result.arrays = _record(state.theta)
-        return result
 
     def begin(self, theta: Vector) -> MetaState:
         """The state before round 1."""
@@ -120,10 +108,16 @@ class MetaStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """theta and the JSON configuration for each chosen hospital that is there."""
+        """theta and the JSON configuration for each chosen hospital that is there.
+
+        ``config`` is not read: what hospitals do stands in ``sim``.
+        """
         theta = arrays["theta"].numpy()
+        if self._state is None or self._state.round != server_round - 1:  # Flower's own start
+            self.roster.gather(grid)
+            self._state = MetaState(server_round - 1, theta, self.outer.init(theta))
         request = Request(server_round, self.sim, self.learner, theta)
-        return self._address(request, MessageType.TRAIN, self.chosen(server_round))
+        return self._address(grid, request, MessageType.TRAIN, self.chosen(server_round))
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -141,7 +135,7 @@ class MetaStrategy(Strategy):
         accepted, rejected = _sort(answers, chosen)
         self._require_quorum(server_round, accepted, rejected)
         combined = self.combine(np.stack([a.update for a in accepted]))
-        at = (server_round - 1) / self.num_rounds
+        at = min((server_round - 1) / self.num_rounds, 1.0)
         theta, outer = self.outer.step(theta, combined, outer, at)
         self._state = MetaState(server_round, theta, outer)
         self._report = _report(server_round, accepted, rejected, combined)
@@ -153,13 +147,18 @@ class MetaStrategy(Strategy):
         self, grid: Grid, hospitals: Sequence[str], request: Request
     ) -> tuple[list[Scores], dict[str, str]]:
         """Scores of ``request.theta`` at these hospitals, sorted by name, and who gave none."""
-        self.roster.refresh(grid)
-        messages = self._address(request, MessageType.EVALUATE, hospitals)
+        messages = self._address(grid, request, MessageType.EVALUATE, hospitals)
+        replies = grid.send_and_receive(messages, timeout=self.timeout)
+        return self._scores(replies, hospitals, request.round, request.episodes)
+
+    def _scores(
+        self, replies: Iterable[Message], hospitals: Sequence[str], number: int, episodes: int
+    ) -> tuple[list[Scores], dict[str, str]]:
         answers: dict[str, Scores | Rejected] = {}
-        for hospital, reply in self._by_hospital(self._send(grid, messages)):
+        for hospital, reply in self._by_hospital(replies):
             answer = read(reply, Scores, hospital)
             if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, request.round, request.episodes)
+                answer = check_scores(answer, hospital, number, episodes)
             answers[hospital] = answer
         return _sort(answers, hospitals)
 
@@ -167,17 +166,16 @@ class MetaStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Messages to the unseen hospitals; ``config`` may set ``episodes`` (default 10)."""
-        episodes = int(str(config.get("episodes", 10)))
+        self._episodes = int(str(config.get("episodes", 10)))
         theta = arrays["theta"].numpy()
-        request = Request(server_round, self.sim, self.learner, theta, episodes)
-        return self._address(request, MessageType.EVALUATE, self.unseen)
+        request = Request(server_round, self.sim, self.learner, theta, self._episodes)
+        return self._address(grid, request, MessageType.EVALUATE, self.unseen)
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Mean score of the unseen hospitals before and after adaptation."""
-        read_ones = (read(reply, Scores, who) for who, reply in self._by_hospital(replies))
-        scores = [answer for answer in read_ones if isinstance(answer, Scores)]
+        scores, _ = self._scores(replies, self.unseen, server_round, self._episodes)
         if not scores:
             return None
         before = float(np.mean([s.before.mean() for s in scores]))
@@ -196,38 +194,36 @@ class MetaStrategy(Strategy):
 
     # ------------------------------------------------------------------------- details
 
-    def _address(self, request: Request, kind: str, hospitals: Iterable[str]) -> list[Message]:
-        """One message for each of these hospitals that is there; ids are noted when sent."""
-        return [
-            Message(encode_request(request), node, kind, group_id=str(request.round))
-            for hospital in hospitals
-            if (node := self.roster.nodes.get(hospital)) is not None
-        ]
-
-    def _send(self, grid: Grid, messages: list[Message]) -> list[Message]:
-        replies = list(grid.send_and_receive(messages, timeout=self.timeout))
-        names = {node: hospital for hospital, node in self.roster.nodes.items()}
-        self._asked = {m.metadata.message_id: names[m.metadata.dst_node_id] for m in messages}
-        return replies
+    def _address(
+        self, grid: Grid, request: Request, kind: str, hospitals: Iterable[str]
+    ) -> list[Message]:
+        """One message for each of these hospitals that is there, and a note who was asked."""
+        self.roster.refresh(grid)
+        there = [(h, self.roster.nodes[h]) for h in hospitals if h in self.roster.nodes]
+        group = str(request.round)
+        messages = [Message(encode_request(request), n, kind, group_id=group) for _, n in there]
+        self._asked = [(m.metadata, h) for m, (h, _) in zip(messages, there, strict=True)]
+        return messages
 
     def _by_hospital(self, replies: Iterable[Message]) -> list[tuple[str, Message]]:
-        """Replies with their hospital, by the message they answer: an error names no sender."""
-        return [
-            (self._asked[reply.metadata.reply_to_message_id], reply)
-            for reply in replies
-            if reply.metadata.reply_to_message_id in self._asked
-        ]
+        """Replies with their hospital, by the message they answer: an error names no sender.
+
+        The grid gives a message its id when it sends it, so ids are read here and not before.
+        """
+        names = {metadata.message_id: hospital for metadata, hospital in self._asked}
+        answered = [(reply.metadata.reply_to_message_id, reply) for reply in replies]
+        return [(names[number], reply) for number, reply in answered if number in names]
 
     def _require_quorum(
         self, number: int, accepted: Sequence[Release], rejected: Mapping[str, str]
     ) -> None:
         asked = len(accepted) + len(rejected)
-        needed = int(np.ceil(self.quorum * asked))
-        if len(accepted) < max(needed, 1):
+        needed = max(ceil(self.quorum * asked - 1e-9), 1)  # 0.55 * 20 is 11.000000000000002
+        if len(accepted) < needed:
             reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
             raise QuorumError(
                 f"round {number}: {len(accepted)} of {asked} hospitals gave a valid update, "
-                f"{max(needed, 1)} are needed (strategies.quorum = {self.quorum:g}); "
+                f"{needed} are needed (strategies.quorum = {self.quorum:g}); "
                 f"without one: {reasons}"
             )
 

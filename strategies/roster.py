@@ -67,8 +67,10 @@ class Roster:
         ]
         replies = list(grid.send_and_receive(calls, timeout=self.timeout))
         asked = {call.metadata.message_id: call.metadata.dst_node_id for call in calls}
-        for reply in replies:
-            self._seat(asked[reply.metadata.reply_to_message_id], reply)
+        for reply in replies:  # the first to each call; a late or repeated one says nothing new
+            node = asked.pop(reply.metadata.reply_to_message_id, None)
+            if node is not None:
+                self._seat(node, reply)
 
     def _seat(self, node: int, reply: Message) -> None:
         answer = read(reply, Attendance, f"node {node}")
