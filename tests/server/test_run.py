@@ -1,0 +1,145 @@
+"""A whole run in this process: what it writes, and what it must not depend on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import sim
+from client import work
+from client.errors import DataError
+from server.engines import ENGINES
+from server.folder import BusyError, Folder
+from server.run import Observer
+from strategies.meta import QuorumError
+from strategies.roster import RosterError
+from tests.server.small import small
+
+
+def execute(path: Path, *settings: str, observe: Observer = lambda row: None) -> Folder:
+    run, folder = small(*settings), Folder(path)
+    folder.create(run)
+    ENGINES["inprocess"](run, folder, observe)
+    return folder
+
+
+def theta(folder: Folder) -> bytes:
+    return (folder.path / "theta.safetensors").read_bytes()
+
+
+def table(folder: Folder) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder.path / "result.json").read_text())
+    return found["table"]
+
+
+def test_a_run_leaves_everything_a_reader_needs(tmp_path: Path) -> None:
+    seen: list[Any] = []
+    folder = execute(tmp_path / "run", observe=seen.append)
+    assert folder.status() == ("finished", "")
+    assert folder.config() == small()
+    rows = list(folder.rows())
+    assert [r["round"] for r in rows if "loss" in r] == [1, 2, 3, 4, 5, 6]
+    assert [r["round"] for r in rows if "after" in r] == [2, 4, 6]
+    assert [r for r in seen if r["phase"] == "reptile"] == rows
+    assert len(list(folder.checkpoints.glob("round-*"))) == 2
+    learners = [row["learner"] for row in table(folder)["rows"]]
+    assert learners == ["reptile", "from scratch", "FedAvg + fine-tune", "nearest support point"]
+    report = (folder.path / "report.md").read_text()
+    assert "NO PRIVACY" in report
+    assert all(name in report for name in learners)
+    assert (folder.path / "curve.png").read_bytes()[1:4] == b"PNG"
+
+
+def test_worker_count_changes_nothing(tmp_path: Path) -> None:
+    one = execute(tmp_path / "one")
+    two = execute(tmp_path / "two", "server.workers=2")
+    three = execute(tmp_path / "three", "server.workers=3")
+    assert theta(one) == theta(two) == theta(three)
+    assert table(one) == table(two) == table(three)
+
+
+def test_the_seed_changes_everything(tmp_path: Path) -> None:
+    assert theta(execute(tmp_path / "a")) != theta(execute(tmp_path / "b", "seed=6"))
+
+
+def test_a_failed_run_resumes_to_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = execute(tmp_path / "whole")
+    train = work.train
+
+    def breaks(*args: Any) -> Any:
+        if args[4] == 4:
+            raise RuntimeError("secret words of a hospital")
+        return train(*args)
+
+    monkeypatch.setattr(work, "train", breaks)
+    with pytest.raises(QuorumError, match=r"round 4: 0 of 3 hospitals.*\(failed\)"):
+        execute(tmp_path / "broken")
+    broken = Folder(tmp_path / "broken")
+    assert broken.status()[0] == "failed"
+    assert "secret words" not in broken.status()[1]
+    assert "secret words" in broken.hospital_log.read_text()
+    monkeypatch.setattr(work, "train", train)
+    ENGINES["inprocess"](broken.config(), broken, lambda row: None)
+    assert theta(broken) == theta(whole)
+    assert table(broken) == table(whole)
+    rounds = [r["round"] for r in broken.rows() if "loss" in r]
+    assert rounds == [1, 2, 3, 4, 5, 6]
+
+
+def test_one_hospital_may_fail_above_the_quorum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = work.train
+
+    def breaks(*args: Any) -> Any:
+        if args[3] == 1:
+            raise RuntimeError("down")
+        return train(*args)
+
+    monkeypatch.setattr(work, "train", breaks)
+    folder = execute(tmp_path / "run")
+    rejected = [row["rejected"] for row in folder.rows() if "loss" in row]
+    name = small().client.tasks.roster()[1].name
+    assert {name: "failed"} in rejected
+    assert all(set(r) <= {name} for r in rejected)
+
+
+def test_bad_data_is_refused_before_any_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> Any:
+        raise DataError("heart/processed.va.data: truncated")
+
+    work.open_hospital.cache_clear()
+    monkeypatch.setattr(type(small().client.tasks), "hospital", refuse)
+    with pytest.raises((RosterError, DataError), match=r"data-refused|processed\.va\.data"):
+        execute(tmp_path / "run")
+    assert not list(Folder(tmp_path / "run").rows())
+
+
+def test_a_folder_is_one_runs_only(tmp_path: Path) -> None:
+    folder = execute(tmp_path / "run")
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        folder.create(small())
+    with folder.lock(), pytest.raises(BusyError, match="another process"):
+        ENGINES["inprocess"](small(), folder, lambda row: None)
+
+
+@pytest.mark.parametrize("algorithm", ["fomaml", "maml"])
+def test_every_algorithm_runs(tmp_path: Path, algorithm: str) -> None:
+    settings = sim.load(sim.DEFAULT).mapping()["client"]["inner"]
+    assert settings["algorithm"] == "reptile"
+    run = small().mapping()
+    run["client"]["inner"] = {"algorithm": algorithm, "lr": 0.02, "steps": 2, "adapt_steps": 2}
+    folder = Folder(tmp_path / "run")
+    chosen = sim.parse(run)
+    folder.create(chosen)
+    ENGINES["inprocess"](chosen, folder, lambda row: None)
+    assert table(folder)["rows"][0]["learner"] == algorithm
+    assert np.isfinite(table(folder)["rows"][0]["after"])
