@@ -45,7 +45,7 @@ def vector(*values: float) -> Vector:
         ({"hospital": ""}, "wrong-hospital"),
         ({"round": ROUND - 1}, "wrong-round"),
         ({"round": -ROUND}, "wrong-round"),
-        ({"update": np.float32(1).reshape(())}, "wrong-shape"),
+        ({"update": np.array(1, np.float32)}, "wrong-shape"),
         ({"update": np.ones((1, DIM), np.float32)}, "wrong-shape"),
         ({"update": np.ones((DIM, 1), np.float32)}, "wrong-shape"),
         ({"update": np.ones(DIM + 1, np.float32)}, "wrong-shape"),
