@@ -93,6 +93,6 @@ def _turned_away(rejected: Rejected, seats: int) -> str:
     if rejected.reason == "federation-size":
         return (
             f"the configuration has {seats} hospitals, but the simulation has another number of "
-            f'SuperNodes; type: flwr run . --federation-config "num-supernodes={seats}"'
+            f'SuperNodes; add to flwr run: --federation-config "num-supernodes={seats}"'
         )
     return f"{rejected.hospital} cannot take part: {rejected.reason}; its own log says more"

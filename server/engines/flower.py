@@ -21,6 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from flwr.common.constant import ErrorCode
 
 import sim
 from options import ConfigError
@@ -33,6 +36,7 @@ from server.run import Observer
 POLL_SECONDS = 0.25
 HEALTH_SECONDS = 2.0
 LOG, LAST_LINES = "flower.log", 25
+WORKER_DIED = f"error-{ErrorCode.UNKNOWN}"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 Process = subprocess.Popen[bytes]
 
@@ -52,7 +56,7 @@ def run_flower(run: sim.Sim, folder: Folder, observe: Observer) -> None:
         for left_over in (LOG, "status.json"):
             (folder.path / left_over).unlink(missing_ok=True)
     try:
-        execute(run, folder, Progress(folder, observe))
+        execute(run, folder, Progress(folder, watchful(observe)))
     except KeyboardInterrupt:
         folder.set_status("interrupted", "stopped by the user")
         raise
@@ -61,6 +65,24 @@ def run_flower(run: sim.Sim, folder: Folder, observe: Observer) -> None:
             folder.set_status("failed", f"{type(error).__name__}: {error}")
         raise
     (folder.path / LOG).unlink()
+
+
+def watchful(observe: Observer) -> Observer:
+    """An observer that stops the run when a Ray worker has died.
+
+    Flower never replaces one: whatever it is given later fails, round after round.
+    """
+
+    def see(row: Mapping[str, Any]) -> None:
+        observe(row)
+        lost = [who for who, why in row.get("rejected", {}).items() if why == WORKER_DIED]
+        if lost:
+            raise EngineError(
+                f"round {row['round']}: a Ray worker died (out of memory?), so there is no answer "
+                f"from {', '.join(lost)}; metaward resume goes on from the last checkpoint"
+            )
+
+    return see
 
 
 def check(run: sim.Sim) -> None:
@@ -110,13 +132,16 @@ def await_superlink(link: Process, port: int, folder: Folder, deadline: float) -
 def follow(watched: Sequence[Process], folder: Folder, deadline: float, progress: Progress) -> None:
     """Show progress until the folder says how the run ended, or Flower is found dead or late."""
     while True:
-        ended = any(process.poll() is not None for process in watched) or deserted(folder)
+        ended = any(process.poll() is not None for process in watched)
+        killed = deserted(folder)
         progress.show()
         status, reason = folder.status()
         if status == "finished":
             return
         if status == "failed":
             raise EngineError(reason)
+        if killed:
+            raise EngineError(_with_log("the simulation's process was killed", folder))
         if ended:
             raise EngineError(_with_log("Flower ended the run without a result", folder))
         if status == "absent" and time.monotonic() > deadline:
