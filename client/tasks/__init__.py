@@ -7,10 +7,14 @@ from client.tasks.ecg import Ecg
 from client.tasks.heart import Heart
 from client.tasks.medmnist import MedMnist
 from client.tasks.omniglot import Omniglot
+from client.tasks.phantom import Phantom
+from client.tasks.sine import Sine
 
 TASKS: dict[str, type[TaskSource]] = {
     "ecg": Ecg,
     "heart": Heart,
     "medmnist": MedMnist,
     "omniglot": Omniglot,
+    "phantom": Phantom,
+    "sine": Sine,
 }

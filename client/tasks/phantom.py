@@ -16,15 +16,16 @@ from typing import Annotated, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.ndimage import gaussian_filter
 
 from client.tasks.base import FewShot, FloatArray, Hospital, IntArray, Seat, TaskSpec, draw_classes
 from client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from client.tasks.phantom_findings import FINDINGS, place
+from client.tasks.scanner import draw_scanner
 
 Modality = Literal["ct", "xray", "mri", "ultrasound"]
 NAMES = tuple(FINDINGS)
-CONTRAST = (0.5, 0.8)  # change of brightness that a finding makes, drawn for each image
+CONTRAST = (0.45, 0.75)  # change of brightness that a finding makes, drawn for each image
+EXPOSURE = (0.9, 1.1)  # factor on the brightness of a whole image
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class Phantom(FewShot):
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Draw the images of hospital ``index``; ``root`` is not used."""
-        ward = _ward(self, index, seed)
+        ward = draw_ward(self, index, seed)
         return Hospital(
             seat=self.roster()[index],
             x=ward.x,
@@ -119,29 +120,6 @@ class Phantom(FewShot):
             view=to_input,
             note=ward.note,
         )
-
-
-class Scanner(NamedTuple):
-    """How a hospital's machine renders the true brightness: blur in pixels, noise in grey [0, 1].
-
-    A pixel is ``gain * brightness ** gamma``, blurred, with normal noise added.
-    """
-
-    gain: float
-    gamma: float
-    blur: float
-    noise: float
-
-    def render(self, image: FloatArray, rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Photograph true brightness (n, 28, 28), each image with its own exposure, as uint8."""
-        exposure = rng.uniform(0.9, 1.1, size=(len(image), 1, 1)).astype(np.float32)
-        seen = self.gain * exposure * np.clip(image, 0, 1.2) ** self.gamma
-        seen = gaussian_filter(seen, sigma=(0, self.blur, self.blur))
-        seen += self.noise * rng.standard_normal(seen.shape, dtype=np.float32)
-        return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)
-
-    def __str__(self) -> str:
-        return " ".join(f"{key} {value:.2f}" for key, value in self._asdict().items())
 
 
 class Ward(NamedTuple):
@@ -161,12 +139,12 @@ def to_input(x: NDArray[np.uint8]) -> FloatArray:
 
 
 @lru_cache(maxsize=1024)
-def _ward(source: Phantom, index: int, seed: int) -> Ward:
+def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
     """Draw one hospital; its randomness depends on its role and number only."""
     seat = source.roster()[index]
     number = index if seat.role == "train" else index - source.hospitals
     rng = np.random.default_rng([seed, int(seat.role == "unseen"), number])
-    scanner = draw_scanner(rng, source.scanner)
+    scanner = draw_scanner(source.scanner, rng)
     y = case_mix(source, seat, rng)
     who = visits(source.records, rng)
     modality = _modalities(source, number, rng)[who]
@@ -177,18 +155,11 @@ def _ward(source: Phantom, index: int, seed: int) -> Ward:
     note = {
         "modality": ", ".join(np.unique(modality)),
         "scanner": str(scanner),
-        "case mix": ", ".join(f"{NAMES[c]} {k}" for c, k in counts),
+        "case mix": "; ".join(f"{NAMES[c]} {k}" for c, k in counts),
     }
     for array in (x, y, ids, patients, modality):
         array.setflags(write=False)
     return Ward(x, y, ids, patients, modality, note)
-
-
-def draw_scanner(rng: np.random.Generator, strength: float) -> Scanner:
-    """A machine whose settings lie off the standard one by factors that grow with ``strength``."""
-    reach = strength * np.array([0.2, 0.45, 0.7, 0.7])
-    factors = np.exp(rng.uniform(-reach, reach))
-    return Scanner(*(float(k) for k in factors * [0.9, 1.0, 0.35, 0.025]))
 
 
 def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
@@ -222,8 +193,8 @@ def _modalities(source: Phantom, number: int, rng: np.random.Generator) -> NDArr
 
 def _draw(
     modality: NDArray[np.str_], y: IntArray, who: IntArray, rng: np.random.Generator
-) -> FloatArray:
-    """True brightness (n, 28, 28), about [0, 1]: every patient's anatomy with its finding."""
+) -> NDArray[np.uint8]:
+    """Images (n, 28, 28) before the scanner: every patient's anatomy with its finding."""
     image = np.empty((len(y), SIDE, SIDE), dtype=np.float32)
     for name in np.unique(modality):
         own = np.flatnonzero(modality == name)
@@ -233,5 +204,5 @@ def _draw(
             chosen = np.flatnonzero(y[own] == finding)
             change = FINDINGS[NAMES[finding]](place(body, organ, chosen))
             scene[chosen] += change * rng.uniform(*CONTRAST, size=(len(chosen), 1, 1))
-        image[own] = scene
-    return image
+        image[own] = scene * rng.uniform(*EXPOSURE, size=(len(own), 1, 1))
+    return np.round(255 * np.clip(image, 0, 1)).astype(np.uint8)

@@ -48,7 +48,8 @@ class Body:
 
     def radius(self, e: Ellipse) -> FloatArray:
         """Distance from the ellipse's centre, 1 on its outline: (n, 28, 28)."""
-        return np.hypot((self.x - e.x) / e.width, (self.y - e.y) / e.height)
+        radius: FloatArray = np.hypot((self.x - e.x) / e.width, (self.y - e.y) / e.height)
+        return radius
 
     def inside(self, e: Ellipse) -> FloatArray:
         """1 inside the ellipse, 0 outside, with an edge about one pixel wide: (n, 28, 28)."""
@@ -61,10 +62,10 @@ class Body:
             turn, phase = self.vary(0, np.pi), self.vary(0, 2 * np.pi)
             pitch = self.vary(0.6 * frequency, 1.4 * frequency)
             total += np.sin(pitch * (np.cos(turn) * self.x + np.sin(turn) * self.y) + phase)
-        return total / 2
+        return np.float32(0.5) * total
 
     def at(self, x: float, y: float, width: float, height: float, slack: float) -> Ellipse:
-        """An ellipse whose place (by 0.3 slack) and size (by slack) vary from patient to patient."""
+        """An ellipse whose place (by 0.3 slack) and size (by slack) vary among patients."""
         near = 0.3 * slack
         return Ellipse(
             x + self.vary(-near, near),
@@ -76,12 +77,14 @@ class Body:
 
 def step(distance: FloatArray, edge: float = 1.5 * PIXEL) -> FloatArray:
     """1 where the signed distance is negative, 0 where positive, a ramp ``edge`` wide between."""
-    return np.clip(np.float32(0.5) - distance / np.float32(edge), 0, 1)
+    ramp: FloatArray = np.clip(np.float32(0.5) - distance / np.float32(edge), 0, 1)
+    return ramp
 
 
 def line(distance: FloatArray, width: float = 1.2 * PIXEL) -> FloatArray:
     """A ridge of height 1 along distance 0 that falls off within ``width``."""
-    return np.exp(-((distance / np.float32(width)) ** 2))
+    ridge: FloatArray = np.exp(-np.square(distance / np.float32(width)))
+    return ridge
 
 
 def pose(rng: np.random.Generator, who: IntArray) -> Body:

@@ -15,6 +15,8 @@ import numpy as np
 from client.tasks.base import FloatArray
 from client.tasks.phantom_anatomy import PIXEL, Body, Ellipse, line, step
 
+TILT = 1.2  # radians, how far gravity may turn away from straight down in an image
+
 
 @dataclass(frozen=True)
 class Site:
@@ -22,8 +24,8 @@ class Site:
 
     ``u``, ``v`` are turned and centred on the lesion, with ``distance`` and ``angle`` their polar
     form; ``rho`` is 0 in the middle of the organ and 1 on its outline, ``bearing`` in (-pi, pi] is
-    the direction from the middle, 0 towards a random side; ``height`` (organ half-heights) points
-    downwards.
+    the direction from the middle, 0 towards a random side; ``depth`` (organ half-heights) grows in
+    the direction of gravity: the patient stands, or lies on a side.
     """
 
     u: FloatArray
@@ -32,7 +34,7 @@ class Site:
     angle: FloatArray
     rho: FloatArray
     bearing: FloatArray
-    height: FloatArray
+    depth: FloatArray
     rng: np.random.Generator
 
     def vary(self, low: float, high: float) -> FloatArray:
@@ -54,8 +56,9 @@ def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
     """Draw a place within the organ for a lesion of each chosen image."""
     rng, organ = body.rng, Ellipse(*(part[chosen] for part in organ))
     n = len(organ.x)
-    far, towards, turn, side = rng.random((4, n, 1, 1), dtype=np.float32)
+    far, towards, turn, side, tilt = rng.random((5, n, 1, 1), dtype=np.float32)
     far, towards, turn = 0.7 * np.sqrt(far), 2 * np.pi * towards, 2 * np.pi * turn
+    tilt = TILT * (2 * tilt - 1)
     across = (body.x[chosen] - organ.x) / organ.width
     height = (body.y[chosen] - organ.y) / organ.height
     dx = (across - far * np.cos(towards)) * organ.width
@@ -69,9 +72,20 @@ def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
         angle=np.arctan2(v, u),
         rho=np.hypot(across, height),
         bearing=bearing.astype(np.float32),
-        height=height,
+        depth=np.cos(tilt) * height + np.sin(tilt) * across,
         rng=rng,
     )
+
+
+def sickle(s: Site, most: FloatArray, half: FloatArray) -> FloatArray:
+    """Thickness in organ radii, ``most`` at bearing 0 and nothing beyond ``half`` radians."""
+    thick: FloatArray = most * np.clip(1 - np.square(s.bearing / half), 0, 1)
+    return thick
+
+
+def crescent(s: Site, thick: FloatArray) -> FloatArray:
+    """1 within ``thick`` of the organ's outline, on its inner side."""
+    return step(s.rho - 1.05) * step((1.0 - thick - s.rho) * 0.5) * (thick > 0)
 
 
 def nodule(s: Site) -> FloatArray:
@@ -88,7 +102,7 @@ def cavity(s: Site) -> FloatArray:
 def effusion(s: Site) -> FloatArray:
     """Bright fluid that has settled at the bottom of the organ, its surface a meniscus."""
     level = s.vary(0.25, 0.65) - 0.25 * s.rho**2
-    return 0.8 * step(s.rho - 1.05) * step((level - s.height) * 0.5)
+    return 0.8 * step(s.rho - 1.05) * step((level - s.depth) * 0.5)
 
 
 def mass(s: Site) -> FloatArray:
@@ -117,7 +131,7 @@ def cyst(s: Site) -> FloatArray:
 
 def consolidation(s: Site) -> FloatArray:
     """A bright cloud without an edge, mottled inside."""
-    cloud = np.exp(-((s.u / s.vary(0.3, 0.45)) ** 2) - (s.v / s.vary(0.2, 0.35)) ** 2)
+    cloud: FloatArray = np.exp(-((s.u / s.vary(0.3, 0.45)) ** 2) - (s.v / s.vary(0.2, 0.35)) ** 2)
     mottle = s.rng.standard_normal(s.u.shape, dtype=np.float32)
     return cloud * (0.6 + 0.45 * mottle)
 
@@ -129,8 +143,7 @@ def emphysema(s: Site) -> FloatArray:
 
 def haemorrhage(s: Site) -> FloatArray:
     """A bright crescent along the outline of the organ."""
-    thick = s.vary(0.25, 0.4) * np.clip(1 - (s.bearing / s.vary(0.9, 1.4)) ** 2, 0, 1)
-    return step(s.rho - 1.05) * step((1.0 - thick - s.rho) * 0.5) * (thick > 0)
+    return crescent(s, sickle(s, s.vary(0.25, 0.4), s.vary(0.9, 1.4)))
 
 
 def catheter(s: Site) -> FloatArray:
@@ -138,7 +151,8 @@ def catheter(s: Site) -> FloatArray:
     bend = s.v - s.vary(-0.5, 0.5) * s.u**2
     length = s.vary(0.5, 0.8)
     tip = step(np.hypot(s.u - length, bend) - 0.1)
-    return np.maximum(line(bend, 0.07) * step(np.abs(s.u) - length), tip)
+    tube: FloatArray = np.maximum(line(bend, 0.07) * step(np.abs(s.u) - length), tip)
+    return tube
 
 
 def calcifications(s: Site) -> FloatArray:
@@ -148,23 +162,24 @@ def calcifications(s: Site) -> FloatArray:
 
 def collapse(s: Site) -> FloatArray:
     """A dark crescent behind a thin bright line: air between the organ and its wall."""
-    thick = s.vary(0.3, 0.45) * np.clip(1 - (s.bearing / s.vary(1.0, 1.5)) ** 2, 0, 1)
+    thick = sickle(s, s.vary(0.3, 0.45), s.vary(1.0, 1.5))
     rim = line((s.rho - 1.0 + thick) * 0.5, 0.06) * (thick > 0.05)
-    return 0.7 * rim - step(s.rho - 1.05) * step((1.0 - thick - s.rho) * 0.5) * (thick > 0)
+    return 0.7 * rim - crescent(s, thick)
 
 
 def spicule(s: Site) -> FloatArray:
     """A small bright core with spikes all round."""
     spikes = np.clip(np.cos(np.floor(s.vary(5, 8)) * s.angle + s.vary(0, 6)), 0, 1) ** 3
     reach = np.clip(1 - s.distance / s.vary(0.45, 0.65), 0, 1)
-    return np.maximum(step(s.distance - 0.11), 1.1 * spikes * np.sqrt(reach))
+    star: FloatArray = np.maximum(step(s.distance - 0.11), 1.1 * spikes * np.sqrt(reach))
+    return star
 
 
 def fibrosis(s: Site) -> FloatArray:
     """A patch of bright net."""
     pitch = s.vary(12, 17)
-    net = np.maximum(np.sin(pitch * s.u), np.sin(pitch * s.v))
-    return 0.9 * (np.clip(net, 0, 1) - 0.4) * step(s.distance - s.vary(0.4, 0.55), 0.2)
+    net: FloatArray = np.clip(np.maximum(np.sin(pitch * s.u), np.sin(pitch * s.v)), 0, 1)
+    return 0.9 * (net - 0.4) * step(s.distance - s.vary(0.4, 0.55), 0.2)
 
 
 def malformation(s: Site) -> FloatArray:

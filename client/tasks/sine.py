@@ -1,0 +1,174 @@
+"""The source ``sine``: sinusoid regression, the small problem on which meta-learning is explained.
+
+Finn, Abbeel and Levine (2017), "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
+Networks", section 5.1: y = a sin(x - p) with a in [0.1, 5], p in [0, pi] and x in [-5, 5]. Here
+every hospital holds measurements of its own sinusoids only, from its own part of those ranges.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat, TaskSpec
+
+AMPLITUDE = (0.1, 5.0)
+PHASE = (0.0, float(np.pi))  # radians
+SPAN = (-5.0, 5.0)  # of x
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Sine:
+    """Options of ``client.tasks.name: sine``.
+
+    Each of ``hospitals`` meta-training and ``unseen`` hospitals holds ``functions`` sinusoids with
+    ``points`` measurements each, with normal noise of deviation ``noise``. A task is one of the
+    sinusoids: ``shots`` of its measurements to adapt on, ``queries`` others to be judged on.
+    ``spread`` says how far hospitals differ: at 0 all draw from the full ranges of amplitude and
+    phase, at s each draws from a part of length 1 - s of either range, at a random place.
+    """
+
+    shots: Annotated[int, Field(ge=1, le=10_000)] = 10
+    queries: Annotated[int, Field(ge=1, le=10_000)] = 20
+    hospitals: Annotated[int, Field(ge=1, le=10_000)] = 20
+    unseen: Annotated[int, Field(ge=0, le=10_000)] = 10
+    functions: Annotated[int, Field(ge=1, le=10_000)] = 50
+    points: Annotated[int, Field(ge=2, le=10_000)] = 50
+    spread: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    noise: Annotated[float, Field(ge=0, le=5)] = 0.0
+
+    def __post_init__(self) -> None:
+        need = self.shots + self.queries
+        if self.points < need:
+            raise ValueError(
+                f"points = {self.points} is below shots + queries = {need}, the size of one task; "
+                "raise points, or lower shots or queries"
+            )
+
+    def roster(self) -> tuple[Seat, ...]:
+        """``hospitals`` training seats, then ``unseen`` ones."""
+        train = tuple(Seat(f"sine-{k + 1:02d}", "train") for k in range(self.hospitals))
+        return train + tuple(Seat(f"unseen-{k + 1:02d}", "unseen") for k in range(self.unseen))
+
+    def spec(self) -> TaskSpec:
+        """Regression from x to y, one number each."""
+        return TaskSpec("regression", (1,), 1, 0, canonical=True)
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Measure the sinusoids of hospital ``index``; ``root`` is not used."""
+        waves = draw_waves(self, index, seed)
+        return Hospital(
+            seat=self.roster()[index],
+            x=waves.x,
+            y=waves.y,
+            rows=np.arange(len(waves.x)),
+            ids=waves.ids,
+            patients=waves.patients,
+            draw=self._episode,
+            view=_as_is,
+            groups=waves.group,
+            note={
+                "amplitude": "{:.2f} to {:.2f}".format(*waves.amplitudes),
+                "phase": "{:.2f} to {:.2f} rad".format(*waves.phases),
+                "noise": f"{self.noise:g}",
+            },
+        )
+
+    def true_curve(self, index: int, seed: int, group: int, x: FloatArray) -> FloatArray:
+        """The noiseless sinusoid ``group`` of hospital ``index`` at x (n,), as (n,): for figures.
+
+        A task's own sinusoid is ``hospital.groups[episode.support_rows[0]]``.
+        """
+        waves = draw_waves(self, index, seed)
+        return _sine(waves.amplitude[group], waves.phase[group], x).astype(np.float32)
+
+    def _episode(self, hospital: Hospital, rng: np.random.Generator) -> Episode:
+        """Pick one sinusoid, then shots + queries of its records, none of them twice."""
+        assert hospital.groups is not None
+        group = rng.choice(np.unique(hospital.groups[hospital.rows]))
+        own = hospital.rows[hospital.groups[hospital.rows] == group]
+        picked = rng.choice(own, size=self.shots + self.queries, replace=False)
+        support, query = picked[: self.shots], picked[self.shots :]
+        return Episode(
+            support_x=hospital.view(hospital.x[support]),
+            support_y=hospital.y[support],
+            query_x=hospital.view(hospital.x[query]),
+            query_y=hospital.y[query],
+            classes=np.empty(0, dtype=np.int64),
+            support_rows=support,
+            query_rows=query,
+        )
+
+
+class Waves(NamedTuple):
+    """All that is drawn for one hospital; arrays are read-only.
+
+    ``amplitude``, ``phase`` (functions,) lie within ``amplitudes``, ``phases``; ``x``, ``y``
+    (functions * points, 1) are the measurements, ``group`` the sinusoid behind each.
+    """
+
+    amplitudes: Range
+    phases: Range
+    amplitude: NDArray[np.float64]
+    phase: NDArray[np.float64]
+    x: FloatArray
+    y: FloatArray
+    group: IntArray
+    ids: NDArray[np.str_]
+    patients: NDArray[np.str_]
+
+
+@lru_cache(maxsize=1024)
+def draw_waves(source: Sine, index: int, seed: int) -> Waves:
+    """Draw one hospital; its randomness depends on its role and number only."""
+    seat = source.roster()[index]
+    number = index if seat.role == "train" else index - source.hospitals
+    rng = np.random.default_rng([seed, int(seat.role == "unseen"), number])
+    amplitudes, phases = (_part(full, source.spread, rng) for full in (AMPLITUDE, PHASE))
+    amplitude = rng.uniform(*amplitudes, size=source.functions)
+    phase = rng.uniform(*phases, size=source.functions)
+    group = np.repeat(np.arange(source.functions), source.points)
+    x = rng.uniform(*SPAN, size=len(group)).astype(np.float32)
+    y = _sine(amplitude[group], phase[group], x) + source.noise * rng.standard_normal(len(group))
+    waves = Waves(
+        amplitudes,
+        phases,
+        amplitude,
+        phase,
+        x[:, None],
+        y[:, None].astype(np.float32),
+        group,
+        np.array([f"{seat.name}/{g}/{k % source.points}" for k, g in enumerate(group)]),
+        np.array([f"{seat.name}/{g}" for g in group]),
+    )
+    for array in waves[2:]:
+        array.setflags(write=False)
+    return waves
+
+
+def _part(full: Range, spread: float, rng: np.random.Generator) -> Range:
+    """A part of length 1 - spread of the full range, at a random place in it."""
+    low, high = full
+    length = (1 - spread) * (high - low)
+    start = low + rng.uniform(0, 1) * (high - low - length)
+    return float(start), float(start + length)
+
+
+def _sine(
+    amplitude: NDArray[np.float64] | float, phase: NDArray[np.float64] | float, x: FloatArray
+) -> NDArray[np.float64]:
+    wave: NDArray[np.float64] = amplitude * np.sin(x.astype(np.float64) - phase)
+    return wave
+
+
+def _as_is(x: FloatArray) -> FloatArray:
+    """Records (k, 1) are the network's input already."""
+    return x
