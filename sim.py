@@ -156,9 +156,9 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
     return parse(mapping, str(path))
 
 
-def load_json(text: str) -> Sim:
+def load_json(text: str, source: str = "configuration") -> Sim:
     """Read what ``for_hospitals`` or a result folder wrote."""
-    return parse(_json(text))
+    return parse(_json(text, source), source)
 
 
 def data_root(run: Sim) -> Path | None:
@@ -183,7 +183,7 @@ def learner_json(algorithm: Algorithm) -> str:
 def learner_from_json(text: str) -> Algorithm:
     """The inverse of ``learner_json``."""
     faults: list[str] = []
-    part = LEARNER.build(_json(text), "learner", faults)
+    part = LEARNER.build(_json(text, "learner"), "learner", faults)
     if faults:
         raise ConfigError(faults)
     algorithm: Algorithm = part
@@ -223,8 +223,8 @@ def cross_faults(run: Sim) -> list[str]:
     return faults
 
 
-def _json(text: str) -> Any:
+def _json(text: str, source: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ConfigError([f"not JSON: {error}"]) from error
+        raise ConfigError([f"not JSON: {error}"], source) from error

@@ -29,11 +29,14 @@ class CheckpointError(RuntimeError):
 
 def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
     """Write a checkpoint of ``state`` under ``folder`` and delete all but the last ``keep``."""
-    final = folder / f"round-{state.round:06d}"
+    final = folder / _name(state.round)
     temporary = folder / f".writing-{final.name}"
-    shutil.rmtree(temporary, ignore_errors=True)
+    for unfinished in folder.glob(".writing-*"):  # of a process that was killed
+        shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
-    tensors = save({"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}})
+    vectors = {"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}}
+    # safetensors writes the memory behind an array, which for a strided view is another vector
+    tensors = save({key: np.ascontiguousarray(vector) for key, vector in vectors.items()})
     manifest = {
         "round": state.round,
         "config_sha256": digest(config.encode()),
@@ -41,6 +44,7 @@ def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
     }
     write_synced(temporary / "state.safetensors", tensors)
     write_synced(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
+    sync_folder(temporary)
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync_folder(folder)
@@ -60,18 +64,20 @@ def load_state(checkpoint: Path, config: str) -> MetaState:
     try:
         manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
         tensors = (checkpoint / "state.safetensors").read_bytes()
-        expected = manifest["state_sha256"], manifest["config_sha256"], manifest["round"]
-    except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{checkpoint}: unreadable ({error}); {_way_out()}") from error
+        expected = manifest["state_sha256"], manifest["config_sha256"], int(manifest["round"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{checkpoint}: unreadable ({error!r}); {_way_out()}") from error
     if digest(tensors) != expected[0]:
         raise CheckpointError(f"{checkpoint}: state.safetensors was altered; {_way_out()}")
+    if checkpoint.name != _name(expected[2]):
+        raise CheckpointError(f"{checkpoint}: holds another round, {expected[2]}; {_way_out()}")
     if digest(config.encode()) != expected[1]:
         raise CheckpointError(
             f"{checkpoint}: belongs to another configuration; resume needs the unchanged one"
         )
     vectors = load(tensors)
     outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
-    return MetaState(int(expected[2]), np.asarray(vectors["theta"], np.float32), outer)
+    return MetaState(expected[2], np.asarray(vectors["theta"], np.float32), outer)
 
 
 def write_synced(path: Path, content: bytes) -> None:
@@ -102,6 +108,10 @@ def sync_folder(folder: Path) -> None:
 def digest(content: bytes) -> str:
     """SHA-256 in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
+
+
+def _name(round: int) -> str:
+    return f"round-{round:06d}"
 
 
 def _way_out() -> str:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from server.checkpoint import replace_file
-from sim import Sim, parse
+from sim import Sim, load_json
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -76,7 +76,7 @@ class Folder:
     def config(self) -> Sim:
         """The configuration this folder was made with."""
         path = self.path / "config.json"
-        return parse(json.loads(path.read_text(encoding="utf-8")), str(path))
+        return load_json(path.read_text(encoding="utf-8"), str(path))
 
     def set_status(self, status: Status, reason: str = "") -> None:
         """Say how the run stands."""
