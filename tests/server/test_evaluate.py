@@ -1,0 +1,134 @@
+"""The final table's numbers, worked out by hand."""
+
+from dataclasses import asdict
+from math import sqrt
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import ttest_rel
+
+from privacy import Scores
+from server.evaluate import Metric, Row, Table, summarise, with_gap
+
+
+def scores(hospital: str, after: Any, before: Any = 0.25) -> Scores:
+    values = np.array(after, np.float32)
+    return Scores(hospital, 1, np.full_like(values, before), values)
+
+
+def row(metric: Metric = "accuracy", **hospitals: list[float]) -> Row:
+    return summarise("x", 5, metric, [scores(name, after) for name, after in hospitals.items()])
+
+
+def test_means_and_interval_by_hand() -> None:
+    """Hospital a: 0, 1, 0, 1: mean 1/2, variance (n - 1) 1/3, of its mean 1/12.
+    Hospital b: 3/4, 1: mean 7/8, variance 1/32, of its mean 1/64.
+    Over both: mean 11/16, standard error sqrt(1/12 + 1/64) / 2."""
+    one = row(a=[0, 1, 0, 1], b=[0.75, 1])
+    assert one.after == 11 / 16
+    assert one.before == 0.25
+    half = 1.96 * sqrt(1 / 12 + 1 / 64) / 2
+    assert one.high - one.after == pytest.approx(half, rel=1e-4)
+    assert one.after - one.low == pytest.approx(half, rel=1e-4)
+    assert one.hospitals == {"a": 0.5, "b": 0.875}
+    assert (one.learner, one.steps) == ("x", 5)
+    assert (one.gap, one.gap_low, one.gap_high) == (None, None, None)
+
+
+def test_every_hospital_weighs_the_same() -> None:
+    assert row(a=[1.0] * 99, b=[0.0]).after == 0.5
+
+
+def test_before_is_the_mean_of_the_hospitals_means() -> None:
+    parts = [scores("a", [1] * 9, before=0.0), scores("b", [1], before=1.0)]
+    assert summarise("x", 1, "accuracy", parts).before == 0.5
+
+
+def test_worst_accuracy_is_the_lowest_and_worst_error_the_highest() -> None:
+    values = {"a": [0.5], "b": [0.9], "c": [0.1]}
+    low, high = row("accuracy", **values), row("mse", **values)
+    assert (low.worst_hospital, low.worst) == ("c", pytest.approx(0.1))
+    assert (high.worst_hospital, high.worst) == ("b", pytest.approx(0.9))
+
+
+def test_one_hospital_and_one_episode_have_no_spread() -> None:
+    one = row(a=[0.75])
+    assert (one.low, one.after, one.high) == (0.75, 0.75, 0.75)
+    assert (one.worst, one.worst_hospital) == (0.75, "a")
+    gap = with_gap(row(a=[0.25]), one, "accuracy")
+    assert (gap.gap, gap.gap_low, gap.gap_high) == (0.5, None, None)
+
+
+def test_no_scores_are_an_error() -> None:
+    with pytest.raises(ValueError, match="reptile: no unseen hospital gave scores"):
+        summarise("reptile", 5, "accuracy", [])
+
+
+def test_gap_is_what_the_first_row_is_better_by() -> None:
+    own, other = row(a=[0.75], b=[1.0]), row(a=[0.5], b=[0.5])
+    assert with_gap(other, own, "accuracy").gap == 0.375
+    assert with_gap(own, other, "accuracy").gap == -0.375
+
+
+def test_gap_of_errors_is_positive_when_the_first_row_errs_less() -> None:
+    own, other = row("mse", a=[1.0], b=[2.0]), row("mse", a=[4.0], b=[2.5])
+    assert with_gap(other, own, "mse").gap == 1.75
+    assert with_gap(own, other, "mse").gap == -1.75
+
+
+def test_gap_interval_by_hand() -> None:
+    """Gaps 1/4, 1/2, 3/4: mean 1/2, deviation 1/4; t(2 degrees) = 4.3027 at 97.5 %."""
+    own, other = row(a=[0.5], b=[0.75], c=[1.0]), row(a=[0.25], b=[0.25], c=[0.25])
+    found = with_gap(other, own, "accuracy")
+    half = 4.302653 * 0.25 / sqrt(3)
+    assert found.gap == 0.5
+    assert found.gap_low == pytest.approx(0.5 - half, rel=1e-6)
+    assert found.gap_high == pytest.approx(0.5 + half, rel=1e-6)
+
+
+@given(
+    st.lists(st.tuples(*[st.floats(0, 1, width=32)] * 2), min_size=2, max_size=9),
+    st.sampled_from(["accuracy", "mse"]),
+)
+def test_gap_is_scipys_paired_interval(pairs: list[tuple[float, float]], metric: Metric) -> None:
+    names = [f"h{n}" for n in range(len(pairs))]
+    own = row(metric, **{n: [a] for n, (a, _) in zip(names, pairs, strict=True)})
+    other = row(metric, **{n: [b] for n, (_, b) in zip(names[::-1], pairs[::-1], strict=True)})
+    found = with_gap(other, own, metric)
+    a, b = np.array(pairs).T if metric == "accuracy" else np.array(pairs).T[::-1]
+    assert found.gap == pytest.approx((a - b).mean(), abs=1e-12)
+    if np.ptp(a - b) > 1e-3:
+        low, high = ttest_rel(a, b).confidence_interval(0.95)
+        assert (found.gap_low, found.gap_high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_gap_keeps_the_rest_of_the_row() -> None:
+    one = row(a=[0.5, 0.25], b=[1.0, 0.0])
+    changed = asdict(with_gap(one, row(a=[1.0], b=[1.0]), "accuracy"))
+    for key, value in asdict(one).items():
+        if not key.startswith("gap"):
+            assert changed[key] == value
+
+
+def test_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Coin flips with p = 0.7, 4 hospitals of 50 episodes, 2000 runs: 95 % +- 1.5 %."""
+    rng = np.random.default_rng(0)
+    draws = (rng.random((2000, 4, 50)) < 0.7).astype(np.float32)
+    hits = 0
+    for draw in draws:
+        one = summarise("x", 1, "accuracy", [scores(str(i), d) for i, d in enumerate(draw)])
+        hits += one.low <= 0.7 <= one.high
+    assert 0.935 <= hits / 2000 <= 0.965
+
+
+def test_table_is_json(tmp_path: object) -> None:
+    import json
+
+    table = Table("mse", 10, (row("mse", a=[1.0]), with_gap(row(a=[1.0]), row(a=[2.0]), "mse")))
+    plain = json.loads(json.dumps(table.plain()))
+    assert plain["metric"] == "mse"
+    assert plain["rows"][0]["hospitals"] == {"a": 1.0}
+    assert plain["rows"][1]["gap"] == -1.0

@@ -1,0 +1,163 @@
+"""The result folder: torn lines, going back, and never over another run's results."""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import sim
+from options import ConfigError
+from server.folder import BusyError, Folder
+from tests.server.small import small
+
+ROWS = [{"round": n, "loss": n / 3, "who": ["é", "\u2028"]} for n in (1, 2, 2, 3, 4)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Folder:
+    return Folder(tmp_path / "run")
+
+
+@pytest.fixture
+def filled(folder: Folder) -> Folder:
+    folder.path.mkdir()
+    for row in ROWS:
+        folder.add(row)
+    return folder
+
+
+# ------------------------------------------------------------------------- configuration
+
+
+def test_configuration_comes_back_whole(folder: Folder) -> None:
+    run = replace(small("server.rounds=3"), data=sim.Data("/data/ä😀"))
+    assert not folder.exists()
+    folder.create(run)
+    assert folder.exists()
+    assert folder.config() == run
+
+
+def test_a_run_is_never_overwritten(folder: Folder) -> None:
+    folder.create(small())
+    before = (folder.path / "config.json").read_bytes()
+    with pytest.raises(FileExistsError, match=r"already holds a run.*metaward resume .*run"):
+        folder.create(small("seed=9"))
+    assert (folder.path / "config.json").read_bytes() == before
+
+
+def test_folder_with_other_files_may_be_used(folder: Folder) -> None:
+    (folder.path / "notes").mkdir(parents=True)
+    folder.create(small())
+    assert folder.exists()
+
+
+def test_a_file_in_the_way_is_an_error(folder: Folder) -> None:
+    folder.path.write_text("not a folder")
+    with pytest.raises(FileExistsError):
+        folder.create(small())
+
+
+@pytest.mark.parametrize("content", ["", "{", "null", '{"seed": 3}', '{"name": "x", "nmae": 1}'])
+def test_damaged_configuration_is_named(folder: Folder, content: str) -> None:
+    folder.create(small())
+    (folder.path / "config.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"run/config\.json: "):
+        folder.config()
+
+
+def test_configuration_is_written_whole_or_not_at_all(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="no space"):
+            folder.create(small())
+    assert not folder.exists()
+    folder.create(small())
+    assert folder.config() == small()
+
+
+# ------------------------------------------------------------------------------ metrics
+
+
+def test_rows_come_back_in_order(filled: Folder) -> None:
+    assert list(filled.rows()) == ROWS
+
+
+def test_no_rows_before_the_first(folder: Folder) -> None:
+    assert list(folder.rows()) == []
+
+
+def test_a_last_line_cut_short_is_left_out_wherever_it_was_cut(filled: Folder) -> None:
+    path = filled.path / "metrics.jsonl"
+    whole = path.read_bytes()
+    last = whole[:-1].rindex(b"\n") + 1
+    for cut in range(last, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert list(filled.rows()) == ROWS[:-1]
+    path.write_bytes(whole[:-1])
+    assert list(filled.rows()) == ROWS, "only the line's end is missing"
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 9])
+def test_rewind_drops_what_a_resumed_run_writes_again(filled: Folder, number: int) -> None:
+    kept = [row for row in ROWS if row["round"] <= number]  # type: ignore[operator]
+    filled.rewind(number)
+    assert list(filled.rows()) == kept
+    filled.add({"round": number + 1})
+    assert list(filled.rows()) == [*kept, {"round": number + 1}]
+
+
+def test_rewind_mends_a_torn_line(filled: Folder) -> None:
+    """Without it, the next line would be written behind the torn one, and both would be lost."""
+    path = filled.path / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-5])
+    filled.rewind(4)
+    filled.add({"round": 5})
+    assert list(filled.rows()) == [*ROWS[:-1], {"round": 5}]
+
+
+def test_rewind_of_nothing_makes_an_empty_file(folder: Folder) -> None:
+    baseline = folder.baseline("fedavg")
+    baseline.rewind(0)
+    assert (folder.path / "baselines" / "fedavg" / "metrics.jsonl").read_bytes() == b""
+
+
+# ------------------------------------------------------------------------ status and lock
+
+
+def test_status_is_absent_then_what_was_set(folder: Folder) -> None:
+    assert folder.status() == ("absent", "")
+    folder.path.mkdir()
+    folder.set_status("running")
+    assert folder.status() == ("running", "")
+    folder.set_status("failed", "QuorumError: round 3")
+    assert folder.status() == ("failed", "QuorumError: round 3")
+    assert json.loads((folder.path / "status.json").read_text())["status"] == "failed"
+
+
+def test_one_process_at_a_time(filled: Folder) -> None:
+    with filled.lock():
+        other = Folder(filled.path)
+        with pytest.raises(BusyError, match=r"run: another process"), other.lock():
+            pytest.fail("two are in the folder")
+    with filled.lock():
+        pass
+
+
+def test_lock_is_given_back_by_a_run_that_fails(filled: Folder) -> None:
+    with pytest.raises(ValueError, match="the run"), filled.lock():
+        raise ValueError("the run")
+    with filled.lock():
+        pass
+
+
+def test_places(folder: Folder) -> None:
+    assert folder.checkpoints == folder.path / "checkpoints"
+    assert folder.hospital_log == folder.path / "hospitals.log"
+    assert folder.baseline("x").checkpoints == folder.path / "baselines" / "x" / "checkpoints"
