@@ -55,7 +55,7 @@ class Phantom(FewShot):
     def __post_init__(self) -> None:
         for rule, problem in self._rules():
             if not rule:
-                raise ValueError(f"client.tasks: {problem}")
+                raise ValueError(problem)
 
     def _rules(self) -> tuple[tuple[bool, str], ...]:
         """What must hold between the options, each with what to say when it does not."""
