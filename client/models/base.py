@@ -81,7 +81,7 @@ class Network:
                 parts.append(torch.randn(shape, generator=generator) * scale)
             else:
                 parts.append(torch.full(shape, 1.0 if name.endswith("weight") else 0.0))
-        return torch.cat([part.reshape(-1) for part in parts])
+        return torch.cat([torch.zeros(0), *(part.reshape(-1) for part in parts)])
 
 
 def network(architecture: Architecture, spec: TaskSpec, outputs: int) -> Network:
