@@ -37,7 +37,11 @@ class Outer(Protocol):
 
 @dataclass(frozen=True)
 class Scheduled:
-    """The outer step size eps: ``lr`` at the start, ``final_lr`` at the end of the run."""
+    """The outer step size eps: ``lr`` at the start, ``final_lr`` at the end of the run.
+
+    ``schedule`` leads from one to the other: linear, or half a cosine wave; constant stays at
+    ``lr``.
+    """
 
     lr: Rate = 1.0
     schedule: Literal["constant", "linear", "cosine"] = "constant"
@@ -86,7 +90,11 @@ class Momentum(Scheduled):
 
 @dataclass(frozen=True)
 class Adam(Scheduled):
-    """Adam (Kingma, Ba 2015: Adam: A Method for Stochastic Optimization), bias-corrected."""
+    """Adam (Kingma, Ba 2015: Adam: A Method for Stochastic Optimization), bias-corrected.
+
+    ``beta1`` and ``beta2`` are the decay rates of the two moments, ``epsilon`` is added to the
+    root of the second.
+    """
 
     lr: Rate = 0.001
     beta1: Decay = 0.9

@@ -15,11 +15,12 @@ Depth = Annotated[int, Field(ge=1, le=6)]
 
 @dataclass(frozen=True)
 class Conv:
-    """Conv-N: N blocks of 3-wide convolution, GroupNorm, ReLU, 2-wide max-pool.
+    """Conv-N: ``depth`` blocks of 3-wide convolution, GroupNorm, ReLU, 2-wide max-pool.
 
     The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm
     (Wu, He 2018) in place of batch statistics, which would let records touch each other. The number
-    of spatial axes follows the task: (C, L) signals, (C, H, W) images.
+    of spatial axes follows the task: (C, L) signals, (C, H, W) images. Every block has ``width``
+    channels, normalised in ``groups`` groups.
     """
 
     width: Width = 32

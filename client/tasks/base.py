@@ -134,7 +134,12 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 @dataclass(frozen=True)
 class FewShot:
-    """Options shared by all classification sources: N-way, K-shot, and the query size a class."""
+    """Options shared by all classification sources.
+
+    A task has ``ways`` classes, ``shots`` records of each to adapt on and ``queries`` others of
+    each to be judged on. ``canonical``: label j means the same class in every task, otherwise each
+    task numbers its classes afresh.
+    """
 
     ways: Ways = 3
     shots: Count = 5

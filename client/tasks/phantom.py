@@ -30,7 +30,7 @@ EXPOSURE = (0.9, 1.1)  # factor on the brightness of a whole image
 
 @dataclass(frozen=True)
 class Phantom(FewShot):
-    """Options of ``client.tasks.name: phantom``.
+    """Options of ``client.tasks.source: phantom``.
 
     ``hospitals`` meta-train, ``unseen`` are kept for testing; each holds ``records`` images of at
     most ``held`` findings. ``findings`` is the number of known findings, ``novel`` the number that

@@ -27,7 +27,7 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class Sine:
-    """Options of ``client.tasks.name: sine``.
+    """Options of ``client.tasks.source: sine``.
 
     Each of ``hospitals`` meta-training and ``unseen`` hospitals holds ``functions`` sinusoids with
     ``points`` measurements each, with normal noise of deviation ``noise``. A task is one of the
