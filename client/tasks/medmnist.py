@@ -66,7 +66,7 @@ class MedMnist(FewShot):
 
     ``channels`` 1 or 3 converts all images (null: as they are). Volumes of the 3-D sets become
     images by ``projection`` along ``axis``. A missing file is fetched only with ``download``.
-    ``canonical`` needs one set and all its classes. Only the 28-pixel files are read.
+    ``canonical`` needs one set and all its classes. ``size`` is 28, the only one that is read.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 2

@@ -1,0 +1,127 @@
+"""What every network and every learner must keep."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from client.inner import ALGORITHMS, Setting
+from client.models import MODELS, Mlp, network
+from client.tasks.base import Episode, TaskSpec
+from privacy import MECHANISMS
+
+# ------------------------------------------------------------------------------ MODELS
+
+
+SHAPES = [(1, 28, 28), (3, 28, 28), (12, 100), (13,), (1,)]
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [(n, s) for n, cls in MODELS.items() for s in SHAPES if fits(cls, s)]
+)
+def test_model(name: str, shape: tuple[int, ...]) -> None:
+    """Body and features agree, and no record touches another's output."""
+    architecture = MODELS[name]()
+    width = architecture.features(shape)
+    net = network(architecture, TaskSpec("classification", shape, 4, 9, False), 4)
+    phi = net.initial(0).double()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    body = network(architecture, TaskSpec("classification", shape, 4, 9, False), 0)
+    assert body.forward(phi[: body.dim], x).shape == (3, width)
+    outputs = net.forward(phi, x)
+    assert outputs.shape == (3, 4)
+    alone = torch.cat([net.forward(phi, record[None]) for record in x])
+    torch.testing.assert_close(outputs, alone, rtol=1e-10, atol=1e-10)
+    assert torch.equal(net.initial(3), net.initial(3))
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (12, 100), (13,)])
+def test_model(name: str, shape: tuple[int, ...]) -> None:
+    """Where it fits, body and features agree, and no record touches another's output."""
+    architecture = MODELS[name]()
+    if not fits(MODELS[name], shape):
+        return
+    width = architecture.features(shape)
+    net = network(architecture, TaskSpec("classification", shape, 4, 9, False), 4)
+    phi = net.initial(0).double()
+    x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    body = network(architecture, TaskSpec("classification", shape, 4, 9, False), 0)
+    assert body.forward(phi[: body.dim], x).shape == (3, width)
+    outputs = net.forward(phi, x)
+    assert outputs.shape == (3, 4)
+    alone = torch.cat([net.forward(phi, record[None]) for record in x])
+    torch.testing.assert_close(outputs, alone, rtol=1e-10, atol=1e-10)
+    assert torch.equal(net.initial(3), net.initial(3))
+
+
+def fits(cls: type[Any], shape: tuple[int, ...]) -> bool:
+    try:
+        return bool(cls().features(shape))
+    except ValueError:
+        return False
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_some_model_takes_every_shape(shape: tuple[int, ...]) -> None:
+    assert any(fits(cls, shape) for cls in MODELS.values())
+
+
+# -------------------------------------------------------------------------- ALGORITHMS
+
+SPECS = {
+    "classification": TaskSpec("classification", (6,), 3, 7, False),
+    "canonical": TaskSpec("classification", (6,), 3, 3, True),
+    "regression": TaskSpec("regression", (1,), 1, 0, False),
+}
+
+
+def episode(spec: TaskSpec, seed: int) -> Episode:
+    rng = np.random.default_rng(seed)
+
+    def half(n: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        x = rng.normal(size=(n * 3, *spec.input_shape)).astype(np.float32)
+        y = np.repeat(np.arange(3), n) if spec.kind == "classification" else x[:, :1] * 2
+        return x, y
+
+    classes = np.arange(3) if spec.kind == "classification" else np.zeros(0, np.int64)
+    (sx, sy), (qx, qy) = half(2), half(4)
+    return Episode(sx, sy, qx, qy, classes, np.arange(6), np.arange(6, 18))
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_algorithm(name: str, kind: str) -> None:
+    """Update and predictor have their shapes, nothing given is written to, all is repeatable."""
+    algorithm, spec = ALGORITHMS[name](), SPECS[kind]
+    setting = Setting(Mlp((5,)), spec)
+    theta = algorithm.initial(setting, 4)
+    assert torch.equal(theta, algorithm.initial(setting, 4))
+    assert theta.dim() == 1
+    assert theta.dtype == torch.float32
+    episodes = [episode(spec, n) for n in range(2)]
+    kept, before = theta.clone(), pickle.dumps(episodes)
+    updates = [
+        algorithm.update(
+            setting, theta, episodes, MECHANISMS["none"](), np.random.default_rng([1, 2])
+        )
+        for _ in range(2)
+    ]
+    for update in updates:
+        assert update.delta.shape == theta.shape
+        assert update.loss.shape == ()
+        assert torch.isfinite(update.delta).all()
+        assert not update.delta.requires_grad
+        assert not update.loss.requires_grad
+        assert torch.equal(update.delta, updates[0].delta)
+    x, _ = setting.query(episodes[0])
+    for steps in (0, algorithm.adapt_steps):
+        predict = algorithm.adapt(setting, theta, setting.support(episodes[0]), steps)
+        with torch.no_grad():
+            outputs = predict(x)
+        assert outputs.shape == (len(x), spec.outputs)
+        assert torch.isfinite(outputs).all()
+    assert torch.equal(theta, kept)
+    assert pickle.dumps(episodes) == before

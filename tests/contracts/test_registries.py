@@ -1,0 +1,188 @@
+"""What every entry of every registry must keep: the next entry is tested before it is written.
+
+A new mechanism, combiner, network, learner or source needs no line here; it only has to pass.
+"""
+
+import pickle
+import re
+from dataclasses import FrozenInstanceError, fields, is_dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from client.inner import ALGORITHMS
+from client.models import MODELS
+from client.tasks import TASKS
+from options import Registry, plain
+from privacy import MECHANISMS, Event, Release, Scores
+from privacy.wire import decode_answer, encode_answer
+from strategies import COMBINE, OUTER
+
+REGISTRIES: dict[str, dict[str, type[Any]]] = {
+    "ALGORITHMS": ALGORITHMS,
+    "COMBINE": COMBINE,
+    "MECHANISMS": MECHANISMS,
+    "MODELS": MODELS,
+    "OUTER": OUTER,
+    "TASKS": TASKS,
+}
+PARTS = [
+    pytest.param(cls, id=f"{registry}-{name}")
+    for registry, parts in REGISTRIES.items()
+    for name, cls in parts.items()
+]
+# --------------------------------------------------------------------- all of them alike
+
+
+@pytest.mark.parametrize("cls", PARTS)
+def test_part_is_a_frozen_hashable_value(cls: type[Any]) -> None:
+    part = cls()
+    assert is_dataclass(cls)
+    assert part == cls()
+    assert hash(part) == hash(cls())
+    assert pickle.loads(pickle.dumps(part)) == part
+    for field in fields(cls):
+        with pytest.raises(FrozenInstanceError):
+            setattr(part, field.name, None)
+
+
+@pytest.mark.parametrize("cls", PARTS)
+def test_every_option_is_documented(cls: type[Any]) -> None:
+    own = cls.__doc__ or ""
+    assert own.strip(), "no docstring"
+    assert not own.startswith(f"{cls.__name__}("), "only the one that dataclass makes"
+    text = " ".join(base.__doc__ or "" for base in cls.__mro__ if base is not object)
+    missing = [f.name for f in fields(cls) if not re.search(rf"\b{f.name}\b", text)]
+    assert missing == []
+
+
+@pytest.mark.parametrize(
+    ("registry", "name"), [(r, name) for r, parts in REGISTRIES.items() for name in parts]
+)
+def test_part_comes_back_from_its_own_options(registry: str, name: str) -> None:
+    parts = REGISTRIES[registry]
+    entry = Registry("kind", parts)
+    given = entry.plain(parts[name]())
+    assert given == {"kind": name, **plain(parts[name]())}
+    faults: list[str] = []
+    assert entry.build(given, "part", faults) == parts[name](), faults
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_no_part_stands_twice(registry: str) -> None:
+    parts = list(REGISTRIES[registry].values())
+    assert len(set(parts)) == len(parts)
+
+
+@pytest.mark.parametrize("registry", REGISTRIES)
+def test_names_are_plain_words(registry: str) -> None:
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in REGISTRIES[registry])
+
+
+# ----------------------------------------------------------------- COMBINE and OUTER
+
+
+@pytest.mark.parametrize("name", COMBINE)
+@pytest.mark.parametrize("hospitals", [1, 2, 3, 10])
+def test_combine(name: str, hospitals: int) -> None:
+    updates = np.random.default_rng(0).normal(size=(hospitals, 20)).astype(np.float32)
+    kept = updates.copy()
+    updates.setflags(write=False)
+    found = COMBINE[name]()(updates)
+    assert (found.shape, found.dtype) == ((20,), np.float32)
+    assert np.isfinite(found).all()
+    assert found.tobytes() == COMBINE[name]()(kept).tobytes()
+    same = np.repeat(kept[:1], hospitals, axis=0)
+    np.testing.assert_allclose(COMBINE[name]()(same), kept[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OUTER)
+def test_outer(name: str) -> None:
+    outer = OUTER[name]()
+    theta, combined = np.linspace(-1, 1, 20, dtype=np.float32), np.full(20, 0.5, np.float32)
+    theta.setflags(write=False)
+    combined.setflags(write=False)
+    state = outer.init(theta)
+    paths = []
+    for _ in range(2):
+        now, kept = theta, state
+        for number in range(3):
+            for vector in kept.values():
+                vector.setflags(write=False)
+            now, kept = outer.step(now, combined, kept, number / 3)
+            assert (now.shape, now.dtype) == (theta.shape, np.float32)
+            assert kept.keys() == state.keys()
+            assert all(vector.dtype == np.float32 for vector in kept.values())
+        paths.append(now.tobytes())
+    assert paths[0] == paths[1]
+    assert paths[0] != theta.tobytes()
+
+
+# -------------------------------------------------------------------------- MECHANISMS
+
+
+def squares(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return (x @ phi - y).square()
+
+
+PHI = torch.linspace(-1, 1, 4)
+X = torch.linspace(-2, 3, 20).view(5, 4)
+Y = torch.linspace(0, 1, 5)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_mechanism_gradient(name: str) -> None:
+    phi, x, y = PHI.clone(), X.clone(), Y.clone()
+    gradient, loss = MECHANISMS[name]().gradient(squares, phi, x, y)
+    assert (gradient.shape, gradient.dtype) == (phi.shape, phi.dtype)
+    assert torch.isfinite(gradient).all()
+    assert loss.shape == ()
+    assert not gradient.requires_grad
+    assert not loss.requires_grad
+    assert torch.equal(phi, PHI)
+    assert torch.equal(x, X)
+    assert torch.equal(y, Y)
+    assert phi.grad is None
+
+
+def test_gradient_without_privacy_is_the_mean_gradient() -> None:
+    """d/dphi mean((x phi - y)^2) = 2/n x^T (x phi - y), and the mean loss with it."""
+    gradient, loss = MECHANISMS["none"]().gradient(squares, PHI, X, Y)
+    torch.testing.assert_close(gradient, 2 / 5 * X.T @ (X @ PHI - Y))
+    torch.testing.assert_close(loss, (X @ PHI - Y).square().mean())
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+def test_mechanism_seals_what_can_be_sent(name: str) -> None:
+    mechanism = MECHANISMS[name]()
+    update = torch.linspace(-0.1, 0.1, 6, dtype=torch.float64)
+    kept = update.clone()
+    release = mechanism.release("a", 3, update, torch.tensor(0.25))
+    assert type(release) is Release
+    assert (release.hospital, release.round) == ("a", 3)
+    assert (release.update.shape, release.update.dtype) == ((6,), np.float32)
+    assert np.isfinite(release.update).all()
+    assert release.loss is None or type(release.loss) is float
+    assert torch.equal(update, kept)
+    scores = mechanism.scores("a", 3, [0.25, 0.5], [0.75, 1.0])
+    assert type(scores) is Scores
+    assert scores.before.shape == scores.after.shape == (2,)
+    for answer in (release, scores):
+        assert type(decode_answer(encode_answer(answer))) is type(answer)
+
+
+@pytest.mark.parametrize("name", MECHANISMS)
+@pytest.mark.parametrize("steps", [1, 5])
+def test_mechanism_says_its_price(name: str, steps: int) -> None:
+    mechanism = MECHANISMS[name]()
+    events = mechanism.events(steps)
+    assert events
+    assert all(type(event) is Event for event in events)
+    assert all(event.noise_multiplier >= 0 and event.steps >= 1 for event in events)
+    assert len(mechanism.claim.split()) > 5
+    assert "\n" not in mechanism.claim
+    if any(event.noise_multiplier == 0 for event in events):
+        assert "NO PRIVACY" in mechanism.claim

@@ -1,0 +1,81 @@
+"""What every source of tasks must keep."""
+
+from dataclasses import fields, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from client.errors import DataError
+from client.tasks import TASKS
+from client.tasks.base import Episode, TaskSource, TaskSpec
+
+
+def modest(cls: type[TaskSource]) -> TaskSource:
+    """The source with few hospitals where it lets us choose, so that contracts stay quick."""
+    wanted = {"hospitals": 2, "unseen": 1, "records": 120}
+    counts = [f.name for f in fields(cls) if type(f.default) is int]  # type: ignore[arg-type]
+    return cls(**{key: value for key, value in wanted.items() if key in counts})
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_source_says_who_takes_part_without_opening_a_file(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = TASKS[name]()
+    monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("opened a file"))
+    monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: pytest.fail("opened a file"))
+    monkeypatch.setattr("numpy.load", lambda *_, **__: pytest.fail("opened a file"))
+    seats, spec = source.roster(), source.spec()
+    monkeypatch.undo()
+    assert len({seat.name for seat in seats}) == len(seats)
+    assert {seat.role for seat in seats} == {"train", "unseen"}
+    assert seats == TASKS[name]().roster()
+    assert spec.outputs >= 1
+    assert all(length >= 1 for length in spec.input_shape)
+    assert (spec.vocabulary == 0) == (spec.kind == "regression")
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_source_needs_no_data_or_says_where_to_get_it(name: str) -> None:
+    source = modest(TASKS[name])
+    try:
+        hospitals = [source.hospital(i, None, 5) for i in range(len(source.roster()))]
+    except DataError:
+        with pytest.raises(DataError, match=r"(?s)data\.root.*METAWARD_DATA"):
+            source.hospital(0, None, 5)
+        return
+    again = replace(source).hospital(0, None, 5)  # type: ignore[type-var]
+    other = replace(source).hospital(0, None, 6)  # type: ignore[type-var]
+    spec = source.spec()
+    for seat, hospital in zip(source.roster(), hospitals, strict=True):
+        assert hospital.seat == seat
+        own = hospital.ids[hospital.rows]
+        assert len(set(own.tolist())) == len(own)
+        one = hospital.episode(np.random.default_rng(3))
+        assert_episode(one, spec)
+        assert not set(one.support_rows) & set(one.query_rows)
+        assert set(one.support_rows) | set(one.query_rows) <= set(hospital.rows.tolist())
+        repeated = hospital.episode(np.random.default_rng(3))
+        assert repeated.support_x.tobytes() == one.support_x.tobytes()
+        fresh = hospital.episode(np.random.default_rng(4))
+        assert fresh.support_x.tobytes() != one.support_x.tobytes()
+    for one, two in pairwise(hospitals):
+        assert not set(one.ids[one.rows].tolist()) & set(two.ids[two.rows].tolist())
+    first = hospitals[0].episode(np.random.default_rng(3)).query_x
+    assert again.episode(np.random.default_rng(3)).query_x.tobytes() == first.tobytes()
+    assert other.episode(np.random.default_rng(3)).query_x.tobytes() != first.tobytes()
+
+
+def assert_episode(one: Episode, spec: TaskSpec) -> None:
+    for x, y in ((one.support_x, one.support_y), (one.query_x, one.query_y)):
+        assert x.shape == (len(y), *spec.input_shape)
+        assert x.dtype == np.float32
+        assert np.isfinite(x).all()
+        if spec.kind == "classification":
+            assert y.dtype == np.int64
+            assert set(y.tolist()) == set(range(spec.outputs))
+        else:
+            assert y.shape == (len(x), spec.outputs)
+            assert y.dtype == np.float32
+    assert len(one.classes) == (spec.outputs if spec.kind == "classification" else 0)
