@@ -37,6 +37,10 @@ POLL_SECONDS = 0.25
 HEALTH_SECONDS = 2.0
 LOG, LAST_LINES = "flower.log", 25
 WORKER_DIED = f"error-{ErrorCode.UNKNOWN}"
+MEANING = (
+    f"{WORKER_DIED} means that a Ray worker died (out of memory?), and Flower replaces none; "
+    "metaward resume goes on from the last checkpoint"
+)
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 Process = subprocess.Popen[bytes]
 
@@ -77,10 +81,7 @@ def watchful(observe: Observer) -> Observer:
         observe(row)
         lost = [who for who, why in row.get("rejected", {}).items() if why == WORKER_DIED]
         if lost:
-            raise EngineError(
-                f"round {row['round']}: a Ray worker died (out of memory?), so there is no answer "
-                f"from {', '.join(lost)}; metaward resume goes on from the last checkpoint"
-            )
+            raise EngineError(f"round {row['round']}: {', '.join(lost)} ({WORKER_DIED}); {MEANING}")
 
     return see
 
@@ -139,7 +140,7 @@ def follow(watched: Sequence[Process], folder: Folder, deadline: float, progress
         if status == "finished":
             return
         if status == "failed":
-            raise EngineError(reason)
+            raise EngineError(f"{reason}; {MEANING}" if WORKER_DIED in reason else reason)
         if killed:
             raise EngineError(_with_log("the simulation's process was killed", folder))
         if ended:
@@ -209,6 +210,7 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_prestart_worker_first_driver": "0",  # idle processes that no hospital would use
         "RAY_TMPDIR": str(home),
         "OMP_NUM_THREADS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
