@@ -1,0 +1,197 @@
+"""Who may import whom, who may know what: read from the source, not from good intentions.
+
+The layers, inside out: ``privacy`` and ``options`` know nothing of ours; ``client`` and
+``strategies`` know ``privacy``; ``sim`` puts the parts together; ``server`` knows all. Of the
+hospital's side only ``client/app.py``, Flower's way in, may know ``sim``.
+"""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PRODUCT = ("client", "privacy", "server", "strategies")
+FILES = sorted(
+    [*ROOT.glob("*.py"), *(path for name in PRODUCT for path in (ROOT / name).rglob("*.py"))]
+)
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text()) for path in FILES}
+OURS = {*PRODUCT, "sim", "options", "tests", "benchmarks"}
+
+MAY_IMPORT = {
+    "options": set(),
+    "privacy": set(),
+    "client": {"privacy"},
+    "client/app.py": {"privacy", "options", "sim"},
+    "strategies": {"privacy"},
+    "sim": {"client", "options", "privacy", "strategies"},
+    "server": {"client", "options", "privacy", "sim", "strategies"},
+}
+
+
+def layer(path: str) -> str:
+    return path.split("/")[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Whole names of the imported modules, wherever in the file the import stands."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative imports hide their layer"
+            yield str(node.module)
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def calls(tree: ast.AST) -> Iterator[str]:
+    """Dotted names of everything that is called."""
+    return (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
+
+
+def names(tree: ast.AST) -> set[str]:
+    """Names that a file uses or imports, plain or after a dot."""
+    found = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    found |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return found | {
+        alias.name for n in ast.walk(tree) if isinstance(n, ast.ImportFrom) for alias in n.names
+    }
+
+
+def using(*wanted: str) -> set[str]:
+    return {path for path, tree in TREES.items() if names(tree) & set(wanted)}
+
+
+def test_there_is_something_to_check() -> None:
+    assert {"sim.py", "options.py", "client/app.py", "privacy/wire.py"} <= TREES.keys()
+    assert len(TREES) > 30
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_imports_keep_to_the_layers(path: str) -> None:
+    allowed = MAY_IMPORT.get(path, MAY_IMPORT[layer(path)]) | {layer(path)}
+    found = {name.split(".")[0] for name in imports(TREES[path])} & OURS
+    assert found <= allowed
+
+
+def test_networks_tasks_and_inner_loops_do_not_know_flower() -> None:
+    """Of the hospital's side only the app is Flower's, so that all else can be tested without."""
+    knowing = {
+        p for p, tree in TREES.items() if any(n.split(".")[0] == "flwr" for n in imports(tree))
+    }
+    assert {path for path in knowing if layer(path) == "client"} == {"client/app.py"}
+    assert {path for path in knowing if layer(path) == "privacy"} == {"privacy/wire.py"}
+    assert "sim.py" not in knowing
+    assert "options.py" not in knowing
+
+
+def test_records_are_known_to_the_wire_and_to_flowers_strategy_only() -> None:
+    assert using("ArrayRecord", "ConfigRecord", "MetricRecord", "Array") == {
+        "privacy/wire.py",
+        "strategies/meta.py",
+    }
+    grids = {path for path in TREES if path.startswith("server/engines/")}
+    assert using("RecordDict") <= {"privacy/wire.py", *grids}
+
+
+def test_keys_of_records_are_spelled_in_the_wire_only() -> None:
+    """No other file reaches into a message's content."""
+    for path, tree in TREES.items():
+        reached = [
+            ast.unparse(node)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Subscript)
+            and isinstance(node.value, ast.Attribute)
+            and node.value.attr == "content"
+        ]
+        assert reached == [], path
+
+
+def test_only_mechanisms_and_the_wire_make_what_can_leave() -> None:
+    sealed = {"Release", "Scores"}
+    for path, tree in TREES.items():
+        made = {name.split(".")[-1] for name in calls(tree)} & sealed
+        assert not made or layer(path) == "privacy", f"{path} makes {made}"
+    copied = {path for path, tree in TREES.items() if {"replace"} & set(calls(tree))}
+    assert not copied & {path for path in using(*sealed) if layer(path) != "privacy"}
+
+
+def test_answers_are_encoded_at_one_place() -> None:
+    assert using("encode_answer") == {"privacy/wire.py", "client/app.py"}
+
+
+def test_nothing_is_ever_unpickled_from_a_message() -> None:
+    """The in-process engine pickles its own messages between its own processes; nobody else."""
+    assert using("pickle") | using("cloudpickle", "dill", "joblib") == {
+        "server/engines/inprocess.py"
+    }
+    for tree in TREES.values():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only"):
+                safe = {"allow_pickle": False, "weights_only": True}[node.arg]
+                assert isinstance(node.value, ast.Constant)
+                assert node.value.value is safe
+
+
+GENERATORS = {"default_rng", "Generator", "SeedSequence", "PCG64"}
+
+
+@pytest.mark.parametrize("path", TREES)
+def test_randomness_is_an_argument(path: str) -> None:
+    tree = TREES[path]
+    assert not {"random", "secrets"} & {name.split(".")[0] for name in imports(tree)}
+    for call in calls(tree):
+        owner, _, name = call.rpartition(".")
+        if owner in ("np.random", "numpy.random"):
+            assert name in GENERATORS, call
+        assert (owner, name) not in {
+            ("torch", "manual_seed"),
+            ("torch", "seed"),
+            ("torch.random", "manual_seed"),
+            ("torch.cuda", "manual_seed"),
+            ("torch.cuda", "manual_seed_all"),
+        }, call
+        if owner == "torch" and name in ("rand", "randn", "randint", "randperm", "bernoulli"):
+            assert has_generator(tree, call), f"{call} without a generator"
+
+
+def has_generator(tree: ast.AST, call: str) -> bool:
+    found = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and ast.unparse(n.func) == call]
+    return all("generator" in {keyword.arg for keyword in node.keywords} for node in found)
+
+
+def test_default_rng_is_never_left_unseeded() -> None:
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
+                assert node.args, f"{path}, line {node.lineno}: default_rng() without a seed"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_files_stay_short(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+def test_no_state_at_module_level_is_rebound() -> None:
+    for path, tree in TREES.items():
+        assert not [n for n in ast.walk(tree) if isinstance(n, ast.Global)], path
+
+
+def test_every_public_name_is_there() -> None:
+    """What ``__all__`` promises can be imported."""
+    for path, tree in TREES.items():
+        listed = [
+            ast.literal_eval(node.value)
+            for node in tree.body
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+        ]
+        if listed:
+            assert listed[0] == sorted(listed[0], key=lambda n: (not n.isupper(), n))
+            assert set(listed[0]) <= names(tree) | assigned(tree), path
+
+
+def assigned(tree: ast.Module) -> set[str]:
+    plain = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
+    plain += [n.target for n in tree.body if isinstance(n, ast.AnnAssign)]
+    return {t.id for t in plain if isinstance(t, ast.Name)}
