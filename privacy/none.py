@@ -32,8 +32,8 @@ class NoPrivacy:
 
     def release(self, hospital: str, round: int, update: Tensor, loss: Tensor) -> Release:
         """The update itself, unclipped and without noise."""
-        values = update.detach().to("cpu", torch.float32).numpy()
-        return Release(hospital, round, values, float(loss))
+        values = update.detach().to("cpu", torch.float32, copy=True).numpy()
+        return Release(hospital, round, values, float(loss.detach()))
 
     def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
         """The scores themselves."""

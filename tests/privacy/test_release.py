@@ -1,0 +1,90 @@
+"""What may leave a hospital, and the control mechanism that protects nothing and says so."""
+
+from dataclasses import FrozenInstanceError, fields
+from typing import get_args
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from privacy import REFUSALS, Answer, Attendance, Event, Refusal, Release, Scores
+from privacy.none import NoPrivacy
+
+
+def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:
+    """A new field is a new thing that leaves the hospital: it must be put here by hand."""
+    allowed = {
+        Release: ["hospital", "round", "update", "loss"],
+        Scores: ["hospital", "round", "before", "after"],
+        Attendance: ["hospital", "index"],
+        Refusal: ["code"],
+    }
+    assert set(get_args(Answer)) == allowed.keys()
+    for cls, names in allowed.items():
+        assert [field.name for field in fields(cls)] == names
+
+
+def test_answers_cannot_be_changed_after_they_were_sealed() -> None:
+    release = Release("a", 1, np.zeros(2, np.float32), None)
+    with pytest.raises(FrozenInstanceError):
+        release.update = np.ones(2, np.float32)  # type: ignore[misc]
+
+
+def test_refusals_are_words_without_anything_of_a_patient() -> None:
+    assert {"bad-request", "data-refused", "failed"} <= REFUSALS
+    assert all(code.replace("-", "").isalpha() and code.islower() for code in REFUSALS)
+
+
+# ---------------------------------------------------------------------------- no privacy
+
+
+def cubes(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """One loss a record: (phi . x)^3 - y."""
+    return (x @ phi) ** 3 - y
+
+
+def test_gradient_by_hand() -> None:
+    """phi = (1, 2), records (1, 0) and (1, 1): losses 1 - 0 and 27 - 3, mean 25/2.
+    d/dphi (phi . x)^3 = 3 (phi . x)^2 x: (3, 0) and (27, 27), mean (15, 13.5)."""
+    phi, x = torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
+    gradient, loss = NoPrivacy().gradient(cubes, phi, x, torch.tensor([0.0, 3.0]))
+    assert gradient.tolist() == [15.0, 13.5]
+    assert float(loss) == 12.5
+    assert not phi.requires_grad
+    assert phi.grad is None
+
+
+def test_gradient_ignores_a_graph_that_phi_brings_along() -> None:
+    root = torch.ones(2, requires_grad=True)
+    gradient, _ = NoPrivacy().gradient(cubes, root * 2, torch.eye(2), torch.zeros(2))
+    assert gradient.tolist() == [6.0, 6.0]
+    assert root.grad is None
+
+
+def test_update_leaves_as_it_is() -> None:
+    update = torch.tensor([1e30, -1e-30, 0.5], dtype=torch.float64, requires_grad=True)
+    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25, requires_grad=True))
+    assert release.update.tolist() == np.array([1e30, -1e-30, 0.5], np.float32).tolist()
+    assert (release.hospital, release.round, release.loss) == ("a", 4, 0.25)
+
+
+def test_a_sealed_release_is_no_longer_the_hospitals_tensor() -> None:
+    update = torch.zeros(3)
+    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25))
+    update += 1
+    assert release.update.tolist() == [0.0, 0.0, 0.0]
+
+
+def test_scores_leave_as_they_are() -> None:
+    scores = NoPrivacy().scores("a", 4, [0.25, 0.5], [0.75, 1.0])
+    assert (scores.hospital, scores.round) == ("a", 4)
+    assert scores.before.tolist() == [0.25, 0.5]
+    assert scores.after.tolist() == [0.75, 1.0]
+
+
+def test_it_says_that_it_protects_nothing() -> None:
+    mechanism = NoPrivacy()
+    assert mechanism.claim.startswith("NO PRIVACY")
+    assert "epsilon is infinite" in mechanism.claim
+    assert mechanism.events(7) == (Event("none", "record", 0.0, 7),)
