@@ -35,13 +35,14 @@ from server.run import Observer
 
 POLL_SECONDS = 0.25
 HEALTH_SECONDS = 2.0
-LOG, LAST_LINES = "flower.log", 25
+LOG, LAST_LINES = "flower.log", 15
 WORKER_DIED = f"error-{ErrorCode.UNKNOWN}"
 MEANING = (
     f"{WORKER_DIED} means that a Ray worker died (out of memory?), and Flower replaces none; "
     "metaward resume goes on from the last checkpoint"
 )
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+IDLE_TALK = re.compile(r"\s|$|INFO|\S+Z INFO|Traceback|The above exception|For more information")
 Process = subprocess.Popen[bytes]
 
 
@@ -275,7 +276,8 @@ class Guard:
 
 
 def _with_log(what: str, folder: Folder) -> str:
+    """``what``, and what Flower complained of lately; the log itself holds all."""
     log = folder.path / LOG
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
-    lines = COLOURS.sub("", text).splitlines()
-    return "\n".join([f"{what}; the end of {log}:", *lines[-LAST_LINES:]])
+    lines = [line for line in COLOURS.sub("", text).splitlines() if not IDLE_TALK.match(line)]
+    return "\n".join([f"{what}; the end of {log}, shortened:", *lines[-LAST_LINES:]])
