@@ -32,6 +32,7 @@ DEFAULT = HERE / "sim.yaml"
 
 LEARNER = Registry("algorithm", ALGORITHMS)
 
+Baseline = Literal["scratch", "fedavg", "fedavg_names", "centroid"]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
@@ -72,11 +73,7 @@ class Evaluation:
     every: Positive = 10
     episodes: Positive = 10
     final_episodes: Positive = 100
-    baselines: tuple[Literal["scratch", "fedavg", "centroid"], ...] = (
-        "scratch",
-        "fedavg",
-        "centroid",
-    )
+    baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
     scratch_steps: Natural = 0
 
 

@@ -53,15 +53,20 @@ def scratch(run: Sim) -> list[Contender]:
 
 def fedavg(run: Sim) -> list[Contender]:
     """Federated averaging (theta <- mean of the hospitals' phi), then the same fine-tuning."""
-    tuner = _fine_tuner(run)
-    learner = FedAvg(
-        lr=tuner.lr,
-        steps=tuner.steps,
-        adapt_steps=tuner.adapt_steps,
-        batch=tuner.batch,
-        head_seed=run.seed,
-    )
-    return [Contender("FedAvg + fine-tune", learner, True, "fedavg")]
+    return [Contender("FedAvg + fine-tune", _averaging(run, names=False), True, "fedavg")]
+
+
+def fedavg_names(run: Sim) -> list[Contender]:
+    """The same with more knowledge: all hospitals agree on the name of every class.
+
+    Without rows where there is nothing more to know: labels that mean the same everywhere, or
+    regression.
+    """
+    spec = run.client.tasks.spec()
+    if spec.canonical or spec.kind == "regression":
+        return []
+    learner = _averaging(run, names=True)
+    return [Contender("FedAvg with class names + fine-tune", learner, True, "fedavg-names")]
 
 
 def centroid(run: Sim) -> list[Contender]:
@@ -73,8 +78,21 @@ def centroid(run: Sim) -> list[Contender]:
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
     "scratch": scratch,
     "fedavg": fedavg,
+    "fedavg_names": fedavg_names,
     "centroid": centroid,
 }
+
+
+def _averaging(run: Sim, names: bool) -> FedAvg:
+    tuner = _fine_tuner(run)
+    return FedAvg(
+        lr=tuner.lr,
+        steps=tuner.steps,
+        adapt_steps=tuner.adapt_steps,
+        batch=tuner.batch,
+        names=names,
+        head_seed=run.seed,
+    )
 
 
 def _fine_tuner(run: Sim) -> Reptile:

@@ -13,6 +13,8 @@ from rich.console import Console
 
 import sim
 from client.errors import DataError
+from client.tasks.phantom import Phantom
+from client.tasks.phantom_files import write_phantom
 from options import ConfigError
 from server import show
 from server.app import default_folder
@@ -75,6 +77,25 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
     chosen = sim.load(config, set_ or [])
     rows = show.holdings(chosen)
     print(json.dumps(rows, indent=1)) if as_json else show.wide().print(show.holdings_table(rows))
+
+
+@cli.command()
+def phantom(
+    directory: Annotated[Path, typer.Argument(help="Where the files go.")],
+    config: Annotated[
+        Path, typer.Option(help="A yaml file whose source is phantom.")
+    ] = sim.DEFAULT,
+    set_: Set = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that differ.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the phantom hospitals' images as .npz files in MedMNIST's layout."""
+    chosen = sim.load(config, set_ or [])
+    source = chosen.client.tasks
+    if not isinstance(source, Phantom):
+        raise ConfigError(["client.tasks.source: must be phantom for this command"], str(config))
+    paths = [str(p) for p in write_phantom(directory, source, chosen.seed, overwrite=overwrite)]
+    print(json.dumps(paths) if as_json else "\n".join(paths))
 
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from server.checkpoint import digest, replace_file
 from server.evaluate import Row, Table
 from server.folder import Folder
 from server.picture import draw_curve
+from server.sine_picture import draw_sine
 from sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
@@ -22,6 +23,7 @@ def write_reports(run: Sim, folder: Folder, table: Table) -> None:
     text = report(run, table)
     replace_file(folder.path / "report.md", text.encode())
     draw_curve(folder, table)
+    draw_sine(run, folder)
 
 
 def result(run: Sim, table: Table) -> dict[str, Any]:

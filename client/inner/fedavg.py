@@ -31,19 +31,22 @@ from privacy import Mechanism
 
 @dataclass(frozen=True)
 class FedAvg(Reptile):
-    """One classifier for all hospitals, trained on the very records the meta-learner sees.
+    """One global model for all tasks of all hospitals, then fine-tuning.
 
-    A hospital runs on through its tasks without going back to theta: the same records, batches and
-    number of gradient steps as Reptile. Where every task numbers its classes afresh, the network
-    has one output for each class name of the meta-training hospitals, and an unseen hospital
-    fine-tunes the trained body under a fresh head; where labels always mean the same, the head is
-    kept. ``head_seed`` draws the fresh head.
+    A round's tasks are pooled at the hospital, support and query alike, and trained on in shuffled
+    mini-batches: the same records, batch size and number of gradient steps as Reptile, without its
+    return to theta for each task. With ``names = False`` labels are the tasks' own, which is all
+    that the meta-learner is told; where every task numbers its classes afresh they contradict each
+    other. ``names = True`` tells more: one output for each class name of the meta-training
+    hospitals, as if all of them kept one vocabulary; an unseen hospital then fine-tunes the trained
+    body under a fresh head, drawn from ``head_seed``.
     """
 
+    names: bool = False
     head_seed: int = 0
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
-        """A fresh network with one output a class name."""
+        """A fresh network: one output a way, or one a class name."""
         return self._network(setting).initial(seed)
 
     def update(
@@ -54,40 +57,34 @@ class FedAvg(Reptile):
         mechanism: Mechanism,
         rng: np.random.Generator,
     ) -> Update:
-        """phi - theta after ``steps`` SGD steps on each task in turn."""
+        """phi - theta after ``steps`` SGD steps for each task, on all tasks together."""
         gradient = private_gradient(setting, self._network(setting), mechanism)
-        phi, losses = theta, []
-        for episode in episodes:
-            x, y = whole(setting, episode)
-            batches = minibatches(
-                (x, self._labels(setting, episode, y)), self.batch, self.steps, rng
-            )
-            phi, loss = descend(gradient, phi, batches, self.lr)
-            losses.append(loss)
-        return Update(phi - theta - self.l2 * theta, torch.stack(losses).mean())
+        pool = self._pool(setting, episodes)
+        size = self.batch or len(pool[1]) // len(episodes)
+        batches = minibatches(pool, size, self.steps * len(episodes), rng)
+        phi, loss = descend(gradient, theta, batches, self.lr)
+        return Update(phi - theta - self.l2 * theta, loss)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
-        """Full-batch gradient descent from the trained body and a head for this task."""
+        """Full-batch gradient descent from the global model, with a fresh head under ``names``."""
         net = setting.network(setting.spec.outputs)
         phi = self._start(setting, net, theta)
         phi, _ = descend(plain_gradient(setting, net), phi, [support] * steps, self.lr)
         return lambda x: net.forward(phi, x)
 
     def _network(self, setting: Setting) -> Network:
-        return setting.network(setting.spec.outputs if _keeps(setting) else setting.spec.vocabulary)
+        spec = setting.spec
+        return setting.network(spec.vocabulary if self.names else spec.outputs)
 
-    def _labels(self, setting: Setting, episode: Episode, y: Tensor) -> Tensor:
-        if _keeps(setting):
-            return y
-        return torch.from_numpy(episode.classes).to(setting.device)[y]
+    def _pool(self, setting: Setting, episodes: Sequence[Episode]) -> Batch:
+        tasks = [whole(setting, episode) for episode in episodes]
+        if self.names:
+            names = [torch.from_numpy(e.classes).to(setting.device) for e in episodes]
+            tasks = [(x, name[y]) for (x, y), name in zip(tasks, names, strict=True)]
+        return torch.cat([x for x, _ in tasks]), torch.cat([y for _, y in tasks])
 
     def _start(self, setting: Setting, net: Network, theta: Tensor) -> Tensor:
-        if _keeps(setting):
+        if not self.names:
             return theta
         fresh = net.initial(self.head_seed).to(theta)
         return torch.cat([theta[: self._network(setting).head.start], fresh[net.head]])
-
-
-def _keeps(setting: Setting) -> bool:
-    """Whether label j means the same in every task, so that a trained head stays useful."""
-    return setting.spec.canonical or setting.spec.kind == "regression"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 from torch import nn
@@ -26,6 +26,7 @@ class Conv:
     width: Width = 32
     depth: Depth = 4
     groups: Annotated[int, Field(ge=1)] = 8
+    halve: Literal["pool", "stride"] = "pool"
 
     def __post_init__(self) -> None:
         if self.width % self.groups:
@@ -39,16 +40,14 @@ class Conv:
         pool = nn.MaxPool1d if len(input_shape) == 2 else nn.MaxPool2d
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
-            layers += [
-                convolution(before, after, 3, padding=1),
-                nn.GroupNorm(self.groups, after),
-                nn.ReLU(),
-                pool(2),
-            ]
+            stride = 2 if self.halve == "stride" else 1
+            layers.append(convolution(before, after, 3, stride=stride, padding=1))
+            layers += [nn.GroupNorm(self.groups, after), nn.ReLU()]
+            layers += [pool(2)] if self.halve == "pool" else []
         return nn.Sequential(*layers, nn.Flatten())
 
     def features(self, input_shape: tuple[int, ...]) -> int:
-        """Width times what ``depth`` halvings leave of each spatial axis."""
+        """Width times what ``depth`` halvings leave of each axis (pool rounds down, stride up)."""
         if len(input_shape) not in (2, 3):
             raise ValueError(
                 f"network conv takes signals (C, L) or images (C, H, W), not shape {input_shape}; "
@@ -56,7 +55,9 @@ class Conv:
             )
         size = self.width
         for axis in input_shape[1:]:
-            size *= axis >> self.depth
+            for _ in range(self.depth):
+                axis = axis // 2 if self.halve == "pool" else (axis + 1) // 2
+            size *= axis
         if size == 0:
             raise ValueError(
                 f"depth: {self.depth} halvings leave nothing of input shape {input_shape}; lower it"

@@ -90,9 +90,11 @@ def test_l2_pulls_theta_to_zero() -> None:
 
 
 def test_tasks_are_averaged_and_fedavg_goes_on() -> None:
-    # The same task twice: Reptile's mean is one task's update; FedAvg runs on from phi.
+    # The same task twice: Reptile's mean is one task's update; FedAvg takes both tasks' steps in
+    # turn, each on half of the pool. A batch that holds both records gives the two-step answer
+    # above; here the pool has each record twice, and batches of 4 are the whole pool.
     close(update(Reptile(lr=0.1, steps=1), [TASK, TASK]).delta, -0.2, -0.1, -0.2)
-    close(update(FedAvg(lr=0.1, steps=1), [TASK, TASK]).delta, -0.31, -0.15, -0.31)
+    close(update(FedAvg(lr=0.1, steps=1, batch=4), [TASK, TASK]).delta, -0.31, -0.15, -0.31)
 
 
 def test_minibatches_pass_over_every_record_before_any_comes_again() -> None:
@@ -109,3 +111,31 @@ def test_a_batch_that_covers_the_set_is_the_set() -> None:
     pair = torch.zeros(4, 1), torch.arange(4)
     for size in (0, 4, 9):
         assert all(b is pair for b in minibatches(pair, size, 3, np.random.default_rng(0)))
+
+
+def test_fedavg_with_names_trains_one_output_a_name_and_starts_anew_at_an_unseen_hospital() -> None:
+    spec = TaskSpec("classification", (2,), 2, 5, False)
+    setting = Setting(Mlp(()), spec)
+    learner = FedAvg(lr=0.1, steps=1, names=True, head_seed=4)
+    theta = learner.initial(setting, 0)
+    assert len(theta) == 5 * 2 + 5
+    x = np.eye(2, dtype=np.float32)
+    task = Episode(
+        x,
+        np.array([0, 1]),
+        x,
+        np.array([0, 1]),
+        np.array([3, 1]),
+        RNG.permutation(2),
+        RNG.permutation(2),
+    )
+    moved = learner.update(setting, theta, [task], NoPrivacy(), np.random.default_rng(0)).delta
+    rows = moved[:10].view(5, 2)
+    # Cross-entropy pulls the named rows (3 and 1) up along their own input, all others down.
+    assert rows[3, 0] > 0
+    assert rows[1, 1] > 0
+    assert all(float(rows[k].sum()) < 0 for k in (0, 2, 4))
+    predict = learner.adapt(setting, theta, (torch.from_numpy(x), torch.tensor([0, 1])), steps=0)
+    fresh = setting.network(2)
+    inputs = torch.from_numpy(x)
+    torch.testing.assert_close(predict(inputs), fresh.forward(fresh.initial(4), inputs))

@@ -1,0 +1,64 @@
+"""The classic picture of meta-learning: ten points of a sinusoid, and what a few steps make of it.
+
+Only the procedural source can be drawn by the server: it alone needs no hospital's data.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from safetensors.numpy import load_file
+
+from client.inner import Setting
+from client.tasks.sine import SPAN, Sine
+from client.work import stream
+from server.folder import Folder
+from server.picture import COLOURS
+from sim import Sim
+
+
+def draw_sine(run: Sim, folder: Folder) -> None:
+    """Write sine.png: three unseen hospitals' first tasks, where the run's tasks are sinusoids."""
+    source = run.client.tasks
+    if not isinstance(source, Sine):
+        return
+    seats = source.roster()
+    unseen = [i for i, seat in enumerate(seats) if seat.role == "unseen"][:3]
+    figure = Figure(figsize=(11, 3.6), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, index in zip(figure.subplots(1, len(unseen), squeeze=False)[0], unseen, strict=True):
+        _panel(axes, run, source, index, folder)
+        axes.set_title(seats[index].name)
+    figure.savefig(folder.path / "sine.png", dpi=110)
+
+
+def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> None:
+    hospital = source.hospital(index, None, run.seed)
+    episode = hospital.episode(stream(run.seed, "evaluate", index, 0))
+    grid = np.linspace(*SPAN, 200, dtype=np.float32)
+    assert hospital.groups is not None
+    group = int(hospital.groups[episode.support_rows[0]])
+    axes.plot(grid, source.true_curve(index, run.seed, group, grid), color="#222222", label="truth")
+    axes.plot(episode.support_x[:, 0], episode.support_y[:, 0], "o", color="#222222", markersize=4)
+    setting, learner = Setting(run.client.model, source.spec()), run.client.inner
+    theta = torch.from_numpy(load_file(folder.path / "theta.safetensors")["theta"])
+    steps = learner.adapt_steps
+    for start, count, style, colour, label in (
+        (theta, 0, ":", COLOURS[0], "theta as it arrives"),
+        (theta, steps, "-", COLOURS[0], f"after {steps} steps"),
+        (
+            learner.initial(setting, run.seed),
+            steps,
+            "-",
+            COLOURS[1],
+            f"from scratch, {steps} steps",
+        ),
+    ):
+        predict = learner.adapt(setting, start, setting.support(episode), count)
+        with torch.no_grad():
+            y = predict(torch.from_numpy(grid[:, None]))[:, 0].numpy()
+        axes.plot(grid, y, style, color=colour, label=label)
+    axes.legend(frameon=False, fontsize=7)
