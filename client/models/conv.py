@@ -20,7 +20,8 @@ class Conv:
     The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm
     (Wu, He 2018) in place of batch statistics, which would let records touch each other. The number
     of spatial axes follows the task: (C, L) signals, (C, H, W) images. Every block has ``width``
-    channels, normalised in ``groups`` groups.
+    channels, normalised in ``groups`` groups. ``halve: stride`` lets the convolution step by two
+    in place of the pool.
     """
 
     width: Width = 32

@@ -12,6 +12,7 @@ from client.tasks.base import TaskSpec
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "images": (Conv(width=4, depth=2, groups=2), (3, 8, 9)),
+    "strides": (Conv(width=4, depth=3, groups=4, halve="stride"), (1, 9, 5)),
     "signals": (Conv(width=6, depth=3, groups=3), (2, 17)),
     "table": (Mlp((5, 4)), (7,)),
     "flattened": (Mlp((6,)), (2, 3, 2)),
@@ -218,17 +219,19 @@ def test_conv_names_shapes_it_cannot_take(shape: tuple[int, ...]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("depth", "shape", "features"),
+    ("conv", "shape", "features"),
     [
-        (4, (1, 28, 28), 32),
-        (3, (1, 28, 28), 32 * 9),
-        (2, (3, 84, 84), 32 * 441),
-        (4, (12, 1000), 32 * 62),
-        (1, (1, 3, 2), 32),
+        (Conv(depth=4), (1, 28, 28), 32),
+        (Conv(depth=3), (1, 28, 28), 32 * 9),
+        (Conv(depth=2), (3, 84, 84), 32 * 441),
+        (Conv(depth=4), (12, 1000), 32 * 62),
+        (Conv(depth=1), (1, 3, 2), 32),
+        (Conv(depth=3, halve="stride"), (1, 28, 28), 32 * 16),
+        (Conv(depth=4, halve="stride"), (12, 1000), 32 * 63),
+        (Conv(depth=6, halve="stride"), (1, 1, 3), 32),
     ],
 )
-def test_conv_counts_its_features(depth: int, shape: tuple[int, ...], features: int) -> None:
-    conv = Conv(depth=depth)
+def test_conv_counts_its_features(conv: Conv, shape: tuple[int, ...], features: int) -> None:
     assert conv.features(shape) == features
     assert conv.body(shape)(torch.zeros(2, *shape)).shape == (2, features)
 

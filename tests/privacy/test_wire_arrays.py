@@ -89,6 +89,18 @@ def test_damaged_array_is_refused_and_nothing_else_is_raised(
     assert capsys.readouterr().out == "", "nothing in an array may be executed"
 
 
+@pytest.mark.parametrize(
+    ("header", "shape", "data"),
+    [("True,", (True,), b"\0" * 4), ("-2, -2", (-2, -2), b"\0" * 16), ("-1,", (-1,), b"")],
+)
+def test_a_shape_that_is_none_is_refused_even_where_it_is_declared(
+    header: str, shape: tuple[int, ...], data: bytes
+) -> None:
+    hostile = npy_with(GOOD.replace("4,", header), data)
+    array = Array("float32", shape, "numpy.ndarray", hostile)
+    assert code_of(reply(array), decode_answer) == "shape"
+
+
 def test_a_shape_is_not_believed_before_the_data_is_seen() -> None:
     """Believing it would take 40 TB of memory, and end the run by one reply."""
     data = npy_with(GOOD.replace("4", str(10**13)), b"\0" * 16)

@@ -111,8 +111,8 @@ def test_no_count_can_outvote_the_others() -> None:
 
 
 def test_mean_is_summed_in_double_precision() -> None:
-    """In float32, 2**24 + 1 is 2**24: the small updates of ten thousand hospitals would vanish."""
+    """In float32, 1 - 2**25 is -2**25: the small updates of ten thousand hospitals would vanish."""
     rows = np.ones((10_001, 1), np.float32)
-    rows[0] = 2**24
-    assert Mean()(rows)[0] == np.float32((2**24 + 10_000) / 10_001)
-    assert TrimmedMean(0.0)(rows)[0] == np.float32((2**24 + 10_000) / 10_001)
+    rows[0] = -(2**25)
+    assert Mean()(rows)[0] == np.float32((10_000 - 2**25) / 10_001)
+    assert TrimmedMean(0.0)(rows)[0] == np.float32((10_000 - 2**25) / 10_001)

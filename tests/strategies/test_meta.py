@@ -10,8 +10,9 @@ from flwr.app import Message
 from privacy import Release
 from privacy.wire import Request
 from strategies import COMBINE
+from strategies.combine import Mean
 from strategies.meta import RoundReport
-from strategies.outer import Adam, Outer, Sgd
+from strategies.outer import Adam, Momentum, Outer, Sgd
 from tests.strategies.federation import (
     SEATS,
     THETA,
@@ -40,15 +41,19 @@ def test_sgd_round_is_theta_plus_the_mean_update() -> None:
     )
 
 
-def test_rounds_follow_each_other_from_the_new_theta() -> None:
-    results = run(grid_of(), outer=Sgd(lr=1.0))
+@pytest.mark.parametrize(
+    "outer", [Sgd(lr=1.0), Momentum(schedule="linear"), Adam(lr=0.1, schedule="cosine")]
+)
+def test_rounds_follow_each_other_from_the_new_theta_and_state(outer: Outer) -> None:
+    results = run(grid_of(), outer=outer)
     assert [state.round for state, _ in results] == [1, 2, 3, 4, 5, 6]
-    theta = THETA
+    theta, kept = THETA, outer.init(THETA)
     for number, (state, _) in enumerate(results, 1):
         asked = Request(number, "", "", theta)
-        mean = np.mean([update(h, asked) for h in sorted(TRAIN)], axis=0, dtype=np.float64)
-        theta = theta + mean.astype(np.float32)
+        rows = np.stack([update(h, asked) for h in sorted(TRAIN)])
+        theta, kept = outer.step(theta, Mean()(rows), kept, (number - 1) / 6)
         assert state.theta.tobytes() == theta.tobytes()
+        assert all(state.outer[key].tobytes() == kept[key].tobytes() for key in kept)
 
 
 def test_schedule_is_told_how_much_of_the_run_is_over() -> None:

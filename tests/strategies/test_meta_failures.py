@@ -76,6 +76,7 @@ def test_failing_later_keeps_the_rounds_before() -> None:
         (1.0, 5, 4, False),
         (0.01, 5, 1, True),
         (0.01, 5, 0, False),
+        (1e-12, 5, 0, False),
         (0.6, 5, 3, True),
         (0.55, 20, 11, True),
         (0.55, 20, 10, False),
