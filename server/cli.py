@@ -55,6 +55,7 @@ def run(
     """Meta-train on the training hospitals and judge the result on the unseen ones."""
     overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
     chosen = sim.load(config, overrides)
+    sim.data_root(chosen)  # a wrong folder is met here, before anything is written
     folder = Folder(out or default_folder(chosen))
     folder.create(chosen)
     _execute(chosen, folder, as_json)
@@ -105,6 +106,9 @@ def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
     except KeyboardInterrupt:
         _complain(f"interrupted; go on with: metaward resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
+    except (QuorumError, RosterError):
+        _complain("".join(folder.hospital_lines(last=5)))
+        raise
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"))
     else:

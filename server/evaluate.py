@@ -14,7 +14,7 @@ from math import sqrt
 from typing import Any, Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit
 
 from privacy import Scores
 
@@ -81,7 +81,7 @@ def with_gap(row: Row, own: Row, metric: Metric) -> Row:
     mean = float(gaps.mean())
     if len(gaps) < 2:
         return Row(**{**vars(row), "gap": mean})
-    half = float(student.ppf(0.975, len(gaps) - 1) * gaps.std(ddof=1) / sqrt(len(gaps)))
+    half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
     return Row(**{**vars(row), "gap": mean, "gap_low": mean - half, "gap_high": mean + half})
 
 

@@ -46,6 +46,12 @@ class Folder:
         """Where simulated hospitals write their own logs."""
         return self.path / "hospitals.log"
 
+    def hospital_lines(self, last: int) -> list[str]:
+        """The last lines of what hospitals said in a simulation."""
+        if not self.hospital_log.is_file():
+            return []
+        return self.hospital_log.read_text(encoding="utf-8").splitlines(keepends=True)[-last:]
+
     def baseline(self, name: str) -> Folder:
         """The folder of a baseline that is trained beside the run."""
         return Folder(self.path / "baselines" / name)

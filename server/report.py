@@ -10,8 +10,6 @@ from privacy.wire import compact
 from server.checkpoint import digest, replace_file
 from server.evaluate import Row, Table
 from server.folder import Folder
-from server.picture import draw_curve
-from server.sine_picture import draw_sine
 from sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
@@ -19,6 +17,9 @@ LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 
 def write_reports(run: Sim, folder: Folder, table: Table) -> None:
     """Write the final table for programs and for people, and draw the run."""
+    from server.picture import draw_curve  # here, because matplotlib takes a second to import
+    from server.sine_picture import draw_sine
+
     folder.write_json("result.json", result(run, table))
     text = report(run, table)
     replace_file(folder.path / "report.md", text.encode())

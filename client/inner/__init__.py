@@ -6,12 +6,14 @@ from client.inner.base import Algorithm, Setting, Update
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.maml import Fomaml, Maml
+from client.inner.proto_maml import ProtoMaml
 from client.inner.reptile import Reptile
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "reptile": Reptile,
     "fomaml": Fomaml,
     "maml": Maml,
+    "proto_maml": ProtoMaml,
     "fedavg": FedAvg,
     "centroid": Centroid,
 }

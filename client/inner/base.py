@@ -25,6 +25,7 @@ from privacy import Mechanism
 
 Batch = tuple[Tensor, Tensor]
 Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Direction = Callable[[Tensor, Episode], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
 
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -151,12 +152,23 @@ def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -
     return [(x[cut], y[cut]) for cut in cuts]
 
 
-def mean_update(updates: Sequence[Update]) -> Update:
-    """The mean over a hospital's tasks."""
-    return Update(
-        torch.stack([u.delta for u in updates]).mean(dim=0),
-        torch.stack([u.loss for u in updates]).mean(),
-    )
+def over_tasks(
+    theta: Tensor, episodes: Sequence[Episode], direction: Direction, local_lr: float
+) -> Update:
+    """A hospital's update from the direction that each of its tasks wants theta to move in.
+
+    Without a local rate: the mean direction at theta. With one: theta moves on after every task,
+    and the update is where it ended (Fallah, Mokhtari, Ozdaglar 2020: Personalized Federated
+    Learning with Theoretical Guarantees).
+    """
+    here, losses, directions = theta, [], []
+    for episode in episodes:
+        delta, loss = direction(here, episode)
+        losses.append(loss)
+        directions.append(delta)
+        here = here + local_lr * delta
+    mean_loss = torch.stack(losses).mean()
+    return Update(here - theta if local_lr else torch.stack(directions).mean(dim=0), mean_loss)
 
 
 @dataclass(frozen=True)
@@ -165,12 +177,15 @@ class GradientLearner:
 
     ``lr`` is the inner rate, ``steps`` the inner steps T of meta-training, ``adapt_steps`` those at
     an unseen hospital, ``l2`` the weight lambda of (lambda/2) * |theta|^2 in the outer objective.
+    ``local_lr = 0`` sends the mean direction over a round's tasks (one outer step a round);
+    ``local_lr > 0`` is Per-FedAvg: the hospital takes an outer step of that rate after every task.
     """
 
     lr: Rate = 0.1
     steps: Steps = 5
     adapt_steps: Steps = 10
     l2: Lambda = 0.0
+    local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a way (or a target)."""

@@ -15,7 +15,7 @@ from client.inner.base import (
     Setting,
     Update,
     descend,
-    mean_update,
+    over_tasks,
     private_gradient,
 )
 from client.tasks.base import Episode
@@ -43,7 +43,7 @@ class Fomaml(GradientLearner):
             phi, _ = descend(gradient, theta, [support] * self.steps, self.lr)
             return gradient(phi, *query)
 
-        return meta_update(setting, theta, episodes, meta_gradient, self.l2)
+        return meta_update(setting, theta, episodes, meta_gradient, self)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Maml(GradientLearner):
             loss = loss_at(phi, query)
             return torch.autograd.grad(loss, start)[0], loss.detach()
 
-        return meta_update(setting, theta, episodes, meta_gradient, self.l2)
+        return meta_update(setting, theta, episodes, meta_gradient, self)
 
 
 def meta_update(
@@ -83,11 +83,12 @@ def meta_update(
     theta: Tensor,
     episodes: Sequence[Episode],
     meta_gradient: MetaGradient,
-    l2: float,
+    learner: GradientLearner,
 ) -> Update:
-    """The descent direction of the outer objective, averaged over the tasks."""
-    updates = []
-    for episode in episodes:
+    """Down the outer objective: minus the meta-gradient of query loss + (lambda/2) |theta|^2."""
+
+    def direction(theta: Tensor, episode: Episode) -> tuple[Tensor, Tensor]:
         g, loss = meta_gradient(theta, setting.support(episode), setting.query(episode))
-        updates.append(Update(-(g + l2 * theta), loss))
-    return mean_update(updates)
+        return -(g + learner.l2 * theta), loss
+
+    return over_tasks(theta, episodes, direction, learner.local_lr)

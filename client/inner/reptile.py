@@ -17,8 +17,8 @@ from client.inner.base import (
     Setting,
     Update,
     descend,
-    mean_update,
     minibatches,
+    over_tasks,
     private_gradient,
 )
 from client.tasks.base import Episode
@@ -45,12 +45,13 @@ class Reptile(GradientLearner):
     ) -> Update:
         """mean over the tasks of (phi_T - theta), minus lambda * theta."""
         gradient = private_gradient(setting, setting.network(setting.spec.outputs), mechanism)
-        updates = []
-        for episode in episodes:
+
+        def direction(theta: Tensor, episode: Episode) -> tuple[Tensor, Tensor]:
             batches = minibatches(whole(setting, episode), self.batch, self.steps, rng)
             phi, loss = descend(gradient, theta, batches, self.lr)
-            updates.append(Update(phi - theta - self.l2 * theta, loss))
-        return mean_update(updates)
+            return phi - theta - self.l2 * theta, loss
+
+        return over_tasks(theta, episodes, direction, self.local_lr)
 
 
 def whole(setting: Setting, episode: Episode) -> Batch:

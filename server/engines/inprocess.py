@@ -34,6 +34,7 @@ from server.run import Observer
 from sim import Sim, data_root
 
 SERVER_NODE, FIRST_NODE, RUN_ID = 1, 1000, 1
+HOSPITAL_LOG = logging.getLogger("metaward.hospital")
 log = logging.getLogger("metaward.server")
 
 
@@ -201,24 +202,28 @@ class _Worker:
 
 @contextmanager
 def hospital_log(path: Path) -> Iterator[None]:
-    """Write what hospitals log into a file of the result folder, never to the screen."""
-    logger = logging.getLogger("metaward.hospital")
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger.addHandler(handler)
-    logger.propagate = False
+    """Send what hospitals log into a file of the result folder instead of the screen."""
+    handler = _log_to(path)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.propagate = True
+        HOSPITAL_LOG.removeHandler(handler)
+        HOSPITAL_LOG.propagate = True
         handler.close()
+
+
+def _log_to(path: Path) -> logging.Handler:
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    HOSPITAL_LOG.addHandler(handler)
+    HOSPITAL_LOG.propagate = False
+    return handler
 
 
 def _begin(log_file: Path) -> None:
     """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    hospital_log(log_file).__enter__()
+    _log_to(log_file)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
