@@ -67,6 +67,19 @@ class Strategies:
 
 
 @dataclass(frozen=True)
+class FineTune:
+    """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
+
+    ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
+    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks.
+    """
+
+    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
+    steps: Positive = 5
+    batch: Natural = 0
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
 
@@ -75,6 +88,7 @@ class Evaluation:
     final_episodes: Positive = 100
     baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
     scratch_steps: Natural = 0
+    fine_tune: FineTune = field(default_factory=FineTune)
 
 
 @dataclass(frozen=True)

@@ -56,21 +56,21 @@ def evaluate(message: Message, context: Context) -> Message:
 
 def answer(message: Message, context: Context, handler: Handler) -> Message:
     """Run a handler; whatever goes wrong, only a fixed code leaves and the text stays here."""
-    index = int(context.node_config.get("partition-id", -1))
+    where = context.node_config.get("partition-id", "?")
     try:
         request = decode_request(message.content)
         desk = _desk(request.sim)
-        result: Answer = handler(desk, request, index, data_root(context))
+        content = encode_answer(handler(desk, request, int(where), data_root(context)))
     except (WireError, ConfigError) as error:
-        log.error("hospital %d: request refused: %s", index, error)
-        result = Refusal("bad-request")
+        log.error("hospital %s: request refused: %s", where, error)
+        content = encode_answer(Refusal("bad-request"))
     except DataError as error:
-        log.error("hospital %d: data refused: %s", index, error)
-        result = Refusal(DataError.code)
+        log.error("hospital %s: data refused: %s", where, error)
+        content = encode_answer(Refusal(DataError.code))
     except Exception:
-        log.exception("hospital %d: failed", index)
-        result = Refusal("failed")
-    return Message(encode_answer(result), reply_to=message)
+        log.exception("hospital %s: failed", where)
+        content = encode_answer(Refusal("failed"))
+    return Message(content, reply_to=message)
 
 
 def data_root(context: Context) -> Path | None:

@@ -1,7 +1,9 @@
 """What a run's learner is compared with, each under the same budget: one line a baseline here.
 
-Same network, same rounds, hospitals, tasks and inner steps where something is trained; the same
-number of adaptation steps, the same rate and the same episodes at the unseen hospitals.
+Same network, rounds, hospitals and records where something is trained; the same number of
+adaptation steps on the same episodes at the unseen hospitals. The baselines' rate, steps and batch
+are their own (``server.evaluation.fine_tune``), so that they need not run at a rate that suits
+another learner.
 """
 
 from __future__ import annotations
@@ -10,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from client.inner import Algorithm
-from client.inner.base import GradientLearner
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.reptile import Reptile
@@ -66,7 +67,7 @@ def fedavg_names(run: Sim) -> list[Contender]:
     if spec.canonical or spec.kind == "regression":
         return []
     learner = _averaging(run, names=True)
-    return [Contender("FedAvg with class names + fine-tune", learner, True, "fedavg-names")]
+    return [Contender("FedAvg, names + fine-tune", learner, True, "fedavg-names")]
 
 
 def centroid(run: Sim) -> list[Contender]:
@@ -96,9 +97,7 @@ def _averaging(run: Sim, names: bool) -> FedAvg:
 
 
 def _fine_tuner(run: Sim) -> Reptile:
-    """Plain fine-tuning with the rate and steps of the run's learner, where it has them."""
-    learner = run.client.inner
-    if not isinstance(learner, GradientLearner):
-        return Reptile()
-    batch = learner.batch if isinstance(learner, Reptile) else 0
-    return Reptile(learner.lr, learner.steps, learner.adapt_steps, batch=batch)
+    """Plain fine-tuning at the baselines' own rate, for as many steps as the run's learner."""
+    tune = run.server.evaluation.fine_tune
+    adapt_steps = run.client.inner.adapt_steps
+    return Reptile(lr=tune.lr, steps=tune.steps, adapt_steps=adapt_steps, batch=tune.batch)

@@ -111,6 +111,7 @@ class Run:
             quorum=parts.quorum,
             timeout=parts.timeout,
             max_norm=parts.max_norm,
+            highest=1.0 if self.metric == "accuracy" else float("inf"),
         )
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:

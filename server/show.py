@@ -24,7 +24,7 @@ from sim import Sim, data_root
 
 def wide() -> Console:
     """Standard output, never narrower than the final table needs."""
-    return Console(width=max(100, Console().width), highlight=False)
+    return Console(width=max(116, Console().width), highlight=False)
 
 
 @contextmanager
@@ -78,12 +78,10 @@ def final(run: Sim, folder: Folder) -> RenderableType:
     found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["table"]
     metric = found["metric"]
     unit = "accuracy %" if metric == "accuracy" else "MSE"
-    grid = Grid(
-        title=f"Unseen hospitals, {found['episodes']} episodes each ({unit})", box=box.SIMPLE_HEAD
-    )
-    left = ("learner", "worst hospital")
+    title = f"Unseen hospitals, {found['episodes']} episodes each ({unit})"
+    grid = Grid(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
-        grid.add_column(name, justify="left" if name in left else "right", no_wrap=True)
+        grid.add_column(name, justify="left" if name == "learner" else "right", no_wrap=True)
     for row in found["rows"]:
         grid.add_row(*cells(Row(**row), metric))
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"

@@ -60,8 +60,10 @@ def check_release(
     return answer
 
 
-def check_scores(answer: Scores, hospital: str, round: int, episodes: int) -> Scores | Rejected:
-    """Are these ``episodes`` scores before and after, finite and not negative?"""
+def check_scores(
+    answer: Scores, hospital: str, round: int, episodes: int, highest: float
+) -> Scores | Rejected:
+    """Are these ``episodes`` finite scores in [0, highest] (1 for accuracy), before and after?"""
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
     if answer.round != round:
@@ -71,6 +73,6 @@ def check_scores(answer: Scores, hospital: str, round: int, episodes: int) -> Sc
             return Rejected(hospital, "wrong-shape")
         if not np.isfinite(values).all():
             return Rejected(hospital, "not-finite")
-        if (values < 0).any():  # neither an accuracy nor a squared error can be
-            return Rejected(hospital, "negative")
+        if (values < 0).any() or (values > highest).any():
+            return Rejected(hospital, "out-of-range")
     return answer

@@ -7,7 +7,7 @@ outvote the rest. Rows come sorted by hospital, so sums do not depend on the ord
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import floor
+from math import ceil
 from typing import Annotated, Protocol
 
 import numpy as np
@@ -47,13 +47,15 @@ class Median:
 class TrimmedMean:
     """The mean of each coordinate without its extremes (Yin et al. 2018).
 
-    ``trim`` is the share cut at either end; with n hospitals floor(trim * n) values go each side.
+    ``trim`` is the share cut at either end; with n hospitals ceil(trim * n) values go each side (so
+    a trim above 0 always cuts where n is 3 or more), but at least one value stays.
     """
 
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
 
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise mean of the middle values."""
-        cut = floor(self.trim * len(updates) + 1e-9)  # 0.29 * 100 is 28.999999999999996
+        n = len(updates)
+        cut = min(ceil(self.trim * n - 1e-9), (n - 1) // 2)  # 0.07 * 100 is 7.000000000000001
         middle = np.sort(updates, axis=0)[cut : len(updates) - cut]
         return np.asarray(middle.mean(axis=0, dtype=np.float64), np.float32)

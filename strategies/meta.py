@@ -76,6 +76,7 @@ class MetaStrategy(Strategy):
     quorum: float = 0.5
     timeout: float = 600.0
     max_norm: float = 1000.0
+    highest: float = float("inf")
     _state: MetaState | None = None
     _asked: list[tuple[Metadata, str]] = field(default_factory=list)
     _report: RoundReport | None = None
@@ -158,7 +159,7 @@ class MetaStrategy(Strategy):
         for hospital, reply in self._by_hospital(replies):
             answer = read(reply, Scores, hospital)
             if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, number, episodes)
+                answer = check_scores(answer, hospital, number, episodes, self.highest)
             answers[hospital] = answer
         return _sort(answers, hospitals)
 

@@ -8,8 +8,8 @@ from client.inner import Setting
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.reptile import Reptile
-from server.baselines import BASELINES, centroid, fedavg, own, scratch
-from sim import Evaluation, Sim, learner_from_json, learner_json
+from server.baselines import BASELINES, centroid, fedavg, fedavg_names, own, scratch
+from sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
 from strategies.combine import Mean, Median
 from strategies.outer import Adam, Sgd
 from tests.server.small import small
@@ -35,19 +35,28 @@ def test_own_learner_keeps_the_runs_parts() -> None:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_fedavg_trains_and_adapts_with_the_runs_rate_and_steps(run: Sim) -> None:
-    inner = run.client.inner
+def test_baselines_have_their_own_rate_and_the_runs_adaptation_steps(run: Sim) -> None:
+    tune = FineTune(lr=0.07, steps=3, batch=9)
+    evaluation = replace(run.server.evaluation, fine_tune=tune)
+    run = replace(run, server=replace(run.server, evaluation=evaluation))
     (contender,) = fedavg(run)
-    learner = contender.learner
-    assert isinstance(learner, FedAvg)
-    assert (learner.lr, learner.steps, learner.adapt_steps) == (
-        inner.lr,  # type: ignore[attr-defined]
-        inner.steps,  # type: ignore[attr-defined]
-        inner.adapt_steps,
-    )
-    assert learner.batch == getattr(inner, "batch", 0)
+    for learner in (contender.learner, scratch(run)[0].learner):
+        assert isinstance(learner, Reptile)
+        assert (learner.lr, learner.steps, learner.batch) == (0.07, 3, 9)
+        assert learner.adapt_steps == run.client.inner.adapt_steps
+    assert isinstance(contender.learner, FedAvg)
     assert contender.trained
     assert (contender.combine, contender.outer) == (Mean(), Sgd(lr=1.0)), "theta <- mean of phi"
+
+
+def test_class_names_are_a_second_fedavg_only_where_they_tell_more() -> None:
+    assert fedavg_names(small()) == []
+    phantom = small("client.tasks={source: phantom}", "client.model={network: conv}")
+    (contender,) = fedavg_names(phantom)
+    (plain,) = fedavg(phantom)
+    assert isinstance(contender.learner, FedAvg)
+    assert contender.learner == replace(plain.learner, names=True)  # type: ignore[type-var]
+    assert contender.key != plain.key
 
 
 @pytest.mark.parametrize("run", RUNS)

@@ -102,14 +102,15 @@ def test_accepted_release_is_the_same_object() -> None:
         ({}, [], "wrong-shape"),
         ({}, [0.5, np.nan], "not-finite"),
         ({}, [np.inf, 0.5], "not-finite"),
-        ({}, [0.5, -0.1], "negative"),
+        ({}, [0.5, -0.1], "out-of-range"),
+        ({}, [0.5, 1.01], "out-of-range"),
     ],
 )
 def test_scores(field: str, changes: Any, values: Any, reason: str) -> None:
     good = np.array([0.25, 1.0], np.float32)
     fields = {"hospital": "a", "round": ROUND, "before": good, "after": good}
     answer = Scores(**fields | {field: np.array(values, np.float32)} | changes)
-    found = check_scores(answer, "a", ROUND, 2)
+    found = check_scores(answer, "a", ROUND, 2, highest=1.0)
     assert (found.reason if isinstance(found, Rejected) else "") == reason
     assert isinstance(found, Rejected) or found is answer
 

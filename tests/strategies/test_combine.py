@@ -28,7 +28,7 @@ UPDATES = arrays(
         (Mean(), [3, 30, 2]),
         (Median(), [2.5, 15, 1]),
         (TrimmedMean(0.25), [2.5, 15, 1]),
-        (TrimmedMean(0.24), [3, 30, 2]),
+        (TrimmedMean(0.01), [2.5, 15, 1]),
         (TrimmedMean(0.0), [3, 30, 2]),
     ],
 )
@@ -38,9 +38,17 @@ def test_hand_solved(combine: Combine, expected: list[float]) -> None:
 
 @pytest.mark.parametrize(
     ("trim", "hospitals", "cut"),
-    [(0.1, 9, 0), (0.1, 10, 1), (0.2, 10, 2), (0.29, 100, 29), (0.49, 3, 1), (0.49, 2, 0)],
+    [
+        (0.1, 9, 1),
+        (0.1, 10, 1),
+        (0.1, 11, 2),
+        (0.07, 100, 7),
+        (0.49, 3, 1),
+        (0.49, 2, 0),
+        (0.1, 1, 0),
+    ],
 )
-def test_trimmed_mean_cuts_the_floor_of_its_share(trim: float, hospitals: int, cut: int) -> None:
+def test_trimmed_mean_cuts_its_share_rounded_up(trim: float, hospitals: int, cut: int) -> None:
     """Squares, so that every different cut gives a different mean."""
     values = np.arange(hospitals, dtype=np.float32) ** 2
     expected = values[cut : hospitals - cut].mean(dtype=np.float64)
