@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from client.errors import DataError
 from client.inner import Algorithm, Setting
 from client.models import Architecture
 from client.tasks.base import Episode, Hospital, TaskSource
@@ -96,6 +97,9 @@ def judge(
 @lru_cache(maxsize=512)
 def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) -> Hospital:
     """This process's copy of one hospital's records; a process keeps those it works for."""
+    seats = len(source.roster())
+    if not 0 <= index < seats:
+        raise DataError(f"partition-id {index} is not a hospital: the roster has 0 to {seats - 1}")
     return source.hospital(index, root, seed)
 
 

@@ -1,0 +1,140 @@
+"""The hospital's edge: what it answers, what it refuses, and what never leaves."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.supercore.task_identity import TaskIdentity
+
+from client import work
+from client.app import app
+from client.errors import DataError
+from privacy import Attendance, Refusal, Release, Scores
+from privacy.wire import Request, compact, decode_answer, encode_request
+from sim import learner_json
+from tests.server.small import small
+
+RUN = small()
+NODES = len(RUN.client.tasks.roster())
+SECRET = "patient Miller, born 1960"
+
+
+@pytest.fixture(autouse=True)
+def identity() -> None:
+    TaskIdentity.task_id = TaskIdentity.run_id = TaskIdentity.node_id = 1
+
+
+def theta() -> np.ndarray:
+    setting = work.open_setting(RUN.desk())
+    return np.asarray(RUN.client.inner.initial(setting, RUN.seed).numpy())
+
+
+def request(**changes: Any) -> Request:
+    fields = {"round": 1, "sim": RUN.for_hospitals(), "learner": learner_json(RUN.client.inner)}
+    return Request(**{**fields, "theta": theta(), **changes})
+
+
+def ask(kind: str, content: RecordDict, index: object = 0, **config: Any) -> Any:
+    message = Message(content, 7, kind)
+    node = {"partition-id": index, "num-partitions": NODES, **config}
+    reply = app(message, Context(1, 7, node, RecordDict(), {}, 0))
+    assert reply.has_content(), "errors carry text; only fixed codes may leave"
+    return decode_answer(reply.content)
+
+
+def test_roster_train_and_evaluate() -> None:
+    name = RUN.client.tasks.roster()[2].name
+    assert ask("query.roster", encode_request(request(theta=None)), 2) == Attendance(name, 2)
+    release = ask("train", encode_request(request()), 2)
+    assert isinstance(release, Release)
+    assert (release.hospital, release.round, release.update.shape) == (name, 1, theta().shape)
+    assert np.linalg.norm(release.update) > 0
+    scores = ask("evaluate", encode_request(request(episodes=3)), 2)
+    assert isinstance(scores, Scores)
+    assert scores.before.shape == scores.after.shape == (3,)
+
+
+def test_an_answer_is_a_function_of_the_request_and_the_hospital() -> None:
+    one, again = (ask("train", encode_request(request()), 1).update for _ in range(2))
+    assert one.tobytes() == again.tobytes()
+    assert one.tobytes() != ask("train", encode_request(request()), 2).update.tobytes()
+    assert one.tobytes() != ask("train", encode_request(request(round=2)), 1).update.tobytes()
+
+
+def test_every_learner_is_judged_on_the_same_episodes() -> None:
+    """The round does not move them: only theta and the learner make a difference."""
+    first = ask("evaluate", encode_request(request(episodes=4, round=1)), 4)
+    later = ask("evaluate", encode_request(request(episodes=4, round=9)), 4)
+    assert first.after.tobytes() == later.after.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RuntimeError(SECRET), "failed"),
+        (DataError(SECRET), "data-refused"),
+        (MemoryError(SECRET), "failed"),
+    ],
+)
+def test_no_words_of_an_exception_leave(
+    error: Exception, code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(work, "train", breaks)
+    with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
+        assert ask("train", encode_request(request())) == Refusal(code)
+    assert SECRET in caplog.text, "the hospital's own log must tell its engineer what happened"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        RecordDict(),
+        RecordDict({"request": ConfigRecord({"schema": 1})}),
+        encode_request(request(sim='{"name": 3}')),
+        encode_request(request(sim="not json")),
+        encode_request(request(theta=None)),
+    ],
+)
+def test_a_malformed_request_is_refused(content: RecordDict) -> None:
+    assert ask("train", content) == Refusal("bad-request")
+
+
+def test_evaluation_of_no_episodes_is_refused() -> None:
+    assert ask("evaluate", encode_request(request(episodes=0))) == Refusal("bad-request")
+
+
+@pytest.mark.parametrize(
+    ("index", "code"), [("one", "failed"), (-5, "data-refused"), (99, "data-refused")]
+)
+def test_a_wrong_partition_id_does_not_answer_for_another_hospital(
+    index: object, code: str
+) -> None:
+    assert ask("train", encode_request(request()), index) == Refusal(code)
+
+
+def test_a_data_path_is_never_taken_from_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[Path | None] = []
+
+    def look(desk: work.Desk, index: int, root: Path | None) -> Attendance:
+        seen.append(root)
+        return Attendance("sine-01", index)
+
+    monkeypatch.setattr(work, "attend", look)
+    monkeypatch.delenv("METAWARD_DATA", raising=False)
+    hostile = small(f"data.root={tmp_path}/server", "server.out=/etc").mapping()
+    content = encode_request(request(sim=compact(hostile), theta=None))
+    ask("query.roster", content)
+    ask("query.roster", content, **{"data-root": str(tmp_path / "own")})
+    monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "environment"))
+    ask("query.roster", content)
+    assert seen == [None, tmp_path / "own", tmp_path / "environment"]
