@@ -72,11 +72,12 @@ class FineTune:
 
     ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
     gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks.
+    null: as the run's learner has it.
     """
 
-    lr: Annotated[float, Field(gt=0, le=100)] = 0.1
-    steps: Positive = 5
-    batch: Natural = 0
+    lr: Annotated[float, Field(gt=0, le=100)] | None = None
+    steps: Positive | None = None
+    batch: Natural | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ whole configuration and wins over it; ``out`` is the result folder.
 from __future__ import annotations
 
 import json
-import logging
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from server.folder import Folder
 from server.report import write_reports
 from server.run import Observer, Run
 
-log = logging.getLogger("metaward.server")
 app = ServerApp()
 
 
@@ -33,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     folder = Folder(Path(out) if out else default_folder(run))
     if not folder.exists():
         folder.create(run)
-    conduct(run, grid, folder, lambda row: log.info("%s", json.dumps(row)))
+    conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True))
     print(f"metaward: results in {folder.path.resolve()}")
 
 

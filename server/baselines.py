@@ -97,7 +97,8 @@ def _averaging(run: Sim, names: bool) -> FedAvg:
 
 
 def _fine_tuner(run: Sim) -> Reptile:
-    """Plain fine-tuning at the baselines' own rate, for as many steps as the run's learner."""
-    tune = run.server.evaluation.fine_tune
-    adapt_steps = run.client.inner.adapt_steps
-    return Reptile(lr=tune.lr, steps=tune.steps, adapt_steps=adapt_steps, batch=tune.batch)
+    """Plain fine-tuning for as many steps as the run's learner, at the baselines' own rate."""
+    tune, learner = run.server.evaluation.fine_tune, run.client.inner
+    own = {key: getattr(learner, key) for key in ("lr", "steps", "batch") if hasattr(learner, key)}
+    chosen = {key: value for key, value in vars(tune).items() if value is not None}
+    return Reptile(adapt_steps=learner.adapt_steps, **(own | chosen))

@@ -8,6 +8,7 @@ theta.safetensors   the final shared initialisation
 result.json         the final table; report.md the same for people; curve.png the picture
 status.json         running, finished, failed or interrupted, and why
 hospitals.log       what hospitals logged locally (simulation only)
+flower.log          what Flower's processes said, where they failed
 """
 
 from __future__ import annotations

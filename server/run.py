@@ -92,7 +92,14 @@ class Run:
         """What a baseline adapts from: trained beside the run, or as it starts."""
         if not contender.trained:
             return self.start(contender.learner)
-        return self.fit(contender, self.folder.baseline(contender.key))
+        try:
+            return self.fit(contender, self.folder.baseline(contender.key))
+        except QuorumError as error:
+            raise QuorumError(
+                f"the run's own learner is trained and saved, but {contender.name} failed in {error}"
+                "; where updates are not finite, lower server.evaluation.fine_tune.lr, or leave the "
+                "baseline out of server.evaluation.baselines"
+            ) from error
 
     def strategy(self, contender: Contender) -> MetaStrategy:
         """The Flower strategy that trains (or only evaluates) a learner."""

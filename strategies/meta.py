@@ -225,8 +225,15 @@ class MetaStrategy(Strategy):
             raise QuorumError(
                 f"round {number}: {len(accepted)} of {asked} hospitals gave a valid update, "
                 f"{needed} are needed (strategies.quorum = {self.quorum:g}); "
-                f"without one: {reasons}"
+                f"without one: {reasons}{_hint(rejected)}"
             )
+
+
+def _hint(rejected: Mapping[str, str]) -> str:
+    reasons = set(rejected.values())
+    if reasons <= {"not-finite", "norm-above-cap"}:
+        return "; training diverges where the inner rate or an outer one is too high: lower it"
+    return ""
 
 
 Answered = TypeVar("Answered", Release, Scores)
