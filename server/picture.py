@@ -50,8 +50,7 @@ def _hospitals(axes: Axes, table: Table, scale: int) -> None:
     axes.set_yticks([i + 0.4 for i in range(len(names))], names)
     axes.invert_yaxis()
     axes.set_xlabel(_unit(table))
-    axes.set_title("After adaptation, hospital by hospital")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set_title("After adaptation, hospital by hospital (colours as on the left)")
 
 
 def _unit(table: Table) -> str:

@@ -96,9 +96,9 @@ class Run:
             return self.fit(contender, self.folder.baseline(contender.key))
         except QuorumError as error:
             raise QuorumError(
-                f"the run's own learner is trained and saved, but {contender.name} failed in {error}"
-                "; where updates are not finite, lower server.evaluation.fine_tune.lr, or leave the "
-                "baseline out of server.evaluation.baselines"
+                f"the run's own learner is trained and saved, but {contender.name} failed: {error}; "
+                "its rate is server.evaluation.fine_tune.lr; server.evaluation.baselines can do "
+                "without it"
             ) from error
 
     def strategy(self, contender: Contender) -> MetaStrategy:

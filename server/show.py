@@ -81,7 +81,9 @@ def final(run: Sim, folder: Folder) -> RenderableType:
     title = f"Unseen hospitals, {found['episodes']} episodes each ({unit})"
     grid = Grid(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
-        grid.add_column(name, justify="left" if name == "learner" else "right", no_wrap=True)
+        grid.add_column(
+            name, justify="left" if name == "learner" else "right", no_wrap=name != "worst hospital"
+        )
     for row in found["rows"]:
         grid.add_row(*cells(Row(**row), metric))
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"

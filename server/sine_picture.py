@@ -32,6 +32,7 @@ def draw_sine(run: Sim, folder: Folder) -> None:
     for axes, index in zip(figure.subplots(1, len(unseen), squeeze=False)[0], unseen, strict=True):
         _panel(axes, run, source, index, folder)
         axes.set_title(seats[index].name)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     figure.savefig(folder.path / "sine.png", dpi=110)
 
 
@@ -61,4 +62,3 @@ def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> No
         with torch.no_grad():
             y = predict(torch.from_numpy(grid[:, None]))[:, 0].numpy()
         axes.plot(grid, y, style, color=colour, label=label)
-    axes.legend(frameon=False, fontsize=7)
