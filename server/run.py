@@ -38,6 +38,8 @@ class Run:
         self.setting = Setting(run.client.model, run.client.tasks.spec())
         self.text = run.for_hospitals()
         self.own = own(run)
+        names = run.server.evaluation.baselines
+        self.opponents = [contender for name in names for contender in BASELINES[name](run)]
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
@@ -51,10 +53,9 @@ class Run:
         theta = self.fit(self.own, self.folder)
         replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
         rows = [self.judge(self.own, theta)]
-        for name in self.sim.server.evaluation.baselines:
-            for contender in BASELINES[name](self.sim):
-                row = self.judge(contender, self.theta_of(contender))
-                rows.append(with_gap(row, rows[0], self.metric))
+        for contender in self.opponents:
+            row = self.judge(contender, self.theta_of(contender))
+            rows.append(with_gap(row, rows[0], self.metric))
         return Table(self.metric, self.sim.server.evaluation.final_episodes, tuple(rows))
 
     @property
@@ -96,9 +97,9 @@ class Run:
             return self.fit(contender, self.folder.baseline(contender.key))
         except QuorumError as error:
             raise QuorumError(
-                f"the run's own learner is trained and saved, but {contender.name} failed: {error}; "
-                "its rate is server.evaluation.fine_tune.lr; server.evaluation.baselines can do "
-                "without it"
+                f"the run's own learner is trained and saved, but {contender.name} failed: {error}"
+                "; its rate is server.evaluation.fine_tune.lr, and server.evaluation.baselines can "
+                "do without it"
             ) from error
 
     def strategy(self, contender: Contender) -> MetaStrategy:
@@ -146,9 +147,15 @@ class Run:
         strategy = self.strategy(contender)
         rounds, episodes = self.sim.server.rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, self.text, strategy.learner, theta, episodes)
-        self.observe({"phase": "final", "learner": contender.name})
         scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:
             reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
             raise QuorumError(f"final evaluation of {contender.name}: no scores from {reasons}")
+        self._judged(contender)
         return summarise(contender.name, contender.learner.adapt_steps, self.metric, scores)
+
+    def _judged(self, contender: Contender) -> None:
+        everyone = [self.own, *self.opponents]
+        place = everyone.index(contender) + 1
+        row = {"phase": "final", "round": place, "of": len(everyone), "learner": contender.name}
+        self.observe(row)
