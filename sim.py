@@ -230,7 +230,11 @@ def cross_faults(run: Sim) -> list[str]:
         faults.append(
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
-    if run.client.inner.adapt_steps < 1 or isinstance(run.client.inner, ALGORITHMS["centroid"]):
+    try:
+        run.client.inner.check(run.client.tasks.spec())
+    except ValueError as error:
+        faults.append(f"client.inner.algorithm: {error}")
+    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
         faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
     return faults
 

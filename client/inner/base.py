@@ -83,6 +83,10 @@ class Algorithm(Protocol):
         """How many steps an unseen hospital adapts for."""
         ...
 
+    def check(self, spec: TaskSpec) -> None:
+        """``ValueError``, with the way out, where this learner cannot work on such tasks."""
+        ...
+
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """The first theta (dim,), a pure function of the seed; empty where nothing is learned."""
         ...
@@ -186,6 +190,9 @@ class GradientLearner:
     adapt_steps: Steps = 10
     l2: Lambda = 0.0
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    def check(self, spec: TaskSpec) -> None:
+        """Fine-tuning suits every task."""
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a way (or a target)."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from client.inner.base import Batch, Predictor, Setting, Update
-from client.tasks.base import Episode
+from client.tasks.base import Episode, TaskSpec
 from privacy import Mechanism
 
 
@@ -25,6 +25,9 @@ class Centroid:
     def adapt_steps(self) -> int:
         """Adaptation is one look at the support set."""
         return 1
+
+    def check(self, spec: TaskSpec) -> None:
+        """Distances suit every task."""
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """Nothing to learn: an empty vector."""

@@ -26,7 +26,7 @@ from client.inner.base import (
     private_gradient,
 )
 from client.inner.maml import meta_update
-from client.tasks.base import Episode
+from client.tasks.base import Episode, TaskSpec
 from privacy import Mechanism
 
 
@@ -39,10 +39,13 @@ class ProtoMaml(GradientLearner):
     prototypical network.
     """
 
+    def check(self, spec: TaskSpec) -> None:
+        """Prototypes are means of classes: regression has none."""
+        if spec.kind != "classification":
+            raise ValueError("proto_maml needs classes; choose reptile, fomaml or maml")
+
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh body."""
-        if setting.spec.kind != "classification":
-            raise ValueError("proto_maml needs classes; choose reptile, fomaml or maml")
         return setting.network(0).initial(seed)
 
     def update(

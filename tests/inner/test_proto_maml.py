@@ -68,7 +68,8 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
 
 def test_regression_is_refused() -> None:
     with pytest.raises(ValueError, match="needs classes"):
-        ProtoMaml().initial(Setting(Mlp((5,)), TaskSpec("regression", (1,), 1, 0, True)), 0)
+        ProtoMaml().check(TaskSpec("regression", (1,), 1, 0, True))
+    ProtoMaml().check(SPEC)
 
 
 def test_a_local_rate_takes_an_outer_step_after_every_task() -> None:
