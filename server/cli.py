@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import click
+import torch
 import typer
 from rich.console import Console
 
@@ -55,7 +56,7 @@ def run(
     """Meta-train on the training hospitals and judge the result on the unseen ones."""
     overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
     chosen = sim.load(config, overrides)
-    sim.data_root(chosen)  # a wrong folder is met here, before anything is written
+    _check_machine(chosen)
     folder = Folder(out or default_folder(chosen))
     folder.create(chosen)
     _execute(chosen, folder, as_json)
@@ -69,7 +70,9 @@ def resume(folder: Path, as_json: Json = False) -> None:
         raise ConfigError(["holds no run (no config.json)"], str(folder))
     if there.status()[0] == "finished":
         raise ConfigError(["this run is finished; there is nothing to resume"], str(folder))
-    _execute(there.config(), there, as_json)
+    saved = there.config()
+    _check_machine(saved)
+    _execute(saved, there, as_json)
 
 
 @tasks.command("show")
@@ -97,6 +100,13 @@ def phantom(
         raise ConfigError(["client.tasks.source: must be phantom for this command"], str(config))
     paths = [str(p) for p in write_phantom(directory, source, chosen.seed, overwrite=overwrite)]
     print(json.dumps(paths) if as_json else "\n".join(paths))
+
+
+def _check_machine(run: sim.Sim) -> None:
+    """A wrong data folder or a missing GPU is met here, before anything is written."""
+    sim.data_root(run)
+    if run.server.device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError([f"server.device: {run.server.device!r}: no CUDA device here; use cpu"])
 
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:

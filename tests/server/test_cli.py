@@ -75,6 +75,8 @@ def test_a_second_run_never_overwrites_the_first(
         ("client.inner.lr=fast", ["client.inner.lr", "'fast'"]),
         ("privacy.mechanism=gausian", ["privacy.mechanism", "'gausian'", "none"]),
         ("strategies.hospitals_per_round=9", ["hospitals_per_round: 9", "4 training hospitals"]),
+        ("server.device=cuda", ["server.device", "cuda"]),
+        ("server.device=tpu", ["server.device", "'tpu'"]),
         ("nonsense", ["nonsense", "section.key=value"]),
         ("data.root=/no/such/folder", ["data.root", "/no/such/folder", "METAWARD_DATA"]),
     ],
@@ -84,9 +86,11 @@ def test_bad_input_starts_nothing_and_says_why(
     config: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
     setting: str,
     words: list[str],
 ) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert call("run", config, "--out", tmp_path / "out", "--set", setting) == 2
     printed = capsys.readouterr()
     assert all(word in printed.err for word in words), printed.err
