@@ -7,7 +7,10 @@ workers with one torch thread each. Rounds alternate, so that a machine whose sp
 both. With ``--flower`` the same rounds then run on Flower's own runtime; its rounds after the first
 are set beside bare ones measured right before and after.
 
-    python benchmarks/overhead.py [--rounds 12] [--flower] [--out benchmarks/results/overhead.json]
+The network matters: Flower's runtime polls every 0.1 s, which a round of small networks feels and a
+round of the field's usual Conv-4 (64 filters, the default here) does not.
+
+    python benchmarks/overhead.py [--rounds 6] [--width 64] [--flower] [--out FILE]
 """
 
 from __future__ import annotations
@@ -48,10 +51,10 @@ SETTINGS = (
 )
 
 
-def configuration(rounds: int) -> sim.Sim:
+def configuration(rounds: int, width: int) -> sim.Sim:
     """The default run with a realistic round."""
     mapping = sim.load(sim.DEFAULT).mapping()
-    for text in (*SETTINGS, f"server.rounds={rounds}"):
+    for text in (*SETTINGS, f"server.rounds={rounds}", f"client.model.width={width}"):
         override(mapping, text)
     return sim.parse(mapping)
 
@@ -101,10 +104,10 @@ def flower(
 ) -> dict[str, list[float]]:
     """Seconds of Flower's rounds after the first, and of bare rounds before and after them."""
     text = run.for_hospitals()
-    before = [bare_round(pools, text, r) for r in range(1, 7)][1:]
+    before = [bare_round(pools, text, r) for r in range(1, 5)][1:]
     folder.create(run)
     ENGINES["flower"](run, folder, lambda row: None)
-    after = [bare_round(pools, text, r) for r in range(1, 6)]
+    after = [bare_round(pools, text, r) for r in range(1, 4)]
     rounds = [row["seconds"] for row in folder.rows() if "loss" in row][1:]
     return {"bare": before + after, "engine": rounds}
 
@@ -112,15 +115,17 @@ def flower(
 def main() -> None:
     """Measure and print; ``--out`` also writes the figures."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=12)
+    options.add_argument("--rounds", type=int, default=6)
+    options.add_argument("--width", type=int, default=64)
     options.add_argument("--flower", action="store_true")
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
-    run = configuration(chosen.rounds)
+    run = configuration(chosen.rounds, chosen.width)
     context = multiprocessing.get_context("spawn")
     pools = [ProcessPoolExecutor(1, context) for _ in range(WORKERS)]
     found: dict[str, object] = {
         "round": f"{HOSPITALS} hospitals x {TASKS} tasks x {STEPS} steps, {WORKERS} workers",
+        "network": f"conv, {chosen.width} filters",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
