@@ -74,8 +74,8 @@ class Run:
         folder.rewind(state.round)
         saving = self.sim.server.checkpoint
         began = time.monotonic()
-        for now, report in strategy.rounds(self.grid, state):
-            state = now
+        for reached, report in strategy.rounds(self.grid, state):
+            state = reached
             seconds, began = time.monotonic() - began, time.monotonic()
             self._note(folder, contender, {**asdict(report), "seconds": round(seconds, 3)})
             last = state.round == strategy.num_rounds
