@@ -27,6 +27,7 @@ __all__ = [
     "Event",
     "Losses",
     "Mechanism",
+    "NoPrivacy",
     "Refusal",
     "Release",
     "Scores",

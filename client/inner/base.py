@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from client.models import Architecture, Network, network
 from client.tasks.base import Episode, TaskSpec
-from privacy import Mechanism
+from privacy import Mechanism, NoPrivacy
 
 Batch = tuple[Tensor, Tensor]
 Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -122,14 +122,8 @@ def descend(
 
 
 def plain_gradient(setting: Setting, net: Network) -> Gradient:
-    """The mean gradient without any mechanism: for adaptation, which never leaves a hospital."""
-
-    def gradient(phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        phi = phi.detach().requires_grad_()
-        loss = setting.losses(net, phi, x, y).mean()
-        return torch.autograd.grad(loss, phi)[0], loss.detach()
-
-    return gradient
+    """The gradient without protection: for adaptation, whose result never leaves a hospital."""
+    return private_gradient(setting, net, NoPrivacy())
 
 
 def private_gradient(setting: Setting, net: Network, mechanism: Mechanism) -> Gradient:
