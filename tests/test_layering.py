@@ -1,6 +1,6 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``privacy`` and ``options`` know nothing of ours; ``client`` and
+The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client`` and
 ``strategies`` know ``privacy``; ``sim`` puts the parts together; ``server`` knows all. Of the
 hospital's side only ``client/app.py``, Flower's way in, may know ``sim``.
 """
@@ -21,7 +21,7 @@ OURS = {*PRODUCT, "sim", "options", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "options": set(),
-    "privacy": set(),
+    "privacy": {"options"},
     "client": {"privacy"},
     "client/app.py": {"privacy", "options", "sim"},
     "strategies": {"privacy"},
