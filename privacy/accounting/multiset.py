@@ -1,0 +1,37 @@
+"""Equal events counted together, and the numbers every accountant refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from privacy.event import Budget, Event
+
+Counts = dict[tuple[float, float], int]
+"""(noise multiplier, sampling rate) -> how many sums."""
+
+
+def counted(events: Iterable[Event]) -> Counts:
+    """Equal events merged, so that neither order nor splitting changes a price, not by one bit."""
+    counts: Counts = {}
+    for event in events:
+        key = (event.noise_multiplier, event.sampling_rate)
+        counts[key] = counts.get(key, 0) + event.count
+    return counts
+
+
+def check_delta(delta: float) -> None:
+    """``ValueError`` unless 0 < delta < 1."""
+    if not 0 < delta < 1:
+        raise ValueError(f"delta = {delta} is not in (0, 1); choose one well below 1 / records")
+
+
+def check_epsilon(epsilon: float) -> None:
+    """``ValueError`` unless epsilon >= 0. Infinity is allowed: it means no cap."""
+    if not epsilon >= 0:
+        raise ValueError(f"epsilon = {epsilon} is not 0 or above")
+
+
+def check_budget(budget: Budget) -> None:
+    """``ValueError`` unless epsilon >= 0 and 0 < delta < 1."""
+    check_epsilon(budget.epsilon)
+    check_delta(budget.delta)
