@@ -1,0 +1,189 @@
+"""Sums over records in which no protected unit moves the result by more than the clip norm.
+
+A unit is one record, or all records of one patient. Its vectors are summed, the sum is shortened
+to norm ``clip`` where longer (Abadi et al. 2016: Deep Learning with Differential Privacy), and the
+units are added up. "No more than clip" is meant literally, in the numbers that the machine has:
+
+- each record is computed alone by ``torch.func.vmap``, so no layer can mix two records, and the
+  shapes depend on the public slots only, so a record's value cannot change another's rounding;
+- each clipped vector is rounded to multiples of a power of two that is coarse enough for the sum to
+  be exact in float64: neighbouring sums then differ by one unit's vector and by nothing else, in
+  whatever order they were added;
+- vectors are shortened, in float64, by as much more as this rounding and the norm's can add.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+from torch.func import grad, vmap
+
+from privacy.noise import check_clip
+
+Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(phi (d,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
+
+Contribution = Callable[[Tensor, Tensor], Tensor]
+"""One record's (x, y), without a batch axis, -> its vector (d,); pure, so that vmap can take it."""
+
+_BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
+
+
+def gradient(losses: Losses) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """(phi (d,), x (...), y (...)) -> the gradient (d,) of one record's loss at phi."""
+
+    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return losses(phi, x.unsqueeze(0), y.unsqueeze(0)).sum()
+
+    found: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(loss)
+    return found
+
+
+def clipped_sum(
+    contribution: Contribution,
+    x: Tensor,
+    y: Tensor,
+    group: Tensor,
+    groups: int,
+    clip: float,
+    weights: Tensor | None = None,
+    chunk: int = 64,
+) -> Tensor:
+    """Sum (d,) float64 over the units of their vectors, each of norm at most ``clip``.
+
+    Args:
+        contribution: one record's vector; one that is not finite counts as zero.
+        x: records (n, ...).
+        y: their labels (n, ...).
+        group: (n,) int64, the unit in [0, groups) that each record belongs to.
+        groups: how many units there are; public.
+        clip: the norm, in the contribution's own unit.
+        weights: (n,) of 0 and 1; a record of weight 0 counts as zero. A secret draw is given here,
+            not by leaving records out: that would change shapes, hence the others' last bits.
+        chunk: records computed at a time. Memory grows with it: some 12 bytes * chunk * d, and
+            the network's activations. ``rows(d)`` keeps the first part below 200 MB.
+
+    Raises:
+        ValueError: where an argument does not fit the others.
+    """
+    keep = _check(x, y, group, groups, weights, chunk)
+    step = resolution(clip, groups)
+    records = _records(contribution, x, y, keep, torch.argsort(group, stable=True), chunk)
+    alone = bool((group.bincount(minlength=groups) <= 1).all())
+    units = (vectors for _, vectors in records) if alone else _units(records, group)
+    return _total(units, clip, step)
+
+
+def sum_clipped(vectors: Tensor, clip: float) -> Tensor:
+    """Sum (d,) float64 of the rows of ``vectors`` (units, d), each clipped to norm ``clip``.
+
+    For units that are vectors already, such as the updates of tasks. A row that is not finite
+    counts as zero.
+    """
+    if vectors.ndim != 2:
+        raise ValueError(f"vectors have shape {tuple(vectors.shape)}; give (units, d)")
+    step = resolution(clip, len(vectors))
+    return _total(iter([vectors.detach()]), clip, step)
+
+
+def resolution(clip: float, units: int) -> float:
+    """The power of two of whose multiples clipped vectors are made.
+
+    Any sum of ``units`` vectors of norm ``clip`` then has coordinates below 2^53 steps: exact.
+    """
+    check_clip(clip)
+    return math.ldexp(1.0, math.frexp(clip * max(units, 1))[1] - 53)
+
+
+def rows(d: int) -> int:
+    """How many vectors of length ``d`` to hold at a time: 64, fewer where d is above 2^18."""
+    return max(1, min(64, 2**24 // max(d, 1)))
+
+
+def _check(
+    x: Tensor, y: Tensor, group: Tensor, groups: int, weights: Tensor | None, chunk: int
+) -> Tensor | None:
+    """Which records count (n,) bool, None for all; ``ValueError`` where arguments do not fit."""
+    n = len(x)
+    if n == 0 or len(y) != n or group.shape != (n,) or group.dtype != torch.int64:
+        raise ValueError(
+            f"{n} records, {len(y)} labels, group {group.dtype} of shape {tuple(group.shape)}; "
+            "give at least one record, and a label and an int64 group number for each"
+        )
+    if int(group.min()) < 0 or int(group.max()) >= groups:
+        raise ValueError(
+            f"group holds numbers from {int(group.min())} to {int(group.max())}; "
+            f"with groups = {groups} they must be in [0, {groups})"
+        )
+    if chunk < 1:
+        raise ValueError(f"chunk = {chunk} is below 1")
+    if weights is None:
+        return None
+    if weights.shape != (n,) or not bool(((weights == 0) | (weights == 1)).all()):
+        raise ValueError(f"weights must be {n} values that are 0 or 1; other weights are not DP")
+    return weights.to(torch.bool)
+
+
+def _records(
+    contribution: Contribution, x: Tensor, y: Tensor, keep: Tensor | None, order: Tensor, chunk: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """(numbers (k,), vectors (k, d)), ``chunk`` at a time; zeros for records that do not count."""
+    each = vmap(contribution)
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
+        with torch.no_grad():  # what is differentiated inside still is
+            vectors = each(x[part], y[part])
+        if vectors.ndim != 2 or not vectors.is_floating_point():
+            raise ValueError(
+                f"contribution gave {vectors.dtype} of shape {tuple(vectors.shape[1:])} a record; "
+                "it must give one flat vector (d,) of real numbers"
+            )
+        yield part, vectors if keep is None else vectors.masked_fill(~keep[part].unsqueeze(1), 0)
+
+
+def _units(records: Iterator[tuple[Tensor, Tensor]], group: Tensor) -> Iterator[Tensor]:
+    """Each unit's sum, some (k, d) at a time; the last unit of a part may go on in the next."""
+    number, last = -1, None
+    for part, vectors in records:
+        numbers, slot = torch.unique_consecutive(group[part], return_inverse=True)
+        own = vectors.to(torch.float64, copy=True)
+        _norms(own)  # a record that is not finite must not take its unit along
+        sums = own.new_zeros(len(numbers), own.shape[1]).index_add_(0, slot, own)
+        if last is not None and int(numbers[0]) == number:
+            sums[0] += last[0]
+        elif last is not None:
+            yield last
+        yield sums[:-1]
+        number, last = int(numbers[-1]), sums[-1:]
+    assert last is not None
+    yield last
+
+
+def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
+    """Sum (d,) of the rows (k, d), each clipped and rounded to multiples of ``step``.
+
+    A norm in float64 is wrong by (d / 2 + 2) * 2^-53 of itself at most, in whatever order its
+    squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1);
+    the scale and the product by a few more; rounding moves a vector by step * sqrt(d) / 2.
+    """
+    total: Tensor | float = 0.0
+    for vectors in units:
+        d = vectors.shape[1]
+        room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
+        for block in torch.split(vectors, max(1, _BLOCK // max(d, 1))):
+            own = block.to(torch.float64, copy=True)
+            scale = (room / _norms(own)).clamp(max=1.0) / step
+            total = own.mul_(scale.unsqueeze(1)).round_().sum(dim=0) + total
+    assert isinstance(total, Tensor)
+    return total * step
+
+
+def _norms(vectors: Tensor) -> Tensor:
+    """Norms (k,) of the rows (k, d) float64; rows without a finite norm are set to zero."""
+    norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
+    wrong = ~norms.isfinite()
+    vectors[wrong] = 0
+    return norms.masked_fill(wrong, 0)
