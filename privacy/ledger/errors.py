@@ -1,0 +1,58 @@
+"""What can be wrong with a ledger: a fixed code for the server, a text for the hospital's log."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+CODES = frozenset(
+    {
+        "budget-spent",
+        "ledger-busy",
+        "ledger-damaged",
+        "ledger-exists",
+        "ledger-missing",
+        "ledger-unwritable",
+    }
+)
+
+
+class LedgerError(Exception):
+    """A ledger that cannot be used. ``code`` may leave the hospital, the text may not."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+class BudgetSpent(LedgerError):
+    """``keys`` of the ``asked`` keys have too little budget left; nothing was charged."""
+
+    def __init__(self, text: str, keys: int, asked: int) -> None:
+        super().__init__("budget-spent", text)
+        self.keys = keys
+        self.asked = asked
+
+
+_BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_UNWRITABLE = {
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+}
+
+
+def translated(path: Path, error: sqlite3.Error) -> LedgerError:
+    """SQLite's complaint about the file at ``path`` as one of ours."""
+    number = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bytes only go into detail
+    if number in _BUSY:
+        return LedgerError("ledger-busy", f"{path}: another process holds the ledger ({error})")
+    if number in _UNWRITABLE:
+        text = f"{path}: cannot be written ({error}); look at its folder's space and permissions"
+        return LedgerError("ledger-unwritable", text)
+    return LedgerError(
+        "ledger-damaged",
+        f"{path}: not a ledger, or damaged ({error}); put back the newest backup and its key file",
+    )

@@ -1,0 +1,229 @@
+"""What the chain tells, as typed values: for ``show``, for the report and for ``verify``.
+
+Units are numbers. The price of events is the reader's: wherever a unit must be the worst, a
+function ``price(events) -> float`` (such as epsilon or mu) says by what.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode, b64encode
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from privacy.event import Budget, Charge, Event, Mark
+from privacy.ledger.chain import Row, now
+from privacy.ledger.keys import RequestKey
+from privacy.ledger.spend import Events, coalesced
+
+Price = Callable[[Events], float]
+ALWAYS_NOTED = 20
+"""So many refusals of a code and day have a row each."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """The same ``events`` for each of the numbered ``units``."""
+
+    units: tuple[int, ...]
+    events: Events
+
+
+@dataclass(frozen=True)
+class Charged:
+    """One charge: row, time (UTC), what was asked, the budget it had to fit, what it cost whom."""
+
+    sequence: int
+    time: str
+    request: RequestKey
+    budget: Budget
+    parts: tuple[Part, ...]
+    new: tuple[str, ...]
+
+    def units(self) -> set[int]:
+        """The units that were touched."""
+        return {unit for part in self.parts for unit in part.units}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One stored reply: row, time (UTC), the row of its charge, SHA-256 of its bytes in hex."""
+
+    sequence: int
+    time: str
+    charge: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One noted refusal; it is the ``count``-th of its code on that day (UTC)."""
+
+    sequence: int
+    time: str
+    code: str
+    reason: str
+    run: str
+    round: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """Spend after one charge: what the worst unit so far has spent, and at what price."""
+
+    sequence: int
+    time: str
+    run: str
+    round: int
+    unit: int
+    events: Events
+    price: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run did here: first and last time (UTC), number of charges and of replies."""
+
+    run: str
+    first: str
+    last: str
+    charges: int
+    replies: int
+
+
+@dataclass(frozen=True)
+class History:
+    """A ledger's whole content at one moment; ``mark`` says at which."""
+
+    mark: Mark
+    hospital: str
+    who: str
+    created: str
+    charges: tuple[Charged, ...]
+    replies: tuple[Answered, ...]
+    refusals: tuple[Refused, ...]
+
+    def units(self) -> Mapping[str, int]:
+        """How many units of each kind (record, content, patient ...) were ever charged."""
+        return Counter(name.partition(":")[0] for c in self.charges for name in c.new)
+
+    def totals(self) -> Mapping[int, Events]:
+        """All that each unit has spent, from the charges themselves."""
+        spent: dict[int, Events] = {}
+        for charge in self.charges:
+            _spend(spent, charge)
+        return spent
+
+    def worst(self, price: Price) -> Point | None:
+        """The unit that has spent most, at the charge that took it there; None before any."""
+        return max(self.spending(price), key=lambda point: point.price, default=None)
+
+    def spending(self, price: Price) -> list[Point]:
+        """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
+        points: list[Point] = []
+        spent: dict[int, Events] = {}
+        prices: dict[Events, float] = {}
+        for charge in self.charges:
+            _spend(spent, charge)
+            touched = {spent[unit]: unit for unit in sorted(charge.units(), reverse=True)}
+            prices |= {events: price(events) for events in touched if events not in prices}
+            events = max(touched, key=prices.__getitem__)
+            points.append(_point(charge, touched[events], events, prices[events], points))
+        return points
+
+    def runs(self) -> list[Run]:
+        """Every run that was ever charged, in order of its first charge."""
+        answered = {reply.charge for reply in self.replies}
+        names = dict.fromkeys(charge.request.run for charge in self.charges)
+        found = []
+        for name in names:
+            own = [charge for charge in self.charges if charge.request.run == name]
+            replies = sum(charge.sequence in answered for charge in own)
+            found.append(Run(name, own[0].time, own[-1].time, len(own), replies))
+        return found
+
+
+def due(count: int) -> bool:
+    """Does the ``count``-th refusal of a code and day get a row?"""
+    return count <= ALWAYS_NOTED or count & (count - 1) == 0
+
+
+def _spend(spent: dict[int, Events], charge: Charged) -> None:
+    """Add a charge to the totals. Equal histories grow alike, so each is summed once."""
+    for part in charge.parts:
+        grown: dict[Events, Events] = {}
+        for unit in part.units:
+            old = spent.get(unit, ())
+            if old not in grown:
+                grown[old] = coalesced(old + part.events)
+            spent[unit] = grown[old]
+
+
+# ------------------------------------------------------------------------- bodies of rows
+
+
+def pack_charge(
+    request: RequestKey,
+    budget: Budget,
+    named: Sequence[Charge],
+    numbers: Mapping[str, int],
+    new: Sequence[str],
+) -> dict[str, Any]:
+    """The body of a charge. ``new`` names the units first met here, so that the hash covers all."""
+    parts = [
+        {
+            "events": [[e.noise_multiplier, e.count, e.sampling_rate] for e in charge.events],
+            "units": _packed(sorted(numbers[name] for name in charge.keys)),
+        }
+        for charge in named
+    ]
+    asked = {"request": asdict(request), "budget": [budget.epsilon, budget.delta]}
+    return asked | {"parts": parts, "new": list(new), "time": now()}
+
+
+def read_history(rows: Iterable[Row]) -> History:
+    """Rows to values; ValueError, KeyError or TypeError where a body is not one of ours."""
+    first, *rest = rows
+    start = first.content()
+    last = rest[-1] if rest else first
+    return History(
+        Mark(start["ledger"], last.sequence, last.hash.hex()),
+        start["hospital"],
+        start["who"],
+        start["time"],
+        tuple(_charged(row) for row in rest if row.kind == "charge"),
+        tuple(Answered(row.sequence, **row.content()) for row in rest if row.kind == "reply"),
+        tuple(Refused(row.sequence, **row.content()) for row in rest if row.kind == "refusal"),
+    )
+
+
+def _charged(row: Row) -> Charged:
+    body = row.content()
+    parts = tuple(
+        Part(_unpacked(part["units"]), tuple(Event(*values) for values in part["events"]))
+        for part in body["parts"]
+    )
+    request, budget = RequestKey(**body["request"]), Budget(*body["budget"])
+    return Charged(row.sequence, body["time"], request, budget, parts, tuple(body["new"]))
+
+
+def _packed(units: Sequence[int]) -> str:
+    return b64encode(np.asarray(units, "<u4").tobytes()).decode("ascii")
+
+
+def _unpacked(text: str) -> tuple[int, ...]:
+    return tuple(np.frombuffer(b64decode(text, validate=True), "<u4").tolist())
+
+
+def _point(
+    charge: Charged, unit: int, events: Events, price: float, before: Sequence[Point]
+) -> Point:
+    """The new worst, or the old one where nothing exceeds it: spend never goes down."""
+    if before and before[-1].price >= price:
+        unit, events, price = before[-1].unit, before[-1].events, before[-1].price
+    asked = charge.request
+    return Point(charge.sequence, charge.time, asked.run, asked.round, unit, events, price)

@@ -1,0 +1,245 @@
+"""The ledger's operations, in the order that keeps a promise: charge, commit, compute, store, send.
+
+A crash loses budget, never privacy: whatever is computed was paid for before, and whatever is sent
+was stored before.
+"""
+
+from __future__ import annotations
+
+import getpass
+import hmac
+import os
+import re
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from privacy.event import Budget, Charge, Event, Mark
+from privacy.ledger import chain, file, spend
+from privacy.ledger.errors import LedgerError
+from privacy.ledger.history import History, due, pack_charge, read_history
+from privacy.ledger.keys import Entry, RequestKey
+from privacy.ledger.spend import Allows, Events
+
+_CODE = re.compile(r"[a-z]+(-[a-z]+)*")
+_COUNT = """
+INSERT INTO refused (day, code, count) VALUES (?, ?, 1)
+ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count
+"""
+_STORE = """
+INSERT INTO request (id, charge, answered, reply) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET answered = excluded.answered, reply = excluded.reply
+"""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """One hospital's ledger; make it with ``create`` or ``open``.
+
+    It holds no connection: any number of threads and processes may use it at once.
+    """
+
+    path: Path
+    id: str
+    hospital: str
+    secret: bytes = field(repr=False)
+
+    # ------------------------------------------------------------------------- make, open
+
+    @classmethod
+    def create(cls, path: Path, hospital: str, who: str | None = None) -> Ledger:
+        """A new ledger at ``path`` and its key file beside it; who made it and when is row 1.
+
+        ``who`` defaults to the system's user. LedgerError ``ledger-exists`` where either file is
+        there: a ledger is never overwritten.
+        """
+        if not hospital.strip():
+            raise ValueError("hospital is empty: name the hospital that this ledger is of")
+        secret = file.make_files(path)
+        file.fill(path)
+        ledger = cls(path, os.urandom(8).hex(), hospital, secret)
+        with file.transaction(path) as db:
+            chain.append(db, "init", ledger._first(who or _user()))
+        return ledger
+
+    @classmethod
+    def open(cls, path: Path) -> Ledger:
+        """The ledger at ``path``; LedgerError where it, or its key, is missing or damaged.
+
+        This looks at the file's head only; ``verify`` checks all of it.
+        """
+        file.check_file(path)
+        with file.connected(path) as db:
+            row = chain.row_at(db, 1)
+        first = _read_first(row)
+        if not first.keys() >= {"ledger", "hospital", "key"}:
+            raise LedgerError("ledger-damaged", f"{path} lacks its first row; put back a backup")
+        ledger = cls(path, first["ledger"], first["hospital"], file.read_key(path))
+        if first["key"] != ledger._key_check():
+            text = f"{file.key_path(path)} is another ledger's key; put back the right one"
+            raise LedgerError("ledger-damaged", text)
+        return ledger
+
+    # ------------------------------------------------------------------------------ write
+
+    def charge(
+        self, request: RequestKey, charges: Sequence[Charge], budget: Budget, allows: Allows
+    ) -> Entry:
+        """Pay for a request, before anything is computed; all keys are paid or none.
+
+        A request that was answered before comes back with its stored reply, and costs nothing. One
+        that was paid for in full but never answered (a crash) is used again: a reply is stored
+        before it is sent, so nothing that was computed under that charge ever left. Where the price
+        has changed since, it is charged anew.
+
+        ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
+        called once for each distinct case. BudgetSpent where any key may not. ValueError for a
+        charge without keys or events, a key twice in one charge, or a budget that is no cap.
+        """
+        spend.check_charges(charges, budget)
+        named = spend.under_pseudonyms(charges, self.secret)
+        with file.transaction(self.path) as db:
+            entry = self._answered(db, request)
+            if entry is not None:
+                return entry
+            numbers = spend.numbered(db, named)
+            content = pack_charge(request, budget, named, numbers, spend.new_names(db, numbers))
+            entry = self._open(db, request, content)
+            if entry is not None:
+                return entry
+            spend.check_budget(db, named, numbers, budget, allows)
+            row = chain.append(db, "charge", content)
+            spend.add(db, named, numbers)
+            _remember(db, request, row.sequence)
+        return Entry(request, self._mark(row))
+
+    def answer(self, entry: Entry, reply: bytes) -> bytes:
+        """Store the reply and return what is to be sent.
+
+        That is the stored reply if another process was faster: ours is dropped, for two replies
+        with different noise would be two releases.
+        """
+        if not reply:
+            raise ValueError("a reply is empty; there is nothing to store")
+        with file.transaction(self.path) as db:
+            known = self._answered(db, entry.request)
+            if known is not None and known.reply is not None:
+                return known.reply
+            if not self._holds(db, entry.mark):
+                text = f"{self.path} lacks row {entry.sequence}, the charge: it was exchanged since"
+                raise LedgerError("ledger-damaged", f"{text}; do not send")
+            body = {"charge": entry.sequence, "sha256": chain.sha256(reply).hex()}
+            row = chain.append(db, "reply", body | {"time": chain.now()})
+            values = (entry.request.id, entry.sequence, row.sequence, reply)
+            db.execute(_STORE, values)
+        return reply
+
+    def refuse(self, code: str, reason: str, run: str = "", round: int = 0) -> None:
+        """Note a refusal; the reason (its first 300 characters) stays in the ledger.
+
+        A flood cannot fill the disk: of each code and day the first 20 get a row, then the 32nd,
+        64th, 128th ...; each row holds its number.
+        """
+        if not _CODE.fullmatch(code) or len(code) > 40:
+            raise ValueError(f"code = {code[:80]!r} is not made of words and hyphens (up to 40)")
+        time = chain.now()
+        with file.transaction(self.path) as db:
+            (count,) = db.execute(_COUNT, (time[:10], code)).fetchall()[0]
+            if due(count):
+                note = {"code": code, "reason": reason[:300], "run": run[:200], "round": round}
+                chain.append(db, "refusal", note | {"count": count, "time": time})
+
+    # ------------------------------------------------------------------------------- read
+
+    def mark(self) -> Mark:
+        """The end of the chain, for the server to remember."""
+        with file.connected(self.path) as db:
+            row = chain.head(db)
+        if row is None:
+            raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
+        return self._mark(row)
+
+    def holds(self, mark: Mark) -> bool:
+        """Is this a point of our chain? False after an older copy was put back."""
+        with file.connected(self.path) as db:
+            return self._holds(db, mark)
+
+    def spent(self, key: str) -> Events:
+        """All that this key was ever charged, equal events summed; () for an unknown key."""
+        name = spend.pseudonym(key, self.secret)
+        with file.transaction(self.path, "DEFERRED") as db:
+            found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
+            raw = spend.spent_by(db, [found[0]]).get(found[0], ()) if found else ()
+        return tuple(Event(*values) for values in raw)
+
+    def history(self) -> History:
+        """Everything that the chain tells, as of one moment. No name and no identity is in it."""
+        with file.transaction(self.path, "DEFERRED") as db:
+            return read_history(chain.rows(db))
+
+    # ------------------------------------------------------------------------------ inner
+
+    def _first(self, who: str) -> dict[str, Any]:
+        names = {"ledger": self.id, "hospital": self.hospital, "who": who}
+        return names | {"format": file.FORMAT, "key": self._key_check(), "time": chain.now()}
+
+    def _key_check(self) -> str:
+        """Ties the key file to the ledger: with another key every record would look unspent."""
+        return hmac.digest(self.secret, f"ledger {self.id}".encode(), "sha256").hex()
+
+    def _mark(self, row: chain.Row) -> Mark:
+        return Mark(self.id, row.sequence, row.hash.hex())
+
+    def _holds(self, db: sqlite3.Connection, mark: Mark) -> bool:
+        if mark.ledger != self.id or not 0 < mark.sequence < 2**63:
+            return False
+        row = chain.row_at(db, mark.sequence)
+        return row is not None and row.hash.hex() == mark.head
+
+    def _answered(self, db: sqlite3.Connection, request: RequestKey) -> Entry | None:
+        """The entry with its reply, if this request has one; a changed reply is never sent."""
+        query = "SELECT answered, reply FROM request WHERE id = ? AND answered IS NOT NULL"
+        found = db.execute(query, (request.id,)).fetchone()
+        if found is None:
+            return None
+        sequence, reply = found
+        row = chain.row_at(db, sequence)
+        note = row.content() if row is not None and row.kind == "reply" else {}
+        charge = chain.row_at(db, note.get("charge", 0))
+        sound = charge is not None and charge.content().get("request") == asdict(request)
+        if charge is None or not sound or note["sha256"] != chain.sha256(reply or b"").hex():
+            text = f"{self.path}: the reply of row {sequence} is not what was stored; run `verify`"
+            raise LedgerError("ledger-damaged", text)
+        return Entry(request, self._mark(charge), reply)
+
+    def _open(
+        self, db: sqlite3.Connection, request: RequestKey, content: dict[str, Any]
+    ) -> Entry | None:
+        """The request's unanswered charge, if it paid for exactly the same."""
+        found = db.execute("SELECT charge FROM request WHERE id = ?", (request.id,)).fetchone()
+        row = chain.row_at(db, found[0]) if found else None
+        paid = row.content() if row else {}
+        if row is None or any(paid.get(key) != content[key] for key in ("request", "parts")):
+            return None
+        return Entry(request, self._mark(row))
+
+
+def _read_first(row: chain.Row | None) -> dict[str, Any]:
+    try:
+        return row.content() if row is not None and row.kind == "init" else {}
+    except ValueError:
+        return {}
+
+
+def _remember(db: sqlite3.Connection, request: RequestKey, sequence: int) -> None:
+    query = "INSERT INTO request (id, charge) VALUES (?, ?) ON CONFLICT DO UPDATE SET charge = ?"
+    db.execute(query, (request.id, sequence, sequence))
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container's user without a name
+        return "unknown"

@@ -1,0 +1,178 @@
+"""What is charged to whom, and what is refused."""
+
+from pathlib import Path
+
+import pytest
+
+from privacy import accounting
+from privacy.event import Budget, Charge, Event
+from privacy.ledger import BudgetSpent, Events, Ledger, RequestKey
+from tests.privacy.ledger_desk import CAP, STEPS, keys, pay, read, request, within
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "hospital.ledger"
+
+
+@pytest.fixture
+def ledger(path: Path) -> Ledger:
+    return Ledger.create(path, "phantom-01", "a privacy officer")
+
+
+def test_a_charge_is_paid_by_each_key_and_by_no_other(ledger: Ledger) -> None:
+    pay(ledger, 1, "ab")
+    pay(ledger, 2, "bc", Event(3.0, 5))
+    assert ledger.spent("record:a") == (STEPS,)
+    assert ledger.spent("record:b") == (STEPS, Event(3.0, 5))
+    assert ledger.spent("record:c") == (Event(3.0, 5),)
+    assert ledger.spent("record:d") == ()
+
+
+def test_equal_events_add_up(ledger: Ledger) -> None:
+    pay(ledger, 1, "a")
+    pay(ledger, 2, "a")
+    pay(ledger, 3, "a", Event(2.0, 1, 0.5))
+    assert ledger.spent("record:a") == (Event(2.0, 1, 0.5), Event(2.0, 8))
+
+
+def test_a_key_in_two_charges_of_one_request_pays_both(ledger: Ledger) -> None:
+    """Two thirds of the budget at once leave a third: one more, not two."""
+    twice = [Charge(keys("ab"), (STEPS,)), Charge(keys("a"), (STEPS,))]
+    ledger.charge(request(1), twice, CAP, within)
+    assert ledger.spent("record:a") == (Event(2.0, 8),)
+    pay(ledger, 2, "a")
+    with pytest.raises(BudgetSpent):
+        pay(ledger, 3, "a")
+
+
+def test_the_budget_holds_to_the_last_step(ledger: Ledger, path: Path) -> None:
+    """mu^2 = 1 each of 3: the fourth is refused, and so is the smallest further step."""
+    for number in range(3):
+        pay(ledger, number, "a")
+    before = ledger.mark()
+    for event in (STEPS, Event(1000.0, 1)):
+        with pytest.raises(BudgetSpent) as error:
+            pay(ledger, 4, "a", event)
+        assert (error.value.code, error.value.keys, error.value.asked) == ("budget-spent", 1, 1)
+    assert ledger.mark() == before
+    assert ledger.spent("record:a") == (Event(2.0, 12),)
+
+
+def test_one_spent_key_refuses_all_and_charges_none(ledger: Ledger) -> None:
+    for number in range(3):
+        pay(ledger, number, "ab")
+    with pytest.raises(BudgetSpent, match="2 of 4 keys would exceed epsilon = 3") as error:
+        pay(ledger, 4, "abcd")
+    assert (error.value.keys, error.value.asked) == (2, 4)
+    assert not {"record:a", "a", "b"} & set(str(error.value).split())
+    assert ledger.spent("record:c") == ()
+    assert read(ledger.path, "SELECT COUNT(*) FROM unit") == [(2,)]
+
+
+def test_a_budget_outlives_run_purpose_and_process(ledger: Ledger, path: Path) -> None:
+    charge = [Charge(keys("a"), (STEPS,))]
+    for key in (request(1), request(1, "run-2"), request(1, purpose="evaluate")):
+        Ledger.open(path).charge(key, charge, CAP, within)
+    with pytest.raises(BudgetSpent):
+        Ledger.open(path).charge(request(1, "run-3"), charge, CAP, within)
+
+
+def test_the_whole_request_is_charged_and_not_what_fits(ledger: Ledger) -> None:
+    with pytest.raises(BudgetSpent):
+        pay(ledger, 1, "a", Event(2.0, 13))
+    assert ledger.spent("record:a") == ()
+
+
+def test_equal_cases_are_judged_once(ledger: Ledger) -> None:
+    """400 keys with two histories and one price: two questions, and what they say is right."""
+    asked: list[tuple[Events, Events]] = []
+
+    def allows(spent: Events, new: Events, budget: Budget) -> bool:
+        asked.append((spent, new))
+        return within(spent, new, budget)
+
+    pay(ledger, 1, range(100))
+    charges = [Charge(keys(range(400)), (STEPS,)), Charge(keys(range(50)), (STEPS,))]
+    ledger.charge(request(2), charges, CAP, allows)
+    assert sorted(asked) == [((), (STEPS,)), ((STEPS,), (STEPS,)), ((STEPS,), (Event(2.0, 8),))]
+    assert ledger.spent("record:399") == (STEPS,)
+    assert ledger.spent("record:99") == (Event(2.0, 8),)
+    assert ledger.spent("record:49") == (Event(2.0, 12),)
+
+
+def test_an_accountant_that_fails_charges_nothing(ledger: Ledger) -> None:
+    def broken(spent: Events, new: Events, budget: Budget) -> bool:
+        raise ArithmeticError
+
+    before = ledger.mark()
+    with pytest.raises(ArithmeticError):
+        ledger.charge(request(1), [Charge(keys("a"), (STEPS,))], CAP, broken)
+    assert ledger.mark() == before
+    assert pay(ledger, 1, "a").sequence == 2
+
+
+@pytest.mark.parametrize("charges", [[], [Charge((), (STEPS,))], [Charge(keys("a"), ())]])
+def test_nothing_goes_unpaid(ledger: Ledger, charges: list[Charge]) -> None:
+    with pytest.raises(ValueError, match="unpaid"):
+        ledger.charge(request(1), charges, CAP, within)
+
+
+def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
+    with pytest.raises(ValueError, match="2 of 5 keys stand twice"):
+        pay(ledger, 1, "abcab")
+
+
+def test_keys_must_name_their_kind_and_are_not_repeated_in_errors(ledger: Ledger) -> None:
+    for key in ("Meier", "Record:Meier", ":Meier", "record:"):
+        with pytest.raises(ValueError, match=f"a key of {len(key)} characters") as error:
+            ledger.charge(request(1), [Charge((key,), (STEPS,))], CAP, within)
+        assert "Meier" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(float("inf"), 1e-5), Budget(0.0, 1e-5), Budget(1.0, 0.0), Budget(1.0, 1.0)]
+)
+def test_a_budget_that_is_no_cap(ledger: Ledger, budget: Budget) -> None:
+    with pytest.raises(ValueError, match="is no cap"):
+        ledger.charge(request(1), [Charge(keys("a"), (STEPS,))], budget, lambda s, n, b: True)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"run": ""}, "run has 0"),
+        ({"run": "x" * 201}, "run has 201"),
+        ({"round": -1}, "round = -1"),
+        ({"round": True}, "round = True"),
+        ({"purpose": ""}, "purpose has 0"),
+        ({"digest": "ab"}, "digest = 'ab'"),
+    ],
+)
+def test_requests_are_checked(change: dict[str, object], words: str) -> None:
+    fields = {"run": "r", "round": 1, "purpose": "train", "digest": "0" * 64}
+    with pytest.raises(ValueError, match=words):
+        RequestKey(**fields | change)  # type: ignore[arg-type]
+
+
+def test_the_ledger_names_no_record(ledger: Ledger, path: Path) -> None:
+    """Neither the identity nor its plain hash can be found in the file; the kind can."""
+    pay(ledger, 1, ["Meier-1957"])
+    raw = path.read_bytes()
+    assert b"Meier" not in raw
+    assert b"record:" in raw
+    assert ledger.spent("record:Meier-1957") == (STEPS,)
+
+
+def test_with_the_real_accountant(ledger: Ledger) -> None:
+    """epsilon 3 at delta 1e-5 is mu = 0.7191 (Dong, Roth, Su 2019), mu^2 = 0.5171: at noise 10 that
+    is 51 steps of mu^2 = 1/100, and not 52."""
+    budget = Budget(3.0, 1e-5)
+    for number, steps in enumerate([20, 20, 10, 1]):
+        charge = [Charge(keys("a"), (Event(10.0, steps),))]
+        ledger.charge(request(number), charge, budget, accounting.allows)
+    with pytest.raises(BudgetSpent):
+        ledger.charge(request(9), [Charge(keys("a"), (Event(10.0, 1),))], budget, accounting.allows)
+    point = ledger.history().worst(lambda events: accounting.enforced_epsilon(events, 1e-5))
+    assert point is not None
+    assert 2.9 < point.price <= 3.0
