@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,6 +19,7 @@ from pydantic import Field
 
 from client.inner import ALGORITHMS, Algorithm
 from client.models import MODELS, Architecture
+from client.schedule import Order
 from client.tasks import TASKS
 from client.tasks.base import TaskSource
 from client.work import Desk
@@ -32,7 +33,7 @@ DEFAULT = HERE / "sim.yaml"
 
 LEARNER = Registry("algorithm", ALGORITHMS)
 
-Baseline = Literal["scratch", "fedavg", "fedavg_names", "centroid"]
+Baseline = Literal["no_privacy", "scratch", "fedavg", "fedavg_names", "centroid"]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
@@ -46,12 +47,17 @@ class Data:
 
 @dataclass(frozen=True)
 class Client:
-    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round."""
+    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round.
+
+    ``schedule``: ``random`` draws tasks afresh every round; ``passes`` goes through all records
+    before any comes again, in disjoint tasks, which is what every guarantee needs.
+    """
 
     tasks: Annotated[TaskSource, Registry("source", TASKS)]
     model: Annotated[Architecture, Registry("network", MODELS)]
     inner: Annotated[Algorithm, LEARNER]
     tasks_per_round: Positive = 4
+    schedule: Order = "random"
 
 
 @dataclass(frozen=True)
@@ -145,6 +151,8 @@ class Sim:
             client.tasks_per_round,
             self.seed,
             self.server.device,
+            client.schedule,
+            self.server.rounds,
         )
 
     def mapping(self) -> dict[str, Any]:
@@ -231,12 +239,31 @@ def cross_faults(run: Sim) -> list[str]:
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
     try:
-        run.client.inner.check(run.client.tasks.spec())
+        run.client.inner.check(run.client.tasks.spec(), run.privacy.unit)
     except ValueError as error:
         faults.append(f"client.inner.algorithm: {error}")
+    faults += privacy_faults(run)
     if isinstance(run.client.inner, ALGORITHMS["centroid"]):
         faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
     return faults
+
+
+def privacy_faults(run: Sim) -> Iterator[str]:
+    """What would make an account wrong: it cannot be said in a configuration."""
+    unit = run.privacy.unit
+    if unit == "none":
+        return
+    if run.client.schedule == "random":
+        yield (
+            "client.schedule: random lets a record return as chance has it, and task sampling "
+            f"amplifies nothing for a {unit}; set it to passes"
+        )
+    mean = isinstance(run.strategies.combine, COMBINE["mean"])
+    if unit == "hospital" and not mean:
+        yield (
+            "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
+            "mean; set it to mean"
+        )
 
 
 def _json(text: str, source: str) -> Any:

@@ -1,11 +1,13 @@
 """The Flower ClientApp: a message becomes an answer, and nothing else leaves.
 
-``node_config`` may name ``partition-id`` (which hospital this is) and ``data-root`` (its data
-folder; otherwise ``METAWARD_DATA``). A path is never taken from the server.
+``node_config`` names ``partition-id`` (which hospital this is), ``policy`` and ``ledger`` (files of
+the hospital's own), and may name ``data-root`` (its data folder; otherwise ``METAWARD_DATA``). A
+path is never taken from the server.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 from collections.abc import Callable
@@ -18,15 +20,19 @@ from flwr.clientapp import ClientApp
 import sim
 from client import work
 from client.errors import DataError
+from client.guard import Guard, open_guard
 from client.inner import Algorithm
 from options import ConfigError
 from privacy import Answer, Refusal
+from privacy.ledger import LedgerError
+from privacy.policy import Refused
 from privacy.wire import Request, WireError, decode_request, encode_answer
 
 log = logging.getLogger("metaward.hospital")
 app = ClientApp()
 
-Handler = Callable[[work.Desk, Request, int, Path | None], Answer]
+NOISE = 5  # the random stream of seeded noise, beside those of client.work
+Handler = Callable[[work.Desk, Request, int, Path | None, Guard], Answer]
 
 
 @app.query("roster")
@@ -34,10 +40,10 @@ def roster(message: Message, context: Context) -> Message:
     """Which hospital is this? Its data are opened and checked on the way."""
     nodes = context.node_config.get("num-partitions")  # known in simulations only
 
-    def attend(desk: work.Desk, _: Request, index: int, root: Path | None) -> Answer:
+    def attend(desk: work.Desk, _: Request, index: int, root: Path | None, guard: Guard) -> Answer:
         if nodes is not None and int(nodes) != len(desk.source.roster()):
             return Refusal("federation-size")
-        return work.attend(desk, index, root)
+        return work.attend(desk, index, root, guard)
 
     return answer(message, context, attend)
 
@@ -60,17 +66,44 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
     try:
         request = decode_request(message.content)
         desk = _desk(request.sim)
-        content = encode_answer(handler(desk, request, int(where), data_root(context)))
+        guard = guard_of(context, desk, request, int(where))
+        return _reply(_guarded(handler, desk, request, context, guard), message)
     except (WireError, ConfigError) as error:
         log.error("hospital %s: request refused: %s", where, error)
-        content = encode_answer(Refusal("bad-request"))
-    except DataError as error:
-        log.error("hospital %s: data refused: %s", where, error)
-        content = encode_answer(Refusal(DataError.code))
+        code = "bad-request"
+    except (DataError, LedgerError, Refused) as error:
+        log.error("hospital %s: refused: %s", where, error)
+        code = error.code
     except Exception:
         log.exception("hospital %s: failed", where)
-        content = encode_answer(Refusal("failed"))
-    return Message(content, reply_to=message)
+        code = "failed"
+    return _reply(Refusal(code), message)
+
+
+def _reply(answer: Answer, message: Message) -> Message:
+    return Message(encode_answer(answer), reply_to=message)
+
+
+def _guarded(
+    handler: Handler, desk: work.Desk, request: Request, context: Context, guard: Guard
+) -> Answer:
+    """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
+    index = int(context.node_config["partition-id"])
+    try:
+        return handler(desk, request, index, data_root(context), guard)
+    except (DataError, LedgerError, Refused) as error:
+        guard.refused(error.code, str(error), request.run, request.round)
+        raise
+
+
+def guard_of(context: Context, desk: work.Desk, request: Request, index: int) -> Guard:
+    """Policy, ledger and noise as this node's own configuration has them."""
+    learner = int.from_bytes(hashlib.sha256(request.learner.encode()).digest()[:8])
+    seed = (desk.seed, NOISE, index, request.round, learner)
+    names = [seat.name for seat in desk.source.roster()]
+    name = names[index] if 0 <= index < len(names) else str(index)
+    charges = request.theta is not None and not request.episodes  # as training requests are
+    return open_guard(context.node_config, desk.mechanism, request.run, name, seed, charges)
 
 
 def data_root(context: Context) -> Path | None:
@@ -79,17 +112,20 @@ def data_root(context: Context) -> Path | None:
     return Path(str(named)) if named else None
 
 
-def _train(desk: work.Desk, request: Request, index: int, root: Path | None) -> Answer:
+def _train(
+    desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
+) -> Answer:
     if request.theta is None:
         raise WireError("keys")
-    return work.train(desk, _learner(request.learner), request.theta, index, request.round, root)
+    return work.train(desk, _learner(request.learner), request, index, root, guard)
 
 
-def _evaluate(desk: work.Desk, request: Request, index: int, root: Path | None) -> Answer:
+def _evaluate(
+    desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
+) -> Answer:
     if request.theta is None or request.episodes < 1:
         raise WireError("keys")
-    learner = _learner(request.learner)
-    return work.evaluate(desk, learner, request.theta, index, request.round, request.episodes, root)
+    return work.evaluate(desk, _learner(request.learner), request, index, root, guard)
 
 
 def _log_locally() -> None:

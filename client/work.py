@@ -1,29 +1,35 @@
-"""What a hospital does with a request: open its own records, run the inner loops, release.
+"""What a hospital does with a request: charge, open its own records, run the inner loops, release.
 
-Everything here is a pure function of (configuration, seed, hospital, round): the same request gives
-the same answer in every engine and with any number of workers.
+In a simulation everything here is a pure function of (configuration, seed, hospital, round): the
+same request gives the same answer in every engine and with any number of workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
 
+from client.charging import Plan, charges, plan
 from client.errors import DataError
+from client.guard import Guard
 from client.inner import Algorithm, Setting
 from client.models import Architecture
+from client.schedule import Order, Share, deal, pass_share, random_share
 from client.tasks.base import Episode, Hospital, TaskSource
-from privacy import Attendance, Mechanism, Release, Scores
+from privacy import Attendance, Mechanism, Opening, Release, Scores
+from privacy.ledger import RequestKey
+from privacy.policy import Asked, Refused
+from privacy.wire import Request, digest, pack, unpack
 
-Purpose = Literal["train", "evaluate"]
-_STREAM = {"train": 1, "evaluate": 2}
+Purpose = Literal["train", "evaluate", "deal"]
+_STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
 @dataclass(frozen=True)
@@ -36,62 +42,144 @@ class Desk:
     tasks: int
     seed: int
     device: str
+    order: Order = "random"
+    rounds: int = 1
 
 
-def attend(desk: Desk, index: int, root: Path | None) -> Attendance:
+def attend(desk: Desk, index: int, root: Path | None, guard: Guard) -> Attendance:
     """Take the seat: opens the records once, so that bad data is met before any round."""
-    return Attendance(open_hospital(desk.source, index, root, desk.seed).seat.name, index)
+    name = open_hospital(desk.source, index, root, desk.seed).seat.name
+    guard.admit(Asked("attend", name, desk.mechanism.unit, desk.rounds), None)
+    return Attendance(name, index)
 
 
 def train(
-    desk: Desk, algorithm: Algorithm, theta: np.ndarray, index: int, round: int, root: Path | None
+    desk: Desk, algorithm: Algorithm, request: Request, index: int, root: Path | None, guard: Guard
 ) -> Release:
-    """One round's meta-update from ``desk.tasks`` episodes."""
-    hospital = open_hospital(desk.source, index, root, desk.seed)
-    rng = stream(desk.seed, "train", index, round)
-    episodes = [hospital.episode(rng) for _ in range(desk.tasks)]
+    """One round's meta-update: admitted, charged, computed, stored, and only then returned.
+
+    A request that was answered before is answered with the same bytes: fresh noise would be a
+    second release.
+    """
+    hospital = _seated(desk, index, root, "train")
+    theta = _theta(request)
+    share = tasks_of(desk, hospital, index, root, request.round)
     setting = open_setting(desk)
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
-        update = algorithm.update(setting, start, episodes, desk.mechanism, rng)
-    return desk.mechanism.release(hospital.seat.name, round, update.delta, update.loss)
+        again = partial(stream, desk.seed, "train", index, request.round, 1)
+        price = plan(desk.mechanism, algorithm, setting, start, share, again())
+        guard.admit(_asked(desk, algorithm, hospital, request, share, price), request.mark)
+        key = RequestKey(request.run, request.round, "train", digest(request))
+        entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
+        if entry is not None and entry.reply is not None:
+            return unpack(entry.reply)
+        opening = Opening(price.uses, price.noise, units(desk.mechanism, hospital), guard.noise)
+        session = desk.mechanism.session(opening)
+        update = algorithm.update(setting, start, share.episodes, session, again())
+    release = desk.mechanism.release(
+        hospital.seat.name, request.round, update.delta, update.loss, entry.mark if entry else None
+    )
+    if entry is None or guard.ledger is None:
+        return release
+    return unpack(guard.ledger.answer(entry, pack(release)))
 
 
 def evaluate(
-    desk: Desk,
-    algorithm: Algorithm,
-    theta: np.ndarray,
-    index: int,
-    round: int,
-    episodes: int,
-    root: Path | None,
+    desk: Desk, algorithm: Algorithm, request: Request, index: int, root: Path | None, guard: Guard
 ) -> Scores:
     """Scores of theta before and after adaptation on this hospital's episodes.
 
     The episodes depend on the hospital alone, not on the round or the learner: every learner of a
-    run is judged on the same ones.
+    run is judged on the same ones. No epsilon covers them, so a hospital that trains gives none.
     """
-    hospital = open_hospital(desk.source, index, root, desk.seed)
+    hospital = _seated(desk, index, root, "unseen")
+    theta, setting = _theta(request), open_setting(desk)
+    metric = "accuracy" if setting.spec.kind == "classification" else "mse"
+    name, unit = hospital.seat.name, desk.mechanism.unit
+    asked = Asked(
+        "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=(metric,)
+    )
+    guard.admit(asked, request.mark)
     rng = stream(desk.seed, "evaluate", index, 0)
-    setting = open_setting(desk)
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
-        pairs = [judge(setting, algorithm, start, hospital.episode(rng)) for _ in range(episodes)]
+        pairs = [
+            judge(setting, algorithm, start, hospital.episode(rng)) for _ in range(request.episodes)
+        ]
     before, after = zip(*pairs, strict=True)
-    return desk.mechanism.scores(hospital.seat.name, round, list(before), list(after))
+    return desk.mechanism.scores(name, request.round, list(before), list(after))
 
 
 def judge(
     setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episode: Episode
 ) -> tuple[float, float]:
     """One episode's query score before and after adaptation to its support set."""
-    support, (x, y) = setting.support(episode), setting.query(episode)
+    support, query = setting.support(episode), setting.query(episode)
     scores = []
     for steps in (0, algorithm.adapt_steps):
         predict = algorithm.adapt(setting, theta, support, steps)
         with torch.no_grad():
-            scores.append(setting.score(predict(x), y))
+            scores.append(setting.score(predict(query.x), query.y))
     return scores[0], scores[1]
+
+
+def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
+    """The tasks of one round at one hospital, as the schedule has them."""
+    share = _scheduled(desk, hospital, index, root, round)
+    if desk.mechanism.unit == "hospital":  # it takes part as a whole, whichever records it uses
+        return replace(share, participations=desk.rounds)
+    return share
+
+
+def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
+    if desk.order == "random":
+        rng = stream(desk.seed, "train", index, round)
+        return random_share(hospital, desk.tasks, desk.rounds, rng)
+    cap = getattr(desk.mechanism, "tasks_per_patient", None)
+
+    def dealt(number: int) -> tuple[Episode, ...]:
+        return _dealt(desk.source, index, root, desk.seed, cap, number)
+
+    return pass_share(dealt, desk.tasks, desk.rounds, round)
+
+
+def units(mechanism: Mechanism, hospital: Hospital) -> np.ndarray:
+    """Who stands behind each of the hospital's rows (n,): a patient, or the record itself."""
+    who = hospital.patients if mechanism.unit == "patient" else hospital.ids
+    return np.asarray(who)
+
+
+def _asked(
+    desk: Desk, learner: Algorithm, hospital: Hospital, request: Request, share: Share, price: Plan
+) -> Asked:
+    unprotected = desk.mechanism.unit == "none"
+    return Asked(
+        "train",
+        hospital.seat.name,
+        desk.mechanism.unit,
+        desk.rounds,
+        request.round,
+        len(share.episodes),
+        max(1, getattr(learner, "steps", 1)),
+        None if unprotected else min(price.noise.values()),
+        desk.mechanism.clip,
+        ("loss",) if unprotected else (),
+    )
+
+
+def _seated(desk: Desk, index: int, root: Path | None, role: str) -> Hospital:
+    """This hospital, if ``role`` is its own: who trains is not evaluated, and the other way."""
+    hospital = open_hospital(desk.source, index, root, desk.seed)
+    if hospital.seat.role != role:
+        raise Refused("policy-purpose", f"{hospital.seat.name} is no {role} hospital in the roster")
+    return hospital
+
+
+def _theta(request: Request) -> np.ndarray:
+    if request.theta is None:
+        raise ValueError("a request without theta")
+    return request.theta
 
 
 @lru_cache(maxsize=512)
@@ -101,6 +189,14 @@ def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) 
     if not 0 <= index < seats:
         raise DataError(f"partition-id {index} is not a hospital: the roster has 0 to {seats - 1}")
     return source.hospital(index, root, seed)
+
+
+@lru_cache(maxsize=64)
+def _dealt(
+    source: TaskSource, index: int, root: Path | None, seed: int, cap: int | None, number: int
+) -> tuple[Episode, ...]:
+    hospital = open_hospital(source, index, root, seed)
+    return deal(hospital, cap, stream(seed, "deal", index, number))
 
 
 @lru_cache(maxsize=8)
@@ -113,9 +209,9 @@ def open_setting(desk: Desk) -> Setting:
     return _setting(desk.architecture, desk.source, desk.device)
 
 
-def stream(seed: int, purpose: Purpose, index: int, round: int) -> np.random.Generator:
+def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> np.random.Generator:
     """The random stream of one hospital in one round for one purpose."""
-    return np.random.default_rng([seed, _STREAM[purpose], index, round])
+    return np.random.default_rng([seed, _STREAM[purpose], index, round, *more])
 
 
 @contextmanager

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from privacy.event import Budget, Charge, Event, Mark
+from privacy.mechanism import Mechanism, Opening, Unit
 from privacy.none import NoPrivacy
-from privacy.release import (
-    REFUSALS,
-    Answer,
-    Attendance,
-    Event,
-    Losses,
-    Mechanism,
-    Refusal,
-    Release,
-    Scores,
-)
+from privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from privacy.session import Batch, Kind, Losses, OpenSession, Rehearsal, Session, Use
+from privacy.sums import Patient, Record
+from privacy.whole import Hospital, Task
 
 MECHANISMS: dict[str, type[Mechanism]] = {
     "none": NoPrivacy,
+    "record": Record,
+    "patient": Patient,
+    "task": Task,
+    "hospital": Hospital,
 }
 
 __all__ = [
@@ -24,11 +23,22 @@ __all__ = [
     "REFUSALS",
     "Answer",
     "Attendance",
+    "Batch",
+    "Budget",
+    "Charge",
     "Event",
+    "Kind",
     "Losses",
+    "Mark",
     "Mechanism",
     "NoPrivacy",
+    "OpenSession",
+    "Opening",
     "Refusal",
+    "Rehearsal",
     "Release",
     "Scores",
+    "Session",
+    "Unit",
+    "Use",
 ]

@@ -48,6 +48,18 @@ class Budget:
     delta: float
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A point of a hospital's ledger: which one, the number of its last entry, and that one's hash.
+
+    Replies carry it, so that a ledger that was set back is noticed; it says nothing about records.
+    """
+
+    ledger: str
+    sequence: int
+    head: str
+
+
 def merged(charges: Sequence[Charge]) -> Mapping[str, tuple[Event, ...]]:
     """Events of each key over several charges, in order."""
     found: dict[str, list[Event]] = {}

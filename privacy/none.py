@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
-import numpy as np
-import torch
 from torch import Tensor
 
-from privacy.release import Event, Losses, Release, Scores
+from privacy.event import Budget, Mark
+from privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
+from privacy.noise import Noise
+from privacy.release import Release, Scores, sealed_scores, sealed_update
+from privacy.session import ALL, OpenSession, Part, Session, Use
 
 
 @dataclass(frozen=True)
 class NoPrivacy:
     """Updates leave as they are. Guarantee: none; epsilon is infinite for every unit."""
+
+    unit: ClassVar[Unit] = "none"
+    parts: ClassVar[frozenset[Part]] = ALL
+    budget: ClassVar[Budget | None] = None
+    clip: ClassVar[float | None] = None
+    sampling_rate: ClassVar[float] = 1.0
 
     @property
     def claim(self) -> str:
@@ -23,24 +33,32 @@ class NoPrivacy:
             "Use this with public or synthetic data only."
         )
 
-    def gradient(self, losses: Losses, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """The plain mean gradient, as autograd gives it."""
-        phi = phi.detach().requires_grad_()
-        loss = losses(phi, x, y).mean()
-        (gradient,) = torch.autograd.grad(loss, phi)
-        return gradient, loss.detach()
+    def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
+        """Every record of the round, unprotected."""
+        return [Use("open", everything(tasks))]
 
-    def release(self, hospital: str, round: int, update: Tensor, loss: Tensor) -> Release:
+    def noise_multipliers(
+        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
+    ) -> Mapping[str, float]:
+        """No noise."""
+        return {"open": 0.0}
+
+    def session(self, opening: Opening) -> Session:
+        """Records in the open."""
+        return OpenSession()
+
+    def release(
+        self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
+    ) -> Release:
         """The update itself, unclipped and without noise."""
-        values = update.detach().to("cpu", torch.float32, copy=True).numpy()
-        return Release(hospital, round, values, float(loss.detach()))
+        return sealed_update(hospital, round, update, float(loss.detach()), mark)
 
     def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
         """The scores themselves."""
-        return Scores(
-            hospital, round, np.asarray(before, np.float32), np.asarray(after, np.float32)
-        )
+        return sealed_scores(hospital, round, before, after)
 
-    def events(self, steps: int) -> tuple[Event, ...]:
-        """Steps without noise."""
-        return (Event("none", "record", 0.0, steps),)
+    def at_server(
+        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
+    ) -> Vectors:
+        """The server's combination as it is."""
+        return combine(updates)

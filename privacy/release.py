@@ -1,50 +1,36 @@
 """The only door out of a hospital: what may leave is a type, and only a mechanism makes one.
 
 A ``Release`` is a meta-update, ``Scores`` are an unseen hospital's evaluation results. ``wire``
-encodes nothing else. A mechanism carries its own price: the gradient it lends to the inner loop is
-the place where noise enters, and ``events`` tells an accountant what was done to which unit.
+encodes nothing else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(phi (dim,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
-
-
-@dataclass(frozen=True)
-class Event:
-    """One thing done to private records, as an accountant prices it.
-
-    ``unit`` is what the guarantee protects (record, task, ...); ``noise_multiplier`` the standard
-    deviation over the clip norm of one step (0: no noise, so no finite epsilon); ``steps`` how
-    often it was applied to the same unit.
-    """
-
-    mechanism: str
-    unit: str
-    noise_multiplier: float
-    steps: int
+from privacy.event import Mark
+from privacy.ledger.errors import CODES as LEDGER_CODES
+from privacy.policy import POLICY_CODES
 
 
 @dataclass(frozen=True)
 class Release:
     """A hospital's meta-update of one round: ``update`` (dim,) float32, theta's direction.
 
-    ``loss`` is the mean training loss, None wherever a mechanism does not let it out.
+    ``loss`` is the mean training loss, None wherever a mechanism does not let it out. ``mark`` is
+    the point of the hospital's ledger at which it was charged, None where there is no ledger.
     """
 
     hospital: str
     round: int
     update: NDArray[np.float32]
-    loss: float | None
+    loss: float | None = None
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True)
@@ -76,34 +62,23 @@ class Refusal:
     code: str
 
 
-REFUSALS = frozenset({"bad-request", "data-refused", "failed", "federation-size"})
+REFUSALS = (
+    frozenset({"bad-request", "data-refused", "failed", "federation-size", "ledger-rewound"})
+    | POLICY_CODES
+    | LEDGER_CODES
+)
 
 Answer = Release | Scores | Attendance | Refusal
 
 
-class Mechanism(Protocol):
-    """One entry of ``MECHANISMS``: what protects a hospital's records, and at what price."""
+def sealed_update(
+    hospital: str, round: int, update: Tensor, loss: float | None, mark: Mark | None = None
+) -> Release:
+    """An update (dim,) as it leaves: a float32 copy on the CPU."""
+    values = update.detach().to("cpu", torch.float32, copy=True).numpy()
+    return Release(hospital, round, values, loss, mark)
 
-    @property
-    def claim(self) -> str:
-        """The guarantee in one sentence, printed in every output."""
-        ...
 
-    def gradient(self, losses: Losses, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean gradient (dim,) of ``losses`` at ``phi``, and the mean loss (a scalar tensor).
-
-        The loss is for the hospital's own eyes: ``release`` decides whether it leaves.
-        """
-        ...
-
-    def release(self, hospital: str, round: int, update: Tensor, loss: Tensor) -> Release:
-        """Seal an update (dim,) for the way out."""
-        ...
-
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
-        """Seal an unseen hospital's evaluation for the way out."""
-        ...
-
-    def events(self, steps: int) -> tuple[Event, ...]:
-        """What ``steps`` inner steps on the same records cost."""
-        ...
+def sealed_scores(hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
+    """Scores as they leave."""
+    return Scores(hospital, round, np.asarray(before, np.float32), np.asarray(after, np.float32))

@@ -6,8 +6,10 @@ Reading is strict, because the other side is not trusted: a wrong key, type or s
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,9 +21,12 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from privacy.event import Mark
 from privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
 
-SCHEMA = 1
+SCHEMA = 2
+MARK: dict[str, type] = {"ledger": str, "sequence": int, "head": str}
+RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
 MAX_BYTES = 1 << 30
 """Larger arrays are not even opened."""
 
@@ -40,7 +45,9 @@ class Request:
 
     ``theta`` (dim,) float32, or None where no vector is needed; ``sim`` the run's whole
     configuration as JSON; ``learner`` the algorithm's section as JSON (a baseline's differs from
-    the run's); ``episodes`` how many to evaluate (0 in training).
+    the run's); ``episodes`` how many to evaluate (0 in training). ``run`` names the run and learner
+    (a retry has the same name, another run has not); ``mark`` is the last point of the hospital's
+    ledger that the server saw.
     """
 
     round: int
@@ -48,6 +55,8 @@ class Request:
     learner: str
     theta: NDArray[np.float32] | None = None
     episodes: int = 0
+    run: str = "run"
+    mark: Mark | None = None
 
 
 def encode_request(request: Request) -> RecordDict:
@@ -62,6 +71,8 @@ def encode_request(request: Request) -> RecordDict:
             "sim": request.sim,
             "learner": request.learner,
             "episodes": request.episodes,
+            "run": request.run,
+            **_marked(request.mark),
         }
     )
     return records
@@ -71,9 +82,13 @@ def decode_request(records: RecordDict) -> Request:
     """The request in a message; ``WireError`` where it is not one of ours."""
     if set(records) - {"theta"} != {"request"}:
         raise WireError("keys")
-    fields = _fields(records, "request", round=int, sim=str, learner=str, episodes=int)
+    fields = _fields(
+        records, "request", optional=MARK, round=int, sim=str, learner=str, episodes=int, run=str
+    )
+    if not RUN.fullmatch(fields["run"]):
+        raise WireError("run")
     theta = _array(records, "theta") if "theta" in records else None
-    return Request(theta=theta, **fields)
+    return Request(theta=theta, mark=_mark(fields), **fields)
 
 
 def encode_answer(answer: Answer) -> RecordDict:
@@ -101,9 +116,11 @@ def decode_answer(records: RecordDict) -> Answer:
 
 
 def _release(records: RecordDict) -> Release:
-    fields = _fields(records, "release", hospital=str, round=int, optional={"loss": float})
+    optional = {"loss": float, **MARK}
+    fields = _fields(records, "release", hospital=str, round=int, optional=optional)
     arrays = _arrays(records, "update")
-    return Release(update=arrays["update"], loss=fields.pop("loss", None), **fields)
+    mark, loss = _mark(fields), fields.pop("loss", None)
+    return Release(update=arrays["update"], loss=loss, mark=mark, **fields)
 
 
 def _scores(records: RecordDict) -> Scores:
@@ -133,6 +150,7 @@ _READERS: dict[str, Callable[[RecordDict], Answer]] = {
 
 def _records(kind: str, answer: Answer, arrays: dict[str, NDArray[np.float32]]) -> RecordDict:
     values = {field.name: getattr(answer, field.name) for field in fields_of(answer)}
+    values |= _marked(values.pop("mark", None))
     scalars = {k: v for k, v in values.items() if k not in arrays and v is not None}
     records = RecordDict({kind: ConfigRecord({"schema": SCHEMA, **scalars})})
     if arrays:
@@ -209,6 +227,40 @@ def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     if fortran:
         raise WireError("array")
     return shape, dtype, stream.tell()
+
+
+def _marked(mark: Mark | None) -> dict[str, Any]:
+    return {} if mark is None else {name: getattr(mark, name) for name in MARK}
+
+
+def _mark(fields: dict[str, Any]) -> Mark | None:
+    """The mark among the fields, taken out of them; all of it or nothing."""
+    found = {name: fields.pop(name) for name in MARK if name in fields}
+    if found and len(found) < len(MARK):
+        raise WireError("keys")
+    return Mark(**found) if found else None
+
+
+def digest(request: Request) -> str:
+    """SHA-256 in hex of all that is asked; the mark is not asked for, it only informs."""
+    theta = b"" if request.theta is None else request.theta.astype("<f4").tobytes()
+    head = compact([request.run, request.round, request.sim, request.learner, request.episodes])
+    return hashlib.sha256(head.encode() + b"\n" + theta).hexdigest()
+
+
+def pack(release: Release) -> bytes:
+    """A release as bytes for the hospital's own ledger: a line of JSON, then the update."""
+    head = {"hospital": release.hospital, "round": release.round, "loss": release.loss}
+    line = compact(head | {"mark": _marked(release.mark)})
+    return line.encode() + b"\n" + release.update.astype("<f4").tobytes()
+
+
+def unpack(stored: bytes) -> Release:
+    """The inverse of ``pack``."""
+    line, _, values = stored.partition(b"\n")
+    head = json.loads(line)
+    update = np.frombuffer(values, "<f4").astype(np.float32)
+    return Release(head["hospital"], head["round"], update, head["loss"], _mark(head["mark"]))
 
 
 def compact(value: object) -> str:

@@ -7,6 +7,7 @@ whole configuration and wins over it; ``out`` is the result folder.
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -31,11 +32,12 @@ def main(grid: Grid, context: Context) -> None:
     folder = Folder(Path(out) if out else default_folder(run))
     if not folder.exists():
         folder.create(run)
-    conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True))
+    simulated = bool(os.environ.get("METAWARD_SIMULATION"))
+    conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True), simulated)
     print(f"metaward: results in {folder.path.resolve()}")
 
 
-def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer) -> None:
+def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulated: bool) -> None:
     """Execute a run and leave its folder with a true status, whatever happens.
 
     One process at a time may work on a folder: ``BusyError`` for the second. The lock falls with
@@ -44,7 +46,7 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer) -> None
     with folder.lock():
         folder.set_status("running")
         try:
-            table = Run(run, grid, folder, observe).execute()
+            table = Run(run, grid, folder, observe, simulated).execute()
             write_reports(run, folder, table)
         except KeyboardInterrupt:
             folder.set_status("interrupted", "stopped by the user")

@@ -29,6 +29,7 @@ class Contender:
     learner: Algorithm
     trained: bool = False
     key: str = ""
+    private: bool = True
     combine: Combine = field(default_factory=Mean)
     outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
 
@@ -38,7 +39,15 @@ def own(run: Sim) -> Contender:
     learner = run.client.inner
     name = str(LEARNER.plain(learner)["algorithm"])
     parts = run.strategies
-    return Contender(name, learner, True, name, parts.combine, parts.outer)
+    return Contender(name, learner, True, name, True, parts.combine, parts.outer)
+
+
+def no_privacy(run: Sim) -> list[Contender]:
+    """The run's own learner without protection: what privacy costs. No row where there is none."""
+    if run.privacy.unit == "none":
+        return []
+    mine = own(run)
+    return [replace(mine, name=f"{mine.name}, NO PRIVACY", key="no-privacy", private=False)]
 
 
 def scratch(run: Sim) -> list[Contender]:
@@ -54,7 +63,7 @@ def scratch(run: Sim) -> list[Contender]:
 
 def fedavg(run: Sim) -> list[Contender]:
     """Federated averaging (theta <- mean of the hospitals' phi), then the same fine-tuning."""
-    return [Contender("FedAvg + fine-tune", _averaging(run, names=False), True, "fedavg")]
+    return [_averaged(run, "FedAvg + fine-tune", "fedavg", names=False)]
 
 
 def fedavg_names(run: Sim) -> list[Contender]:
@@ -66,8 +75,7 @@ def fedavg_names(run: Sim) -> list[Contender]:
     spec = run.client.tasks.spec()
     if spec.canonical or spec.kind == "regression":
         return []
-    learner = _averaging(run, names=True)
-    return [Contender("FedAvg, names + fine-tune", learner, True, "fedavg-names")]
+    return [_averaged(run, "FedAvg, names + fine-tune", "fedavg-names", names=True)]
 
 
 def centroid(run: Sim) -> list[Contender]:
@@ -77,11 +85,18 @@ def centroid(run: Sim) -> list[Contender]:
 
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
+    "no_privacy": no_privacy,
     "scratch": scratch,
     "fedavg": fedavg,
     "fedavg_names": fedavg_names,
     "centroid": centroid,
 }
+
+
+def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
+    """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
+    learner, private = _averaging(run, names), run.privacy.unit != "task"
+    return Contender(name if private else f"{name}, NO PRIVACY", learner, True, key, private)
 
 
 def _averaging(run: Sim, names: bool) -> FedAvg:

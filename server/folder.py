@@ -1,5 +1,6 @@
 """The result folder of a run: what is written where, and how a reader finds out how it ended.
 
+run.json            the run's own name, and when it was begun
 config.json         the resolved configuration, every default filled in
 metrics.jsonl       one line a round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
@@ -7,6 +8,8 @@ baselines/fedavg/   the same for a baseline that is trained beside it
 theta.safetensors   the final shared initialisation
 result.json         the final table; report.md the same for people; curve.png the picture
 status.json         running, finished, failed or interrupted, and why
+marks.jsonl         how far each hospital's ledger had come, by its own replies
+hospitals/          the ledgers of simulated hospitals
 hospitals.log       what hospitals logged locally (simulation only)
 flower.log          what Flower's processes said, where they failed
 """
@@ -14,17 +17,27 @@ flower.log          what Flower's processes said, where they failed
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from privacy import Mark
 from server.checkpoint import replace_file
 from sim import Sim, load_json
+from strategies.marks import Marks, Seen
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+
+
+def now() -> str:
+    """The moment, as reports print it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class BusyError(RuntimeError):
@@ -41,6 +54,16 @@ class Folder:
     def checkpoints(self) -> Path:
         """Where states are saved."""
         return self.path / "checkpoints"
+
+    @property
+    def id(self) -> str:
+        """The run's own name, made when the folder was: a retry has the same, a new run has not."""
+        return str(json.loads((self.path / "run.json").read_text(encoding="utf-8"))["id"])
+
+    @property
+    def hospitals(self) -> Path:
+        """Where simulated hospitals keep their ledgers, in a folder for each learner."""
+        return self.path / "hospitals"
 
     @property
     def hospital_log(self) -> Path:
@@ -78,6 +101,7 @@ class Folder:
                 f"{self.path} already holds a run; name another folder, or go on with it: "
                 f"metaward resume {self.path}"
             )
+        self.write_json("run.json", {"id": secrets.token_hex(8), "started": now()})
         self.write_json("config.json", run.mapping())
 
     def config(self) -> Sim:
@@ -116,6 +140,20 @@ class Folder:
         self.path.mkdir(parents=True, exist_ok=True)
         kept = [json.dumps(row) + "\n" for row in self.rows() if row["round"] <= round]
         replace_file(self.path / "metrics.jsonl", "".join(kept).encode())
+
+    def marks(self) -> Marks:
+        """What is known of the hospitals' ledgers; new marks are added to the file at once."""
+        path = self.path / "marks.jsonl"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        raw = [json.loads(line) for line in lines]
+        seen = [Seen(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
+
+        def note(new: Seen) -> None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(new)) + "\n")
+
+        return Marks(seen, note)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file whole or not at all."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,16 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from client.inner import Algorithm, Setting
+from privacy import NoPrivacy
 from privacy.wire import Request, compact
 from server.baselines import BASELINES, Contender, own
 from server.checkpoint import latest_state, replace_file, save_state
 from server.evaluate import Metric, Row, Table, summarise, with_gap
 from server.folder import Folder
+from server.protection import protection
 from sim import Sim, learner_json
-from strategies.meta import MetaState, MetaStrategy, QuorumError
+from strategies.marks import Marks
+from strategies.meta import MetaState, MetaStrategy, QuorumError, plain
 from strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -33,10 +36,14 @@ Observer = Callable[[Mapping[str, Any]], None]
 class Run:
     """A configuration, a way to the hospitals, and a result folder."""
 
-    def __init__(self, run: Sim, grid: Grid, folder: Folder, observe: Observer) -> None:
+    def __init__(
+        self, run: Sim, grid: Grid, folder: Folder, observe: Observer, simulated: bool
+    ) -> None:
         self.sim, self.grid, self.folder, self.observe = run, grid, folder, observe
         self.setting = Setting(run.client.model, run.client.tasks.spec())
         self.text = run.for_hospitals()
+        self.open_text = replace(run, privacy=NoPrivacy()).for_hospitals()
+        self.simulated = simulated
         self.own = own(run)
         names = run.server.evaluation.baselines
         self.opponents = [contender for name in names for contender in BASELINES[name](run)]
@@ -67,8 +74,8 @@ class Run:
 
     def fit(self, contender: Contender, folder: Folder) -> Vector:
         """All rounds of one learner, from its last checkpoint where there is one."""
-        strategy = self.strategy(contender)
-        config = compact([self.text, strategy.learner])
+        strategy = self.strategy(contender, folder)
+        config = compact([strategy.sim, strategy.learner])
         state = latest_state(folder.checkpoints, config)
         state = state or strategy.begin(self.start(contender.learner))
         folder.rewind(state.round)
@@ -102,15 +109,16 @@ class Run:
                 "do without it"
             ) from error
 
-    def strategy(self, contender: Contender) -> MetaStrategy:
-        """The Flower strategy that trains (or only evaluates) a learner."""
+    def strategy(self, contender: Contender, folder: Folder | None = None) -> MetaStrategy:
+        """The Flower strategy that trains (in ``folder``) or only evaluates a learner."""
         parts = self.sim.strategies
+        learner = learner_json(contender.learner)
         return MetaStrategy(
             roster=self.roster,
             train=self.train,
             unseen=self.unseen,
-            sim=self.text,
-            learner=learner_json(contender.learner),
+            sim=self.text if contender.private else self.open_text,
+            learner=learner,
             seed=self.sim.seed,
             num_rounds=self.sim.server.rounds,
             combine=contender.combine,
@@ -120,6 +128,9 @@ class Run:
             timeout=parts.timeout,
             max_norm=parts.max_norm,
             highest=1.0 if self.metric == "accuracy" else float("inf"),
+            run=f"{self.folder.id}.{contender.key}",
+            protect=protection(self.sim, learner, self.simulated) if contender.private else plain,
+            marks=folder.marks() if folder else Marks(),
         )
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
@@ -134,7 +145,7 @@ class Run:
     ) -> None:
         """A small evaluation on the unseen hospitals, for the curve; nothing is chosen by it."""
         episodes = self.sim.server.evaluation.episodes
-        request = Request(state.round, self.text, strategy.learner, state.theta, episodes)
+        request = Request(state.round, strategy.sim, strategy.learner, state.theta, episodes)
         scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
         found: dict[str, Any] = {"round": state.round, "rejected": rejected}
         if scores:
@@ -146,7 +157,7 @@ class Run:
         """One line of the final table; every unseen hospital must answer."""
         strategy = self.strategy(contender)
         rounds, episodes = self.sim.server.rounds, self.sim.server.evaluation.final_episodes
-        request = Request(rounds, self.text, strategy.learner, theta, episodes)
+        request = Request(rounds, strategy.sim, strategy.learner, theta, episodes)
         scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:
             reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())

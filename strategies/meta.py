@@ -8,8 +8,8 @@ replies are sorted by hospital before they are combined, so the order of arrival
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import ceil
 from typing import TypeVar
 
@@ -23,11 +23,20 @@ from privacy import Release, Scores
 from privacy.wire import Request, encode_request
 from strategies.checks import Rejected, check_release, check_scores, read
 from strategies.combine import Combine
+from strategies.marks import Marks
 from strategies.outer import Outer, State
 from strategies.roster import Roster
 
 Vector = NDArray[np.float32]
 log = logging.getLogger("metaward.server")
+
+Protect = Callable[[Vector, Combine, int], Vector]
+"""(updates (hospitals, dim), combiner, round) -> one direction (dim,), as the mechanism has it."""
+
+
+def plain(updates: Vector, combine: Combine, round: int) -> Vector:
+    """The combination as it is: updates are protected already, or not at all."""
+    return combine(updates)
 
 
 class QuorumError(RuntimeError):
@@ -77,6 +86,9 @@ class MetaStrategy(Strategy):
     timeout: float = 600.0
     max_norm: float = 1000.0
     highest: float = float("inf")
+    run: str = "run"
+    protect: Protect = plain
+    marks: Marks = field(default_factory=Marks)
     _state: MetaState | None = None
     _asked: list[tuple[Metadata, str]] = field(default_factory=list)
     _report: RoundReport | None = None
@@ -117,7 +129,7 @@ class MetaStrategy(Strategy):
         if self._state is None or self._state.round != server_round - 1:  # Flower's own start
             self.roster.gather(grid)
             self._state = MetaState(server_round - 1, theta, self.outer.init(theta))
-        request = Request(server_round, self.sim, self.learner, theta)
+        request = Request(server_round, self.sim, self.learner, theta, run=self.run)
         return self._address(grid, request, MessageType.TRAIN, self.chosen(server_round))
 
     def aggregate_train(
@@ -131,11 +143,13 @@ class MetaStrategy(Strategy):
             answer = read(reply, Release, hospital)
             if isinstance(answer, Release):
                 answer = check_release(answer, hospital, server_round, len(theta), self.max_norm)
+            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
+                answer = Rejected(hospital, "ledger-rewound")
             answers[hospital] = answer
         chosen = self.chosen(server_round)
         accepted, rejected = _sort(answers, chosen)
         self._require_quorum(server_round, accepted, rejected)
-        combined = self.combine(np.stack([a.update for a in accepted]))
+        combined = self.protect(np.stack([a.update for a in accepted]), self.combine, server_round)
         at = min((server_round - 1) / self.num_rounds, 1.0)
         theta, outer = self.outer.step(theta, combined, outer, at)
         self._state = MetaState(server_round, theta, outer)
@@ -202,7 +216,12 @@ class MetaStrategy(Strategy):
         self.roster.refresh(grid)
         there = [(h, self.roster.nodes[h]) for h in hospitals if h in self.roster.nodes]
         group = str(request.round)
-        messages = [Message(encode_request(request), n, kind, group_id=group) for _, n in there]
+        messages = [
+            Message(
+                encode_request(replace(request, mark=self.marks.last(h))), n, kind, group_id=group
+            )
+            for h, n in there
+        ]
         self._asked = [(m.metadata, h) for m, (h, _) in zip(messages, there, strict=True)]
         return messages
 

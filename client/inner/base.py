@@ -11,20 +11,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
 from client.models import Architecture, Network, network
-from client.tasks.base import Episode, TaskSpec
-from privacy import Mechanism, NoPrivacy
+from client.tasks.base import Episode, IntArray, TaskSpec
+from privacy import Batch, Kind, OpenSession, Session, Unit
 
-Batch = tuple[Tensor, Tensor]
-Gradient = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
+Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Direction = Callable[[Tensor, Episode], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
 
@@ -64,15 +64,15 @@ class Setting:
 
     def support(self, episode: Episode) -> Batch:
         """The support set as tensors on the device."""
-        return self._tensors(episode.support_x, episode.support_y)
+        return self._batch(episode.support_x, episode.support_y, episode.support_rows)
 
     def query(self, episode: Episode) -> Batch:
         """The query set as tensors on the device."""
-        return self._tensors(episode.query_x, episode.query_y)
+        return self._batch(episode.query_x, episode.query_y, episode.query_rows)
 
-    def _tensors(self, *arrays: np.ndarray) -> Batch:
-        x, y = (torch.from_numpy(a).to(self.device) for a in arrays)
-        return x, y
+    def _batch(self, x: NDArray[Any], y: NDArray[Any], rows: IntArray) -> Batch:
+        to = self.device
+        return Batch(torch.from_numpy(x).to(to), torch.from_numpy(y).to(to), rows)
 
 
 class Algorithm(Protocol):
@@ -83,8 +83,8 @@ class Algorithm(Protocol):
         """How many steps an unseen hospital adapts for."""
         ...
 
-    def check(self, spec: TaskSpec) -> None:
-        """``ValueError``, with the way out, where this learner cannot work on such tasks."""
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """``ValueError``, with the way out: it cannot serve such tasks or protect ``unit``."""
         ...
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
@@ -96,10 +96,14 @@ class Algorithm(Protocol):
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
-        """One hospital's contribution of one round from its episodes."""
+        """One hospital's contribution of one round from its episodes.
+
+        Records are reached through ``session`` alone, in a sequence of uses that depends on no
+        value; whether sessions of every kind will do is said by ``check``.
+        """
         ...
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
@@ -115,24 +119,25 @@ def descend(
 ) -> tuple[Tensor, Tensor]:
     """The inner loop: one gradient step a batch. Returns phi_T (dim,) and the last mean loss."""
     loss = torch.zeros((), device=phi.device)
-    for x, y in batches:
-        g, loss = gradient(phi, x, y)
+    for batch in batches:
+        g, loss = gradient(phi, batch)
         phi = phi - lr * g
     return phi, loss
 
 
 def plain_gradient(setting: Setting, net: Network) -> Gradient:
     """The gradient without protection: for adaptation, whose result never leaves a hospital."""
-    return private_gradient(setting, net, NoPrivacy())
+    return private_gradient(setting, net, OpenSession(), "support")
 
 
-def private_gradient(setting: Setting, net: Network, mechanism: Mechanism) -> Gradient:
-    """The mechanism's gradient of the task's loss: the only one meta-training may step on."""
+def private_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
+    """The session's gradient of the task's loss: the only one meta-training may step on."""
+    mask = net.mask(session.parts).to(setting.device)
 
     def losses(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return setting.losses(net, phi, x, y)
 
-    return lambda phi, x, y: mechanism.gradient(losses, phi, x, y)
+    return lambda phi, batch: session.gradient(losses, phi, batch, kind, mask)
 
 
 def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
@@ -140,18 +145,22 @@ def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -
 
     ``size = 0`` (or one that covers the set) gives the full set every time.
     """
-    x, y = batch
+    x, y, rows = batch
     if size == 0 or size >= len(y):
         return [batch] * steps
     order: list[int] = []
     while len(order) < steps * size:
         order += rng.permutation(len(y)).tolist()
-    cuts = torch.tensor(order[: steps * size], device=x.device).view(steps, size)
-    return [(x[cut], y[cut]) for cut in cuts]
+    cuts = np.array(order[: steps * size]).reshape(steps, size)
+    return [Batch(x[cut], y[cut], rows[cut]) for cut in cuts]
 
 
 def over_tasks(
-    theta: Tensor, episodes: Sequence[Episode], direction: Direction, local_lr: float
+    theta: Tensor,
+    episodes: Sequence[Episode],
+    direction: Direction,
+    local_lr: float,
+    session: Session,
 ) -> Update:
     """A hospital's update from the direction that each of its tasks wants theta to move in.
 
@@ -166,7 +175,7 @@ def over_tasks(
         directions.append(delta)
         here = here + local_lr * delta
     mean_loss = torch.stack(losses).mean()
-    return Update(here - theta if local_lr else torch.stack(directions).mean(dim=0), mean_loss)
+    return Update(here - theta if local_lr else session.combine(directions), mean_loss)
 
 
 @dataclass(frozen=True)
@@ -185,8 +194,13 @@ class GradientLearner:
     l2: Lambda = 0.0
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
 
-    def check(self, spec: TaskSpec) -> None:
-        """Fine-tuning suits every task."""
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""
+        if unit == "task" and self.local_lr:
+            raise ValueError(
+                f"local_lr = {self.local_lr}: each task would start where the one before ended, so "
+                "clipping one task does not bound what it changes; set it to 0 for mechanism task"
+            )
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a way (or a target)."""

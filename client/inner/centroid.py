@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.inner.base import Batch, Predictor, Setting, Update
+from client.inner.base import Predictor, Setting, Update
 from client.tasks.base import Episode, TaskSpec
-from privacy import Mechanism
+from privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Centroid:
         """Adaptation is one look at the support set."""
         return 1
 
-    def check(self, spec: TaskSpec) -> None:
-        """Distances suit every task."""
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """Distances suit every task, and nothing is sent."""
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """Nothing to learn: an empty vector."""
@@ -38,7 +38,7 @@ class Centroid:
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
         """Nothing moves."""
@@ -46,7 +46,7 @@ class Centroid:
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Minus the distance to each class mean; before adaptation (0 steps) nothing is known."""
-        x, y = support
+        x, y, _ = support
         if steps == 0:
             return lambda q: torch.zeros(len(q), setting.spec.outputs, device=q.device)
         if setting.spec.kind == "regression":

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from client.inner.base import (
-    Batch,
     Predictor,
     Setting,
     Update,
@@ -23,10 +22,10 @@ from client.inner.base import (
     plain_gradient,
     private_gradient,
 )
-from client.inner.reptile import Reptile, whole
+from client.inner.reptile import Reptile, pooled, whole
 from client.models import Network
-from client.tasks.base import Episode
-from privacy import Mechanism
+from client.tasks.base import Episode, TaskSpec
+from privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,11 @@ class FedAvg(Reptile):
     names: bool = False
     head_seed: int = 0
 
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """Tasks are pooled, so that none of them can be clipped alone."""
+        if unit == "task":
+            raise ValueError("fedavg pools its tasks; mechanism task cannot protect one of them")
+
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network: one output a way, or one a class name."""
         return self._network(setting).initial(seed)
@@ -54,13 +58,13 @@ class FedAvg(Reptile):
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
         """phi - theta after ``steps`` SGD steps for each task, on all tasks together."""
-        gradient = private_gradient(setting, self._network(setting), mechanism)
+        gradient = private_gradient(setting, self._network(setting), session, "support")
         pool = self._pool(setting, episodes)
-        size = self.batch or len(pool[1]) // len(episodes)
+        size = self.batch or len(pool.y) // len(episodes)
         batches = minibatches(pool, size, self.steps * len(episodes), rng)
         phi, loss = descend(gradient, theta, batches, self.lr)
         return Update(phi - theta - self.l2 * theta, loss)
@@ -80,8 +84,8 @@ class FedAvg(Reptile):
         tasks = [whole(setting, episode) for episode in episodes]
         if self.names:
             names = [torch.from_numpy(e.classes).to(setting.device) for e in episodes]
-            tasks = [(x, name[y]) for (x, y), name in zip(tasks, names, strict=True)]
-        return torch.cat([x for x, _ in tasks]), torch.cat([y for _, y in tasks])
+            tasks = [b._replace(y=name[b.y]) for b, name in zip(tasks, names, strict=True)]
+        return pooled(tasks)
 
     def _start(self, setting: Setting, net: Network, theta: Tensor) -> Tensor:
         if not self.names:

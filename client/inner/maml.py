@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.func import grad, jvp
 
 from client.inner.base import (
-    Batch,
     GradientLearner,
     Setting,
     Update,
@@ -18,8 +18,9 @@ from client.inner.base import (
     over_tasks,
     private_gradient,
 )
+from client.models import Network
 from client.tasks.base import Episode
-from privacy import Mechanism
+from privacy import Batch, Session
 
 MetaGradient = Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]
 
@@ -33,24 +34,29 @@ class Fomaml(GradientLearner):
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
         """-(mean over the tasks of the query gradient at phi_T), minus lambda * theta."""
-        gradient = private_gradient(setting, setting.network(setting.spec.outputs), mechanism)
+        net = setting.network(setting.spec.outputs)
+        inner = private_gradient(setting, net, session, "support")
+        outer = private_gradient(setting, net, session, "query")
 
         def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-            phi, _ = descend(gradient, theta, [support] * self.steps, self.lr)
-            return gradient(phi, *query)
+            phi, _ = descend(inner, theta, [support] * self.steps, self.lr)
+            return outer(phi, query)
 
-        return meta_update(setting, theta, episodes, meta_gradient, self)
+        return meta_update(setting, theta, episodes, meta_gradient, self, session)
 
 
 @dataclass(frozen=True)
 class Maml(GradientLearner):
     """Exact second-order MAML: the query loss at phi_T(theta), differentiated through all T steps.
 
-    The graph of the whole inner loop is kept, so memory grows with ``steps``.
+    With records in the open the graph of the whole inner loop is kept, so memory grows with
+    ``steps``. Where every sum over records must be noised, the same derivative is taken by the
+    adjoint recursion v <- v - lr * mean_j(H_j(phi_t) v), t = T-1 .. 0, each step one noisy mean:
+    clipping the query gradient alone would let support records through the Hessian without noise.
     """
 
     def update(
@@ -58,14 +64,19 @@ class Maml(GradientLearner):
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
         """-(mean over the tasks of d query loss(phi_T(theta)) / d theta), minus lambda * theta."""
         net = setting.network(setting.spec.outputs)
+        meta_gradient = (
+            self._exact(setting, net) if session.raw else self._adjoint(setting, net, session)
+        )
+        return meta_update(setting, theta, episodes, meta_gradient, self, session)
 
+    def _exact(self, setting: Setting, net: Network) -> MetaGradient:
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:
-            return setting.losses(net, phi, *batch).mean()
+            return setting.losses(net, phi, batch.x, batch.y).mean()
 
         def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             start = phi = theta.detach().requires_grad_()
@@ -75,7 +86,33 @@ class Maml(GradientLearner):
             loss = loss_at(phi, query)
             return torch.autograd.grad(loss, start)[0], loss.detach()
 
-        return meta_update(setting, theta, episodes, meta_gradient, self)
+        return meta_gradient
+
+    def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
+        inner = private_gradient(setting, net, session, "support")
+        outer = private_gradient(setting, net, session, "query")
+        chosen = net.mask(session.parts).to(setting.device)
+
+        def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
+            def one(x: Tensor, y: Tensor) -> Tensor:
+                slope = grad(lambda p: setting.losses(net, p, x[None], y[None])[0])
+                product: Tensor = jvp(slope, (phi,), (v,))[1]
+                return product[chosen]
+
+            found = torch.zeros_like(phi)
+            found[chosen] = session.mean(one, support, "adjoint", int(chosen.sum()))
+            return found
+
+        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+            path = [theta]
+            for _ in range(self.steps):
+                path.append(path[-1] - self.lr * inner(path[-1], support)[0])
+            v, loss = outer(path[-1], query)
+            for phi in reversed(path[:-1]):
+                v = v - self.lr * hessian_product(phi, v, support)
+            return v, loss
+
+        return meta_gradient
 
 
 def meta_update(
@@ -84,6 +121,7 @@ def meta_update(
     episodes: Sequence[Episode],
     meta_gradient: MetaGradient,
     learner: GradientLearner,
+    session: Session,
 ) -> Update:
     """Down the outer objective: minus the meta-gradient of query loss + (lambda/2) |theta|^2."""
 
@@ -91,4 +129,4 @@ def meta_update(
         g, loss = meta_gradient(theta, setting.support(episode), setting.query(episode))
         return -(g + learner.l2 * theta), loss
 
-    return over_tasks(theta, episodes, direction, learner.local_lr)
+    return over_tasks(theta, episodes, direction, learner.local_lr, session)

@@ -12,7 +12,6 @@ from pydantic import Field
 from torch import Tensor
 
 from client.inner.base import (
-    Batch,
     GradientLearner,
     Setting,
     Update,
@@ -22,7 +21,7 @@ from client.inner.base import (
     private_gradient,
 )
 from client.tasks.base import Episode
-from privacy import Mechanism
+from privacy import Batch, Session
 
 
 @dataclass(frozen=True)
@@ -40,21 +39,29 @@ class Reptile(GradientLearner):
         setting: Setting,
         theta: Tensor,
         episodes: Sequence[Episode],
-        mechanism: Mechanism,
+        session: Session,
         rng: np.random.Generator,
     ) -> Update:
         """mean over the tasks of (phi_T - theta), minus lambda * theta."""
-        gradient = private_gradient(setting, setting.network(setting.spec.outputs), mechanism)
+        gradient = private_gradient(
+            setting, setting.network(setting.spec.outputs), session, "support"
+        )
 
         def direction(theta: Tensor, episode: Episode) -> tuple[Tensor, Tensor]:
             batches = minibatches(whole(setting, episode), self.batch, self.steps, rng)
             phi, loss = descend(gradient, theta, batches, self.lr)
             return phi - theta - self.l2 * theta, loss
 
-        return over_tasks(theta, episodes, direction, self.local_lr)
+        return over_tasks(theta, episodes, direction, self.local_lr, session)
 
 
 def whole(setting: Setting, episode: Episode) -> Batch:
     """Support and query of a task together."""
-    (sx, sy), (qx, qy) = setting.support(episode), setting.query(episode)
-    return torch.cat([sx, qx]), torch.cat([sy, qy])
+    s, q = setting.support(episode), setting.query(episode)
+    return pooled([s, q])
+
+
+def pooled(batches: Sequence[Batch]) -> Batch:
+    """Several batches as one."""
+    x, y = (torch.cat([getattr(b, name) for b in batches]) for name in ("x", "y"))
+    return Batch(x, y, np.concatenate([b.rows for b in batches]))

@@ -7,6 +7,7 @@ so there are no buffers: the vector is the whole state, and no record touches an
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -30,6 +31,9 @@ class Architecture(Protocol):
         ...
 
 
+MIXING = (nn.modules.batchnorm._BatchNorm,)  # also without running statistics, hence bufferless
+
+
 class Network:
     """Body and optional linear head, evaluated at any flat parameter vector.
 
@@ -45,15 +49,31 @@ class Network:
         self.module = nn.Sequential()
         for name, layer in layers.items():
             self.module.add_module(name, layer)
-        if any(True for _ in self.module.buffers()):
-            raise ValueError("networks must not hold buffers: use GroupNorm instead of BatchNorm")
-        self.outputs = outputs
+        mixing = [m for m in self.module.modules() if isinstance(m, MIXING)]
+        if mixing or any(True for _ in self.module.buffers()):
+            raise ValueError(
+                "networks must neither hold buffers nor let records touch each other: use "
+                "GroupNorm instead of BatchNorm"
+            )
+        self.outputs, self.features = outputs, features
         self.names = [name for name, _ in self.module.named_parameters()]
         self.shapes = [p.shape for p in self.module.parameters()]
         self.sizes = [shape.numel() for shape in self.shapes]
         self.dim = sum(self.sizes)
         head = sum(n for name, n in zip(self.names, self.sizes, strict=True) if name[:4] == "head")
         self.head = slice(self.dim - head, self.dim)
+
+    def mask(self, parts: Iterable[str]) -> Tensor:
+        """Which coordinates (dim,) bool belong to ``parts``: body, norm (GroupNorm), head."""
+        wanted = set(parts)
+        sizes = zip(self._parts(), self.sizes, strict=True)
+        return torch.cat([torch.full((size,), part in wanted) for part, size in sizes])
+
+    def _parts(self) -> list[str]:
+        """The part that each named parameter belongs to."""
+        norms = {n for n, m in self.module.named_modules() if isinstance(m, nn.GroupNorm)}
+        inside = ["norm" if n.rpartition(".")[0] in norms else "body" for n in self.names]
+        return ["head" if n[:4] == "head" else p for n, p in zip(self.names, inside, strict=True)]
 
     def split(self, phi: Tensor) -> dict[str, Tensor]:
         """Views of the flat vector (dim,) as named parameters; differentiable."""

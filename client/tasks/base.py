@@ -22,6 +22,7 @@ from client.errors import DataError
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 Role = Literal["train", "unseen"]
+ROLES: tuple[Role, ...] = ("train", "unseen")
 
 
 @dataclass(frozen=True)
@@ -138,13 +139,22 @@ class FewShot:
 
     A task has ``ways`` classes, ``shots`` records of each to adapt on and ``queries`` others of
     each to be judged on. ``canonical``: label j means the same class in every task, otherwise each
-    task numbers its classes afresh.
+    task numbers its classes afresh. ``train_shots`` and ``train_queries`` give meta-training
+    hospitals tasks of another size (null: the same), because noise weighs less on larger ones.
     """
 
     ways: Ways = 3
     shots: Count = 5
     queries: Count = 10
     canonical: bool = False
+    train_shots: Count | None = None
+    train_queries: Count | None = None
+
+    def sizes(self, role: Role) -> tuple[int, int]:
+        """Support and query records a class in the tasks of such a hospital."""
+        if role == "unseen":
+            return self.shots, self.queries
+        return self.train_shots or self.shots, self.train_queries or self.queries
 
 
 def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> Episode:
@@ -156,14 +166,15 @@ def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> 
     chosen = rng.choice(usable_classes(few, hospital), size=few.ways, replace=False)
     if few.canonical:
         chosen = np.sort(chosen)
-    need = few.shots + few.queries
+    shots, queries = few.sizes(hospital.seat.role)
+    need = shots + queries
     picks = np.stack([rng.choice(hospital.by_class[c], size=need, replace=False) for c in chosen])
-    support, query = picks[:, : few.shots].ravel(), picks[:, few.shots :].ravel()
+    support, query = picks[:, :shots].ravel(), picks[:, shots:].ravel()
     return Episode(
         support_x=hospital.view(hospital.x[support]),
-        support_y=np.repeat(np.arange(few.ways), few.shots),
+        support_y=np.repeat(np.arange(few.ways), shots),
         query_x=hospital.view(hospital.x[query]),
-        query_y=np.repeat(np.arange(few.ways), few.queries),
+        query_y=np.repeat(np.arange(few.ways), queries),
         classes=chosen.astype(np.int64),
         support_rows=support,
         query_rows=query,
@@ -172,12 +183,13 @@ def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> 
 
 def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
     """Indices of the classes with at least K + Q records here; ``DataError`` below N of them."""
-    need = few.shots + few.queries
+    need = sum(few.sizes(hospital.seat.role))
     usable = [c for c, rows in hospital.by_class.items() if len(rows) >= need]
     if len(usable) < few.ways:
         raise DataError(
             f"hospital {hospital.seat.name}: {len(usable)} classes have at least "
             f"shots + queries = {need} records, but ways = {few.ways}; lower "
-            "client.tasks.ways, shots or queries, or give each hospital more records"
+            "client.tasks.ways, shots or queries (train_shots or train_queries, where they are "
+            "set), or give each hospital more records"
         )
     return np.asarray(usable, dtype=np.int64)

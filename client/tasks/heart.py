@@ -163,9 +163,10 @@ def draw_natural(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> 
     One random record of each class is put into the support set first, because a class that is
     never shown cannot be learned; everything else is drawn without looking at the label.
     """
+    _enough(few, hospital)
     shown = np.array([rng.choice(rows) for rows in hospital.by_class.values()])
     others = rng.permutation(np.setdiff1d(hospital.rows, shown))
-    support_size, query_size = few.ways * few.shots, few.ways * few.queries
+    support_size, query_size = (few.ways * n for n in few.sizes(hospital.seat.role))
     support = rng.permutation(np.concatenate([shown, others[: support_size - len(shown)]]))
     query = others[support_size - len(shown) :][:query_size]
     return Episode(
@@ -180,7 +181,7 @@ def draw_natural(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> 
 
 
 def _enough(few: FewShot, hospital: Hospital) -> None:
-    need = few.ways * (few.shots + few.queries)
+    need = few.ways * sum(few.sizes(hospital.seat.role))
     if len(hospital.by_class) < few.ways or len(hospital.rows) < need:
         raise DataError(
             f"hospital {hospital.seat.name}: {len(hospital.rows)} patients, but a task takes "

@@ -232,7 +232,7 @@ def _dealt(
     rows = originals(path, stamp, place.flag, split, projection)
     labels = pool.labels[rows]
     by_class = [rows[labels == c] for c in np.unique(labels)]
-    need, rng = source.shots + source.queries, place.rng(seed)
+    need, rng = sum(source.sizes(place.role)), place.rng(seed)
     if source.partition == "dirichlet" and source.skew:
         plenty = sum(len(own) >= need * place.shares for own in by_class)
         if plenty < source.ways:

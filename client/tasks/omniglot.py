@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from client.tasks.base import (
+    ROLES,
     FewShot,
     FloatArray,
     Hospital,
@@ -98,9 +99,10 @@ class Omniglot(FewShot):
     deal: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
-        if self.shots + self.queries > DRAWINGS:
+        largest = max(sum(self.sizes(role)) for role in ROLES)
+        if largest > DRAWINGS:
             raise ValueError(
-                f"shots + queries = {self.shots + self.queries}: a character has {DRAWINGS} "
+                f"shots + queries = {largest}: a character has {DRAWINGS} "
                 "drawings; lower client.tasks.shots or queries"
             )
         if self.split == "alphabets" and (self.hospitals or 1) > BACKGROUND:

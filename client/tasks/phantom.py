@@ -17,7 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.tasks.base import FewShot, FloatArray, Hospital, IntArray, Seat, TaskSpec, draw_classes
+from client.tasks.base import (
+    ROLES,
+    FewShot,
+    FloatArray,
+    Hospital,
+    IntArray,
+    Seat,
+    TaskSpec,
+    draw_classes,
+)
 from client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from client.tasks.phantom_findings import FINDINGS, place
 from client.tasks.scanner import draw_scanner
@@ -59,7 +68,7 @@ class Phantom(FewShot):
 
     def _rules(self) -> tuple[tuple[bool, str], ...]:
         """What must hold between the options, each with what to say when it does not."""
-        need, most = self.ways * (self.shots + self.queries), len(NAMES)
+        need, most = self.ways * max(sum(self.sizes(r)) for r in ROLES), len(NAMES)
         unique = len(set(self.modalities)) == len(self.modalities) > 0
         return (
             (
@@ -165,7 +174,7 @@ def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
 def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
     """Class index of each record (records,): Dirichlet shares of the findings this hospital holds.
 
-    The first ``ways`` of them get shots + queries records in any case, so one task always exists.
+    The first ``ways`` of them get a task's records in any case, so one task always exists.
     Findings are drawn without regard to the patient: to recognise a patient never helps.
     """
     novel = seat.role == "unseen" and source.novel > 0
@@ -173,7 +182,7 @@ def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
     held = first + rng.permutation(count)[: source.held]
     even = np.full(len(held), 1 / len(held))
     shares = rng.dirichlet(np.full(len(held), 1 / source.skew)) if source.skew else even
-    floor = np.repeat(held[: source.ways], source.shots + source.queries)
+    floor = np.repeat(held[: source.ways], sum(source.sizes(seat.role)))
     rest = rng.choice(held, size=source.records - len(floor), p=shares)
     return rng.permutation(np.concatenate([floor, rest])).astype(np.int64)
 

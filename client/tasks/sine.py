@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from client.errors import DataError
 from client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat, TaskSpec
 
 AMPLITUDE = (0.1, 5.0)
@@ -93,9 +94,13 @@ class Sine:
     def _episode(self, hospital: Hospital, rng: np.random.Generator) -> Episode:
         """Pick one sinusoid, then shots + queries of its records, none of them twice."""
         assert hospital.groups is not None
-        group = rng.choice(np.unique(hospital.groups[hospital.rows]))
+        size = self.shots + self.queries
+        groups, left = np.unique(hospital.groups[hospital.rows], return_counts=True)
+        if left.max(initial=0) < size:
+            raise DataError(f"hospital {hospital.seat.name}: no sinusoid has {size} points left")
+        group = rng.choice(groups[left >= size])
         own = hospital.rows[hospital.groups[hospital.rows] == group]
-        picked = rng.choice(own, size=self.shots + self.queries, replace=False)
+        picked = rng.choice(own, size=size, replace=False)
         support, query = picked[: self.shots], picked[self.shots :]
         return Episode(
             support_x=hospital.view(hospital.x[support]),

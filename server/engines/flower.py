@@ -217,6 +217,7 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "METAWARD_DATA": str(root) if root else "",
+        "METAWARD_SIMULATION": str(folder.hospitals.resolve()),
         "METAWARD_HOSPITAL_LOG": str(folder.hospital_log.resolve()),
     }
 

@@ -44,20 +44,22 @@ def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
     hospitals = len(run.client.tasks.roster())
     with (
         hospital_log(folder.hospital_log),
-        InProcessGrid(hospitals, run.server.workers, root, folder.hospital_log) as grid,
+        InProcessGrid(hospitals, run.server.workers, root, folder) as grid,
     ):
-        conduct(run, grid, folder, observe)
+        conduct(run, grid, folder, observe, simulated=True)
 
 
 class InProcessGrid(Grid):
     """``hospitals`` nodes; a context manager, because worker processes must be ended."""
 
-    def __init__(self, hospitals: int, workers: int, root: Path | None, log_file: Path) -> None:
+    def __init__(self, hospitals: int, workers: int, root: Path | None, folder: Folder) -> None:
         TaskIdentity.task_id = TaskIdentity.run_id = RUN_ID
         TaskIdentity.node_id = SERVER_NODE
         self._run = Run.create_empty(RUN_ID)
-        self._hospitals, self._root, self._log_file = hospitals, root, log_file
-        self._workers = [_Worker(log_file) for _ in range(workers)] if workers > 1 else []
+        self._hospitals, self._root, self._folder = hospitals, root, folder
+        self._workers = (
+            [_Worker(folder.hospital_log) for _ in range(workers)] if workers > 1 else []
+        )
         self._ids = itertools.count(1)
 
     def __enter__(self) -> Self:
@@ -139,6 +141,7 @@ class InProcessGrid(Grid):
         config: dict[str, Any] = {
             "partition-id": node - FIRST_NODE,
             "num-partitions": self._hospitals,
+            "simulation": str(self._folder.hospitals.resolve()),
         }
         if self._root:
             config["data-root"] = str(self._root)

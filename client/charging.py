@@ -1,0 +1,83 @@
+"""The price of a request, known before a record is touched, and whom it is charged to."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.inner import Algorithm, Setting
+from client.schedule import Share
+from client.tasks.base import Hospital
+from privacy import Charge, Event, Mechanism, Rehearsal, Use
+from privacy.price import counts, events
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every sum a request will take over records, and the noise multiplier of each kind of sum."""
+
+    uses: Sequence[Use]
+    noise: Mapping[str, float]
+
+
+def plan(
+    mechanism: Mechanism,
+    algorithm: Algorithm,
+    setting: Setting,
+    theta: Tensor,
+    share: Share,
+    rng: np.random.Generator,
+) -> Plan:
+    """What ``algorithm`` will ask for, found in a rehearsal that touches nothing; and its noise."""
+
+    def rehearse() -> list[Use]:
+        session = Rehearsal(mechanism.parts)
+        algorithm.update(setting, theta, share.episodes, session, rng)
+        return session.uses
+
+    tasks = [np.concatenate([e.support_rows, e.query_rows]).tolist() for e in share.episodes]
+    uses = mechanism.uses(rehearse, tasks)
+    return Plan(uses, mechanism.noise_multipliers(uses, tasks, share.participations))
+
+
+def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charge]:
+    """What each identity pays: the record's name and its content, or the patient's and contents.
+
+    A record is known by both, so that neither a new name nor a corrected value gives it a new
+    budget. A content that several records share pays as the one of them that pays most.
+    """
+    by_patient = mechanism.unit == "patient"
+    who = hospital.patients if by_patient else hospital.ids
+    spent: dict[str, Counter[str]] = {}
+    for unit, count in counts(price.uses, lambda row: str(who[row])).items():
+        spent[f"{'patient' if by_patient else 'record'}:{unit}"] = count
+    rows = sorted({row for use in price.uses for row in use.rows})
+    prefix = "patient:" if by_patient else "record:"
+    for row, content in zip(rows, contents(hospital, rows), strict=True):
+        mine, before = spent[f"{prefix}{who[row]}"], spent.get(content)
+        spent[content] = mine if before is None else before | mine  # of each kind the larger
+    return _grouped(spent, price, mechanism.sampling_rate)
+
+
+def contents(hospital: Hospital, rows: Sequence[int]) -> list[str]:
+    """``content:<sha256>`` of each row as the network sees it, with its label."""
+    x = hospital.view(hospital.x[np.asarray(rows)])
+    return [f"content:{_hash(x[i], hospital.y[row])}" for i, row in enumerate(rows)]
+
+
+def _hash(x: NDArray[np.float32], y: object) -> str:
+    return hashlib.sha256(x.tobytes() + np.asarray(y).tobytes()).hexdigest()
+
+
+def _grouped(spent: Mapping[str, Counter[str]], price: Plan, sampling_rate: float) -> list[Charge]:
+    """One charge for each different list of events."""
+    groups: dict[tuple[Event, ...], list[str]] = {}
+    for key, count in spent.items():
+        groups.setdefault(events(count, price.noise, sampling_rate), []).append(key)
+    return [Charge(tuple(keys), cost) for cost, keys in groups.items()]

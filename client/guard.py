@@ -1,0 +1,110 @@
+"""What stands between a request and a hospital's records: policy, ledger, noise.
+
+Two kinds. At a real hospital the node config names ``policy`` and ``ledger``: every request is held
+against the policy, every use of a record is charged before it is computed, and noise is the
+operating system's. In a simulation (``simulation`` in the node config of our own engines, or the
+environment's METAWARD_SIMULATION, names a folder) there is no policy, ledgers are made as needed,
+one a run and hospital, and noise is seeded so that a run can be repeated. With neither, nothing is
+answered: no policy, no participation. The server can set none of these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from privacy import Budget, Charge, Mark, Mechanism
+from privacy.accounting import allows
+from privacy.ledger import Entry, Ledger, LedgerError, RequestKey
+from privacy.noise import Noise, SeededNoise, SystemNoise
+from privacy.policy import Asked, Policy, Refused
+
+NodeConfig = Mapping[str, object]
+UNLIMITED = Budget(float("inf"), 1e-5)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A hospital's policy, ledger and noise for one run. ``policy`` None: a simulation."""
+
+    policy: Policy | None
+    ledger: Ledger | None
+    noise: Noise
+
+    def admit(self, asked: Asked, mark: Mark | None) -> None:
+        """``Refused`` where the policy does not allow it, or where our ledger was set back.
+
+        ``mark`` is the last point of our ledger that the server saw; a chain without it is an old
+        copy, in which later charges are missing.
+        """
+        if self.policy is not None:
+            self.policy.admit(asked)
+        if mark is not None and self.ledger is not None and not self.ledger.holds(mark):
+            raise Refused(
+                "ledger-rewound",
+                f"the server saw entry {mark.sequence} of ledger {mark.ledger}, which "
+                f"{self.ledger.path} does not hold: it was replaced or set back; put back the "
+                "newest copy",
+            )
+
+    def charge(
+        self, key: RequestKey, charges: Sequence[Charge], mechanism: Mechanism
+    ) -> Entry | None:
+        """Pay before anything is computed; None where there is no ledger (mechanism none).
+
+        ``LedgerError`` where a budget is spent.
+        """
+        if self.ledger is None:
+            return None
+        mine = self.policy.budget() if self.policy is not None else mechanism.budget
+        return self.ledger.charge(key, charges, mine or UNLIMITED, allows)
+
+    def refused(self, code: str, reason: str, run: str, round: int) -> None:
+        """Keep a refusal and its reason at the hospital."""
+        if self.ledger is not None:
+            self.ledger.refuse(code, reason, run, round)
+
+
+def open_guard(
+    config: NodeConfig,
+    mechanism: Mechanism,
+    run: str,
+    hospital: str,
+    seed: Sequence[int],
+    charges: bool,
+) -> Guard:
+    """The guard that this node's own configuration asks for.
+
+    ``Refused`` or ``LedgerError`` where policy or ledger is missing or damaged. The rest matters to
+    simulations only, where ``charges`` says whether the request will need a ledger.
+    """
+    if config.get("policy") or config.get("ledger"):
+        return _real(config)
+    folder = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
+    if not folder:
+        Policy.open(None)  # says what is missing
+    if mechanism.unit == "none" or not charges:
+        return Guard(None, None, SeededNoise(*seed))
+    path = Path(str(folder)) / run / f"{hospital}.sqlite"
+    return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
+
+
+def _real(config: NodeConfig) -> Guard:
+    policy, ledger = config.get("policy"), config.get("ledger")
+    opened = Policy.open(Path(str(policy)) if policy else None)
+    if not ledger:
+        raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
+    return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())
+
+
+def _ledger(path: Path, hospital: str) -> Ledger:
+    """A simulated hospital's ledger, made at its first charge."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if path.exists():
+            return Ledger.open(path)
+        return Ledger.create(path, hospital, "simulation")

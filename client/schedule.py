@@ -1,0 +1,96 @@
+"""Which of its records a hospital works on in a round.
+
+``random`` draws tasks afresh every round: records return as chance has it. ``passes`` goes through
+all records before any comes again: at the start of a pass they are dealt into disjoint tasks (by
+their declared labels and numbers, never by their content), and each round takes the next of these.
+Disjoint tasks compose in parallel, so a record pays once a pass; a hospital with many records needs
+more rounds for one pass and pays less often.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import ceil
+from typing import Literal
+
+import numpy as np
+
+from client.errors import DataError
+from client.tasks.base import Episode, Hospital, IntArray
+
+Order = Literal["random", "passes"]
+Dealt = Callable[[int], tuple[Episode, ...]]
+TRIES = 4
+
+
+@dataclass(frozen=True)
+class Share:
+    """A hospital's part in one round: its tasks, and in how many of ``rounds`` a record returns."""
+
+    episodes: tuple[Episode, ...]
+    participations: int
+
+
+def random_share(hospital: Hospital, tasks: int, rounds: int, rng: np.random.Generator) -> Share:
+    """``tasks`` tasks drawn at random; any record may stand in every round."""
+    return Share(tuple(hospital.episode(rng) for _ in range(tasks)), rounds)
+
+
+def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
+    """The tasks of ``round`` (from 1): at most ``tasks`` of this pass.
+
+    ``dealt(number)`` deals for pass ``number``. How many rounds a pass takes is set by the first
+    one, so that participations are known before any round.
+    """
+    length = ceil(len(dealt(0)) / tasks)
+    number, place = divmod(round - 1, length)
+    this = dealt(number)[: length * tasks]
+    cut = np.array_split(np.arange(len(this)), length)[place]
+    return Share(tuple(this[i] for i in cut), ceil(rounds / length))
+
+
+def deal(
+    hospital: Hospital, per_patient: int | None, rng: np.random.Generator
+) -> tuple[Episode, ...]:
+    """The hospital's records as disjoint tasks; of ``TRIES`` random deals the one with most tasks.
+
+    With ``per_patient`` no patient's records stand in more than so many of them. ``DataError``
+    where not even one task can be formed.
+    """
+    return max((_deal_once(hospital, per_patient, rng) for _ in range(TRIES)), key=len)
+
+
+def _deal_once(
+    hospital: Hospital, per_patient: int | None, rng: np.random.Generator
+) -> tuple[Episode, ...]:
+    tasks = [hospital.episode(rng)]
+    left = _without(hospital, hospital.rows, tasks[-1], _seen(hospital, tasks), per_patient)
+    while True:
+        try:
+            tasks.append(replace(hospital, rows=left).episode(rng))
+        except DataError:
+            return tuple(tasks)
+        left = _without(hospital, left, tasks[-1], _seen(hospital, tasks), per_patient)
+
+
+def _without(
+    hospital: Hospital, left: IntArray, task: Episode, seen: Counter[str], per_patient: int | None
+) -> IntArray:
+    """The rows that may still be dealt: records and patients (by the cap) that are not used up."""
+    used = hospital.ids[np.concatenate([task.support_rows, task.query_rows])]
+    left = left[~np.isin(hospital.ids[left], used)]
+    if per_patient is None:
+        return left
+    full = [who for who, count in seen.items() if count >= per_patient]
+    return left[~np.isin(hospital.patients[left].astype(str), full)]
+
+
+def _seen(hospital: Hospital, tasks: list[Episode]) -> Counter[str]:
+    """In how many tasks each patient stands."""
+    found: Counter[str] = Counter()
+    for task in tasks:
+        rows = np.concatenate([task.support_rows, task.query_rows])
+        found.update(np.unique(hospital.patients[rows].astype(str)).tolist())
+    return found

@@ -1,0 +1,91 @@
+"""What a list of uses costs each unit, and the smallest noise that keeps a budget.
+
+Everything here is a pure function of who stands in which noisy sum; no record's value is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+from scipy.optimize import brentq
+
+from privacy.accounting import enforced_epsilon
+from privacy.accounting.gdp import mu_of
+from privacy.event import Budget, Event
+from privacy.session import Use
+
+Counts = Counter[str]
+"""How many sums of each kind a unit stands in."""
+
+WIDEST = 1e6
+
+
+def counts(uses: Iterable[Use], unit: Callable[[int], Hashable]) -> dict[Hashable, Counts]:
+    """Sums of each kind that each unit stands in; records of one unit in one sum count once."""
+    found: dict[Hashable, Counts] = {}
+    for kind, rows in uses:
+        for who in {unit(row) for row in rows}:
+            found.setdefault(who, Counter())[kind] += 1
+    return found
+
+
+def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> tuple[Event, ...]:
+    """A unit's sums as events, with the noise multiplier of each kind."""
+    return tuple(Event(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
+
+
+def calibrate(
+    profiles: Iterable[Counts], participations: int, budget: Budget, sampling_rate: float
+) -> dict[str, float]:
+    """The noise multiplier of each kind, such that no profile spends more than the budget.
+
+    ``profiles`` are what a unit may stand in within one participation. A profile's budget is
+    divided evenly between its kinds, and a kind's between its sums; where a kind stands in several
+    profiles the largest noise counts.
+    """
+    noise: dict[str, float] = {}
+    for profile in profiles:
+        scale = _scale(profile, participations, budget, sampling_rate)
+        for kind, sigma in _shape(profile).items():
+            noise[kind] = max(noise.get(kind, 0.0), scale * sigma)
+    return noise
+
+
+def spend(
+    profiles: Iterable[Counts],
+    participations: int,
+    noise: Mapping[str, float],
+    delta: float,
+    sampling_rate: float,
+) -> float:
+    """The largest epsilon at ``delta`` that a unit of any profile spends in all participations."""
+    costs = (
+        enforced_epsilon(events(profile, noise, sampling_rate) * participations, delta)
+        for profile in profiles
+    )
+    return float(max(costs, default=0.0))
+
+
+def _shape(profile: Counts) -> dict[str, float]:
+    """Noise multipliers that make every kind cost the same: 1 / (number of kinds) in all."""
+    return {kind: (n * len(profile)) ** 0.5 for kind, n in profile.items()}
+
+
+def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: float) -> float:
+    if sampling_rate == 1:
+        # mu^2 = participations / scale^2; a little above, so that rounding never ends above budget
+        return participations**0.5 / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
+
+    def excess(scale: float) -> float:
+        noise = {kind: scale * sigma for kind, sigma in _shape(profile).items()}
+        return spend([profile], participations, noise, budget.delta, sampling_rate) - budget.epsilon
+
+    found: float = brentq(excess, 1e-2, WIDEST, rtol=1e-4)
+    return found * (1 + 1e-3)
+
+
+def distinct(found: Mapping[Hashable, Counts]) -> Sequence[Counts]:
+    """The different profiles among units, each once."""
+    unique = {tuple(sorted(profile.items())): profile for profile in found.values()}
+    return list(unique.values())

@@ -1,0 +1,147 @@
+"""What an algorithm may do with private records: ask for noisy means, nothing else.
+
+An algorithm reaches its records through a ``Session`` alone. A mechanism opens one for each
+request, after the price has been charged; ``Rehearsal`` is the session that touches nothing and
+writes down what the algorithm is going to ask for, which is how the price is known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Rows = NDArray[np.int64]
+Part = Literal["body", "norm", "head"]
+"""Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
+
+Kind = Literal["support", "query", "adjoint", "features", "task", "hospital", "open"]
+"""What is summed: gradients of support or query records, Hessian or Jacobian products, features;
+or whole updates of a task or hospital; ``open``: records used without any protection.
+
+Each kind has its own clip norm and noise multiplier, because their sizes differ.
+"""
+
+
+class Batch(NamedTuple):
+    """Records: ``x`` (n, ...), ``y`` (n, ...), and ``rows`` (n,): which of the hospital's."""
+
+    x: Tensor
+    y: Tensor
+    rows: Rows
+
+
+Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""(phi (dim,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
+
+Contribution = Callable[[Tensor, Tensor], Tensor]
+"""One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""
+
+
+class Use(NamedTuple):
+    """One noisy mean that was or will be asked for: over which records, of which kind."""
+
+    kind: Kind
+    rows: tuple[int, ...]
+
+
+class Session(Protocol):
+    """One hospital's records, open for one request."""
+
+    @property
+    def raw(self) -> bool:
+        """Whether records may be used freely: what comes out is protected later, or not at all."""
+        ...
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """Which coordinates are trained; the others stay where theta has them."""
+        ...
+
+    def gradient(
+        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Mean gradient (dim,) at ``phi``, zero outside ``mask`` (dim,) bool; and the mean loss.
+
+        The loss (a scalar tensor) is for the hospital's own eyes.
+        """
+        ...
+
+    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+        """Mean over the records of ``contribution`` (dim,); only where ``raw`` is False."""
+        ...
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """The tasks' directions (dim,) as one: their mean."""
+        ...
+
+
+ALL: frozenset[Part] = frozenset({"body", "norm", "head"})
+
+
+@dataclass
+class OpenSession:
+    """Records in the open: for mechanism ``none``, for adaptation, whose result never leaves.
+
+    Also for whole-task and whole-hospital mechanisms, which protect what comes out of it.
+    """
+
+    raw: bool = True
+    parts: frozenset[Part] = ALL
+
+    def gradient(
+        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The plain mean gradient, as autograd gives it."""
+        phi = phi.detach().requires_grad_()
+        loss = losses(phi, batch.x, batch.y).mean()
+        (gradient,) = torch.autograd.grad(loss, phi)
+        return gradient * mask, loss.detach()
+
+    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+        """The plain mean."""
+        pairs = zip(batch.x, batch.y, strict=True)
+        return torch.stack([contribution(x, y) for x, y in pairs]).mean(dim=0).detach()
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """The plain mean."""
+        return torch.stack(list(directions)).mean(dim=0)
+
+
+@dataclass
+class Rehearsal:
+    """Touches no record: answers zeros and writes down every use, in order.
+
+    Algorithms do not branch on values, so the rehearsed uses are the real ones; should one branch
+    after all, the real session stops it at the first use that was not rehearsed.
+    """
+
+    parts: frozenset[Part] = ALL
+    raw: bool = False
+    uses: list[Use] = field(default_factory=list)
+
+    def gradient(
+        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Zeros."""
+        self.uses.append(use(kind, batch))
+        return torch.zeros_like(phi), torch.zeros((), device=phi.device)
+
+    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+        """Zeros."""
+        self.uses.append(use(kind, batch))
+        return torch.zeros(dim, device=batch.x.device)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """Zeros, as all directions are."""
+        return torch.zeros_like(directions[0])
+
+
+def use(kind: Kind, batch: Batch) -> Use:
+    """The use that a call makes."""
+    return Use(kind, tuple(batch.rows.tolist()))

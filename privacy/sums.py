@@ -1,0 +1,180 @@
+"""Record and patient level: every sum over records is clipped per unit and noised.
+
+One primitive carries mechanisms A, B and C alike. Whatever an algorithm asks for (gradients of
+support or query records, Hessian products, class features) is a mean of per-record vectors; each
+protected unit's vectors are summed, clipped to norm C, summed over the units, noised with standard
+deviation sigma * C and divided by a public constant.
+
+Guarantee: one sum is (1/sigma)-GDP for a unit being nulled (its vectors become zero); the uses of a
+request, and of all requests, compose adaptively to mu^2 = sum of 1/sigma^2 over the sums in which
+the unit stands (Dong, Roth, Su 2019: Gaussian Differential Privacy). What is computed from the
+results is post-processing. Per-record clipping: Abadi et al. 2016, Deep Learning with Differential
+Privacy; sums per person: McMahan et al. 2018, Learning Differentially Private Recurrent Language
+Models.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from privacy.clipping import clipped_sum, gradient
+from privacy.mechanism import Opening, Rehearse, Unit
+from privacy.noise import noisy
+from privacy.price import Counts, counts, distinct
+from privacy.protected import Norm, Protected
+from privacy.session import Batch, Contribution, Kind, Losses, Part, Session, Use, use
+
+
+class Overdraft(RuntimeError):
+    """An algorithm asked for a sum that was not charged; nothing was computed."""
+
+
+@dataclass(frozen=True)
+class Record(Protected):
+    """One record is the unit: nobody can tell whether a given record was used or nulled.
+
+    ``clip_query``, ``clip_adjoint`` and ``clip_features`` are the clip norms of the other kinds of
+    sums (null: ``clip_norm``). ``sampling_rate`` q below 1 draws every unit afresh, independently
+    and secretly before each sum and divides by q * n; 1 uses all records and claims no
+    amplification. ``train`` names the coordinates that are trained, hence noised: ``[norm, head]``
+    suits a body that was trained on public data.
+    """
+
+    clip_query: Norm | None = None
+    clip_adjoint: Norm | None = None
+    clip_features: Norm | None = None
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
+
+    unit: ClassVar[Unit] = "record"
+    guards: ClassVar[str] = (
+        "whoever sees all that leaves the hospitals learns next to nothing about any one record"
+    )
+
+    def __post_init__(self) -> None:
+        if not self.train or len(set(self.train)) < len(self.train):
+            raise ValueError(f"train: {list(self.train)} must name body, norm or head, each once")
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The coordinates that are trained."""
+        return frozenset(self.train)
+
+    @property
+    def clip(self) -> float:
+        """The largest clip norm of any kind."""
+        return max(self.clip_norms.values())
+
+    @property
+    def clip_norms(self) -> dict[Kind, float]:
+        """The clip norm of each kind of sum."""
+        given: dict[Kind, float | None] = {
+            "support": self.clip_norm,
+            "query": self.clip_query,
+            "adjoint": self.clip_adjoint,
+            "features": self.clip_features,
+        }
+        return {kind: norm or self.clip_norm for kind, norm in given.items()}
+
+    def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
+        """What the algorithm asks for in a rehearsal."""
+        return rehearse()
+
+    def session(self, opening: Opening) -> Session:
+        """Noisy sums of what was charged, and of nothing else."""
+        return NoisySums(self, opening, Counter(opening.uses))
+
+
+@dataclass(frozen=True)
+class Patient(Record):
+    """One patient is the unit: all records of one person may be nulled at once.
+
+    A patient's vectors are summed before they are clipped. ``tasks_per_patient`` is the public cap
+    on the tasks of one round that a patient's records may stand in; the schedule keeps to it.
+    """
+
+    tasks_per_patient: Annotated[int, Field(ge=1, le=1000)] = 1
+
+    unit: ClassVar[Unit] = "patient"
+    guards: ClassVar[str] = (
+        "whoever sees all that leaves the hospitals learns next to nothing about any one patient, "
+        "all of a patient's records taken together"
+    )
+
+    def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
+        """A patient may have records in any sum of a task, and in so many tasks of a round."""
+        task = {row: number for number, rows in enumerate(tasks) for row in rows}
+        found = distinct(counts(uses, lambda row: task[row]))
+        return [Counter({k: n * self.tasks_per_patient for k, n in p.items()}) for p in found]
+
+
+@dataclass
+class NoisySums:
+    """The session of ``Record`` and ``Patient``."""
+
+    mechanism: Record
+    opening: Opening
+    left: Counter[Use]
+    raw: bool = field(default=False, init=False)
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """The coordinates that are trained."""
+        return self.mechanism.parts
+
+    def gradient(
+        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
+        chosen = mask.nonzero().squeeze(1)
+        one = gradient(losses)
+        phi = phi.detach()
+
+        def contribution(x: Tensor, y: Tensor) -> Tensor:
+            return one(phi, x, y)[chosen]
+
+        found = torch.zeros_like(phi)
+        found[chosen] = self.mean(contribution, batch, kind, len(chosen))
+        return found, torch.full((), float("nan"), device=phi.device)
+
+    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+        """Noisy mean (dim,): clipped sum and noise over the public constant q * n."""
+        self._take(use(kind, batch))
+        clip, q = self.mechanism.clip_norms[kind], self.mechanism.sampling_rate
+        units, group = np.unique(self.opening.units[batch.rows], return_inverse=True)
+        index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
+        drawn = self._draw(len(units), q).to(batch.x.device)[index] if q < 1 else None
+        total = clipped_sum(contribution, batch.x, batch.y, index, len(units), clip, drawn)
+        sigma = self.opening.noise_multipliers[kind]
+        noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
+        scaled = noised / (q * len(batch.rows))
+        return torch.from_numpy(scaled).to(batch.x.device, batch.x.dtype)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """The mean: tasks are already noised."""
+        return torch.stack(list(directions)).mean(dim=0)
+
+    def _take(self, wanted: Use) -> None:
+        if self.left[wanted] < 1:
+            raise Overdraft(f"a {wanted.kind} sum over {len(wanted.rows)} records was not charged")
+        self.left[wanted] -= 1
+
+    def _draw(self, units: int, q: float) -> Tensor:
+        """1 for each unit that the secret draw takes, else 0 (units,)."""
+        return torch.from_numpy((self.opening.noise.uniform(units) < q).astype(np.float64))
+
+
+def clip_to(vector: Tensor, norm: float) -> Tensor:
+    """``vector`` (dim,) shortened to ``norm`` where longer; one that is not finite becomes zero."""
+    if not bool(torch.isfinite(vector).all()):
+        return torch.zeros_like(vector)
+    length = float(vector.double().norm())
+    return vector * (norm / length * (1 - 1e-6)) if length > norm * (1 - 1e-6) else vector

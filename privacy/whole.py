@@ -1,0 +1,110 @@
+"""Task level and hospital level: an update is clipped as a whole.
+
+Any algorithm may run freely inside, second-order MAML included; what comes out is clipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from privacy.clipping import sum_clipped
+from privacy.event import Mark
+from privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
+from privacy.noise import Noise, noisy
+from privacy.protected import Protected
+from privacy.release import Release, sealed_update
+from privacy.session import OpenSession, Session, Use
+from privacy.sums import clip_to
+
+
+@dataclass(frozen=True)
+class Task(Protected):
+    """One whole task is the unit: all its records may be nulled at once.
+
+    Each task's direction is clipped to S = ``clip_norm``; the hospital releases their noisy mean,
+    (sum of clip(Delta_i) + N(0, z^2 S^2)) / (number of tasks). Guarantee: (1/z)-GDP a participation
+    for a task being nulled, hence for each of its records too; a record pays in every task in which
+    it stands. Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language
+    Models, with tasks in the place of users; Li, Khodak, Caldas, Talwalkar 2020, Differentially
+    Private Meta-Learning.
+    """
+
+    unit: ClassVar[Unit] = "task"
+    guards: ClassVar[str] = (
+        "whoever sees all that leaves the hospitals learns next to nothing about any one task, all "
+        "of its records taken together"
+    )
+
+    def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
+        """One sum, in which every task stands once: a record pays for each of its tasks."""
+        return [Use("task", tuple(sorted({int(r) for r in rows}))) for rows in tasks]
+
+    def session(self, opening: Opening) -> Session:
+        """Records in the open; tasks are clipped and noised when they are combined."""
+        return NoisyTasks(self, opening)
+
+
+@dataclass
+class NoisyTasks(OpenSession):
+    """The session of ``Task``."""
+
+    def __init__(self, mechanism: Task, opening: Opening) -> None:
+        super().__init__()
+        self._norm, self._opening = mechanism.clip_norm, opening
+        self._left = len(opening.uses)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """Noisy mean of the clipped directions; each task was charged for one sum."""
+        if len(directions) != self._left:
+            raise RuntimeError(f"{len(directions)} tasks, but {self._left} were charged")
+        self._left = 0
+        total = sum_clipped(torch.stack(list(directions)).double(), self._norm)
+        sigma = self._opening.noise_multipliers["task"]
+        noised = noisy(total.cpu().numpy(), self._norm, sigma, self._opening.noise)
+        return torch.from_numpy(noised / len(directions)).to(directions[0])
+
+
+@dataclass(frozen=True)
+class Hospital(Protected):
+    """One hospital is the unit: its whole update may be nulled.
+
+    A hospital clips its update to S = ``clip_norm``; the server, **which must be trusted**, takes
+    the uniform mean of m updates and adds noise of standard deviation z * S / m in each coordinate.
+    Guarantee: (1/z)-GDP a round for whoever sees only theta, for a hospital's update being nulled.
+    The server sees each update without noise. Source: McMahan et al. 2018, Learning Differentially
+    Private Recurrent Language Models, with hospitals in the place of users.
+    """
+
+    unit: ClassVar[Unit] = "hospital"
+    guards: ClassVar[str] = (
+        "whoever sees the shared initialisation, but not the trusted server, learns next to "
+        "nothing about any one hospital's update"
+    )
+
+    def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
+        """The hospital's whole update stands in one sum at the server."""
+        return [Use("hospital", everything(tasks))]
+
+    def session(self, opening: Opening) -> Session:
+        """Records in the open; the update is clipped when it is sealed."""
+        return OpenSession()
+
+    def release(
+        self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
+    ) -> Release:
+        """The clipped update, without noise: the server adds it."""
+        return sealed_update(hospital, round, clip_to(update, self.clip_norm), None, mark)
+
+    def at_server(
+        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
+    ) -> Vectors:
+        """The uniform mean (dim,), clipped once more and noised; ``combine`` is not asked."""
+        total = sum_clipped(torch.from_numpy(updates).double(), self.clip_norm).numpy()
+        noised = noisy(total, self.clip_norm, noise_multiplier, noise)
+        return np.asarray(noised / len(updates), np.float32)

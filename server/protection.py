@@ -1,0 +1,39 @@
+"""What the server adds for privacy: the noise of mechanism ``hospital``, where it is trusted."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from privacy import Use
+from privacy.noise import SeededNoise, SystemNoise
+from sim import Sim
+from strategies import Combine
+from strategies.meta import Protect, Vector
+
+STREAM = 6  # the random stream of the server's seeded noise
+
+
+def protection(run: Sim, learner: str, simulated: bool) -> Protect:
+    """How updates are combined under the run's mechanism; noise is seeded in simulations only."""
+    sigma = noise_multiplier(run)
+    tag = int.from_bytes(hashlib.sha256(learner.encode()).digest()[:8])
+
+    def protect(updates: Vector, combine: Combine, round: int) -> Vector:
+        noise = SeededNoise(run.seed, STREAM, round, tag) if simulated else SystemNoise()
+        combined = run.privacy.at_server(updates, combine, sigma, noise)
+        return np.asarray(combined, np.float32)
+
+    return protect
+
+
+def noise_multiplier(run: Sim) -> float:
+    """Of the server's noise: a hospital's update stands in one sum a round; 0 where none is added.
+
+    Whichever hospitals are chosen in a round, the noise is measured for one that always is.
+    """
+    if run.privacy.unit != "hospital":
+        return 0.0
+    use = Use("hospital", (0,))
+    return run.privacy.noise_multipliers([use], [[0]], run.server.rounds)["hospital"]

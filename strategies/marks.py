@@ -1,0 +1,57 @@
+"""The high-water mark: how far each hospital's ledger has come, as its own replies said.
+
+A ledger that goes back has lost charges: records could be used again as if they were fresh. Every
+reply carries the ledger's id, the number of the charge and its hash; a later charge must stand
+behind all earlier ones. The same charge twice is a reply that was sent again, and is fine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from privacy import Mark, Release
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One reply's mark: ``hospital`` and ``round`` of ``run``, and the point of its ledger."""
+
+    hospital: str
+    run: str
+    round: int
+    mark: Mark
+
+
+@dataclass
+class Marks:
+    """All marks that were seen, oldest first; ``note`` is told each new one, for keeping."""
+
+    seen: list[Seen] = field(default_factory=list)
+    note: Callable[[Seen], None] = lambda seen: None
+
+    def last(self, hospital: str) -> Mark | None:
+        """The furthest point of the hospital's newest ledger."""
+        marks = [s.mark for s in self.seen if s.hospital == hospital]
+        if not marks:
+            return None
+        return max((m for m in marks if m.ledger == marks[-1].ledger), key=lambda m: m.sequence)
+
+    def accept(self, release: Release, run: str) -> bool:
+        """Does this reply's mark stand behind all others of its ledger, or repeat one of them?"""
+        if release.mark is None:
+            return not any(s.hospital == release.hospital for s in self.seen)
+        new = Seen(release.hospital, run, release.round, release.mark)
+        if new in self.seen:
+            return True
+        last = self.last(release.hospital)
+        if last is not None and not _follows(release.mark, last):
+            return False
+        self.seen.append(new)
+        self.note(new)
+        return True
+
+
+def _follows(mark: Mark, last: Mark) -> bool:
+    """Further in the same ledger. Another ledger is no way to begin anew: it is set back, too."""
+    return mark.ledger == last.ledger and mark.sequence > last.sequence
