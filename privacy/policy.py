@@ -1,4 +1,4 @@
-"""A hospital's own policy: what a run may ask of it at most, decided before any record is touched.
+"""A hospital's own policy: the most a run may ask of it, decided before a record is computed on.
 
 The file belongs to the hospital; its path comes from the hospital's node config, never from the
 server. A request outside it is refused as a whole, never clamped to fit: a clamped request would be
