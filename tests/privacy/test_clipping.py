@@ -219,18 +219,25 @@ def test_a_clipped_unit_has_the_norm_clip_and_never_more(seed: int, d: int, clip
 
 
 def test_worst_rounding_still_stays_below_clip() -> None:
-    """Each coordinate half a step above a grid point, at the largest norm that is not cut.
+    """A vector within clip whose every coordinate would be rounded up, to a norm above clip.
 
-    Were rounding not paid for, the norm would grow by half a step * sqrt(d), 2e-6 of clip here.
+    Room for 2^24 units makes the step 2^-28. Clip is 64 times 2^22 + 0.55 steps; the vector has
+    2^22 + 0.51 steps in each of 64^2 coordinates, rounded 2^22 + 1.
     """
-    d, clip, groups = 4096, 1.0, 2**24
-    step = resolution(clip, groups)
-    value = (math.floor(clip / math.sqrt(d) / step) - 0.49) * step
-    x = torch.full((1, d), value, dtype=torch.float64)
-    assert math.sqrt(d) * value <= clip
+    d, groups, step = 64**2, 2**24, 2.0**-28
+    clip = 64 * step * (2**22 + 0.55)
+    assert resolution(clip, groups) == step
+    x = torch.full((1, d), step * (2**22 + 0.51), dtype=torch.float64)
+    assert exact_square(x[0]) < Fraction(clip) ** 2 < exact_square((x[0] / step).round() * step)
     found = clipped_sum(itself, x, torch.zeros(1), torch.zeros(1, dtype=torch.int64), groups, clip)
-    assert exact_square(found) <= 1
+    assert exact_square(found) <= Fraction(clip) ** 2
     assert float(found.norm()) == pytest.approx(clip, rel=1e-5)
+
+
+@given(st.floats(1e-9, 1e9), st.integers(1, 10**9))
+def test_sums_fill_the_53_bits_and_no_more(clip: float, units: int) -> None:
+    steps = Fraction(clip) * units / Fraction(resolution(clip, units))
+    assert 2**52 * (1 - Fraction(1, 2**52)) <= steps <= 2**53
 
 
 def test_a_bad_record_does_not_take_its_patient_along() -> None:
