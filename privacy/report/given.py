@@ -1,0 +1,116 @@
+"""What is put into a privacy report; everything else in it follows from this."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from privacy.report.parts import (
+    TOUCHES,
+    Accounting,
+    AtDelta,
+    Evidence,
+    Facts,
+    Gap,
+    Guarantee,
+    Hospital,
+    Mechanism,
+    Run,
+    Touch,
+)
+
+GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
+"""What no report may keep silent about."""
+
+
+@dataclass(frozen=True)
+class Given(Facts):
+    """The given facts. ``ValueError`` where they contradict each other or keep silent."""
+
+    schema_version: Literal[1]
+    run: Run
+    guarantee: Guarantee
+    hospitals: tuple[Hospital, ...]
+    mechanism: Mechanism
+    accounting: Accounting
+    touches: tuple[Touch, ...]
+    evidence: Evidence
+    not_covered: tuple[Gap, ...]
+
+    def __post_init__(self) -> None:
+        _each_once("hospitals", (h.name for h in self.hospitals), ())
+        _each_once("touches", (t.name for t in self.touches), TOUCHES)
+        _each_once("not_covered", (gap.name for gap in self.not_covered), GAPS)
+        if not self.hospitals:
+            raise ValueError("hospitals: none; a report is about at least one training hospital")
+        self._same_delta()
+        self._one_account()
+        self._same_check()
+        self._same_protection()
+
+    def _same_delta(self) -> None:
+        for hospital in self.hospitals:
+            if hospital.spent.delta != self.guarantee.delta:
+                raise ValueError(
+                    f"hospital {hospital.name}: spent at delta {hospital.spent.delta}, "
+                    f"agreed is {self.guarantee.delta}"
+                )
+
+    def _one_account(self) -> None:
+        for hospital in self.hospitals:
+            if hospital.mu is not None and not _agree(hospital.mu, hospital.spent):
+                raise ValueError(
+                    f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
+                    f"{hospital.spent.epsilon} at delta {hospital.spent.delta}; mu is None where "
+                    "the account is not Gaussian"
+                )
+
+    def _same_check(self) -> None:
+        check = self.accounting.cross_check
+        known = {(h.name, eps) for h in self.hospitals for eps in (h.spent.epsilon, h.this_run)}
+        if check and (check.hospital, check.reported) not in known:
+            raise ValueError(
+                f"accounting.cross_check: {check.reported} is neither what hospital "
+                f"{check.hospital} has spent nor its epsilon of this run"
+            )
+
+    def _same_protection(self) -> None:
+        unprotected = self.guarantee.unit == "none"
+        if unprotected != (not self.mechanism.sums):
+            raise ValueError(
+                f"guarantee.unit is {self.guarantee.unit} with {len(self.mechanism.sums)} noisy "
+                "sums; unit none goes with no sums, any other unit with at least one"
+            )
+        if unprotected != (self.mechanism.noise_source is None):
+            raise ValueError(
+                f"guarantee.unit is {self.guarantee.unit}, noise_source is "
+                f"{self.mechanism.noise_source}; only unit none has no noise"
+            )
+
+
+def _agree(mu: float, spent: AtDelta) -> bool:
+    """Whether a mu-GDP account has this epsilon, to 1 % (a headline from mu must not flatter)."""
+    if not (0 < mu < math.inf and 0 < spent.epsilon < math.inf):
+        # a small mu has epsilon 0 at a delta that is not small
+        return mu == spent.epsilon or (spent.epsilon == 0 and _delta(0, mu) <= spent.delta)
+    low, high = 0.99 * spent.epsilon, 1.01 * spent.epsilon
+    return _delta(high, mu) <= spent.delta <= _delta(low, mu)
+
+
+def _delta(epsilon: float, mu: float) -> float:
+    """Delta of mu-GDP at epsilon (Dong, Roth, Su 2019; Balle, Wang 2018)."""
+    below = math.erfc((epsilon / mu - mu / 2) / math.sqrt(2)) / 2
+    tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2  # erfc keeps far tails exact
+    return below - (math.exp(epsilon + math.log(tail)) if tail > 0 else 0.0)
+
+
+def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> None:
+    found = list(names)
+    twice = sorted({name for name in found if found.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: {twice[0]!r} stands twice")
+    missing = [name for name in wanted if name not in found]
+    if missing:
+        raise ValueError(f"{what}: {missing[0]!r} is missing; name it and say what is so")

@@ -1,0 +1,77 @@
+"""Numbers and times as the page and the verdict print them; never on the flattering side."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from decimal import Decimal
+
+from privacy.report.parts import UNLIMITED
+
+NOTHING = "\u2013"
+SLACK = 1e-6
+"""Shares of the last digit that count as noise of floating point, not as more."""
+
+
+def rounded_up(value: float, digits: int) -> float:
+    """The next number of ``digits`` decimals that is not below ``value``."""
+    return math.ceil(value * 10.0**digits - SLACK) / 10.0**digits
+
+
+def rounded_down(value: float, digits: int) -> float:
+    """The next number of ``digits`` decimals that is not above ``value``."""
+    return math.floor(value * 10.0**digits + SLACK) / 10.0**digits
+
+
+def percent_up(share: float) -> str:
+    """A share in percent with one decimal, rounded up: 0.5533 is 55.4 %."""
+    return f"{rounded_up(100 * share, 1):.1f} %"
+
+
+def tight(text: str) -> str:
+    """The same text with its percent signs kept on the line of their numbers."""
+    return text.replace(" %", "\u00a0%")
+
+
+def show_loss(value: float | None) -> str:
+    """An epsilon or mu with two decimals (three below 0.1), rounded up."""
+    if value is None:
+        return NOTHING
+    if math.isinf(value):
+        return UNLIMITED
+    return f"{rounded_up(value, 3):.3f}" if value < 0.1 else f"{rounded_up(value, 2):.2f}"
+
+
+def show_left(value: float | None) -> str:
+    """What is left of a budget, two decimals, rounded down."""
+    return NOTHING if value is None else f"{rounded_down(value, 2):.2f}"
+
+
+def show_budget(value: float | None) -> str:
+    """A budget as it was set; ``none`` where there is none."""
+    return "none" if value is None else f"{value:g}"
+
+
+def show_count(value: int) -> str:
+    """A whole number with thin spaces between thousands."""
+    return f"{value:,}".replace(",", "\u2009")
+
+
+def show_number(value: float | None) -> str:
+    """A setting: five significant digits at most."""
+    return NOTHING if value is None else f"{value:.5g}"
+
+
+def show_small(value: float) -> str:
+    """A small number such as a delta, written out: 1e-5 is 0.00001; below 1e-9 with an e."""
+    if value and value < 1e-9:
+        return f"{value:.2g}"
+    return f"{Decimal(f'{value:.2g}'):f}"
+
+
+def show_time(value: str | None) -> str:
+    """A UTC time to the minute: 2 March 2026, 08:15 UTC."""
+    if value is None:
+        return "not finished"
+    at = datetime.fromisoformat(value)
+    return f"{at.day} {at:%B %Y}, {at:%H:%M} UTC"

@@ -1,0 +1,239 @@
+"""What follows from the facts: the verdict, each hospital's risk, the federation's figures."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from privacy.report.given import Given
+from privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
+from privacy.report.show import percent_up, show_budget, show_loss, show_small
+
+Level = Literal["protected", "weak", "attention", "none"]
+
+WEAK = 10.0
+"""Above this epsilon a promise says little (Ponomareva and others, 2023, How to DP-fy ML)."""
+
+TOLERANCE = 0.01
+"""How far a second accountant may exceed the first, as a share."""
+
+
+@dataclass(frozen=True)
+class Verdict(Facts):
+    """The report in words. ``attack_accuracy``: the worst hospital's, 0.5 is a coin."""
+
+    level: Level
+    headline: str
+    sentence: str
+    attack_accuracy: Share
+    concerns: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Risk(Facts):
+    """A hospital's spend as odds: membership ``advantage`` (true minus false positive rate).
+
+    ``left`` is how far epsilon may still rise, None where there is no budget.
+    ``delta_times_units`` should be far below 1.
+    """
+
+    hospital: Name
+    advantage: Share
+    attack_accuracy: Share
+    left: Loss | None
+    over_budget: bool
+    delta_times_units: Loss
+
+
+@dataclass(frozen=True)
+class Federation(Facts):
+    """All hospitals: the worst one, and a person with a unit in every one of them.
+
+    ``total`` adds up epsilons at ``total_delta``, the sum of the deltas (basic composition).
+    """
+
+    hospitals: Count
+    units: Count
+    maximum: Loss
+    maximum_hospital: Name
+    total: Loss
+    total_delta: Amount
+    advantage_together: Share
+
+
+def advantage(mu: float | None, epsilons: tuple[AtDelta, ...]) -> float:
+    """The most by which true may exceed false positive rate when guessing membership.
+
+    With ``mu``: 2 Phi(mu / 2) - 1, exact (Dong, Roth, Su 2019, Gaussian differential privacy).
+    Else the smallest of (e^eps - 1 + 2 delta) / (e^eps + 1) (Kairouz, Oh, Viswanath 2015, The
+    composition theorem for differential privacy). No ``epsilons`` at all: 1.
+    """
+    if mu is not None:
+        return math.erf(mu / 2 / math.sqrt(2))
+    return min((_advantage(at) for at in epsilons), default=1.0)
+
+
+def _advantage(at: AtDelta) -> float:
+    return min(1.0, math.tanh(at.epsilon / 2) + at.delta * (1 - math.tanh(at.epsilon / 2)))
+
+
+def risk(hospital: Hospital) -> Risk:
+    """One hospital's risk."""
+    gained = advantage(hospital.mu, hospital.epsilons)
+    budget, spent = hospital.budget, hospital.spent
+    return Risk(
+        hospital=hospital.name,
+        advantage=gained,
+        attack_accuracy=(1 + gained) / 2,
+        left=None if budget is None else max(0.0, budget - spent.epsilon),
+        over_budget=budget is not None and spent.epsilon > budget * (1 + 1e-9),
+        delta_times_units=spent.delta * hospital.units,
+    )
+
+
+def federation(given: Given) -> Federation:
+    """The figures over all hospitals."""
+    worst = max(given.hospitals, key=lambda hospital: hospital.spent.epsilon)
+    return Federation(
+        hospitals=len(given.hospitals),
+        units=sum(hospital.units for hospital in given.hospitals),
+        maximum=worst.spent.epsilon,
+        maximum_hospital=worst.name,
+        total=sum(hospital.spent.epsilon for hospital in given.hospitals),
+        total_delta=sum(hospital.spent.delta for hospital in given.hospitals),
+        advantage_together=_together(given.hospitals),
+    )
+
+
+def _together(hospitals: tuple[Hospital, ...]) -> float:
+    """Someone with a unit in each: GDP composes in squares; total variation adds up at worst."""
+    mus = [hospital.mu for hospital in hospitals if hospital.mu is not None]
+    if len(mus) == len(hospitals):
+        return advantage(math.hypot(*mus), ())
+    return min(1.0, sum(advantage(h.mu, h.epsilons) for h in hospitals))
+
+
+def judge(given: Given) -> Verdict:
+    """The verdict, from the facts alone."""
+    concerns = tuple(_concerns(given))
+    accuracy = max(risk(hospital).attack_accuracy for hospital in given.hospitals)
+    level = _level(given, concerns)
+    return Verdict(
+        level=level,
+        headline=_headline(given, level),
+        sentence=_sentence(given, level, accuracy),
+        attack_accuracy=accuracy,
+        concerns=concerns,
+        notes=tuple(_notes(given)),
+    )
+
+
+def _level(given: Given, concerns: tuple[str, ...]) -> Level:
+    if given.guarantee.unit == "none":
+        return "none"
+    if concerns:
+        return "attention"
+    return "weak" if federation(given).maximum > WEAK else "protected"
+
+
+def _headline(given: Given, level: Level) -> str:
+    if level == "none":
+        return "NO PRIVACY"
+    if level == "attention":
+        return "Not ready to be signed"
+    words = "be protected" if level == "protected" else "be protected only weakly"
+    simulated = given.run.setting == "simulation"
+    return f"A deployment would {words}" if simulated else words.replace("be ", "").capitalize()
+
+
+_QUESTION = {
+    "record": "a given record took part",
+    "patient": "a given patient took part",
+    "task": "a given task took part",
+    "hospital": "a given hospital's update took part",
+}
+
+
+def _sentence(given: Given, level: Level, accuracy: float) -> str:
+    unit, n = given.guarantee.unit, len(given.hospitals)
+    hospitals = f"the {n} training hospitals" if n > 1 else "the training hospital"
+    if unit == "none":
+        return (
+            f"The updates of {hospitals} left without any noise. Whoever saw them may be able to "
+            "tell who took part, and more. Use this setting with public or synthetic data only."
+        )
+    is_protected = "would be protected" if given.run.setting == "simulation" else "is protected"
+    whole = "update" if unit == "hospital" else unit
+    promise = (
+        f"every {whole} of {hospitals} {is_protected}: nobody who sees everything that left can "
+        f"tell whether {_QUESTION[unit]} better than {percent_up(accuracy)} of the time "
+        "(50 % is a coin)."
+    )
+    if level == "attention":
+        return (
+            f"Do not rely on this until the points below are settled. By numbers alone, {promise}"
+        )
+    return promise[0].upper() + promise[1:]
+
+
+def _notes(given: Given) -> Iterator[str]:
+    if given.run.setting == "simulation" and given.guarantee.unit != "none":
+        yield (
+            "This was a simulation on one machine. Its noise was drawn from a seed, so that the "
+            "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
+            "what a real deployment with the same settings would claim."
+        )
+    if given.guarantee.unit == "hospital":
+        yield "The server adds the noise. It sees every update as it is and has to be trusted."
+    if given.run.status != "finished":
+        done, planned = given.run.rounds, given.run.rounds_planned
+        yield f"The run is {given.run.status}: {done} of {planned} rounds are done."
+
+
+def _concerns(given: Given) -> Iterator[str]:
+    if given.guarantee.unit == "none":
+        return
+    for hospital in given.hospitals:
+        yield from (f"{hospital.name}: {what}" for what in _of_hospital(given, hospital))
+    yield from _of_run(given)
+
+
+def _of_hospital(given: Given, hospital: Hospital) -> Iterator[str]:
+    found, spent, ledger = risk(hospital), hospital.spent.epsilon, hospital.ledger
+    if math.isinf(spent):
+        yield "its records left without a finite promise; epsilon is unlimited."
+    elif hospital.budget is not None and found.over_budget:
+        yield f"epsilon {show_loss(spent)} is above its budget of {show_budget(hospital.budget)}."
+    if found.delta_times_units >= 1:
+        yield (
+            f"delta {show_small(hospital.spent.delta)} is too large for {hospital.units} units; it "
+            "has to be far below one over their number."
+        )
+    if ledger is None:
+        if given.run.setting == "deployment" and hospital.participations:
+            yield "it keeps no ledger, so nothing stops a later run from spending again."
+        return
+    if ledger.chain == "broken":
+        yield f"the chain of its ledger is broken: {ledger.faults[0]}"
+    if ledger.high_water == "went back":
+        yield "its ledger went back behind an entry that the server has a mark of."
+
+
+def _of_run(given: Given) -> Iterator[str]:
+    audit, check = given.evidence.audit, given.accounting.cross_check
+    if given.run.setting == "deployment" and given.mechanism.noise_source == "seeded":
+        yield "The noise was drawn from a seed: whoever knows the seed can take it away."
+    if given.accounting.error == "either side":
+        yield "The account is an estimate and may lie below the truth."
+    if check and check.relative_difference > TOLERANCE:
+        yield f"A second accountant finds more: {show_loss(check.epsilon)} at {check.hospital}."
+    if audit and audit.mu_lower > audit.mu_claimed:
+        yield (
+            f"The audit proved a loss (mu {audit.mu_lower:.3f}) above the claimed one "
+            f"({audit.mu_claimed:.3f}): the mechanism is faulty."
+        )
+    if audit:
+        yield from (f"The audit found a fault: {fault}" for fault in audit.faults)
