@@ -40,10 +40,12 @@ def roster(message: Message, context: Context) -> Message:
     """Which hospital is this? Its data are opened and checked on the way."""
     nodes = context.node_config.get("num-partitions")  # known in simulations only
 
-    def attend(desk: work.Desk, _: Request, index: int, root: Path | None, guard: Guard) -> Answer:
+    def attend(
+        desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
+    ) -> Answer:
         if nodes is not None and int(nodes) != len(desk.source.roster()):
             return Refusal("federation-size")
-        return work.attend(desk, index, root, guard)
+        return work.attend(desk, request, index, root, guard)
 
     return answer(message, context, attend)
 
@@ -100,8 +102,7 @@ def guard_of(context: Context, desk: work.Desk, request: Request, index: int) ->
     """Policy, ledger and noise as this node's own configuration has them."""
     learner = int.from_bytes(hashlib.sha256(request.learner.encode()).digest()[:8])
     seed = (desk.seed, NOISE, index, request.round, learner)
-    names = [seat.name for seat in desk.source.roster()]
-    name = names[index] if 0 <= index < len(names) else str(index)
+    name = work.seat_of(desk, index).name
     charges = request.theta is not None and not request.episodes  # as training requests are
     return open_guard(context.node_config, desk.mechanism, request.run, name, seed, charges)
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -66,13 +67,12 @@ def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charg
 
 
 def contents(hospital: Hospital, rows: Sequence[int]) -> list[str]:
-    """``content:<sha256>`` of each row as the network sees it, with its label."""
-    x = hospital.view(hospital.x[np.asarray(rows)])
-    return [f"content:{_hash(x[i], hospital.y[row])}" for i, row in enumerate(rows)]
+    """``content:<sha256>`` of each row as it is stored: no request chooses what is hashed."""
+    return [f"content:{hashlib.sha256(_bytes(hospital.x[row])).hexdigest()}" for row in rows]
 
 
-def _hash(x: NDArray[np.float32], y: object) -> str:
-    return hashlib.sha256(x.tobytes() + np.asarray(y).tobytes()).hexdigest()
+def _bytes(x: NDArray[Any]) -> bytes:
+    return np.ascontiguousarray(x).tobytes()
 
 
 def _grouped(spent: Mapping[str, Counter[str]], price: Plan, sampling_rate: float) -> list[Charge]:

@@ -17,14 +17,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from privacy import Budget, Charge, Mark, Mechanism
+from privacy import Charge, Mark, Mechanism
 from privacy.accounting import allows
 from privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from privacy.noise import Noise, SeededNoise, SystemNoise
 from privacy.policy import Asked, Policy, Refused
 
 NodeConfig = Mapping[str, object]
-UNLIMITED = Budget(float("inf"), 1e-5)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,15 @@ class Guard:
                 "newest copy",
             )
 
+    def refuse_if_charged(self) -> None:
+        """``Refused`` where records of this hospital ever trained: scores have no price."""
+        if self.ledger is not None and self.ledger.charged():
+            raise Refused(
+                "policy-purpose",
+                f"{self.ledger.path} holds charges: the records of a hospital that trained are not "
+                "evaluated, whatever the roster says; no epsilon would cover the scores",
+            )
+
     def charge(
         self, key: RequestKey, charges: Sequence[Charge], mechanism: Mechanism
     ) -> Entry | None:
@@ -60,8 +68,8 @@ class Guard:
         """
         if self.ledger is None:
             return None
-        mine = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, charges, mine or UNLIMITED, allows)
+        budget = self.policy.budget() if self.policy is not None else mechanism.budget
+        return self.ledger.charge(key, charges, budget, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""

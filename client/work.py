@@ -22,7 +22,7 @@ from client.guard import Guard
 from client.inner import Algorithm, Setting
 from client.models import Architecture
 from client.schedule import Order, Share, deal, pass_share, random_share
-from client.tasks.base import Episode, Hospital, TaskSource
+from client.tasks.base import Episode, Hospital, Seat, TaskSource
 from privacy import Attendance, Mechanism, Opening, Release, Scores
 from privacy.ledger import RequestKey
 from privacy.policy import Asked, Refused
@@ -46,11 +46,9 @@ class Desk:
     rounds: int = 1
 
 
-def attend(desk: Desk, index: int, root: Path | None, guard: Guard) -> Attendance:
+def attend(desk: Desk, request: Request, index: int, root: Path | None, guard: Guard) -> Attendance:
     """Take the seat: opens the records once, so that bad data is met before any round."""
-    name = open_hospital(desk.source, index, root, desk.seed).seat.name
-    guard.admit(Asked("attend", name, desk.mechanism.unit, desk.rounds), None)
-    return Attendance(name, index)
+    return Attendance(_open(desk, index, root, guard, request).seat.name, index)
 
 
 def train(
@@ -61,7 +59,7 @@ def train(
     A request that was answered before is answered with the same bytes: fresh noise would be a
     second release.
     """
-    hospital = _seated(desk, index, root, "train")
+    hospital = _open(desk, index, root, guard, request, "train")
     theta = _theta(request)
     share = tasks_of(desk, hospital, index, root, request.round)
     setting = open_setting(desk)
@@ -91,9 +89,11 @@ def evaluate(
     """Scores of theta before and after adaptation on this hospital's episodes.
 
     The episodes depend on the hospital alone, not on the round or the learner: every learner of a
-    run is judged on the same ones. No epsilon covers them, so a hospital that trains gives none.
+    run is judged on the same ones. No epsilon covers them, so a hospital that trains, or ever did,
+    gives none.
     """
-    hospital = _seated(desk, index, root, "unseen")
+    hospital = _open(desk, index, root, guard, request, "unseen")
+    guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk)
     metric = "accuracy" if setting.spec.kind == "classification" else "mse"
     name, unit = hospital.seat.name, desk.mechanism.unit
@@ -168,12 +168,28 @@ def _asked(
     )
 
 
-def _seated(desk: Desk, index: int, root: Path | None, role: str) -> Hospital:
-    """This hospital, if ``role`` is its own: who trains is not evaluated, and the other way."""
-    hospital = open_hospital(desk.source, index, root, desk.seed)
-    if hospital.seat.role != role:
-        raise Refused("policy-purpose", f"{hospital.seat.name} is no {role} hospital in the roster")
-    return hospital
+def _open(
+    desk: Desk, index: int, root: Path | None, guard: Guard, request: Request, role: str = ""
+) -> Hospital:
+    """This hospital, once the policy lets it take part under the roster's name for it.
+
+    With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
+    """
+    seat = seat_of(desk, index)
+    asked = Asked("attend", seat.name, desk.mechanism.unit, desk.rounds)
+    guard.admit(asked, request.mark)
+    if role and seat.role != role:
+        raise Refused("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
+    return open_hospital(desk.source, index, root, desk.seed)
+
+
+def seat_of(desk: Desk, index: int) -> Seat:
+    """The public seat of hospital ``index``; ``DataError`` where the roster has none."""
+    seats = desk.source.roster()
+    if not 0 <= index < len(seats):
+        text = f"partition-id {index} is not a hospital: the roster has 0 to {len(seats) - 1}"
+        raise DataError(text)
+    return seats[index]
 
 
 def _theta(request: Request) -> np.ndarray:
@@ -185,9 +201,6 @@ def _theta(request: Request) -> np.ndarray:
 @lru_cache(maxsize=512)
 def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) -> Hospital:
     """This process's copy of one hospital's records; a process keeps those it works for."""
-    seats = len(source.roster())
-    if not 0 <= index < seats:
-        raise DataError(f"partition-id {index} is not a hospital: the roster has 0 to {seats - 1}")
     return source.hospital(index, root, seed)
 
 

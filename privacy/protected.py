@@ -18,7 +18,7 @@ from privacy.session import ALL, Part, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2)]
-Multiplier = Annotated[float, Field(gt=0, le=1e6)]
+Multiplier = Annotated[float, Field(gt=0, le=65535)]
 Norm = Annotated[float, Field(gt=0, le=1e6)]
 
 

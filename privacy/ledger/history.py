@@ -39,7 +39,7 @@ class Charged:
     sequence: int
     time: str
     request: RequestKey
-    budget: Budget
+    budget: Budget | None
     parts: tuple[Part, ...]
     new: tuple[str, ...]
 
@@ -168,7 +168,7 @@ def _spend(spent: dict[int, Events], charge: Charged) -> None:
 
 def pack_charge(
     request: RequestKey,
-    budget: Budget,
+    budget: Budget | None,
     named: Sequence[Charge],
     numbers: Mapping[str, int],
     new: Sequence[str],
@@ -181,7 +181,10 @@ def pack_charge(
         }
         for charge in named
     ]
-    asked = {"request": asdict(request), "budget": [budget.epsilon, budget.delta]}
+    asked = {
+        "request": asdict(request),
+        "budget": [budget.epsilon, budget.delta] if budget else None,
+    }
     return asked | {"parts": parts, "new": list(new), "time": now()}
 
 
@@ -207,8 +210,10 @@ def _charged(row: Row) -> Charged:
         Part(_unpacked(part["units"]), tuple(Event(*values) for values in part["events"]))
         for part in body["parts"]
     )
-    request, budget = RequestKey(**body["request"]), Budget(*body["budget"])
-    return Charged(row.sequence, body["time"], request, budget, parts, tuple(body["new"]))
+    request, budget = RequestKey(**body["request"]), body["budget"]
+    return Charged(
+        row.sequence, body["time"], request, budget and Budget(*budget), parts, tuple(body["new"])
+    )
 
 
 def _packed(units: Sequence[int]) -> str:

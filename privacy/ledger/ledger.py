@@ -85,7 +85,7 @@ class Ledger:
     # ------------------------------------------------------------------------------ write
 
     def charge(
-        self, request: RequestKey, charges: Sequence[Charge], budget: Budget, allows: Allows
+        self, request: RequestKey, charges: Sequence[Charge], budget: Budget | None, allows: Allows
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
@@ -96,7 +96,8 @@ class Ledger:
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct case. BudgetSpent where any key may not. ValueError for a
-        charge without keys or events, a key twice in one charge, or a budget that is no cap.
+        charge without keys or events, a key twice in one charge, or a budget that is no cap. None
+        caps nothing (mechanism none), but the use is written down: no later cap fits these keys.
         """
         spend.check_charges(charges, budget)
         named = spend.under_pseudonyms(charges, self.secret)
@@ -165,6 +166,11 @@ class Ledger:
         """Is this a point of our chain? False after an older copy was put back."""
         with file.connected(self.path) as db:
             return self._holds(db, mark)
+
+    def charged(self) -> bool:
+        """Whether anything was ever charged here."""
+        with file.connected(self.path) as db:
+            return bool(db.execute("SELECT EXISTS (SELECT 1 FROM unit)").fetchone()[0])
 
     def spent(self, key: str) -> Events:
         """All that this key was ever charged, equal events summed; () for an unknown key."""

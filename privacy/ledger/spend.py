@@ -42,9 +42,9 @@ def pseudonym(key: str, secret: bytes) -> str:
     return f"{kind.group()}:{code}"
 
 
-def check_charges(charges: Sequence[Charge], budget: Budget) -> None:
+def check_charges(charges: Sequence[Charge], budget: Budget | None) -> None:
     """A charge without keys or events is a fault of the caller, and so is a key given twice."""
-    if not (0 < budget.epsilon < float("inf") and 0 < budget.delta < 1):
+    if budget and not (0 < budget.epsilon < float("inf") and 0 < budget.delta < 1):
         text = f"epsilon = {budget.epsilon} at delta = {budget.delta} is no cap"
         raise ValueError(f"{text}: epsilon must be positive and finite, delta between 0 and 1")
     if not charges or not all(charge.keys and charge.events for charge in charges):
@@ -100,10 +100,12 @@ def check_budget(
     db: sqlite3.Connection,
     charges: Sequence[Charge],
     numbers: Mapping[str, int],
-    budget: Budget,
+    budget: Budget | None,
     allows: Allows,
 ) -> None:
     """BudgetSpent where any unit has too little left. Equal cases are judged once."""
+    if budget is None:  # no cap, but what was used stays written down
+        return
     cases: dict[tuple[_Raw, Events], list[str]] = {}
     spent = spent_by(db, numbers.values())
     for name, new in merged(charges).items():
