@@ -17,7 +17,7 @@ from client.inner.maml import Fomaml, Maml
 from client.inner.reptile import Reptile
 from client.models.mlp import Mlp
 from client.tasks.base import Episode, TaskSpec
-from privacy import NoPrivacy
+from privacy import Batch, OpenSession
 
 SPEC = TaskSpec("regression", (2,), 1, 0, True)
 RNG = np.random.default_rng(0)
@@ -37,7 +37,7 @@ TASK = Episode(
 
 
 def update(algorithm: object, tasks: list[Episode] | None = None) -> Update:
-    return algorithm.update(Setting(Mlp(()), SPEC), THETA, tasks or [TASK], NoPrivacy(), RNG)
+    return algorithm.update(Setting(Mlp(()), SPEC), THETA, tasks or [TASK], OpenSession(), RNG)
 
 
 def close(found: torch.Tensor, *expected: float) -> None:
@@ -99,18 +99,20 @@ def test_tasks_are_averaged_and_fedavg_goes_on() -> None:
 
 def test_minibatches_pass_over_every_record_before_any_comes_again() -> None:
     x, y = torch.arange(6.0)[:, None], torch.arange(6)
-    batches = minibatches((x, y), size=2, steps=6, rng=np.random.default_rng(1))
+    whole = Batch(x, y, np.arange(6) + 40)
+    batches = minibatches(whole, size=2, steps=6, rng=np.random.default_rng(1))
     seen = torch.cat([b[1] for b in batches])
     assert [len(b[1]) for b in batches] == [2] * 6
     for lap in (seen[:6], seen[6:]):
         assert sorted(lap.tolist()) == list(range(6))
     assert all(torch.equal(b[0][:, 0].long(), b[1]) for b in batches)
+    assert all((b.rows - 40).tolist() == b.y.tolist() for b in batches)
 
 
 def test_a_batch_that_covers_the_set_is_the_set() -> None:
-    pair = torch.zeros(4, 1), torch.arange(4)
+    whole = Batch(torch.zeros(4, 1), torch.arange(4), np.arange(4))
     for size in (0, 4, 9):
-        assert all(b is pair for b in minibatches(pair, size, 3, np.random.default_rng(0)))
+        assert all(b is whole for b in minibatches(whole, size, 3, np.random.default_rng(0)))
 
 
 def test_fedavg_with_names_trains_one_output_a_name_and_starts_anew_at_an_unseen_hospital() -> None:
@@ -129,13 +131,13 @@ def test_fedavg_with_names_trains_one_output_a_name_and_starts_anew_at_an_unseen
         RNG.permutation(2),
         RNG.permutation(2),
     )
-    moved = learner.update(setting, theta, [task], NoPrivacy(), np.random.default_rng(0)).delta
+    moved = learner.update(setting, theta, [task], OpenSession(), np.random.default_rng(0)).delta
     rows = moved[:10].view(5, 2)
     # Cross-entropy pulls the named rows (3 and 1) up along their own input, all others down.
     assert rows[3, 0] > 0
     assert rows[1, 1] > 0
     assert all(float(rows[k].sum()) < 0 for k in (0, 2, 4))
-    predict = learner.adapt(setting, theta, (torch.from_numpy(x), torch.tensor([0, 1])), steps=0)
+    predict = learner.adapt(setting, theta, setting.support(task), steps=0)
     fresh = setting.network(2)
     inputs = torch.from_numpy(x)
     torch.testing.assert_close(predict(inputs), fresh.forward(fresh.initial(4), inputs))

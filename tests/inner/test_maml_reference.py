@@ -20,7 +20,7 @@ from client.inner.maml import Fomaml, Maml
 from client.models.conv import Conv
 from client.models.mlp import Mlp
 from client.tasks.base import Episode, TaskSpec
-from privacy import NoPrivacy
+from privacy import OpenSession
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -86,7 +86,7 @@ def test_exact_meta_gradient_equals_higher(case: str, steps: int) -> None:
     setting = Setting(architecture, spec)
     theta = setting.network(spec.outputs).initial(3).double()
     tasks = [episode(spec, seed) for seed in (1, 2)]
-    found = Maml(lr=0.3, steps=steps).update(setting, theta, tasks, NoPrivacy(), RNG).delta
+    found = Maml(lr=0.3, steps=steps).update(setting, theta, tasks, OpenSession(), RNG).delta
     expected = torch.stack([reference(architecture, spec, theta, t, 0.3, steps) for t in tasks])
     torch.testing.assert_close(-found, expected.mean(dim=0), rtol=0, atol=1e-10)
 
@@ -98,6 +98,6 @@ def test_first_order_differs_from_exact(case: str) -> None:
     setting = Setting(architecture, spec)
     theta = setting.network(spec.outputs).initial(3).double()
     tasks = [episode(spec, 1)]
-    exact = Maml(lr=0.3, steps=3).update(setting, theta, tasks, NoPrivacy(), RNG).delta
-    first = Fomaml(lr=0.3, steps=3).update(setting, theta, tasks, NoPrivacy(), RNG).delta
+    exact = Maml(lr=0.3, steps=3).update(setting, theta, tasks, OpenSession(), RNG).delta
+    first = Fomaml(lr=0.3, steps=3).update(setting, theta, tasks, OpenSession(), RNG).delta
     assert (exact - first).abs().max() > 1e-3

@@ -12,7 +12,7 @@ from client.inner.maml import Fomaml
 from client.inner.proto_maml import ProtoMaml, with_prototypes
 from client.models.mlp import Mlp
 from client.tasks.base import Episode, TaskSpec
-from privacy import NoPrivacy
+from privacy import OpenSession
 
 SPEC = TaskSpec("classification", (4,), 3, 3, False)
 RNG = np.random.default_rng(0)
@@ -33,9 +33,10 @@ def setting_and_theta() -> tuple[Setting, torch.Tensor]:
 def test_no_steps_is_the_nearest_class_mean_of_the_features() -> None:
     setting, theta = setting_and_theta()
     task = episode()
-    x, y = setting.support(task)
-    queries, _ = setting.query(task)
-    found = ProtoMaml().adapt(setting, theta, (x, y), steps=0)(queries)
+    support = setting.support(task)
+    x, y, _ = support
+    queries = setting.query(task).x
+    found = ProtoMaml().adapt(setting, theta, support, steps=0)(queries)
     body = setting.network(0)
     means = torch.stack([body.forward(theta, x)[y == c].mean(dim=0) for c in range(3)])
     features = body.forward(theta, queries)
@@ -50,14 +51,16 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
     setting, theta = setting_and_theta()
     task, net = episode(), setting.network(3)
     learner = ProtoMaml(lr=0.2, steps=steps)
-    found = -learner.update(setting, theta, [task], NoPrivacy(), RNG).delta
+    found = -learner.update(setting, theta, [task], OpenSession(), RNG).delta
     start = with_prototypes(setting, theta, setting.support(task))
     moved, _ = descend(plain_gradient(setting, net), start, [setting.support(task)] * steps, 0.2)
     constant = (moved - start).detach()
 
+    query = setting.query(task)
+
     def loss(at: torch.Tensor) -> float:
         phi = with_prototypes(setting, at, setting.support(task)) + constant
-        return float(setting.losses(net, phi, *setting.query(task)).mean())
+        return float(setting.losses(net, phi, query.x, query.y).mean())
 
     for k in range(0, len(theta), 4):
         nudge = torch.zeros_like(theta)
@@ -68,8 +71,8 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
 
 def test_regression_is_refused() -> None:
     with pytest.raises(ValueError, match="needs classes"):
-        ProtoMaml().check(TaskSpec("regression", (1,), 1, 0, True))
-    ProtoMaml().check(SPEC)
+        ProtoMaml().check(TaskSpec("regression", (1,), 1, 0, True), "none")
+    ProtoMaml().check(SPEC, "none")
 
 
 def test_a_local_rate_takes_an_outer_step_after_every_task() -> None:
@@ -79,10 +82,10 @@ def test_a_local_rate_takes_an_outer_step_after_every_task() -> None:
     first, second = episode(1), episode(2)
 
     def direction(at: torch.Tensor, task: Episode) -> torch.Tensor:
-        return Fomaml(lr=0.1, steps=2).update(setting, at, [task], NoPrivacy(), RNG).delta
+        return Fomaml(lr=0.1, steps=2).update(setting, at, [task], OpenSession(), RNG).delta
 
     one = theta + 0.3 * direction(theta, first)
     two = one + 0.3 * direction(one, second)
     learner = Fomaml(lr=0.1, steps=2, local_lr=0.3)
-    found = learner.update(setting, theta, [first, second], NoPrivacy(), RNG).delta
+    found = learner.update(setting, theta, [first, second], OpenSession(), RNG).delta
     torch.testing.assert_close(found, two - theta)
