@@ -136,7 +136,7 @@ def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, ro
     if desk.order == "random":
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks, desk.rounds, rng)
-    cap = getattr(desk.mechanism, "tasks_per_patient", None)
+    cap = 1 if desk.mechanism.unit == "patient" else None
 
     def dealt(number: int) -> tuple[Episode, ...]:
         return _dealt(desk.source, index, root, desk.seed, cap, number)

@@ -6,7 +6,7 @@ from privacy.event import Budget, Charge, Event, Mark
 from privacy.mechanism import Mechanism, Opening, Unit
 from privacy.none import NoPrivacy
 from privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
-from privacy.session import Batch, Kind, Losses, OpenSession, Rehearsal, Session, Use
+from privacy.session import Batch, Contribution, Kind, Losses, OpenSession, Rehearsal, Session, Use
 from privacy.sums import Patient, Record
 from privacy.whole import Hospital, Task
 
@@ -26,6 +26,7 @@ __all__ = [
     "Batch",
     "Budget",
     "Charge",
+    "Contribution",
     "Event",
     "Kind",
     "Losses",

@@ -64,7 +64,7 @@ def spend(
         enforced_epsilon(events(profile, noise, sampling_rate) * participations, delta)
         for profile in profiles
     )
-    return float(max(costs, default=0.0))
+    return max(costs, default=0.0)
 
 
 def _shape(profile: Counts) -> dict[str, float]:

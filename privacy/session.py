@@ -42,6 +42,9 @@ Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 Contribution = Callable[[Tensor, Tensor], Tensor]
 """One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""
 
+Parts = Sequence[tuple[Contribution, Batch]]
+"""Records of several tasks, each task with its own contribution, all of one length (d,)."""
+
 
 class Use(NamedTuple):
     """One noisy mean that was or will be asked for: over which records, of which kind."""
@@ -64,16 +67,22 @@ class Session(Protocol):
         ...
 
     def gradient(
-        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Mean gradient (dim,) at ``phi``, zero outside ``mask`` (dim,) bool; and the mean loss.
+        """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
-        The loss (a scalar tensor) is for the hospital's own eyes.
+        It is zero outside ``mask`` (dim,) bool. One noise for all tasks, as in ``mean``. The loss
+        (a scalar tensor) is for the hospital's own eyes.
         """
         ...
 
-    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
-        """Mean over the records of ``contribution`` (dim,); only where ``raw`` is False."""
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+        """Mean (dim,) over the records of all ``parts``, each with its own contribution.
+
+        One noise for all of them: where the tasks of a round are only averaged, asking for their
+        mean at once is cheaper than averaging noisy means. No unit may stand in two parts. Only
+        where ``raw`` is False.
+        """
         ...
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
@@ -95,22 +104,31 @@ class OpenSession:
     parts: frozenset[Part] = ALL
 
     def gradient(
-        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The plain mean gradient, as autograd gives it."""
-        phi = phi.detach().requires_grad_()
-        loss = losses(phi, batch.x, batch.y).mean()
-        (gradient,) = torch.autograd.grad(loss, phi)
-        return gradient * mask, loss.detach()
+        pairs = [_slope(losses, phi, batch) for phi, batch in at]
+        if len(pairs) == 1:
+            return pairs[0][0] * mask, pairs[0][1]
+        share = torch.tensor([len(batch.rows) for _, batch in at], device=mask.device)
+        g, loss = (torch.stack(list(column)) for column in zip(*pairs, strict=True))
+        weights = (share / share.sum()).to(g)
+        return weights @ g * mask, weights @ loss
 
-    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
         """The plain mean."""
-        pairs = zip(batch.x, batch.y, strict=True)
-        return torch.stack([contribution(x, y) for x, y in pairs]).mean(dim=0).detach()
+        found = [one(x, y) for one, b in parts for x, y in zip(b.x, b.y, strict=True)]
+        return torch.stack(found).mean(dim=0).detach()
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """The plain mean."""
         return torch.stack(list(directions)).mean(dim=0)
+
+
+def _slope(losses: Losses, phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    phi = phi.detach().requires_grad_()
+    loss = losses(phi, batch.x, batch.y).mean()
+    return torch.autograd.grad(loss, phi)[0], loss.detach()
 
 
 @dataclass
@@ -126,22 +144,24 @@ class Rehearsal:
     uses: list[Use] = field(default_factory=list)
 
     def gradient(
-        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Zeros."""
-        self.uses.append(use(kind, batch))
+        self.uses.append(use(kind, *(batch for _, batch in at)))
+        phi = at[0][0]
         return torch.zeros_like(phi), torch.zeros((), device=phi.device)
 
-    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
         """Zeros."""
-        self.uses.append(use(kind, batch))
-        return torch.zeros(dim, device=batch.x.device)
+        batches = [batch for _, batch in parts]
+        self.uses.append(use(kind, *batches))
+        return torch.zeros(dim, device=batches[0].x.device)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Zeros, as all directions are."""
         return torch.zeros_like(directions[0])
 
 
-def use(kind: Kind, batch: Batch) -> Use:
+def use(kind: Kind, *batches: Batch) -> Use:
     """The use that a call makes."""
-    return Use(kind, tuple(batch.rows.tolist()))
+    return Use(kind, tuple(row for batch in batches for row in batch.rows.tolist()))

@@ -30,7 +30,7 @@ from privacy.mechanism import Opening, Rehearse, Unit
 from privacy.noise import noisy
 from privacy.price import Counts, counts, distinct
 from privacy.protected import Norm, Protected
-from privacy.session import Batch, Contribution, Kind, Losses, Part, Session, Use, use
+from privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session, Use, use
 
 
 class Overdraft(RuntimeError):
@@ -97,11 +97,9 @@ class Record(Protected):
 class Patient(Record):
     """One patient is the unit: all records of one person may be nulled at once.
 
-    A patient's vectors are summed before they are clipped. ``tasks_per_patient`` is the public cap
-    on the tasks of one round that a patient's records may stand in; the schedule keeps to it.
+    A patient's vectors are summed before they are clipped. In one round a patient's records stand
+    in one task at most; the schedule keeps to it.
     """
-
-    tasks_per_patient: Annotated[int, Field(ge=1, le=1000)] = 1
 
     unit: ClassVar[Unit] = "patient"
     guards: ClassVar[str] = (
@@ -110,10 +108,9 @@ class Patient(Record):
     )
 
     def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
-        """A patient may have records in any sum of a task, and in so many tasks of a round."""
+        """A patient may have records in any sum over a task, in support and query alike."""
         task = {row: number for number, rows in enumerate(tasks) for row in rows}
-        found = distinct(counts(uses, lambda row: task[row]))
-        return [Counter({k: n * self.tasks_per_patient for k, n in p.items()}) for p in found]
+        return distinct(counts(uses, lambda row: task[row]))
 
 
 @dataclass
@@ -131,32 +128,41 @@ class NoisySums:
         return self.mechanism.parts
 
     def gradient(
-        self, losses: Losses, phi: Tensor, batch: Batch, kind: Kind, mask: Tensor
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
     ) -> tuple[Tensor, Tensor]:
         """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
         chosen = mask.nonzero().squeeze(1)
         one = gradient(losses)
-        phi = phi.detach()
 
-        def contribution(x: Tensor, y: Tensor) -> Tensor:
-            return one(phi, x, y)[chosen]
+        def contribution(phi: Tensor) -> Contribution:
+            return lambda x, y: one(phi, x, y)[chosen]
 
-        found = torch.zeros_like(phi)
-        found[chosen] = self.mean(contribution, batch, kind, len(chosen))
-        return found, torch.full((), float("nan"), device=phi.device)
+        found = torch.zeros_like(at[0][0])
+        parts = [(contribution(phi.detach()), batch) for phi, batch in at]
+        found[chosen] = self.mean(parts, kind, len(chosen)).to(found)
+        return found, torch.full((), float("nan"), device=found.device)
 
-    def mean(self, contribution: Contribution, batch: Batch, kind: Kind, dim: int) -> Tensor:
-        """Noisy mean (dim,): clipped sum and noise over the public constant q * n."""
-        self._take(use(kind, batch))
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+        """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
+        wanted = use(kind, *(batch for _, batch in parts))
+        self._take(wanted)
+        here = [np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in parts]
+        units = sum(len(names) for names, _ in here)
+        if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
+            raise ValueError(f"a {self.mechanism.unit} stands in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_norms[kind], self.mechanism.sampling_rate
-        units, group = np.unique(self.opening.units[batch.rows], return_inverse=True)
-        index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
-        drawn = self._draw(len(units), q).to(batch.x.device)[index] if q < 1 else None
-        total = clipped_sum(contribution, batch.x, batch.y, index, len(units), clip, drawn)
+        total: Tensor | float = 0.0
+        for (one, batch), (names, group) in zip(parts, here, strict=True):
+            index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
+            drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
+            # as coarse as for all units together, so that adding the tasks' sums is exact as well
+            total = total + clipped_sum(one, batch.x, batch.y, index, units, clip, drawn)
+        assert isinstance(total, Tensor)
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
-        scaled = noised / (q * len(batch.rows))
-        return torch.from_numpy(scaled).to(batch.x.device, batch.x.dtype)
+        scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
+        x = parts[0][1].x
+        return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """The mean: tasks are already noised."""

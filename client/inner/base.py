@@ -25,7 +25,8 @@ from client.tasks.base import Episode, IntArray, TaskSpec
 from privacy import Batch, Kind, OpenSession, Session, Unit
 
 Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
-Direction = Callable[[Tensor, Episode], tuple[Tensor, Tensor]]
+Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
+Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
 
 Rate = Annotated[float, Field(gt=0, le=100)]
@@ -132,12 +133,18 @@ def plain_gradient(setting: Setting, net: Network) -> Gradient:
 
 def private_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
     """The session's gradient of the task's loss: the only one meta-training may step on."""
+    pooled = pooled_gradient(setting, net, session, kind)
+    return lambda phi, batch: pooled([(phi, batch)])
+
+
+def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
+    """The same over several tasks at once, each at its own phi: one noise for their mean."""
     mask = net.mask(session.parts).to(setting.device)
 
     def losses(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         return setting.losses(net, phi, x, y)
 
-    return lambda phi, batch: session.gradient(losses, phi, batch, kind, mask)
+    return lambda at: session.gradient(losses, at, kind, mask)
 
 
 def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
@@ -162,15 +169,18 @@ def over_tasks(
     local_lr: float,
     session: Session,
 ) -> Update:
-    """A hospital's update from the direction that each of its tasks wants theta to move in.
+    """A hospital's update from the mean direction that its tasks want theta to move in.
 
-    Without a local rate: the mean direction at theta. With one: theta moves on after every task,
-    and the update is where it ended (Fallah, Mokhtari, Ozdaglar 2020: Personalized Federated
-    Learning with Theoretical Guarantees).
+    Without a local rate: the mean direction at theta. Where sums are noised, ``direction`` is asked
+    for all tasks at once, so that what is only averaged takes one noise; else for each task, which
+    the session combines. With a local rate theta moves on after every task, and the update is where
+    it ended (Fallah, Mokhtari, Ozdaglar 2020: Personalized Federated Learning with Theoretical
+    Guarantees).
     """
     here, losses, directions = theta, [], []
-    for episode in episodes:
-        delta, loss = direction(here, episode)
+    alone = session.raw or local_lr > 0
+    for group in [[e] for e in episodes] if alone else [episodes]:
+        delta, loss = direction(here, group)
         losses.append(loss)
         directions.append(delta)
         here = here + local_lr * delta

@@ -16,13 +16,18 @@ from client.inner.base import (
     Update,
     descend,
     over_tasks,
+    pooled_gradient,
     private_gradient,
 )
 from client.models import Network
 from client.tasks.base import Episode
 from privacy import Batch, Session
 
-MetaGradient = Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]
+Tasks = Sequence[tuple[Batch, Batch]]
+"""Support and query of each task."""
+
+MetaGradient = Callable[[Tensor, Tasks], tuple[Tensor, Tensor]]
+"""(theta (dim,), tasks) -> their mean meta-gradient (dim,) and query loss."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +45,11 @@ class Fomaml(GradientLearner):
         """-(mean over the tasks of the query gradient at phi_T), minus lambda * theta."""
         net = setting.network(setting.spec.outputs)
         inner = private_gradient(setting, net, session, "support")
-        outer = private_gradient(setting, net, session, "query")
+        outer = pooled_gradient(setting, net, session, "query")
 
-        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-            phi, _ = descend(inner, theta, [support] * self.steps, self.lr)
-            return outer(phi, query)
+        def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
+            adapted = [descend(inner, theta, [s] * self.steps, self.lr)[0] for s, _ in tasks]
+            return outer([(phi, q) for phi, (_, q) in zip(adapted, tasks, strict=True)])
 
         return meta_update(setting, theta, episodes, meta_gradient, self, session)
 
@@ -78,7 +83,7 @@ class Maml(GradientLearner):
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:
             return setting.losses(net, phi, batch.x, batch.y).mean()
 
-        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+        def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             start = phi = theta.detach().requires_grad_()
             for _ in range(self.steps):
                 (g,) = torch.autograd.grad(loss_at(phi, support), phi, create_graph=True)
@@ -86,7 +91,7 @@ class Maml(GradientLearner):
             loss = loss_at(phi, query)
             return torch.autograd.grad(loss, start)[0], loss.detach()
 
-        return meta_gradient
+        return each(one)
 
     def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
         inner = private_gradient(setting, net, session, "support")
@@ -100,10 +105,10 @@ class Maml(GradientLearner):
                 return product[chosen]
 
             found = torch.zeros_like(phi)
-            found[chosen] = session.mean(one, support, "adjoint", int(chosen.sum()))
+            found[chosen] = session.mean([(one, support)], "adjoint", int(chosen.sum()))
             return found
 
-        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+        def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             path = [theta]
             for _ in range(self.steps):
                 path.append(path[-1] - self.lr * inner(path[-1], support)[0])
@@ -112,7 +117,18 @@ class Maml(GradientLearner):
                 v = v - self.lr * hessian_product(phi, v, support)
             return v, loss
 
-        return meta_gradient
+        return each(one)
+
+
+def each(one: Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]) -> MetaGradient:
+    """The mean of a meta-gradient that is taken task by task."""
+
+    def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
+        found = [one(theta, support, query) for support, query in tasks]
+        g, loss = (torch.stack(list(column)).mean(dim=0) for column in zip(*found, strict=True))
+        return g, loss
+
+    return meta_gradient
 
 
 def meta_update(
@@ -125,8 +141,9 @@ def meta_update(
 ) -> Update:
     """Down the outer objective: minus the meta-gradient of query loss + (lambda/2) |theta|^2."""
 
-    def direction(theta: Tensor, episode: Episode) -> tuple[Tensor, Tensor]:
-        g, loss = meta_gradient(theta, setting.support(episode), setting.query(episode))
+    def direction(theta: Tensor, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        tasks = [(setting.support(e), setting.query(e)) for e in episodes]
+        g, loss = meta_gradient(theta, tasks)
         return -(g + learner.l2 * theta), loss
 
     return over_tasks(theta, episodes, direction, learner.local_lr, session)

@@ -28,9 +28,9 @@ from client.inner.base import (
     plain_gradient,
     private_gradient,
 )
-from client.inner.maml import MetaGradient, meta_update
+from client.inner.maml import MetaGradient, Tasks, each, meta_update
 from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Session, Unit
+from privacy import Batch, Contribution, Session, Unit
 
 
 @dataclass(frozen=True)
@@ -40,9 +40,10 @@ class ProtoMaml(GradientLearner):
     The meta-gradient is first-order in the steps (phi_T = phi_0(theta) + a constant) and exact in
     the start: it flows through the prototypes. ``steps = 0`` is the prototypical network.
 
-    Where every sum over records must be noised, a task takes T + 3 of them: the class features, T
-    inner gradients, the query gradient v at phi_T, and the way back through the prototypes, a sum
-    over support records of their features' Jacobian times what v wants of their class's prototype.
+    Where every sum over records must be noised, a support record stands in T + 2 of them: its
+    class's features, T inner gradients, and the way back through the prototypes, in which its
+    features' Jacobian is multiplied with what the query gradient wants of its class's prototype. A
+    query record stands in one. The last two sums run over all tasks of the round at once.
     """
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 5
@@ -73,7 +74,7 @@ class ProtoMaml(GradientLearner):
         net = setting.network(setting.spec.outputs)
         step = private_gradient(setting, net, session, "support")
 
-        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+        def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             theta = theta.detach().requires_grad_()
             start = with_prototypes(setting, theta, support)
             moved, _ = descend(step, start.detach(), [support] * self.steps, self.lr)
@@ -81,20 +82,23 @@ class ProtoMaml(GradientLearner):
             loss = setting.losses(net, phi, query.x, query.y).mean()
             return torch.autograd.grad(loss, theta)[0], loss.detach()
 
-        return meta_gradient
+        return each(one)
 
     def _noised(self, setting: Setting, session: Session) -> MetaGradient:
         net = setting.network(setting.spec.outputs)
         inner = private_gradient(setting, net, session, "support")
-        outer = private_gradient(setting, net, session, "query")
 
-        def meta_gradient(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
-            means = _noisy_means(setting, theta, support, session)
-            phi, _ = descend(inner, _start(theta, means), [support] * self.steps, self.lr)
-            v, loss = outer(phi, query)
-            weights, biases = v[len(theta) : -len(means)].view_as(means), v[-len(means) :]
-            pull = 2 * weights - 2 * means * biases[:, None]  # d loss / d prototype, (N, features)
-            return v[: len(theta)] + _way_back(setting, theta, support, pull, session), loss
+        def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
+            means = [_noisy_means(setting, theta, support, session) for support, _ in tasks]
+            ends = [
+                descend(inner, _start(theta, c), [support] * self.steps, self.lr)[0]
+                for c, (support, _) in zip(means, tasks, strict=True)
+            ]
+            queries = [query for _, query in tasks]
+            v, heads = _query_gradient(setting, theta, ends, queries, session)
+            pulls = [_pull(c, head) for c, head in zip(means, heads, strict=True)]
+            way_back = _way_back(setting, theta, [s for s, _ in tasks], pulls, session)
+            return v + way_back, torch.full((), float("nan"), device=theta.device)
 
         return meta_gradient
 
@@ -127,25 +131,73 @@ def _noisy_means(setting: Setting, theta: Tensor, support: Batch, session: Sessi
         features = body.forward(theta, x[None])[0]
         return torch.outer(functional.one_hot(y, ways).to(features), features).reshape(-1)
 
-    sums = session.mean(one, support, "features", ways * body.features)
-    share = torch.bincount(support.y, minlength=ways) / len(support.y)  # public: K of N * K
-    return sums.view(ways, -1) / share[:, None]
+    sums = session.mean([(one, support)], "features", ways * body.features)
+    return sums.view(ways, -1) / _shares(setting, support)[:, None]
+
+
+def _query_gradient(
+    setting: Setting,
+    theta: Tensor,
+    ends: Sequence[Tensor],
+    queries: Sequence[Batch],
+    session: Session,
+) -> tuple[Tensor, Tensor]:
+    """Noisy mean query gradient of the body (dim,), and each task's of its head (tasks, head).
+
+    One sum over the records of all tasks: a record adds its gradient of the body to what all share,
+    and its gradient of the head to its own task's place. Together they are clipped as one vector.
+    """
+    net, dim = setting.network(setting.spec.outputs), len(theta)
+    chosen = net.mask(session.parts | {"head"}).to(setting.device)[:dim].nonzero().squeeze(1)
+    head = net.dim - dim
+
+    def at(phi: Tensor, place: int) -> Contribution:
+        def one(x: Tensor, y: Tensor) -> Tensor:
+            g: Tensor = grad(lambda p: setting.losses(net, p, x[None], y[None])[0])(phi)
+            before, after = (g.new_zeros(head * n) for n in (place, len(ends) - 1 - place))
+            return torch.cat([g[:dim][chosen], before, g[dim:], after])
+
+        return one
+
+    parts = [(at(phi, i), q) for i, (phi, q) in enumerate(zip(ends, queries, strict=True))]
+    found = session.mean(parts, "query", len(chosen) + head * len(ends))
+    v = torch.zeros_like(theta)
+    v[chosen] = found[: len(chosen)]
+    # a task's own mean: the sum is over the records of all tasks, which are equally large
+    return v, found[len(chosen) :].view(len(ends), head) * len(ends)
+
+
+def _pull(means: Tensor, head: Tensor) -> Tensor:
+    """What the head's gradient wants of the prototypes ``means`` (N, features) it was made of."""
+    weights, biases = head[: -len(means)].view_as(means), head[-len(means) :]
+    return 2 * weights - 2 * means * biases[:, None]
 
 
 def _way_back(
-    setting: Setting, theta: Tensor, support: Batch, pull: Tensor, session: Session
+    setting: Setting,
+    theta: Tensor,
+    supports: Sequence[Batch],
+    pulls: Sequence[Tensor],
+    session: Session,
 ) -> Tensor:
-    """Noisy (d prototypes / d theta)^T pull (dim,), zero where theta is not trained."""
-    body, ways = setting.network(0), setting.spec.outputs
-    chosen = body.mask(session.parts).to(setting.device)
-    scale = len(support.y) / torch.bincount(support.y, minlength=ways)  # 1 / share of the class
+    """Noisy mean over the tasks of (d prototypes / d theta)^T pull (dim,), one sum for all."""
+    body = setting.network(0)
+    chosen = body.mask(session.parts).to(setting.device).nonzero().squeeze(1)
 
-    weights = pull * scale[:, None]
+    def at(weights: Tensor) -> Contribution:
+        def one(x: Tensor, y: Tensor) -> Tensor:
+            g: Tensor = grad(lambda p: (body.forward(p, x[None])[0] * weights[y]).sum())(theta)
+            return g[chosen]
 
-    def one(x: Tensor, y: Tensor) -> Tensor:
-        found: Tensor = grad(lambda at: (body.forward(at, x[None])[0] * weights[y]).sum())(theta)
-        return found[chosen]
+        return one
 
+    scaled = [p / _shares(setting, s)[:, None] for p, s in zip(pulls, supports, strict=True)]
+    parts = [(at(weights), s) for weights, s in zip(scaled, supports, strict=True)]
     found = torch.zeros_like(theta)
-    found[chosen] = session.mean(one, support, "adjoint", int(chosen.sum()))
+    found[chosen] = session.mean(parts, "adjoint", len(chosen))
     return found
+
+
+def _shares(setting: Setting, support: Batch) -> Tensor:
+    """Share (N,) of each class in a support set; public, K of N * K."""
+    return torch.bincount(support.y, minlength=setting.spec.outputs) / len(support.y)

@@ -18,6 +18,7 @@ from client.inner.base import (
     descend,
     minibatches,
     over_tasks,
+    pooled_gradient,
     private_gradient,
 )
 from client.tasks.base import Episode
@@ -43,14 +44,19 @@ class Reptile(GradientLearner):
         rng: np.random.Generator,
     ) -> Update:
         """mean over the tasks of (phi_T - theta), minus lambda * theta."""
-        gradient = private_gradient(
-            setting, setting.network(setting.spec.outputs), session, "support"
-        )
+        net = setting.network(setting.spec.outputs)
+        step = private_gradient(setting, net, session, "support")
+        last = pooled_gradient(setting, net, session, "support")
 
-        def direction(theta: Tensor, episode: Episode) -> tuple[Tensor, Tensor]:
-            batches = minibatches(whole(setting, episode), self.batch, self.steps, rng)
-            phi, loss = descend(gradient, theta, batches, self.lr)
-            return phi - theta - self.l2 * theta, loss
+        def direction(theta: Tensor, tasks: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+            ends, moved = [], torch.zeros_like(theta)
+            for task in tasks:
+                batches = minibatches(whole(setting, task), self.batch, self.steps, rng)
+                phi, _ = descend(step, theta, batches[:-1], self.lr)
+                moved = moved + (phi - theta) / len(tasks)
+                ends.append((phi, batches[-1]))
+            g, loss = last(ends)  # nothing starts at phi_T: the last steps are only averaged
+            return moved - self.lr * g - self.l2 * theta, loss
 
         return over_tasks(theta, episodes, direction, self.local_lr, session)
 
