@@ -75,7 +75,7 @@ def _shape(profile: Counts) -> dict[str, float]:
 def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: float) -> float:
     if sampling_rate == 1:
         # mu^2 = participations / scale^2; a little above, so that rounding never ends above budget
-        return participations**0.5 / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
+        return float(participations**0.5) / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
 
     def excess(scale: float) -> float:
         noise = {kind: scale * sigma for kind, sigma in _shape(profile).items()}
