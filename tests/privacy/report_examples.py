@@ -213,8 +213,9 @@ def unprotected() -> PrivacyReport:
 
 def troubled() -> PrivacyReport:
     """Over budget, a broken chain, a ledger that went back, refusals, a hostile name."""
-    good = [hospital(name, 1.1, 1800) for name in ("St. Anna Hospital", HOSTILE)]
-    over = hospital("Universitätsklinikum am Nordufer", 1.9, 2400)
+    runs = (("pilot", 0, 6), ("ward study", 9, 11))
+    good = [hospital(name, 1.1, 1800, runs) for name in ("St. Anna Hospital", HOSTILE)]
+    over = hospital("Universitätsklinikum am Nordufer", 1.9, 2400, runs)
     name = "Hôpital de la Rivière"
     chain = "entry 41: its hash is not the one that entry 42 names"
     broken = replace(ledger(name), chain="broken", faults=(chain,), high_water="went back")
@@ -223,7 +224,7 @@ def troubled() -> PrivacyReport:
         participations=1,
         refusals=(Refusal("budget-spent", 9), Refusal("policy-steps", 2)),
     )
-    found = (*good, over, replace(hospital(name, 1.2, 700), ledger=broken), refusing)
+    found = (*good, over, replace(hospital(name, 1.2, 700, runs), ledger=broken), refusing)
     return report(
         "patient",
         1,
