@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.func import grad, jvp
+from torch.func import grad
 
 from client.inner.base import (
     GradientLearner,
@@ -101,7 +101,7 @@ class Maml(GradientLearner):
         def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
             def one(x: Tensor, y: Tensor) -> Tensor:
                 slope = grad(lambda p: setting.losses(net, p, x[None], y[None])[0])
-                product: Tensor = jvp(slope, (phi,), (v,))[1]
+                product: Tensor = grad(lambda p: slope(p) @ v)(phi)  # Hessians are symmetric
                 return product[chosen]
 
             found = torch.zeros_like(phi)

@@ -200,4 +200,5 @@ def _way_back(
 
 def _shares(setting: Setting, support: Batch) -> Tensor:
     """Share (N,) of each class in a support set; public, K of N * K."""
-    return torch.bincount(support.y, minlength=setting.spec.outputs) / len(support.y)
+    counts = torch.bincount(support.y, minlength=setting.spec.outputs)
+    return counts.to(support.x) / len(support.y)
