@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy.event import Event
-from privacy.ledger import BudgetSpent, Ledger, verify
-from tests.privacy.ledger_desk import pay
+from privacy.event import Budget, Charge, Event
+from privacy.ledger import BudgetSpent, Events, Ledger, verify
+from tests.privacy.ledger_desk import CAP, STEPS, pay, request
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
@@ -23,7 +23,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 def test_threads_that_ask_the_same_all_send_the_same(ledger: Ledger) -> None:
     """All have computed, each with noise of its own, before the first may store."""
-    ready = threading.Barrier(8)
+    ready = threading.Barrier(8, timeout=20)
 
     def serve(worker: int) -> bytes:
         entry = pay(ledger, 1)
@@ -51,6 +51,30 @@ def test_threads_cannot_spend_the_same_budget_twice(ledger: Ledger) -> None:
         assert Counter(pool.map(ask, range(24))) == {True: 3, False: 21}
     assert ledger.spent("record:a") == (Event(2.0, 12),)
     assert verify(ledger.path) == []
+
+
+def test_nobody_is_judged_while_another_is(ledger: Ledger) -> None:
+    """The second asks its accountant only after the first has paid, and with what it has paid."""
+    seen: list[Events] = []
+    first_asks, second_asks = threading.Event(), threading.Event()
+
+    def slow(spent: Events, new: Events, budget: Budget) -> bool:
+        first_asks.set()
+        assert not second_asks.wait(0.3)
+        return True
+
+    def quick(spent: Events, new: Events, budget: Budget) -> bool:
+        second_asks.set()
+        seen.append(spent)
+        return True
+
+    charge = [Charge(("record:a",), (STEPS,))]
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ledger.charge, request(1), charge, CAP, slow)
+        assert first_asks.wait(20)
+        second = pool.submit(ledger.charge, request(2), charge, CAP, quick)
+        assert (first.result().sequence, second.result().sequence) == (2, 3)
+    assert seen == [(STEPS,)]
 
 
 def test_processes_cannot_either(ledger: Ledger) -> None:
