@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message, MessageType
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from privacy import Attendance
@@ -18,6 +19,18 @@ from privacy.wire import Request, encode_request
 from strategies.checks import Rejected, read
 
 POLL_SECONDS = 0.2
+REST = 5.0
+"""How many waits long a silent node is then left alone: it costs at most a sixth of the time."""
+
+LOST = frozenset(
+    f"error-{code}"
+    for code in (
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+    )
+)
+"""Flower's words for a node that went away: it has said nothing, so nothing is held against it."""
 
 
 class RosterError(RuntimeError):
@@ -26,13 +39,21 @@ class RosterError(RuntimeError):
 
 @dataclass
 class Roster:
-    """The hospitals of a run and the nodes they answer from at present."""
+    """The hospitals of a run and the nodes they answer from at present.
+
+    ``timeout`` (seconds) is how long all may take to come before the run; ``patience`` how long a
+    round waits for nodes that came, or came back, in between. ``silent`` maps a node that let that
+    pass to the moment from which it is asked again: it may not hold up every round.
+    """
 
     seats: Sequence[str]
     request: Request
     timeout: float
+    patience: float = 60.0
     nodes: dict[str, int] = field(default_factory=dict)
     turned_away: dict[int, Rejected] = field(default_factory=dict)
+    silent: dict[int, float] = field(default_factory=dict)
+    present: frozenset[int] = frozenset()
 
     def gather(self, grid: Grid) -> None:
         """Wait until every seat is taken; ``RosterError`` after the timeout.
@@ -41,7 +62,8 @@ class Roster:
         """
         deadline = time.monotonic() + self.timeout
         while True:
-            self.refresh(grid)
+            self._look(grid)
+            self._call(grid, self._new(), max(deadline - time.monotonic(), 0.0))
             for rejected in self.turned_away.values():
                 raise RosterError(_turned_away(rejected, len(self.seats)))
             missing = [seat for seat in self.seats if seat not in self.nodes]
@@ -55,17 +77,33 @@ class Roster:
             time.sleep(POLL_SECONDS)
 
     def refresh(self, grid: Grid) -> None:
-        """Forget nodes that left, ask new ones who they are."""
-        present = set(grid.get_node_ids())
-        self.nodes = {seat: node for seat, node in self.nodes.items() if node in present}
-        self.turned_away = {n: r for n, r in self.turned_away.items() if n in present}
-        new = sorted(present - set(self.nodes.values()) - self.turned_away.keys())
+        """Forget nodes that left, ask new ones who they are, and wait for them a little."""
+        self._look(grid)
+        now, patience = time.monotonic(), min(self.patience, self.timeout)
+        called = [node for node in self._new() if self.silent.get(node, now) <= now]
+        self._call(grid, called, patience)
+        rested = time.monotonic() + REST * patience
+        self.silent |= dict.fromkeys(set(called) & set(self._new()), rested)
+
+    def _look(self, grid: Grid) -> None:
+        """Who is there? What is known of those who are not is forgotten."""
+        self.present = frozenset(grid.get_node_ids())
+        self.nodes = {seat: node for seat, node in self.nodes.items() if node in self.present}
+        self.turned_away = {n: r for n, r in self.turned_away.items() if n in self.present}
+        self.silent = {n: when for n, when in self.silent.items() if n in self.present}
+
+    def _new(self) -> list[int]:
+        """Nodes of whom it is not known who they are."""
+        return sorted(self.present - set(self.nodes.values()) - self.turned_away.keys())
+
+    def _call(self, grid: Grid, new: Sequence[int], timeout: float) -> None:
+        """Ask nodes who they are and seat those that answer in time."""
         if not new:
             return
         calls = [
             Message(encode_request(self.request), n, f"{MessageType.QUERY}.roster") for n in new
         ]
-        replies = list(grid.send_and_receive(calls, timeout=self.timeout))
+        replies = list(grid.send_and_receive(calls, timeout=timeout))
         asked = {call.metadata.message_id: call.metadata.dst_node_id for call in calls}
         for reply in replies:  # the first to each call; a late or repeated one says nothing new
             node = asked.pop(reply.metadata.reply_to_message_id, None)
@@ -77,7 +115,8 @@ class Roster:
         if isinstance(answer, Attendance):
             answer = self._judge(answer)
         if isinstance(answer, Rejected):
-            self.turned_away[node] = answer
+            if answer.reason not in LOST:
+                self.turned_away[node] = answer
         else:
             self.nodes[answer.hospital] = node
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.engines.flower import EngineError, run_flower
+from server.engines.flower import run_flower
+from server.engines.follow import EngineError
 from server.engines.inprocess import run_inprocess
 from server.folder import Folder
 from server.run import Observer

@@ -22,6 +22,9 @@ from options import ConfigError
 from privacy import Answer, Attendance, Refusal
 from privacy.wire import Request, decode_answer, encode_request
 from server.engines import ENGINES, EngineError, flower
+from server.engines.follow import Trail, await_superlink, run_config
+from server.engines.follow import follow as follow_run
+from server.engines.guard import free_port
 from server.engines.inprocess import InProcessGrid
 from server.engines.progress import Progress
 from server.folder import BusyError, Folder
@@ -117,7 +120,7 @@ def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_
     os.kill(next(pid for pid, c in found.items() if "flwr-simulation" in c), signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
-    assert "the simulation's process was killed" in errors
+    assert "the process at work on the run was killed" in errors
     assert nothing_left(folder)
     assert folder.status()[0] == "failed"
     assert "Starting Flower Simulation" in (folder.path / "flower.log").read_text()
@@ -165,8 +168,10 @@ def folder(tmp_path: Path) -> Folder:
 
 
 def follow(folder: Folder, *codes: int | None, deadline: float = LATER) -> None:
-    watched = [Fake(code) for code in codes or (None, None)]
-    flower.follow(watched, folder, deadline, Progress(folder, flower.watchful(lambda row: None)))
+    progress = Progress(folder, flower.watchful(lambda row: None))
+    trail = Trail(folder, folder.path / "flower.log", deadline, progress.show)
+    with flower.explained():
+        follow_run([Fake(code) for code in codes or (None, None)], trail)
 
 
 def test_a_finished_run_counts_even_when_flower_has_ended(folder: Folder) -> None:
@@ -177,6 +182,12 @@ def test_a_finished_run_counts_even_when_flower_has_ended(folder: Folder) -> Non
 def test_a_failed_run_gives_its_reason(folder: Folder) -> None:
     folder.set_status("failed", "QuorumError: round 3: nobody came")
     with pytest.raises(EngineError, match=r"^QuorumError: round 3: nobody came$"):
+        follow(folder)
+
+
+def test_a_run_that_failed_of_a_dead_ray_worker_says_what_the_code_means(folder: Folder) -> None:
+    folder.set_status("failed", "QuorumError: round 3: h1 (error-0)")
+    with pytest.raises(EngineError, match=r"h1 \(error-0\); error-0 means that a Ray worker died"):
         follow(folder)
 
 
@@ -224,14 +235,19 @@ def test_a_dead_ray_worker_ends_the_run(folder: Folder) -> None:
         progress.show()
 
 
+def await_link(link: Fake, folder: Folder, deadline: float) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    await_superlink(link, url, folder.path / "flower.log", deadline)
+
+
 def test_a_superlink_that_ends_at_once_is_no_long_wait(folder: Folder) -> None:
     with pytest.raises(EngineError, match=r"did not start(?s:.*)disk full"):
-        flower.await_superlink(Fake(1), flower.free_port(), folder, LATER)
+        await_link(Fake(1), folder, LATER)
 
 
 def test_a_superlink_that_never_answers_is_given_up(folder: Folder) -> None:
     with pytest.raises(EngineError, match="did not start"):
-        flower.await_superlink(Fake(), flower.free_port(), folder, time.monotonic() + 0.3)
+        await_link(Fake(), folder, time.monotonic() + 0.3)
 
 
 # ------------------------------------------------------------------------- before anything
@@ -262,7 +278,7 @@ def test_an_installation_without_the_app_folder_is_refused(
 def test_the_whole_configuration_survives_the_way() -> None:
     run = small("name=it.s_all-here", 'data.root="/a \'b\' \\"c\\" \\\\ d = é"')
     folder = Folder(Path("/tmp/results of 'ours' \"é\" \\ = #1"))
-    values = tomllib.loads(flower.run_config(run, folder))
+    values = tomllib.loads(run_config(run, folder))
     assert values["out"] == str(folder.path)
     assert sim.load_json(values["sim-json"]) == run
 

@@ -1,5 +1,7 @@
 """Who is who: late nodes, wrong and taken seats, refusals, and replies nobody asked for."""
 
+from collections.abc import Iterable
+
 import pytest
 from flwr.app import Error, Message, RecordDict
 
@@ -69,7 +71,7 @@ def test_silent_node_is_asked_again() -> None:
         (sits("east", 1), "east cannot take part: seat-taken"),
         (lambda *_: Refusal("data-refused"), "node 90 cannot take part: data-refused; its own log"),
         (lambda *_: Refusal("federation-size"), "has 3 hospitals.*num-supernodes=3"),
-        (lambda *_: Error(3, "Traceback: /home/erika"), "node 90 cannot take part: error-3"),
+        (lambda *_: Error(2, "Traceback: /home/erika"), "node 90 cannot take part: error-2"),
         (lambda *_: RecordDict(), "node 90 cannot take part: malformed-keys"),
     ],
 )
@@ -116,6 +118,99 @@ def test_hospital_that_comes_back_under_another_id_keeps_its_seat() -> None:
     grid.scripts[500] = sits("east", 1)
     roster.refresh(grid)
     assert roster.nodes == {"north": 12, "east": 500, "south": 31}
+
+
+class Clock:
+    """Time that passes only while a grid waits in vain."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class SlowGrid(FakeGrid):
+    """As Flower's: who does not answer costs the whole wait."""
+
+    clock: Clock
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> list[Message]:
+        asked = list(messages)
+        replies = super().send_and_receive(asked, timeout=timeout)
+        if len(replies) < len(asked):
+            self.clock.now += timeout or 0.0
+        return replies
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(SlowGrid, "clock", clock, raising=False)
+    return clock
+
+
+def test_node_that_comes_back_and_says_nothing_does_not_hold_up_every_round(clock: Clock) -> None:
+    grid = SlowGrid(dict(HOSPITALS))
+    roster = Roster(SEATS, REQUEST, 180.0, patience=30.0)
+    roster.gather(grid)
+    del grid.scripts[77]
+    roster.refresh(grid)
+    assert clock.now == 1000.0, "who is not there is not waited for"
+    grid.scripts[77] = lambda *_: None
+    roster.refresh(grid)
+    assert clock.now == 1030.0, "the patience, not the 180 s of the start"
+    for _ in range(9):
+        clock.now += 10.0  # nine rounds of the others
+        roster.refresh(grid)
+    assert clock.now == 1120.0, "no further wait"
+    assert roster.nodes == {"north": 12, "south": 31}
+
+
+def test_silent_node_is_asked_again_after_a_rest_and_takes_its_seat(clock: Clock) -> None:
+    grid = SlowGrid(dict(HOSPITALS))
+    roster = Roster(SEATS, REQUEST, 180.0, patience=30.0)
+    roster.gather(grid)
+    del grid.scripts[77]
+    roster.refresh(grid)
+    grid.scripts[77] = lambda *_: None
+    roster.refresh(grid)
+    grid.scripts[77] = sits("east", 1)
+    roster.refresh(grid)
+    assert "east" not in roster.nodes
+    clock.now += module.REST * 30.0
+    roster.refresh(grid)
+    assert roster.nodes["east"] == 77
+    assert [node for node, _, _ in grid.sent].count(77) == 3
+
+
+def test_silent_node_that_left_and_came_back_is_asked_at_once(clock: Clock) -> None:
+    grid = SlowGrid({12: HOSPITALS[12], 31: HOSPITALS[31], 77: lambda *_: None})
+    roster = Roster(SEATS, REQUEST, 180.0, patience=30.0)
+    roster.refresh(grid)
+    del grid.scripts[77]
+    roster.refresh(grid)
+    grid.scripts[77] = sits("east", 1)
+    roster.refresh(grid)
+    assert roster.nodes["east"] == 77
+
+
+@pytest.mark.parametrize("code", [3, 4, 5])
+def test_node_that_was_lost_on_the_way_is_no_refusal(code: int) -> None:
+    """Flower answers in the name of a node that died; the same node may come back."""
+    lost = iter([Error(code, ""), Error(code, "")])
+
+    def dies(request: Request, kind: str) -> Attendance | Error:
+        return next(lost, Attendance("south", 2))
+
+    grid = FakeGrid({**HOSPITALS, 31: dies})
+    assert gather(grid).nodes["south"] == 31
 
 
 def test_newcomer_cannot_push_a_seated_hospital_out() -> None:

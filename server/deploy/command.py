@@ -1,0 +1,136 @@
+"""The command ``metaward deploy``: a federation of separate processes, from keys to the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+import sim
+from options import ConfigError
+from server import show
+from server.app import default_folder
+from server.deploy.commands import CONNECTION
+from server.deploy.layout import Site
+from server.deploy.up import Deployment, check_size, default_policy, deployment
+from server.engines import EngineError
+from server.engines.follow import true_ending
+from server.folder import Folder
+
+INTERRUPTED = 130
+deploy = typer.Typer(help="Real deployments of Flower.", no_args_is_help=True)
+
+
+@deploy.callback()
+def group() -> None:
+    """Real deployments of Flower: SuperLink and SuperNodes, TLS, node authentication."""
+
+
+@deploy.command("up")
+def up(
+    local: Annotated[
+        int, typer.Option(min=1, help="Hospitals on this machine: all of the configuration.")
+    ],
+    config: Annotated[Path, typer.Argument(help="The run's yaml file.")] = sim.DEFAULT,
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Keys, policies, ledgers and logs; made or used again.")
+    ] = Path("deployment"),
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Copied for each new hospital; one that has a policy keeps its own."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
+    resume: Annotated[
+        Path | None, typer.Option(help="Go on with the run in this result folder instead.")
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Go on serving after the run, until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+) -> None:
+    """Start a SuperLink and a SuperNode for each hospital on loopback, and carry out a run."""
+    run, folder = resumed(resume) if resume else begun(config, set_ or [], out, local)
+    check_size(run, local)
+    site = Site(directory.expanduser().resolve())
+    if not as_json:
+        complain(f"starting a SuperLink and {local} SuperNodes in {site.root}")
+    with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:
+        with show.progress(folder, quiet=as_json) as observe:
+            live.carry_out(run, folder, observe)
+        print_result(run, folder, as_json)
+        if keep:
+            serve(live)
+
+
+def begun(
+    config: Path, settings: list[str], out: Path | None, local: int
+) -> tuple[sim.Sim, Folder]:
+    """A new run and its folder; nothing is written where the configuration is at fault."""
+    run = sim.load(config, settings)
+    check_size(run, local)
+    folder = Folder(out or default_folder(run))
+    folder.create(run)
+    return run, folder
+
+
+def resumed(path: Path) -> tuple[sim.Sim, Folder]:
+    """A run that was interrupted or failed, as it was configured."""
+    folder = Folder(path)
+    if not folder.exists():
+        raise ConfigError(["holds no run (no config.json)"], str(path))
+    if folder.status()[0] == "finished":
+        raise ConfigError(["this run is finished; there is nothing to resume"], str(path))
+    return folder.config(), folder
+
+
+@contextmanager
+def told(site: Site, folder: Folder) -> Iterator[None]:
+    """Leave a true status, and say on every failure where the logs are and how to go on."""
+    try:
+        with true_ending(folder):
+            yield
+    except KeyboardInterrupt:
+        complain(f"interrupted; {further(site, folder)}")
+        raise typer.Exit(INTERRUPTED) from None
+    except EngineError as error:
+        raise EngineError(f"{error}\n{further(site, folder)}") from error
+
+
+def further(site: Site, folder: Folder) -> str:
+    """Where the logs are, and how to go on with a run that has not finished."""
+    logs = f"the logs of all processes are in {site.logs}"
+    if folder.status()[0] == "finished":
+        return f"{logs}; the run itself has finished: {folder.path}"
+    return f"{logs}; go on with --resume {folder.path} when the cause is gone"
+
+
+def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
+    """The final table, or the result file for programs."""
+    if as_json:
+        print((folder.path / "result.json").read_text(encoding="utf-8"), flush=True)
+    else:
+        show.wide().print(show.final(run, folder))
+
+
+def serve(live: Deployment) -> None:
+    """Say how to send further runs, and wait for Ctrl-C, which is no failure here."""
+    complain(
+        f"The federation goes on serving; Ctrl-C ends it. Another run for the same hospitals:\n"
+        f"  FLWR_HOME={live.site.home} flwr run {sim.HERE} {CONNECTION} --stream "
+        f"--run-config 'sim-file=\"configs/deploy.yaml\"'\n"
+        f"Hospitals: {', '.join(node.name for node in live.nodes)}; logs: {live.site.logs}"
+    )
+    with suppress(KeyboardInterrupt):
+        live.keep()
+
+
+def complain(text: str) -> None:
+    """A line on standard error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)

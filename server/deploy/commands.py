@@ -1,0 +1,95 @@
+"""The commands of a deployment and what they are given: arguments, environments, Flower's files.
+
+Everything listens on loopback. The open-source SuperLink lets anybody who reaches its port start
+runs, so on several machines a gate in front of it must pass nothing but ``/v1/fleet/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import sim
+from server.deploy.layout import HospitalFiles, Site
+
+LOOPBACK = "127.0.0.1"
+CONNECTION = "local"  # the SuperLink's name in Flower's own configuration
+
+
+def superlink(site: Site, port: int) -> list[str]:
+    """A SuperLink with TLS, registered nodes only, and its state in a file."""
+    files = ["--ssl-ca-certfile", str(site.authority.certificate)]
+    files += ["--ssl-certfile", str(site.server.certificate)]
+    files += ["--ssl-keyfile", str(site.server.key), "--database", str(site.database)]
+    guards = ["--enable-supernode-auth", "--disable-runtime-dependency-installation"]
+    return ["flower-superlink", *guards, *files, "--host", LOOPBACK, "--port", str(port)]
+
+
+def supernode(site: Site, hospital: HospitalFiles, link: int, port: int) -> list[str]:
+    """A hospital's SuperNode: the link's port, and the port its own app calls it on."""
+    trust = ["--root-certificates", str(site.authority.certificate)]
+    trust += ["--auth-supernode-private-key", str(hospital.key)]
+    where = ["--superlink", f"{LOOPBACK}:{link}", "--host", LOOPBACK, "--port", str(port)]
+    return ["flower-supernode", *trust, *where, "--node-config", node_config(hospital)]
+
+
+def node_config(hospital: HospitalFiles) -> str:
+    """What the hospital's app learns from its own side, as Flower's command line takes it."""
+    paths = {"policy": hospital.policy, "ledger": hospital.ledger, "data-root": hospital.data}
+    pairs = [f"{key}={json.dumps(str(p), ensure_ascii=False)}" for key, p in paths.items()]
+    return " ".join([f"partition-id={hospital.index}", *pairs])
+
+
+def register(hospital: HospitalFiles) -> list[str]:
+    """Make a hospital's public key known to the SuperLink."""
+    return ["flwr", "supernode", "register", str(hospital.public_key), CONNECTION]
+
+
+def submission(run_config: Path) -> list[str]:
+    """Send this app and a run's configuration to the SuperLink, and print what the run says."""
+    options = ["--stream", "--run-config", str(run_config)]
+    return ["flwr", "run", str(sim.HERE), CONNECTION, *options]
+
+
+def write_connection(site: Site, port: int) -> None:
+    """Put ``connection`` where the commands in the SuperLink's home find it."""
+    (site.home / "config.toml").write_text(connection(site, port), encoding="utf-8")
+
+
+def connection(site: Site, port: int) -> str:
+    """Flower's own configuration: where the SuperLink is, and whose certificates to trust."""
+    trust = json.dumps(str(site.authority.certificate), ensure_ascii=False)
+    where = f'address = "{LOOPBACK}:{port}"\nroot-certificates = {trust}\n'
+    return f'[superlink]\ndefault = "{CONNECTION}"\n\n[superlink.{CONNECTION}]\n{where}'
+
+
+def server_environment(site: Site) -> dict[str, str]:
+    """The SuperLink's, and that of commands to it: no data folder, for the server has no data."""
+    return environment(site.home)
+
+
+def hospital_environment(hospital: HospitalFiles) -> dict[str, str]:
+    """A SuperNode's: its own Flower home and its own log."""
+    return environment(hospital.home) | {"METAWARD_HOSPITAL_LOG": str(hospital.log)}
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Ours without what is ours alone, with a Flower home, and no talk outside."""
+    kept: Mapping[str, str] = {
+        key: value for key, value in os.environ.items() if not key.startswith("METAWARD_")
+    }
+    return {
+        **kept,
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",  # seconds until new work is noticed
+        "OMP_NUM_THREADS": "1",
+        "NO_PROXY": f"{LOOPBACK},localhost",
+        "no_proxy": f"{LOOPBACK},localhost",
+    }

@@ -1,0 +1,200 @@
+"""The folder of a deployment on one machine: who owns which file.
+
+authority/ca.crt, ca.key             whoever signs the server's certificate
+superlink/server.crt, server.key     the server; state.db is Flower's memory, flower/ its home
+hospitals/<name>/node.key(.pub)      a hospital: the key it signs with
+                 policy.yaml         what it allows
+                 ledger.sqlite       what it has spent
+                 data                its records (a link to the run's data folder, if there is one)
+                 flower/             its SuperNode's home
+                 hospital.log        what its app logged
+logs/<process>.log                   what each process said; supervisor.log: who ended and returned
+pids.json                            the live processes: superlink and each hospital's SuperNode
+
+On several machines each hospital has its own folder and no other; nothing here reads two of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from options import ConfigError
+from privacy.ledger import Ledger
+from server.deploy import pki
+from server.folder import BusyError
+
+HOSTS = ("localhost", "127.0.0.1")
+IGNORE = "# Private keys and ledgers: nothing here belongs into a repository.\n*\n"
+
+
+@dataclass(frozen=True)
+class HospitalFiles:
+    """What one hospital holds; ``index`` is its place in the roster, Flower's partition id."""
+
+    name: str
+    index: int
+    folder: Path
+
+    @property
+    def key(self) -> Path:
+        """The private key it signs with."""
+        return self.folder / "node.key"
+
+    @property
+    def public_key(self) -> Path:
+        """What the server learns of it."""
+        return self.folder / "node.key.pub"
+
+    @property
+    def policy(self) -> Path:
+        """What this hospital allows, written by its privacy officer."""
+        return self.folder / "policy.yaml"
+
+    @property
+    def ledger(self) -> Path:
+        """What has been spent on its records."""
+        return self.folder / "ledger.sqlite"
+
+    @property
+    def data(self) -> Path:
+        """Its records."""
+        return self.folder / "data"
+
+    @property
+    def home(self) -> Path:
+        """Its SuperNode's Flower home."""
+        return self.folder / "flower"
+
+    @property
+    def log(self) -> Path:
+        """What its app logs, for its own eyes."""
+        return self.folder / "hospital.log"
+
+
+@dataclass(frozen=True)
+class Site:
+    """A deployment's folder; ``root`` is absolute."""
+
+    root: Path
+
+    @property
+    def authority(self) -> pki.Pair:
+        """The certificate authority."""
+        return pki.Pair(self.root / "authority" / "ca.crt", self.root / "authority" / "ca.key")
+
+    @property
+    def server(self) -> pki.Pair:
+        """The SuperLink's certificate."""
+        return pki.Pair(self.root / "superlink/server.crt", self.root / "superlink/server.key")
+
+    @property
+    def database(self) -> Path:
+        """The SuperLink's state."""
+        return self.root / "superlink" / "state.db"
+
+    @property
+    def home(self) -> Path:
+        """The SuperLink's Flower home, also that of the commands which are sent to it."""
+        return self.root / "superlink" / "flower"
+
+    @property
+    def logs(self) -> Path:
+        """One file a process."""
+        return self.root / "logs"
+
+    @property
+    def pids(self) -> Path:
+        """Process ids of the live SuperLink and SuperNodes by name, as JSON."""
+        return self.root / "pids.json"
+
+    def log(self, name: str) -> Path:
+        """The log of one process."""
+        return self.logs / f"{name}.log"
+
+    def hospitals(self, names: Sequence[str]) -> list[HospitalFiles]:
+        """The hospitals' files, in the order of the roster."""
+        folder = self.root / "hospitals"
+        return [HospitalFiles(name, i, folder / name) for i, name in enumerate(names)]
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """One command at a time; ``BusyError`` for the second.
+
+        ``ConfigError`` where the folder is there already and is no deployment's.
+        """
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(self.root.iterdir()) and not (self.root / ".lock").exists():
+            raise ConfigError(["holds other files; name a new folder"], f"--dir {self.root}")
+        try:
+            with FileLock(self.root / ".lock", timeout=0):
+                yield
+        except Timeout as error:
+            raise BusyError(f"{self.root}: another deployment is running from here") from error
+
+
+def prepare(site: Site, names: Sequence[str], policy: Path, data: Path | None) -> None:
+    """Make whatever is missing; what is there stays as it is, ledgers and policies above all.
+
+    ``policy`` is copied for each hospital that has none; ``data`` is the folder that a local
+    hospital's ``data`` points to (None: an empty folder of its own). Safe to repeat after a crash.
+    """
+    refuse_names([str(site.root), *names])
+    if not policy.is_file():
+        raise ConfigError(["no such policy file"], str(policy))
+    make_private(site.root, site.authority.key.parent, site.server.key.parent, site.home, site.logs)
+    (site.root / ".gitignore").write_text(IGNORE, encoding="utf-8")
+    pki.ensure_authority(site.authority)
+    pki.ensure_server(site.server, site.authority, HOSTS)
+    for hospital in site.hospitals(names):
+        prepare_hospital(hospital, policy, data)
+
+
+def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -> None:
+    """One hospital's folder, open to nobody else.
+
+    A ledger is made for a hospital that never was one (no key yet). Where it is missing later it
+    stays missing, and the hospital answers nothing: a new ledger would forget what was spent.
+    """
+    make_private(hospital.folder, hospital.home)
+    if not (hospital.key.exists() or hospital.ledger.exists()):
+        Ledger.create(hospital.ledger, hospital.name, "metaward deploy up --local")
+    pki.ensure_node_key(hospital.key, hospital.public_key)
+    if not hospital.policy.exists():
+        pki.write_private(hospital.policy, policy.read_bytes())
+    prepare_data(hospital.data, data)
+
+
+def make_private(*folders: Path) -> None:
+    """Make folders that only their owner may enter."""
+    for folder in folders:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.chmod(0o700)
+
+
+def prepare_data(place: Path, data: Path | None) -> None:
+    """A link to the run's data folder of this time, or a folder; never over a hospital's files."""
+    if place.is_symlink():
+        place.unlink()
+    if data is None:
+        place.mkdir(mode=0o700, exist_ok=True)
+    elif not place.exists() or not any(place.iterdir()):
+        if place.exists():
+            place.rmdir()
+        place.symlink_to(data, target_is_directory=True)
+
+
+def refuse_names(names: Sequence[str]) -> None:
+    """``ConfigError`` for what Flower's command line or a file name cannot carry."""
+    for name in names[1:]:
+        if not name or name.startswith(".") or "/" in name:
+            raise ConfigError([f"hospital {name!r} cannot be the name of a folder; rename it"])
+    for name in names:
+        if not name.isprintable() or {'"', "\\"} & set(name):
+            raise ConfigError(
+                [f"{name!r}: Flower's node configuration cannot carry quotes and backslashes"]
+            )

@@ -1,0 +1,69 @@
+"""One SuperNode that is started again whenever it ends, as a service manager would.
+
+Flower refuses a key that it believes to be connected: a SuperNode that was killed may come back
+only when its heartbeat has lapsed, about a minute later, and until then each try ends at once. So
+there is a pause before each new start.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+
+from server.engines.guard import Guard, Process, children
+
+
+@dataclass
+class Supervised:
+    """A command, its live process (a warden), and when it may be started again.
+
+    ``command`` is asked for at every start, because a port that was free may be taken by then;
+    ``say`` is told who ended and who returned.
+    """
+
+    name: str
+    guard: Guard
+    command: Callable[[], Sequence[str]]
+    pause: float
+    say: Callable[[str], None]
+    process: Process | None = None
+    due: float | None = None
+    starts: int = 0
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def start(self) -> None:
+        """Start the command now."""
+        self._stack.close()
+        self.process = self._stack.enter_context(self.guard(self.command()))
+        self.starts, self.due = self.starts + 1, None
+        self.say(f"{self.name}: start {self.starts}, process {self.process.pid}")
+
+    def look(self) -> None:
+        """Note an end, and start again when the pause is over."""
+        if self.process is None or self.process.poll() is None:
+            return
+        if self.due is None:
+            self.due = time.monotonic() + self.pause
+            code = self.process.returncode
+            self.say(f"{self.name}: ended with code {code}, starts again in {self.pause:g} s")
+        elif time.monotonic() >= self.due:
+            self.start()
+
+    def ask_to_end(self) -> None:
+        """Ask the command itself, not its warden, to end."""
+        for pid in children(self.process) if self.process else []:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+
+    def end(self, deadline: float) -> None:
+        """End it for good, with everything it started: at the deadline, or when it has ended."""
+        if self.process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(max(deadline - time.monotonic(), 0.0))
+        self._stack.close()
+        self.process = None

@@ -1,0 +1,202 @@
+"""A deployment on this machine from the first key to the last process, and runs on it.
+
+The same SuperLink, SuperNodes, TLS and node authentication as between hospitals, on loopback.
+Everything it starts ends with it, and with the process that asked for it.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sim
+from options import ConfigError
+from privacy import NoPrivacy
+from server.checkpoint import replace_file
+from server.deploy import commands, layout
+from server.deploy.layout import HospitalFiles, Site
+from server.deploy.supervisor import Supervised
+from server.engines.follow import (
+    EngineError,
+    Trail,
+    await_superlink,
+    check_checkout,
+    follow,
+    run_config,
+    true_ending,
+    with_log,
+)
+from server.engines.guard import Guard, Process, free_port
+from server.engines.progress import Progress
+from server.engines.warden import processes
+from server.folder import Folder
+from server.run import Observer
+
+RESTART_SECONDS = 15.0
+GOODBYE_SECONDS = 8.0  # for SuperNodes that were asked to end: they sign off at the SuperLink
+POLL_SECONDS = 0.25
+KNOWN = "already in use"  # what Flower says of a key that was registered before
+
+
+@dataclass
+class Deployment:
+    """A SuperLink that answers and a supervised SuperNode a hospital."""
+
+    site: Site
+    port: int
+    link: Process
+    nodes: Sequence[Supervised]
+    alive: Mapping[str, int] = field(default_factory=dict)
+    written: Mapping[str, int] = field(default_factory=dict)
+
+    def carry_out(self, run: sim.Sim, folder: Folder, observe: Observer) -> None:
+        """Submit a run and follow it to its end; ``EngineError`` where it failed.
+
+        The folder's status is true afterwards, as with every engine.
+        """
+        with true_ending(folder):
+            progress = Progress(folder, observe)
+            config = self.site.home / "run.toml"
+            config.write_text(run_config(run, folder), encoding="utf-8")
+            log = fresh(self.site.log("run"))
+
+            def look() -> None:
+                progress.show()
+                self.look()
+
+            trail = Trail(folder, log, _deadline(run), look)
+            with _server_guard(self.site, log)(commands.submission(config)) as stream:
+                follow((self.link, stream), trail)
+
+    def look(self) -> None:
+        """Start again whoever has ended; write down the process ids where they changed."""
+        for node in self.nodes:
+            node.look()
+        alive = {name: warden.pid for name, warden in self.wardens().items()}
+        if alive != self.alive or len(self.written) < len(alive):
+            self.alive, self.written = alive, self.pids()
+            replace_file(self.site.pids, (json.dumps(self.written, indent=1) + "\n").encode())
+
+    def wardens(self) -> dict[str, Process]:
+        """The live wardens, ``superlink`` and hospitals by name."""
+        nodes = {node.name: node.process for node in self.nodes if node.process is not None}
+        found = {"superlink": self.link, **nodes}
+        return {name: process for name, process in found.items() if process.poll() is None}
+
+    def pids(self) -> dict[str, int]:
+        """The process ids of the SuperLink and SuperNodes themselves; who has ended is left out."""
+        below = {parent: pid for pid, parent in sorted(processes(), reverse=True)}
+        live = {name: below.get(warden.pid) for name, warden in self.wardens().items()}
+        return {name: pid for name, pid in live.items() if pid is not None}
+
+    def keep(self) -> None:
+        """Tend to the processes until Ctrl-C; ``EngineError`` where the SuperLink dies."""
+        while self.link.poll() is None:
+            self.look()
+            time.sleep(POLL_SECONDS)
+        raise EngineError(with_log("the SuperLink ended", self.site.log("superlink")))
+
+
+@contextmanager
+def deployment(
+    run: sim.Sim, site: Site, policy: Path, pause: float = RESTART_SECONDS
+) -> Iterator[Deployment]:
+    """Files, SuperLink, registered keys, SuperNodes for a run's hospitals; all ended on leaving.
+
+    ``policy`` is copied for a hospital that has none; ``pause`` is how many seconds a SuperNode
+    that ended stays away. ``ConfigError`` where the files cannot be, ``BusyError`` where another
+    deployment runs from the folder, ``EngineError`` where Flower does not start.
+    """
+    check_checkout()
+    names = [seat.name for seat in run.client.tasks.roster()]
+    with site.lock(), ExitStack() as stack:
+        layout.prepare(site, names, policy, sim.data_root(run))
+        port, log = free_port(), fresh(site.log("superlink"))
+        commands.write_connection(site, port)
+        link = stack.enter_context(_server_guard(site, log)(commands.superlink(site, port)))
+        trust = ssl.create_default_context(cafile=site.authority.certificate)
+        await_superlink(link, f"https://127.0.0.1:{port}", log, _deadline(run), trust)
+        nodes = [supervised(site, hospital, port, pause) for hospital in site.hospitals(names)]
+        up = Deployment(site, port, link, nodes)
+        stack.callback(take_down, up)
+        for node, hospital in zip(nodes, site.hospitals(names), strict=True):
+            register(site, hospital, _deadline(run))
+            node.start()
+        up.look()
+        yield up
+
+
+def supervised(site: Site, hospital: HospitalFiles, link: int, pause: float) -> Supervised:
+    """A hospital's SuperNode, not started yet."""
+    log = fresh(site.log(hospital.name))
+    guard = Guard(hospital.home, commands.hospital_environment(hospital), log)
+
+    def say(text: str) -> None:
+        with site.log("supervisor").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC).isoformat(timespec='seconds')} {text}\n")
+
+    def command() -> list[str]:
+        return commands.supernode(site, hospital, link, free_port())
+
+    return Supervised(hospital.name, guard, command, pause, say)
+
+
+def register(site: Site, hospital: HospitalFiles, deadline: float) -> None:
+    """Tell the SuperLink a hospital's public key; once is enough, twice does no harm."""
+    log = fresh(site.log(f"register-{hospital.name}"))
+    with _server_guard(site, log)(commands.register(hospital)) as process:
+        while process.poll() is None and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS / 5)
+    if process.returncode and KNOWN not in log.read_text(encoding="utf-8", errors="replace"):
+        raise EngineError(with_log(f"the key of {hospital.name} was not registered", log))
+
+
+def take_down(up: Deployment) -> None:
+    """End all SuperNodes at once; one that says goodbye may come back without a pause."""
+    for node in up.nodes:
+        node.ask_to_end()
+    deadline = time.monotonic() + GOODBYE_SECONDS
+    for node in up.nodes:
+        node.end(deadline)
+    up.site.pids.unlink(missing_ok=True)
+
+
+def check_size(run: sim.Sim, hospitals: int) -> None:
+    """``ConfigError`` where there would not be one SuperNode a hospital."""
+    roster = run.client.tasks.roster()
+    if len(roster) != hospitals:
+        train = sum(seat.role == "train" for seat in roster)
+        raise ConfigError(
+            [
+                f"--local {hospitals}: the configuration has {len(roster)} hospitals ({train} "
+                f"training, {len(roster) - train} unseen); use --local {len(roster)}, or change "
+                "client.tasks"
+            ]
+        )
+
+
+def default_policy(run: sim.Sim) -> Path:
+    """The example that a local hospital starts with; a real hospital writes its own."""
+    name = "open" if isinstance(run.privacy, NoPrivacy) else "research"
+    return sim.HERE / "policies" / f"{name}.yaml"
+
+
+def fresh(log: Path) -> Path:
+    """A log without what an earlier deployment said; the last one stays as .old."""
+    if log.exists():
+        log.replace(log.with_suffix(".old"))
+    return log
+
+
+def _server_guard(site: Site, log: Path) -> Guard:
+    return Guard(site.home, commands.server_environment(site), log)
+
+
+def _deadline(run: sim.Sim) -> float:
+    return time.monotonic() + run.server.flower.startup_timeout

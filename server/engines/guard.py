@@ -1,0 +1,63 @@
+"""Commands that end with whoever started them, and free ports for them to listen on."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engines import warden
+
+Process = subprocess.Popen[bytes]
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Starts commands under wardens, with one working folder, one environment and one log.
+
+    ``doomed`` is a folder that is deleted when a command has ended, by whatever cause.
+    """
+
+    cwd: Path
+    env: Mapping[str, str]
+    log: Path
+    doomed: Path | None = None
+
+    @contextmanager
+    def __call__(self, command: Sequence[str]) -> Iterator[Process]:
+        """A command's warden, ended on leaving with everything the command started."""
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-I", str(warden.__file__), str(self.doomed or ""), *command],
+                cwd=self.cwd,
+                env=self.env,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # Ctrl-C reaches this process alone
+            )
+        assert process.stdin is not None
+        try:
+            yield process
+        finally:
+            process.stdin.close()
+            process.wait()
+
+
+def children(process: Process) -> list[int]:
+    """The process ids of a warden's command and of orphans it adopted; none where it has ended."""
+    if process.poll() is not None:
+        return []
+    return sorted(pid for pid, parent in warden.processes() if parent == process.pid)
+
+
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
