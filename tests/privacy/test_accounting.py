@@ -162,7 +162,11 @@ def test_five_are_two_and_three() -> None:
     for rate in (1.0, 0.2):
         whole, parts = (Event(3, 5, rate),), (Event(3, 2, rate), Event(7, 1), Event(3, 3, rate))
         for ask in (enforced_epsilon, second_epsilon):
-            assert ask((*whole, Event(7, 1)), 1e-5) == ask(parts, 1e-5)
+            assert (
+                ask((*whole, Event(7, 1)), 1e-5)
+                == ask(parts, 1e-5)
+                == ask(parts[1:] + parts[:1], 1e-5)
+            )
 
 
 @pytest.mark.parametrize("ask", [enforced_epsilon, second_epsilon])
@@ -170,6 +174,8 @@ def test_every_account_grows_with_count_and_rate_and_falls_with_noise(ask: Accou
     here = ask((Event(4, 30, 0.2),), 1e-5)
     for dearer in (Event(4, 31, 0.2), Event(4, 30, 0.21), Event(3.9, 30, 0.2), Event(4, 30)):
         assert ask((dearer,), 1e-5) > here * 1.001
+    rates = [ask((Event(4, 30, rate),), 1e-5) for rate in (0.5, 0.8, 1.0)]
+    assert rates[0] * 1.1 < rates[1] < rates[2] / 1.1
     for cheaper in (Event(4, 29, 0.2), Event(4, 30, 0.19), Event(4.1, 30, 0.2), Event(4, 1, 0.2)):
         assert ask((cheaper,), 1e-5) < here * 0.999
 
