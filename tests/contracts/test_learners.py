@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from client.inner import ALGORITHMS, Setting
 from client.models import MODELS, Mlp, network
 from client.tasks.base import Episode, TaskSpec
-from privacy import MECHANISMS
+from privacy import OpenSession, Rehearsal
 
 # ------------------------------------------------------------------------------ MODELS
 
@@ -76,9 +76,9 @@ def test_algorithm(name: str, kind: str) -> None:
     algorithm, spec = ALGORITHMS[name](), SPECS[kind]
     if (name, kind) == ("proto_maml", "regression"):
         with pytest.raises(ValueError, match="choose"):
-            algorithm.check(spec)
+            algorithm.check(spec, "none")
         return
-    algorithm.check(spec)
+    algorithm.check(spec, "none")
     setting = Setting(Mlp((5,)), spec)
     theta = algorithm.initial(setting, 4)
     assert torch.equal(theta, algorithm.initial(setting, 4))
@@ -87,9 +87,7 @@ def test_algorithm(name: str, kind: str) -> None:
     episodes = [episode(spec, n) for n in range(2)]
     kept, before = theta.clone(), pickle.dumps(episodes)
     updates = [
-        algorithm.update(
-            setting, theta, episodes, MECHANISMS["none"](), np.random.default_rng([1, 2])
-        )
+        algorithm.update(setting, theta, episodes, OpenSession(), np.random.default_rng([1, 2]))
         for _ in range(2)
     ]
     for update in updates:
@@ -99,7 +97,7 @@ def test_algorithm(name: str, kind: str) -> None:
         assert not update.delta.requires_grad
         assert not update.loss.requires_grad
         assert torch.equal(update.delta, updates[0].delta)
-    x, _ = setting.query(episodes[0])
+    x = setting.query(episodes[0]).x
     for steps in (0, algorithm.adapt_steps):
         predict = algorithm.adapt(setting, theta, setting.support(episodes[0]), steps)
         with torch.no_grad():
@@ -108,3 +106,30 @@ def test_algorithm(name: str, kind: str) -> None:
         assert torch.isfinite(outputs).all()
     assert torch.equal(theta, kept)
     assert pickle.dumps(episodes) == before
+
+
+@pytest.mark.parametrize("kind", SPECS)
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_records_are_reached_through_the_session_alone(name: str, kind: str) -> None:
+    """Where every sum must be noised, one that answers zeros leaves nothing of a record's value.
+
+    Labels stay: how many records a class has in a task is public.
+    """
+    algorithm, spec = ALGORITHMS[name](), SPECS[kind]
+    try:
+        algorithm.check(spec, "record")
+    except ValueError:
+        assert (name, kind) == ("proto_maml", "regression")
+        return
+    setting = Setting(Mlp((5,)), spec)
+    theta = algorithm.initial(setting, 4)
+    found = []
+    for seed in (1, 2):
+        session, episodes = Rehearsal(), [episode(spec, seed), episode(spec, seed + 5)]
+        rng = np.random.default_rng([1, 2])
+        found.append((algorithm.update(setting, theta, episodes, session, rng), session.uses))
+    (one, uses), (other, again) = found
+    assert torch.equal(one.delta, other.delta)
+    torch.testing.assert_close(one.loss, other.loss, rtol=0, atol=0, equal_nan=True)
+    assert uses == again, "a price that depends on values would tell them"
+    assert uses or name == "centroid"

@@ -1,0 +1,129 @@
+"""One round's request at a made-up hospital, for every mechanism and every learner under it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from client.charging import Plan, plan
+from client.inner import ALGORITHMS, Algorithm, Setting
+from client.models import Mlp
+from client.schedule import Share
+from client.tasks.base import Episode, TaskSpec
+from privacy import MECHANISMS, Batch, Mechanism, Opening, Session, Use
+from privacy.noise import SeededNoise
+from privacy.session import use
+
+WAYS, SUPPORT, QUERY, TASKS, ROUNDS = 3, 2, 4, 2, 7
+ROWS = WAYS * (SUPPORT + QUERY)
+SPEC = TaskSpec("classification", (6,), WAYS, 7, False)
+PATIENTS = np.arange(TASKS * ROWS) // 3
+"""Three records each, all in one task: as the schedule deals them."""
+THETA_SEED = 4
+
+
+def task(number: int) -> Episode:
+    """Task ``number``, on rows of its own; records of one class stand together."""
+    rng = np.random.default_rng(number)
+
+    def half(n: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        y = np.repeat(np.arange(WAYS), n)
+        return rng.normal(size=(len(y), 6)).astype(np.float32), y
+
+    rows = number * ROWS + rng.permutation(ROWS)
+    cut = WAYS * SUPPORT
+    return Episode(*half(SUPPORT), *half(QUERY), np.arange(WAYS), rows[:cut], rows[cut:])
+
+
+SHARE = Share(tuple(task(n) for n in range(TASKS)), ROUNDS)
+TASK_ROWS = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in SHARE.episodes]
+
+
+@cache
+def setting() -> Setting:
+    return Setting(Mlp((5,)), SPEC)
+
+
+def learner(name: str) -> Algorithm:
+    """Two steps are enough to compose; ``batch`` where there are mini-batches."""
+    made = ALGORITHMS[name]()
+    few = {"steps": 2, "batch": 5}
+    return replace(made, **{k: v for k, v in few.items() if hasattr(made, k)})  # type: ignore[type-var]
+
+
+def allowed(mechanism: str, algorithm: str) -> bool:
+    try:
+        learner(algorithm).check(SPEC, MECHANISMS[mechanism]().unit)
+    except ValueError:
+        return False
+    return True
+
+
+TRAINED = sorted(ALGORITHMS.keys() - {"centroid"})
+PAIRS = [(m, a) for m in MECHANISMS for a in TRAINED if allowed(m, a)]
+every_pair = pytest.mark.parametrize(("name", "algorithm"), PAIRS)
+every_mechanism = pytest.mark.parametrize("name", MECHANISMS)
+
+
+def price_of(mechanism: Mechanism, algorithm: Algorithm) -> Plan:
+    theta = algorithm.initial(setting(), THETA_SEED)
+    return plan(mechanism, algorithm, setting(), theta, SHARE, np.random.default_rng(9))
+
+
+def opening(mechanism: Mechanism, price: Plan, seed: int) -> Opening:
+    units = PATIENTS if mechanism.unit == "patient" else np.arange(TASKS * ROWS)
+    return Opening(price.uses, price.noise, units, SeededNoise(seed))
+
+
+def delta_of(mechanism: Mechanism, algorithm: Algorithm, seed: int, watch: Any = None) -> Tensor:
+    """One request as ``client.work`` runs it: priced, then computed in the session."""
+    price = price_of(mechanism, algorithm)
+    session = mechanism.session(opening(mechanism, price, seed))
+    theta = algorithm.initial(setting(), THETA_SEED)
+    given = session if watch is None else watch(session)
+    rng = np.random.default_rng(9)
+    return algorithm.update(setting(), theta, SHARE.episodes, given, rng).delta
+
+
+class Watch:
+    """A session that writes down what it is asked for, and passes it on."""
+
+    def __init__(self, session: Session) -> None:
+        self.session, self.uses, self.combined = session, list[Use](), 0
+        self.raw, self.parts = session.raw, session.parts
+
+    def gradient(self, losses: Any, at: Any, kind: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
+        self.uses.append(use(kind, *(batch for _, batch in at)))
+        return self.session.gradient(losses, at, kind, mask)
+
+    def mean(self, parts: Any, kind: Any, dim: int) -> Tensor:
+        self.uses.append(use(kind, *(batch for _, batch in parts)))
+        return self.session.mean(parts, kind, dim)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        self.combined += 1
+        return self.session.combine(directions)
+
+
+def squares(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    return (x @ phi - y).square()
+
+
+PHI = torch.linspace(-1, 1, 4)
+X = torch.linspace(-2, 3, 20).view(5, 4)
+Y = torch.linspace(0, 1, 5)
+MASK = torch.tensor([True, False, True, True])
+
+
+def small_session(mechanism: Mechanism, seed: int, times: int = 1) -> tuple[Session, Batch]:
+    """Five records, opened for ``times`` gradients over all of them."""
+    batch = Batch(X.clone(), Y.clone(), np.arange(5))
+    asked = mechanism.uses(lambda: [use("support", batch)] * times, [[0, 1, 2, 3, 4]])
+    noise = mechanism.noise_multipliers(asked, [[0, 1, 2, 3, 4]], 1)
+    return mechanism.session(Opening(asked, noise, np.arange(5), SeededNoise(seed))), batch

@@ -1,0 +1,186 @@
+"""What every mechanism must keep, whatever learner runs inside it: the price is known beforehand,
+it is the real one, it keeps the budget, and what comes out is protected by fresh noise."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from client.charging import Plan, plan
+from client.schedule import Share
+from privacy import MECHANISMS, Mechanism
+from privacy.accounting import enforced_epsilon
+from privacy.noise import SeededNoise
+from privacy.price import counts, events
+from tests.contracts.requests import (
+    MASK,
+    PAIRS,
+    PATIENTS,
+    PHI,
+    ROUNDS,
+    ROWS,
+    SHARE,
+    TASK_ROWS,
+    TRAINED,
+    Watch,
+    delta_of,
+    every_mechanism,
+    every_pair,
+    learner,
+    price_of,
+    setting,
+    small_session,
+    squares,
+)
+
+
+def test_every_mechanism_serves_most_learners() -> None:
+    """The pairs below are not few by mistake."""
+    refused = {(m, a) for m in MECHANISMS for a in TRAINED} - set(PAIRS)
+    assert refused == {("task", "fedavg")}
+
+
+# ------------------------------------------------------------------------ the rehearsal
+
+
+@every_pair
+def test_rehearsed_uses_are_the_real_ones(name: str, algorithm: str) -> None:
+    mechanism, seen = MECHANISMS[name](), list[Watch]()
+    delta_of(mechanism, learner(algorithm), 1, lambda s: seen.append(Watch(s)) or seen[0])
+    uses = price_of(mechanism, learner(algorithm)).uses
+    assert uses
+    if not seen[0].raw:
+        assert seen[0].uses == list(uses)
+        return
+    whole = sorted({row for rows in TASK_ROWS for row in rows})
+    assert sorted({row for u in uses for row in u.rows}) == whole, "a record that nobody pays for"
+    assert {row for u in seen[0].uses for row in u.rows} <= set(whole)
+    if name == "task":
+        assert [u.rows for u in uses] == [tuple(sorted(rows)) for rows in TASK_ROWS]
+        assert seen[0].combined == 1, "an update that went round the clipping"
+
+
+@every_pair
+def test_the_price_depends_on_no_value(name: str, algorithm: str) -> None:
+    mechanism, method = MECHANISMS[name](), learner(algorithm)
+    other = [replace(e, support_x=e.support_x * np.nan, query_x=-e.query_x) for e in SHARE.episodes]
+    theta = method.initial(setting(), 77)
+    share, rng = Share(tuple(other), ROUNDS), np.random.default_rng(9)
+    assert plan(mechanism, method, setting(), theta, share, rng) == price_of(mechanism, method)
+
+
+# ---------------------------------------------------------------------------- the budget
+
+
+def dearest(mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times: int) -> float:
+    """The largest epsilon that any unit spends in ``times`` such requests."""
+    assert mechanism.budget is not None
+    costs = [
+        enforced_epsilon(
+            events(count, price.noise, mechanism.sampling_rate) * times, mechanism.budget.delta
+        )
+        for count in counts(price.uses, unit).values()
+    ]
+    return max(costs)
+
+
+def unit_of(mechanism: Mechanism) -> Callable[[int], Any]:
+    """The worst that is not ruled out by what is public: a patient may hold a whole task."""
+    return (lambda row: row // ROWS) if mechanism.unit == "patient" else lambda row: row
+
+
+@every_pair
+def test_derived_noise_keeps_the_budget_and_wastes_none(name: str, algorithm: str) -> None:
+    mechanism = MECHANISMS[name]()
+    price = price_of(mechanism, learner(algorithm))
+    assert price.noise.keys() == {u.kind for u in price.uses}
+    if mechanism.budget is None:
+        assert set(price.noise.values()) == {0.0}
+        assert "NO PRIVACY" in mechanism.claim
+        return
+    spent = dearest(mechanism, price, unit_of(mechanism), ROUNDS)
+    assert 0.99 * mechanism.budget.epsilon < spent <= mechanism.budget.epsilon
+    assert dearest(mechanism, price, unit_of(mechanism), ROUNDS + 1) > mechanism.budget.epsilon
+    if mechanism.unit == "patient":
+        real = dearest(mechanism, price, lambda row: PATIENTS[row], ROUNDS)
+        assert real <= mechanism.budget.epsilon
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"epsilon": 0.5, "delta": 1e-3},
+        {"epsilon": 20.0, "delta": 1e-8},
+        {"epsilon": 3.0, "sampling_rate": 0.3},
+    ],
+)
+@every_mechanism
+def test_any_budget_is_kept(name: str, options: Mapping[str, float]) -> None:
+    cls = MECHANISMS[name]
+    if not set(options) <= set(getattr(cls, "__dataclass_fields__", ())):
+        return
+    mechanism = cls(**options)
+    price = price_of(mechanism, learner("reptile"))
+    spent = dearest(mechanism, price, unit_of(mechanism), ROUNDS)
+    assert 0.99 * options["epsilon"] < spent <= options["epsilon"]
+
+
+@every_mechanism
+def test_a_given_multiplier_is_taken_as_it_is(name: str) -> None:
+    cls = MECHANISMS[name]
+    if "noise_multiplier" not in getattr(cls, "__dataclass_fields__", ()):
+        assert name == "none"
+        return
+    price = price_of(cls(noise_multiplier=3.25), learner("maml"))  # type: ignore[call-arg]
+    assert set(price.noise.values()) == {3.25}
+
+
+# ------------------------------------------------------------------------------ the noise
+
+
+def at_server(mechanism: Mechanism, seed: int, updates: NDArray[np.float32]) -> NDArray[np.float32]:
+    return mechanism.at_server(updates, lambda u: u.mean(axis=0), 2.0, SeededNoise(seed))
+
+
+UPDATES = np.linspace(-0.1, 0.1, 12, dtype=np.float32).reshape(3, 4)
+
+
+def outcome(mechanism: Mechanism, algorithm: str, seed: int) -> bytes:
+    """All that the outside world sees of one round: the hospital's update, then the server's."""
+    delta = delta_of(mechanism, learner(algorithm), seed)
+    release = mechanism.release("a", 1, delta, torch.zeros(()), None)
+    assert release.update.shape == delta.shape
+    assert np.isfinite(release.update).all()
+    return release.update.tobytes() + at_server(mechanism, seed, UPDATES).tobytes()
+
+
+@every_pair
+def test_same_noise_same_output_and_fresh_noise_another(name: str, algorithm: str) -> None:
+    mechanism = MECHANISMS[name]()
+    one, again, other = (outcome(mechanism, algorithm, seed) for seed in (1, 1, 2))
+    assert one == again
+    assert (one != other) == (mechanism.budget is not None)
+
+
+@every_mechanism
+def test_every_sum_has_noise_of_its_own(name: str) -> None:
+    """Two equal sums in one session: equal only where nothing is noised inside it."""
+    mechanism = MECHANISMS[name]()
+    session, batch = small_session(mechanism, 1, times=2)
+    one, two = (session.gradient(squares, [(PHI, batch)], "support", MASK)[0] for _ in range(2))
+    assert torch.equal(one, two) == session.raw
+
+
+@every_mechanism
+def test_at_the_server(name: str) -> None:
+    mechanism, kept = MECHANISMS[name](), UPDATES.copy()
+    found = at_server(mechanism, 1, UPDATES)
+    assert (found.shape, found.dtype) == ((4,), np.float32)
+    assert np.isfinite(found).all()
+    assert UPDATES.tobytes() == kept.tobytes()
+    plain = UPDATES.mean(axis=0).tobytes()
+    assert (found.tobytes() == plain) == (mechanism.unit != "hospital")
