@@ -102,17 +102,3 @@ def attack_accuracy(events: Sequence[Event]) -> float:
     if sampled(events):
         return (1 + pld.delta_of(events, 0.0)) / 2
     return gdp.attack_accuracy(gdp.mu(events))
-
-
-__all__ = [
-    "ACCOUNTANTS",
-    "METHODS",
-    "Direction",
-    "Reported",
-    "allows",
-    "attack_accuracy",
-    "enforced_epsilon",
-    "reported_epsilon",
-    "sampled",
-    "second_epsilon",
-]
