@@ -267,11 +267,8 @@ def test_without_noise_the_sum_stays_as_it_came() -> None:
     assert total[0] == 1 / 3
 
 
-def test_an_empty_vector_stays_empty() -> None:
+def test_no_coordinates_and_millions() -> None:
     assert noisy(np.zeros(0), 1.0, 1.0, SystemNoise()).shape == (0,)
-
-
-def test_millions_of_coordinates() -> None:
     values = noisy(torch.zeros(3_000_000), 1.0, 1.0, SystemNoise())
     assert values.std() == pytest.approx(deviation(1.0, 1.0, 3_000_000), rel=0.005)  # 12 deviations
 

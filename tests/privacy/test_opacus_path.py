@@ -89,6 +89,20 @@ def test_the_noise_of_a_step_has_the_promised_deviation() -> None:
     assert not torch.equal(step(1.5), step(1.5)), "one generator over all steps"
 
 
+def test_the_noise_comes_from_the_given_generator_and_from_nowhere_else() -> None:
+    module, x = nn.Linear(50, 1), torch.zeros(1, 50)
+    before = torch.get_rng_state()
+    one, same, other = (
+        opacus_sum(
+            module, torch.zeros(51), lambda out, y: out[:, 0], x, x, 1.0, 1.0, 1, generator(k)
+        )
+        for k in (5, 5, 6)
+    )
+    assert torch.equal(one, same)
+    assert not torch.equal(one, other)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_the_network_and_its_vector_are_left_alone() -> None:
     module, phi = nn.Linear(2, 2), torch.arange(6.0)
     before = [p.clone() for p in module.parameters()]
