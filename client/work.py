@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -128,7 +128,7 @@ def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, roun
     """The tasks of one round at one hospital, as the schedule has them."""
     share = _scheduled(desk, hospital, index, root, round)
     if desk.mechanism.unit == "hospital":  # it takes part as a whole, whichever records it uses
-        return replace(share, participations=desk.rounds)
+        return Share(share.episodes, desk.rounds)
     return share
 
 

@@ -12,7 +12,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from dataclasses import fields as fields_of
 from math import prod
 from typing import Any
@@ -239,6 +239,11 @@ def _mark(fields: dict[str, Any]) -> Mark | None:
     if found and len(found) < len(MARK):
         raise WireError("keys")
     return Mark(**found) if found else None
+
+
+def with_mark(request: Request, mark: Mark | None) -> Request:
+    """The request with what the server knows of the hospital's ledger."""
+    return replace(request, mark=mark)
 
 
 def digest(request: Request) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from privacy import Release, Scores
-from privacy.wire import Request, encode_request
+from privacy.wire import Request, encode_request, with_mark
 from strategies.checks import Rejected, check_release, check_scores, read
 from strategies.combine import Combine
 from strategies.marks import Marks
@@ -217,9 +217,7 @@ class MetaStrategy(Strategy):
         there = [(h, self.roster.nodes[h]) for h in hospitals if h in self.roster.nodes]
         group = str(request.round)
         messages = [
-            Message(
-                encode_request(replace(request, mark=self.marks.last(h))), n, kind, group_id=group
-            )
+            Message(encode_request(with_mark(request, self.marks.last(h))), n, kind, group_id=group)
             for h, n in there
         ]
         self._asked = [(m.metadata, h) for m, (h, _) in zip(messages, there, strict=True)]

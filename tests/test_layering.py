@@ -194,6 +194,8 @@ def test_every_public_name_is_there() -> None:
 
 
 def assigned(tree: ast.Module) -> set[str]:
+    """Names that a file gives itself: by assignment, as a function or as a class."""
+    defined = {n.name for n in tree.body if isinstance(n, ast.FunctionDef | ast.ClassDef)}
     plain = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
     plain += [n.target for n in tree.body if isinstance(n, ast.AnnAssign)]
-    return {t.id for t in plain if isinstance(t, ast.Name)}
+    return defined | {t.id for t in plain if isinstance(t, ast.Name)}
