@@ -42,11 +42,12 @@ def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
     """The tasks of ``round`` (from 1): at most ``tasks`` of this pass.
 
     ``dealt(number)`` deals for pass ``number``. How many rounds a pass takes is set by the first
-    one, so that participations are known before any round.
+    one, so that participations are known before any round; a later deal with too few tasks for
+    them would leave a round empty, so that the first one comes again instead.
     """
     length = ceil(len(dealt(0)) / tasks)
     number, place = divmod(round - 1, length)
-    this = dealt(number)[: length * tasks]
+    this = next(d for d in (dealt(number), dealt(0)) if len(d) >= length)[: length * tasks]
     cut = np.array_split(np.arange(len(this)), length)[place]
     return Share(tuple(this[i] for i in cut), ceil(rounds / length))
 
