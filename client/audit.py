@@ -1,0 +1,145 @@
+"""An audit of a run's own mechanism, learner and network, on records that are made up.
+
+No hospital's data are opened: what is audited does not depend on them, and whoever audits need not
+be allowed to see them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from client.charging import plan
+from client.inner import Algorithm, Setting
+from client.models import Network
+from client.schedule import Share
+from client.tasks.base import Episode, FewShot, IntArray, TaskSpec
+from client.work import Desk, one_thread, open_setting
+from privacy import Session
+from privacy.audit import AuditReport, Layers, Size, Stage, audit, claimed_mu
+from privacy.audit.bounds import trials_needed
+from privacy.noise import Noise
+from privacy.session import Part
+
+TASKS = 2  # two, so that the noise of one can be held against the other's
+ROUNDS = 8  # at most; a unit that takes part less often is played for so many only
+CANARIES = 256
+EFFORT = 40_000
+"""Vectors of single units that an audit computes: what sets its time."""
+
+
+def audit_run(
+    desk: Desk,
+    algorithm: Algorithm,
+    noise: Callable[[int], Noise],
+    participations: int,
+    seed: int = 0,
+    effort: int = EFFORT,
+) -> AuditReport:
+    """Attack what a run does at its hospitals, and check its parts.
+
+    Args:
+        desk: the run's parts.
+        algorithm: its learner.
+        noise: round (from 0) -> where its noise comes from, as at a hospital in that round.
+        participations: in how many rounds a unit takes part; sets the noise that keeps the budget.
+        seed: of the made-up records and the canaries, not of the noise.
+        effort: how many units' vectors are computed at most; a looser bound where it is small.
+
+    Raises:
+        ValueError: a mechanism that claims nothing, or that draws units in secret.
+    """
+    with one_thread():
+        setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
+        net, delta = _network(setting, algorithm, seed), getattr(desk.mechanism.budget, "delta", 0)
+        x = torch.from_numpy(made_up(setting.spec, 1, 1, _rng(seed))[0].support_x)
+        theta = net.initial(seed).to(setting.device)
+        return audit(
+            stage,
+            _layers(net, desk.mechanism.parts),
+            delta,
+            size_of(stage, participations, effort),
+            seed,
+            (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
+        )
+
+
+def stage_of(
+    desk: Desk, algorithm: Algorithm, noise: Callable[[int], Noise], participations: int, seed: int
+) -> Stage:
+    """The run's mechanism, and one round of its learner on made-up records.
+
+    The noise is that of tasks as large as the run's; what is played on are smaller ones.
+    """
+    setting = open_setting(desk)
+    theta = algorithm.initial(setting, seed).to(setting.device)
+    tasks = made_up(setting.spec, 2, 2, np.random.default_rng([seed, 2]))
+
+    def work(session: Session) -> Tensor:
+        return algorithm.update(setting, theta, tasks, session, _rng(seed)).delta
+
+    share = Share(made_up(setting.spec, *_sizes(desk.source), _rng(seed)), participations)
+    noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed)).noise
+    rows = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in tasks]
+    return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
+
+
+def size_of(stage: Stage, participations: int, effort: int) -> Size:
+    """As many lives as a tight bound takes, at least 2, and no more than the effort allows."""
+    rounds = min(max(participations, 2), ROUNDS)
+    seen = stage.round(0, stage.canaries(2, _rng(0), stage.costliest()), None)
+    m = min([CANARIES, *(len(one.values) for one in seen)]) // 2 * 2
+    cost = rounds * sum(m * one.joined + len(one.real) for one in seen)
+    needed = ceil(trials_needed(claimed_mu(stage, rounds)) / m)
+    return Size(m, rounds, max(2, ceil(100 / m), min(needed, effort // cost)))
+
+
+def made_up(
+    spec: TaskSpec, shots: int, queries: int, rng: np.random.Generator
+) -> tuple[Episode, ...]:
+    """Tasks of normal noise (``TASKS`` of them) with disjoint rows, of any shape of task."""
+    ways = spec.outputs if spec.kind == "classification" else 1
+    size = ways * (shots + queries)
+    return tuple(
+        _task(spec, ways * shots, np.arange(i * size, (i + 1) * size), rng) for i in range(TASKS)
+    )
+
+
+def _task(spec: TaskSpec, support: int, rows: IntArray, rng: np.random.Generator) -> Episode:
+    n = len(rows)
+    x = rng.standard_normal((n, *spec.input_shape)).astype(np.float32)
+    y = np.concatenate([np.arange(support), np.arange(n - support)]) % spec.outputs
+    classes = np.arange(spec.outputs) % max(spec.vocabulary, 1)
+    if spec.kind == "regression":
+        y, classes = rng.standard_normal((n, spec.outputs)).astype(np.float32), classes[:0]
+    first, last = slice(None, support), slice(support, None)
+    return Episode(x[first], y[first], x[last], y[last], classes, rows[first], rows[last])
+
+
+def _sizes(source: object) -> tuple[int, int]:
+    """Support and query records a class in the run's training tasks."""
+    if isinstance(source, FewShot):
+        return source.sizes("train")
+    return getattr(source, "shots", 5), getattr(source, "queries", 10)
+
+
+def _network(setting: Setting, algorithm: Algorithm, seed: int) -> Network:
+    """The network whose gradients are taken: theta's own, with a head where theta has none."""
+    net = setting.network(setting.spec.outputs)
+    if len(algorithm.initial(setting, seed)) > net.dim:
+        return setting.network(setting.spec.vocabulary)
+    return net
+
+
+def _layers(net: Network, parts: Iterable[Part]) -> Layers:
+    """Names of the layers and how many of their coordinates are trained."""
+    trained = torch.split(net.mask(parts), net.sizes)
+    return [(name, int(one.sum())) for name, one in zip(net.names, trained, strict=True)]
+
+
+def _rng(seed: int) -> np.random.Generator:
+    return np.random.default_rng([seed, 3])

@@ -1,0 +1,202 @@
+"""An attack on the real mechanism with units made to be found, and checks of its parts.
+
+What is claimed is an upper bound, by proof; what is measured here is a lower bound, by attack. A
+lower bound near the claim says that the claim is not loose; one above it that the code is wrong. An
+audit finds mistakes of implementation; it does not prove that there are none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy.accounting import gdp
+from privacy.audit import verdict
+from privacy.audit.bounds import mu_lower, mu_lower_any
+from privacy.audit.play import Life, Stage, Work, lives
+from privacy.audit.report import AuditReport, Correlation, Fault, LayerNoise
+from privacy.audit.structure import (
+    Layers,
+    Noised,
+    correlations,
+    effects,
+    extremes,
+    layer_noise,
+    mixing,
+    shape,
+)
+from privacy.audit.verdict import LEVEL
+from privacy.price import counts, events
+from privacy.session import Kind
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
+
+    Each life gives a score for each canary. How many scores a tight bound takes:
+    ``bounds.trials_needed`` of the mu of ``rounds`` rounds.
+    """
+
+    canaries: int = 200
+    rounds: int = 2
+    lives: int = 6
+
+    def __post_init__(self) -> None:
+        if self.canaries < 2 or self.rounds < 1 or self.lives < 1:
+            raise ValueError(f"{self}: give at least 2 canaries, 1 round and 1 life")
+        if self.canaries * self.lives < 100:
+            raise ValueError(f"{self} gives below 100 scores, too few for the normal bound")
+
+
+def audit(
+    stage: Stage,
+    layers: Layers,
+    delta: float,
+    size: Size,
+    seed: int,
+    network: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
+) -> AuditReport:
+    """Attack a mechanism as a run uses it, and check its parts.
+
+    Args:
+        stage: the mechanism, the algorithm's work, and the run's noise.
+        layers: names and sizes of the trained layers, in theta's order.
+        delta: where epsilon is told.
+        size: how much is played; time grows with canaries * rounds * lives.
+        seed: which canaries are inside, and where. Noise does not come from it.
+        network: (x (n, ...) -> outputs (n, ...), an x with n above 1), to see whether records mix.
+
+    Raises:
+        ValueError: mechanism ``none``, which claims nothing; a secret draw (sampling rate below 1),
+            for which this attack has no closed form; more canaries than coordinates.
+    """
+    _check(stage)
+    rng = np.random.default_rng([seed, 1])
+    played = list(lives(stage, size.canaries, size.rounds, size.lives, rng))
+    moved = effects(stage, played[0])
+    noised = _noised(played, moved)
+    parts = _Parts(
+        moved,
+        extremes(stage, moved),
+        layer_noise(noised, layers, stage.noise_multipliers, LEVEL),
+        correlations(noised, layers, stage.tasks),
+        None if network is None else mixing(*network),
+    )
+    gaussian = shape(noised, layers, parts.layers, stage.noise_multipliers)
+    return _report(stage, size, delta, played, parts, gaussian)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What the structural checks measured."""
+
+    sensitivity: Mapping[Kind, float]
+    extreme: Mapping[Kind, float]
+    layers: tuple[LayerNoise, ...]
+    correlations: tuple[Correlation, ...]
+    mixing: float | None
+
+
+def _report(
+    stage: Stage, size: Size, delta: float, played: Sequence[Life], parts: _Parts, gaussian: float
+) -> AuditReport:
+    sigma, source = stage.noise_multipliers, stage.noise(0)
+    claim = claimed_mu(stage, size.rounds)
+    inside, outside = _scores(played, sigma)
+    low = mu_lower(inside, outside, CONFIDENCE)
+    free = mu_lower_any(inside, outside, claim / 2, CONFIDENCE)
+    alarm = mu_lower(inside, outside, 1 - LEVEL)
+    return AuditReport(
+        unit=stage.mechanism.unit,
+        mechanism=type(stage.mechanism).__name__.lower(),
+        delta=delta,
+        confidence=CONFIDENCE,
+        level=LEVEL,
+        canaries=size.canaries,
+        lives=size.lives,
+        rounds=size.rounds,
+        sums=sum(len(life.seen) for life in played),
+        claimed_mu=claim,
+        mu_lower=low,
+        mu_lower_any=free,
+        claimed_epsilon=gdp.epsilon(claim, delta),
+        epsilon_lower=gdp.epsilon(low, delta),
+        epsilon_lower_any=gdp.epsilon(free, delta),
+        noise_multipliers={kind: sigma[kind] for kind in parts.sensitivity},
+        sensitivity=parts.sensitivity,
+        extreme=parts.extreme,
+        layers=parts.layers,
+        correlations=parts.correlations,
+        gaussian_p=gaussian,
+        mixing=parts.mixing,
+        noise_source=source.name,
+        secret=source.secret,
+        faults=tuple(_faults(claim, alarm, parts, gaussian)),
+    )
+
+
+def _faults(claim: float, alarm: float, parts: _Parts, gaussian: float) -> Iterator[Fault]:
+    """What is wrong. Where noise repeats itself, checks that count on independence are left out."""
+    yield from verdict.sensitivity(parts.sensitivity)
+    yield from verdict.extremes(parts.extreme)
+    yield from verdict.mixed(parts.mixing)
+    again = list(verdict.repeated(parts.correlations))
+    yield from again
+    if not again:
+        yield from verdict.bound(claim, alarm)
+        yield from verdict.noise(parts.layers)
+        yield from verdict.shape(gaussian)
+
+
+def claimed_mu(stage: Stage, rounds: int) -> float:
+    """mu of one canary over the rounds, as the price of a request has it."""
+    canaries = stage.canaries(2, np.random.default_rng(0), stage.costliest())
+    row = int(canaries.rows[0])
+    count = counts(stage.uses(canaries), lambda row: row)[row]
+    return gdp.mu(events(count, stage.noise_multipliers, 1.0) * rounds)
+
+
+def _check(stage: Stage) -> None:
+    if stage.mechanism.unit == "none":
+        raise ValueError("mechanism none protects nothing, so there is nothing to audit")
+    if stage.mechanism.sampling_rate < 1:
+        raise ValueError(
+            f"sampling_rate = {stage.mechanism.sampling_rate}: this attack has no closed form for "
+            "a secret draw; audit the same mechanism with sampling_rate 1"
+        )
+    if min(stage.noise_multipliers.values()) <= 0:
+        raise ValueError(f"noise multipliers {dict(stage.noise_multipliers)}: no noise, no claim")
+
+
+def _scores(
+    played: Sequence[Life], multipliers: Mapping[str, float]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scores of all canaries of all lives, inside and outside."""
+    scores = np.concatenate([life.scores(multipliers) for life in played])
+    inside = np.concatenate([life.canaries.inside for life in played])
+    return scores[inside], scores[~inside]
+
+
+def _noised(played: Sequence[Life], moved: Mapping[Kind, float]) -> Noised:
+    return [(seen, life.noise(seen, moved[seen.kind])) for life in played for seen in life.seen]
+
+
+__all__ = [
+    "AuditReport",
+    "Correlation",
+    "Fault",
+    "LayerNoise",
+    "Layers",
+    "Size",
+    "Stage",
+    "Work",
+    "audit",
+    "claimed_mu",
+]

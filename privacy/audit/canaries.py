@@ -1,0 +1,256 @@
+"""Units that are made to be found: each pushes one coordinate, as hard as clipping lets it.
+
+A Dirac canary is a unit whose vector is 1000 clip norms long on a coordinate of its own (Nasr et
+al. 2023: Tight Auditing of Differentially Private Machine Learning; many at once: Andrew et al.
+2023, One-shot Empirical Privacy Estimation for Federated Learning). No unit can be told more easily
+from noise: the coordinate of a sum is N(C, sigma^2 C^2) if the canary took part and N(0, sigma^2
+C^2) if it was nulled, and coordinates of other canaries say nothing about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session
+
+FORCE = 1000.0
+"""Length of a canary's vector, in clip norms."""
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Canaries:
+    """``inside`` (m,) bool says which of m canaries take part; the others are nulled.
+
+    Each has ``copies`` rows, numbered from ``first`` on; its rows make one unit. ``order`` (m,) are
+    different whole numbers below m; canary j pushes coordinate ``places(d)[j]`` of d. Canaries
+    stand where any of the rows ``beside`` stands, as often as a real unit; None: in every sum.
+    """
+
+    inside: NDArray[np.bool_]
+    order: Rows
+    first: int
+    clips: Mapping[Kind, float]
+    copies: int = 1
+    beside: frozenset[int] | None = None
+
+    def place_in(self, batches: Sequence[Batch]) -> int | None:
+        """The batch of a sum that the canaries join; None where they stay out of it."""
+        if self.beside is None:
+            return 0
+        joined = [i for i, batch in enumerate(batches) if self.beside & set(batch.rows.tolist())]
+        return joined[0] if joined else None
+
+    @property
+    def rows(self) -> Rows:
+        """The rows of all canaries (m * copies,), each canary's side by side."""
+        return np.arange(self.first, self.first + len(self.inside) * self.copies)
+
+    def places(self, d: int) -> Rows:
+        """The coordinate of each canary among d (m,), spread evenly; all different."""
+        m = len(self.order)
+        if d < m:
+            raise ValueError(f"{m} canaries need as many coordinates, not {d}; take fewer")
+        return np.asarray(self.order * d // m, np.int64)
+
+    def vectors(self, d: int, kind: Kind) -> Tensor:
+        """The canaries' vectors (m, d), before clipping."""
+        m = len(self.order)
+        found = torch.zeros(m, d)
+        pushes = torch.from_numpy(self.inside).float() * (FORCE * self.clips[kind])
+        found[torch.arange(m), torch.from_numpy(self.places(d))] = pushes
+        return found
+
+    def among(self, batch: Batch) -> Batch:
+        """The batch with the canaries' rows after it; theirs are copies of its first record."""
+        more = len(self.rows)
+        x, y = (torch.cat([v, v[:1].expand(more, *v.shape[1:])]) for v in (batch.x, batch.y))
+        return Batch(x, y, np.concatenate([np.asarray(batch.rows), self.rows]))
+
+    def marked(self, sizes: Sequence[int], at: int, d: int, kind: Kind, like: Tensor) -> Marked:
+        """What the rows of batches of ``sizes`` are, with the canaries' at the end of batch ``at``.
+
+        ``d`` is how many coordinates there are to push.
+        """
+        before, after = np.zeros(sum(sizes[: at + 1])), np.zeros(sum(sizes[at + 1 :]))
+        pushes = np.repeat(self.inside, self.copies) * FORCE * self.clips[kind]
+        places = np.repeat(self.places(d), self.copies)
+        columns = np.ones(len(places)), pushes, places
+        planted, force, place = (
+            torch.from_numpy(np.concatenate([before, column, after])) for column in columns
+        )
+        device = like.device
+        return Marked(planted.bool().to(device), force.to(like), place.long().to(device))
+
+
+class Marked(NamedTuple):
+    """Of each row (n,): whether it is a canary's, how hard it pushes, and which coordinate."""
+
+    planted: Tensor
+    force: Tensor
+    place: Tensor
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One noisy sum as the attacker sees it: ``values`` (d,), the known part taken off, over clip.
+
+    A canary that took part stands in it as 1, if canaries were there (``joined``) at all. ``real``
+    are the rows of the real records.
+    """
+
+    kind: Kind
+    values: NDArray[np.float64]
+    real: frozenset[int]
+    joined: bool
+    round: int = 0
+
+
+@dataclass
+class Probe:
+    """A session that lets an algorithm work on its records and adds the canaries to every sum.
+
+    ``session`` is the real one, opened for the canaries' rows too; ``quiet`` the same mechanism
+    without noise, opened for the real rows: what the attacker knows. Without ``quiet`` nothing is
+    measured, which is for rehearsals.
+    """
+
+    session: Session
+    canaries: Canaries
+    quiet: Session | None = None
+    seen: list[Seen] = field(default_factory=list)
+
+    @property
+    def raw(self) -> bool:
+        """As the real session."""
+        return self.session.raw
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        """As the real session."""
+        return self.session.parts
+
+    def gradient(
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The real session's answer over real records and canaries."""
+        if self.raw:
+            return self.session.gradient(losses, at, kind, mask)
+        batches, chosen = [batch for _, batch in at], mask.nonzero().squeeze(1)
+        known = (
+            None if self.quiet is None else self.quiet.gradient(losses, at, kind, mask)[0][chosen]
+        )
+        joined = self.canaries.place_in(batches)
+        if joined is None:
+            found, loss = self.session.gradient(losses, at, kind, mask)
+        else:
+            planted = self._slopes(losses, batches, joined, kind, at[0][0], chosen)
+            numbered = _numbered(self._join(batches, joined))
+            pairs = [(phi, batch) for (phi, _), batch in zip(at, numbered, strict=True)]
+            found, loss = self.session.gradient(planted, pairs, kind, mask)
+        self._see(kind, found[chosen], known, batches, joined is not None)
+        return found, loss
+
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+        """The real session's answer over real records and canaries."""
+        batches = [batch for _, batch in parts]
+        known = None if self.quiet is None else self.quiet.mean(parts, kind, dim)
+        joined = self.canaries.place_in(batches)
+        if joined is None:
+            found = self.session.mean(parts, kind, dim)
+        else:
+            numbered = _numbered(self._join(batches, joined))
+            ones = self._vectors([one for one, _ in parts], batches, joined, kind, dim)
+            found = self.session.mean(list(zip(ones, numbered, strict=True)), kind, dim)
+        self._see(kind, found, known, batches, joined is not None)
+        return found
+
+    def _join(self, batches: Sequence[Batch], joined: int) -> list[Batch]:
+        return [self.canaries.among(b) if i == joined else b for i, b in enumerate(batches)]
+
+    def _slopes(
+        self,
+        losses: Losses,
+        batches: Sequence[Batch],
+        joined: int,
+        kind: Kind,
+        phi: Tensor,
+        chosen: Tensor,
+    ) -> Losses:
+        """Losses of real records; a canary's is linear in its coordinate. y is a row's number."""
+        sizes = [len(batch.rows) for batch in batches]
+        marks = self.canaries.marked(sizes, joined, len(chosen), kind, phi)
+        y = torch.cat([batch.y for batch in self._join(batches, joined)])
+
+        def planted(phi: Tensor, x: Tensor, i: Tensor) -> Tensor:
+            own = marks.force[i] * phi[chosen[marks.place[i]]]
+            return torch.where(marks.planted[i], own, losses(phi, x, y[i]))
+
+        return planted
+
+    def _vectors(
+        self,
+        ones: Sequence[Contribution],
+        batches: Sequence[Batch],
+        joined: int,
+        kind: Kind,
+        dim: int,
+    ) -> list[Contribution]:
+        """Each batch's contribution; among them the canaries' own. y is a row's number."""
+        sizes, like = [len(batch.rows) for batch in batches], batches[0].x
+        marks = self.canaries.marked(sizes, joined, dim, kind, like)
+        y = torch.cat([batch.y for batch in self._join(batches, joined)])
+        numbers = torch.arange(dim, device=like.device)
+
+        def planted(one: Contribution) -> Contribution:
+            def both(x: Tensor, i: Tensor) -> Tensor:
+                own = marks.force[i] * (numbers == marks.place[i])
+                return torch.where(marks.planted[i], own, one(x, y[i]))
+
+            return both
+
+        return [planted(one) for one in ones]
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        """Of records, as the real session; of tasks, with the canaries as further tasks."""
+        if "task" not in self.canaries.clips:
+            return self.session.combine(directions)
+        own = self.canaries.vectors(len(directions[0]), "task").to(directions[0])
+        found = self.session.combine([*directions, *own])
+        if self.quiet is not None:
+            total = found.double() * (len(directions) + len(own))
+            known = self.quiet.combine(directions).double() * len(directions)
+            self._keep("task", total - known, frozenset(), True)
+        return found
+
+    def _see(
+        self, kind: Kind, found: Tensor, known: Tensor | None, real: Sequence[Batch], joined: bool
+    ) -> None:
+        """Means become sums again: the numbers of real rows and of canaries' are public."""
+        if known is None:
+            return
+        rows = np.concatenate([batch.rows for batch in real])
+        n = len(rows) + (len(self.canaries.rows) if joined else 0)
+        total = found.double() * n - known.double() * len(rows)
+        self._keep(kind, total, frozenset(rows.tolist()), joined)
+
+    def _keep(self, kind: Kind, total: Tensor, real: frozenset[int], joined: bool) -> None:
+        values = (total / self.canaries.clips[kind]).cpu().numpy()
+        self.seen.append(Seen(kind, values, real, joined))
+
+
+def _numbered(batches: Sequence[Batch]) -> list[Batch]:
+    """The same batches with the place of each row among all of them in the place of y."""
+    ends = np.cumsum([len(batch.rows) for batch in batches])
+    return [
+        batch._replace(y=torch.arange(end - len(batch.rows), end, device=batch.x.device))
+        for batch, end in zip(batches, ends.tolist(), strict=True)
+    ]

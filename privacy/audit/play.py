@@ -1,0 +1,177 @@
+"""The attack: the real mechanism is run with canaries among real records, many times over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy.audit.canaries import Canaries, Probe, Seen
+from privacy.mechanism import Mechanism, Opening
+from privacy.noise import Noise, SeededNoise
+from privacy.session import Batch, Kind, Rehearsal, Session, Use
+from privacy.sums import Record
+
+Work = Callable[[Session], Tensor]
+"""One round of the real algorithm on fixed records; its update (dim,). Repeatable."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is audited: a mechanism as a run uses it.
+
+    ``tasks`` are the rows of each task that ``work`` uses; ``units`` (n,) numbers or names the unit
+    behind each row; ``noise_multipliers`` and ``noise`` are the run's own, ``noise`` a source for
+    each round.
+    """
+
+    mechanism: Mechanism
+    work: Work
+    tasks: Sequence[Sequence[int]]
+    units: NDArray[np.generic]
+    noise_multipliers: Mapping[str, float]
+    noise: Callable[[int], Noise]
+
+    @property
+    def clips(self) -> Mapping[Kind, float]:
+        """The clip norm of each kind of sum."""
+        mechanism, norm = self.mechanism, self.mechanism.clip
+        if isinstance(mechanism, Record):
+            return mechanism.clip_norms
+        assert norm is not None
+        return {"task" if mechanism.unit == "task" else "hospital": norm}
+
+    def canaries(
+        self, m: int, rng: np.random.Generator, beside: frozenset[int] | None = None
+    ) -> Canaries:
+        """m canaries, half of them inside; patients have two rows each."""
+        inside = rng.permutation(np.arange(m) < m // 2)
+        copies = 2 if self.mechanism.unit == "patient" else 1
+        return Canaries(inside, rng.permutation(m), len(self.units), self.clips, copies, beside)
+
+    def costliest(self) -> frozenset[int] | None:
+        """Rows of the unit that pays most: a record, or a patient with all records of a task.
+
+        Canaries stand beside it, in the same sums. None where whole updates are the units.
+        """
+        if not isinstance(self.mechanism, Record):
+            return None
+        whole = [frozenset(map(int, rows)) for rows in self.tasks]
+        alone = [frozenset([row]) for rows in whole for row in rows]
+        candidates = whole if self.mechanism.unit == "patient" else alone
+        uses = self.uses(None)
+        return max(candidates, key=lambda rows: self._precision(uses, rows))
+
+    def _precision(self, uses: Sequence[Use], rows: frozenset[int]) -> float:
+        """mu^2 of a unit that has these rows."""
+        joined = (kind for kind, those in uses if rows & set(those))
+        return sum(self.noise_multipliers[kind] ** -2 for kind in joined)
+
+    def uses(self, canaries: Canaries | None) -> list[Use]:
+        """What the work asks for, with the canaries or without."""
+
+        def rehearse() -> list[Use]:
+            rehearsal = Rehearsal(self.mechanism.parts)
+            self.work(rehearsal if canaries is None else Probe(rehearsal, canaries))
+            return rehearsal.uses
+
+        extra = [] if canaries is None else [[int(row)] for row in canaries.rows]
+        return self.mechanism.uses(rehearse, [*self.tasks, *extra])
+
+    def session(self, canaries: Canaries | None, noise: Noise | None) -> Session:
+        """The real session for these uses; without noise where None is given."""
+        sigma = self.noise_multipliers if noise else dict.fromkeys(self.noise_multipliers, 0.0)
+        units = self.units.astype(str)
+        if canaries is not None:
+            names = np.char.add("canary ", np.repeat(canaries.order, canaries.copies).astype(str))
+            units = np.concatenate([units, names])
+        opening = Opening(self.uses(canaries), sigma, units, noise or SeededNoise(0))
+        return self.mechanism.session(opening)
+
+    def round(self, number: int, canaries: Canaries, noise: Noise | None) -> list[Seen]:
+        """One round's sums as the attacker sees them, in order."""
+        probe = Probe(self.session(canaries, noise), canaries, self.session(None, None))
+        update = self.work(probe)
+        if self.mechanism.unit == "hospital":
+            probe.seen.append(self._at_server(update, canaries, noise))
+        return [replace(seen, round=number) for seen in probe.seen]
+
+    def sum_of(self, vectors: Tensor, kind: Kind, noise: Noise | None = None) -> Tensor:
+        """Vectors (m, d), each a unit's, summed as the mechanism sums this kind (d,)."""
+        m, d = vectors.shape
+        if kind == "hospital":
+            return self._server_sum(vectors, noise)
+        rows = np.arange(m)
+        uses = [Use("task", (int(row),)) for row in rows]
+        sigma = self.noise_multipliers if noise else {str(kind): 0.0}
+        if kind != "task":
+            uses = [Use(kind, tuple(rows.tolist()))]
+        opening = Opening(uses, sigma, rows, noise or SeededNoise(0))
+        session = self.mechanism.session(opening)
+        if kind == "task":
+            return session.combine(list(vectors)) * m
+        batch = Batch(vectors, torch.arange(m), rows)
+        return session.mean([(lambda x, y: x, batch)], kind, d) * m
+
+    def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> Seen:
+        own = canaries.vectors(len(update), "hospital").to(update)
+        total = self._server_sum(torch.cat([update[None], own]), noise)
+        values = (total - self._server_sum(update[None], None)) / canaries.clips["hospital"]
+        return Seen("hospital", values.numpy(), frozenset({0}), True)
+
+    def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
+        """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
+        updates = np.stack(
+            [
+                self.mechanism.release(f"canary-{i}", 1, vector, torch.zeros(()), None).update
+                for i, vector in enumerate(vectors)
+            ]
+        )
+        sigma = self.noise_multipliers["hospital"] if noise else 0.0
+        source = noise or SeededNoise(0)
+        mean = self.mechanism.at_server(updates, lambda v: v.mean(axis=0), sigma, source)
+        return torch.from_numpy(mean).double() * len(updates)
+
+
+@dataclass(frozen=True)
+class Life:
+    """Canaries and all that was seen of them in a few rounds."""
+
+    canaries: Canaries
+    seen: Sequence[Seen]
+
+    def scores(self, multipliers: Mapping[str, float]) -> NDArray[np.float64]:
+        """One score a canary (m,): N(0, 1) if it was nulled, N(mu, 1) if it took part, as claimed.
+
+        The likelihood ratio of Gaussians is a sum weighted by 1 / sigma^2: no other score tells
+        more (Neyman, Pearson 1933).
+        """
+        total, precision = np.zeros(len(self.canaries.inside)), 0.0
+        for seen in (seen for seen in self.seen if seen.joined):
+            weight = multipliers[seen.kind] ** -2
+            total += seen.values[self.canaries.places(len(seen.values))] * weight
+            precision += weight
+        return np.asarray(total / np.sqrt(precision))
+
+    def noise(self, seen: Seen, effect: float) -> NDArray[np.float64]:
+        """The noise in a sum (d,), over clip: the canaries taken off, each with its effect."""
+        found = seen.values.copy()
+        if seen.joined:
+            found[self.canaries.places(len(found))] -= self.canaries.inside * effect
+        return found
+
+
+def lives(
+    stage: Stage, m: int, rounds: int, number: int, rng: np.random.Generator
+) -> Iterator[Life]:
+    """``number`` independent lives of ``rounds`` rounds each, with m fresh canaries."""
+    beside = stage.costliest()
+    for life in range(number):
+        canaries = stage.canaries(m, rng, beside)
+        played = range(life * rounds, (life + 1) * rounds)
+        seen = [s for r in played for s in stage.round(r, canaries, stage.noise(r))]
+        yield Life(canaries, seen)

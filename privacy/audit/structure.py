@@ -1,0 +1,174 @@
+"""Checks of the mechanism's parts: what a bound on mu alone cannot see.
+
+Noise that repeats itself every step leaves the bound below the claim, although whoever subtracts
+two steps has none left; a layer without noise is lost in the average over all canaries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations, groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from privacy.audit.bounds import correlation, deviation_band, gaussian_p
+from privacy.audit.canaries import FORCE, Seen
+from privacy.audit.play import Life, Stage
+from privacy.audit.report import Between, Correlation, LayerNoise
+from privacy.session import Kind
+
+Layers = Sequence[tuple[str, int]]
+"""Names and sizes of the trained layers, in theta's order."""
+
+Noised = list[tuple[Seen, NDArray[np.float64]]]
+"""Sums and the noise (d,) in each, over the clip norm."""
+
+SHORT = 8  # fewer coordinates say nothing about a correlation
+MOST = 40  # sums that are compared with each other
+VALUES = 100_000  # enough for Kolmogorov and Smirnov
+
+
+def split(kind: str, d: int, layers: Layers) -> list[tuple[str, slice]]:
+    """Where the layers lie in a sum of d coordinates; one piece where it holds no theta.
+
+    A sum may end before the head, or go on with the heads of other tasks.
+    """
+    found, at = [], 0
+    for name, size in layers:
+        if at < d and size:
+            found.append((name, slice(at, at + size)))
+            at += size
+    if kind == "features" or at > d:
+        return [(f"({kind})", slice(0, d))]
+    return [*found, ("other tasks' heads", slice(at, d))] if at < d else found
+
+
+def layer_noise(
+    noised: Noised, layers: Layers, multipliers: Mapping[str, float], level: float
+) -> tuple[LayerNoise, ...]:
+    """The noise of every layer in every kind of sum, over what is claimed."""
+    found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    for seen, noise in noised:
+        for name, place in split(seen.kind, len(noise), layers):
+            scaled = noise[place] / multipliers[seen.kind]
+            found.setdefault((seen.kind, name), []).append(scaled)
+    share = level / max(len(found), 1)
+    return tuple(
+        LayerNoise(kind, name, *deviation_band(np.concatenate(values), share))
+        for (kind, name), values in found.items()
+    )
+
+
+def correlations(
+    noised: Noised, layers: Layers, tasks: Sequence[Sequence[int]]
+) -> tuple[Correlation, ...]:
+    """The noise of sums against each other's, and of layers against each other's."""
+    few = [noised[i] for i in np.unique(np.linspace(0, len(noised) - 1, MOST).astype(int))]
+    close = noised[: MOST // 2]  # neighbours in time, where a repeated seed shows
+    pairs = [*combinations(few, 2), *combinations(close, 2)]
+    named = sorted(((_between(a[0], b[0], tasks), a[1], b[1]) for a, b in pairs), key=_name)
+    found = [_largest(name, ((a, b) for _, a, b in group)) for name, group in groupby(named, _name)]
+    return tuple(f for f in [*found, _largest("layers", _layer_pairs(noised, layers))] if f.pairs)
+
+
+def _name(item: tuple[Between, NDArray[np.float64], NDArray[np.float64]]) -> Between:
+    return item[0]
+
+
+def _between(a: Seen, b: Seen, tasks: Sequence[Sequence[int]]) -> Between:
+    if a.round != b.round:
+        return "rounds"
+    return "steps" if _task(a, tasks) == _task(b, tasks) else "tasks"
+
+
+def _task(seen: Seen, tasks: Sequence[Sequence[int]]) -> int:
+    """The first task that shares a record with the sum."""
+    return next((i for i, rows in enumerate(tasks) if seen.real & set(rows)), -1)
+
+
+def _layer_pairs(
+    noised: Noised, layers: Layers
+) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """For each kind and each two layers: their noise in all sums, as far as the shorter goes."""
+    kinds = {seen.kind: len(noise) for seen, noise in noised}
+    for kind, d in kinds.items():
+        rows = np.stack([n for s, n in noised if s.kind == kind and len(n) == d][:MOST])
+        for (_, a), (_, b) in combinations(split(kind, d, layers), 2):
+            short = min(a.stop - a.start, b.stop - b.start)
+            yield (
+                rows[:, a.start : a.start + short].ravel(),
+                rows[:, b.start : b.start + short].ravel(),
+            )
+
+
+def _largest(
+    between: Between, pairs: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]
+) -> Correlation:
+    """The least likely correlation of the pairs; its p counts all of them (Bonferroni)."""
+    found = []
+    for a, b in pairs:
+        short = min(len(a), len(b))
+        if short >= SHORT:
+            r, p = correlation(a[:short], b[:short])
+            found.append((p, -abs(r), r))
+    if not found:
+        return Correlation(between, 0, 0.0, 1.0)
+    p, _, r = min(found)
+    return Correlation(between, len(found), r, min(1.0, p * len(found)))
+
+
+def shape(
+    noised: Noised, layers: Layers, found: Sequence[LayerNoise], multipliers: Mapping[str, float]
+) -> float:
+    """How likely noise that is Gaussian looks so little like it.
+
+    Each layer is scaled by its own measured deviation: a wrong scale is told by that one. Layers
+    without noise are left out.
+    """
+    spread = {(layer.kind, layer.layer): layer.ratio for layer in found}
+    values = [np.zeros(0)]
+    for seen, noise in noised:
+        for name, place in split(seen.kind, len(noise), layers):
+            if spread[seen.kind, name] > 0:
+                values.append(noise[place] / spread[seen.kind, name] / multipliers[seen.kind])
+    return gaussian_p(np.concatenate(values)[:VALUES])
+
+
+def effects(stage: Stage, life: Life) -> dict[Kind, float]:
+    """How far a canary moves a sum of each kind at most, over the clip norm, without noise."""
+    canaries = replace(life.canaries, beside=None)  # in every sum, so that every kind is seen
+    found: dict[Kind, float] = {}
+    for seen in stage.round(0, canaries, None):
+        moved = np.abs(seen.values[canaries.places(len(seen.values))][canaries.inside]).max()
+        found[seen.kind] = max(found.get(seen.kind, 0.0), float(moved))
+    return found
+
+
+def extremes(stage: Stage, kinds: Iterable[Kind], d: int = 8) -> dict[Kind, float]:
+    """Norm, over the clip norm, of the sum of four units: of NaN, of infinities, of 1e30, and zero.
+
+    1 is right: what is not finite counts as zero, and 1e30 is clipped. NaN where it got through.
+    """
+    vectors = torch.zeros(4, d)
+    vectors[0], vectors[1, 0], vectors[2, 0] = torch.nan, torch.inf, 1e30
+    return {
+        kind: float(stage.sum_of(vectors, kind).double().norm()) / stage.clips[kind]
+        for kind in kinds
+    }
+
+
+def mixing(outputs: Callable[[Tensor], Tensor], x: Tensor) -> float:
+    """How far the first record's output moves, over its size, when the others are replaced.
+
+    They are made ``FORCE`` times as large, then NaN; infinity where the output is then not finite.
+    """
+    with torch.no_grad():
+        whole = outputs(x)[0]
+        moved = [outputs(torch.cat([x[:1], x[1:] * by]))[0] - whole for by in (FORCE, torch.nan)]
+    size = max(float(whole.abs().max()), 1e-12)
+    farthest = float(torch.stack(moved).abs().max()) / size
+    return farthest if np.isfinite(farthest) else float("inf")

@@ -1,0 +1,82 @@
+"""Which measurements are faults, and the sentence that says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from privacy.audit.report import Correlation, Fault, LayerNoise
+from privacy.session import Kind
+
+LEVEL = 1e-6
+"""How often a sound mechanism fails any one check."""
+
+SLACK = 2e-3
+"""Noise is up to 0.1 % above its multiplier: it pays for the grid that it is rounded to."""
+
+ROUNDING = 1e-5
+"""Means are handed back in float32."""
+
+MIXED = 1e-3
+"""A network's float32 sums depend this little on the shape of the batch."""
+
+WHERE = {
+    "steps": "two steps of one task",
+    "tasks": "two tasks of one round",
+    "rounds": "two rounds",
+    "layers": "two layers",
+}
+
+
+def bound(claim: float, alarm: float) -> Iterator[Fault]:
+    """``alarm`` is the lower bound on mu that is wrong only once in 1 / LEVEL audits."""
+    if alarm > claim:
+        yield Fault("bound", f"the attack shows mu above {alarm:.3f}; {claim:.3f} is claimed")
+
+
+def sensitivity(moved: Mapping[Kind, float]) -> Iterator[Fault]:
+    """A unit must move a sum by the clip norm and no more."""
+    for kind, norm in moved.items():
+        if not norm <= 1 + ROUNDING:
+            text = f"one unit moves a {kind} sum by {norm:.3f} clip norms; 1 is claimed"
+            yield Fault("sensitivity", text)
+
+
+def extremes(found: Mapping[Kind, float]) -> Iterator[Fault]:
+    """Records that are not finite count as zero, and those of any finite size are clipped."""
+    for kind, norm in found.items():
+        if not norm <= 1 + ROUNDING:
+            text = f"records of 1e30, infinity and NaN move a {kind} sum by {norm:.3g} clip norms"
+            yield Fault("not-finite", text)
+
+
+def noise(layers: Sequence[LayerNoise]) -> Iterator[Fault]:
+    """Every layer has the noise that is claimed; more would be as wrong a report."""
+    for layer in layers:
+        where = f"noise on layer {layer.layer} of {layer.kind} sums"
+        if layer.high < 1:
+            text = f"{where} is {layer.ratio:.3f} of what is claimed, at most {layer.high:.3f}"
+            yield Fault("noise-too-small", text)
+        elif layer.low > 1 + SLACK:
+            text = f"{where} is {layer.ratio:.3f} of what is claimed, at least {layer.low:.3f}"
+            yield Fault("noise-too-large", text)
+
+
+def repeated(found: Sequence[Correlation]) -> Iterator[Fault]:
+    """Noise is drawn afresh for every sum and every coordinate."""
+    for one in found:
+        if one.p < LEVEL:
+            text = f"the noise of {WHERE[one.between]} has correlation {one.largest:.3f}"
+            yield Fault("noise-repeated", text)
+
+
+def shape(p: float) -> Iterator[Fault]:
+    """The noise is Gaussian."""
+    if p < LEVEL:
+        yield Fault("noise-shape", f"the noise is not Gaussian (Kolmogorov-Smirnov, p = {p:.1e})")
+
+
+def mixed(moved: float | None) -> Iterator[Fault]:
+    """No record touches another one's output."""
+    if moved is not None and not moved <= MIXED:
+        text = f"other records in the batch move a record's output by {moved:.3g} of its size"
+        yield Fault("records-mixed", text)
