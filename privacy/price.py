@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-from scipy.optimize import brentq
-
-from privacy.accounting import enforced_epsilon
+from privacy.accounting import allows, enforced_epsilon
 from privacy.accounting.gdp import mu_of
 from privacy.event import Budget, Event
 from privacy.session import Use
@@ -18,7 +16,7 @@ from privacy.session import Use
 Counts = Counter[str]
 """How many sums of each kind a unit stands in."""
 
-WIDEST = 1e6
+NARROWEST, WIDEST, PRECISION = 0.01, 1e4, 1e-4
 
 
 def counts(uses: Iterable[Use], unit: Callable[[int], Hashable]) -> dict[Hashable, Counts]:
@@ -77,12 +75,16 @@ def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: 
         # mu^2 = participations / scale^2; a little above, so that rounding never ends above budget
         return float(participations**0.5) / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
 
-    def excess(scale: float) -> float:
+    def fits(scale: float) -> bool:
+        """Would the ledger's filter let all of it through? It is stricter than hindsight."""
         noise = {kind: scale * sigma for kind, sigma in _shape(profile).items()}
-        return spend([profile], participations, noise, budget.delta, sampling_rate) - budget.epsilon
+        return allows((), events(profile, noise, sampling_rate) * participations, budget)
 
-    found: float = brentq(excess, 1e-2, WIDEST, rtol=1e-4)
-    return found * (1 + 1e-3)
+    low, high = NARROWEST, WIDEST
+    while high / low > 1 + PRECISION:
+        middle = (low * high) ** 0.5
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
 
 
 def distinct(found: Mapping[Hashable, Counts]) -> Sequence[Counts]:
