@@ -14,6 +14,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from client import work
 from client.app import app
 from client.errors import DataError
+from client.guard import Guard
 from privacy import Attendance, Refusal, Release, Scores
 from privacy.wire import Request, compact, decode_answer, encode_request
 from sim import learner_json
@@ -21,6 +22,7 @@ from tests.server.small import small
 
 RUN = small()
 NODES = len(RUN.client.tasks.roster())
+UNSEEN = 4
 SECRET = "patient Miller, born 1960"
 
 
@@ -41,7 +43,8 @@ def request(**changes: Any) -> Request:
 
 def ask(kind: str, content: RecordDict, index: object = 0, **config: Any) -> Any:
     message = Message(content, 7, kind)
-    node = {"partition-id": index, "num-partitions": NODES, **config}
+    simulated = {} if "policy" in config else {"simulation": "no-ledger-is-made-under-none"}
+    node = {"partition-id": index, "num-partitions": NODES, **simulated, **config}
     reply = app(message, Context(1, 7, node, RecordDict(), {}, 0))
     assert reply.has_content(), "errors carry text; only fixed codes may leave"
     return decode_answer(reply.content)
@@ -54,7 +57,7 @@ def test_roster_train_and_evaluate() -> None:
     assert isinstance(release, Release)
     assert (release.hospital, release.round, release.update.shape) == (name, 1, theta().shape)
     assert np.linalg.norm(release.update) > 0
-    scores = ask("evaluate", encode_request(request(episodes=3)), 2)
+    scores = ask("evaluate", encode_request(request(episodes=3)), UNSEEN)
     assert isinstance(scores, Scores)
     assert scores.before.shape == scores.after.shape == (3,)
 
@@ -125,7 +128,7 @@ def test_a_data_path_is_never_taken_from_the_server(
 ) -> None:
     seen: list[Path | None] = []
 
-    def look(desk: work.Desk, index: int, root: Path | None) -> Attendance:
+    def look(_: work.Desk, __: Request, index: int, root: Path | None, ___: Guard) -> Attendance:
         seen.append(root)
         return Attendance("sine-01", index)
 
@@ -138,3 +141,15 @@ def test_a_data_path_is_never_taken_from_the_server(
     monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "environment"))
     ask("query.roster", content)
     assert seen == [None, tmp_path / "own", tmp_path / "environment"]
+
+
+def test_who_trains_is_not_evaluated_and_the_other_way() -> None:
+    assert ask("evaluate", encode_request(request(episodes=3)), 0) == Refusal("policy-purpose")
+    assert ask("train", encode_request(request()), UNSEEN) == Refusal("policy-purpose")
+
+
+def test_no_policy_no_participation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("METAWARD_SIMULATION", raising=False)
+    for kind in ("query.roster", "train", "evaluate"):
+        content = encode_request(request(episodes=3 if kind == "evaluate" else 0))
+        assert ask(kind, content, 0, simulation="") == Refusal("policy-missing")
