@@ -1,0 +1,362 @@
+"""Policy, ledger and noise at the hospital's edge: closed by default, charged before computed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from client import work
+from client.guard import open_guard
+from privacy import MECHANISMS, Attendance, Mark, Refusal, Release, Scores
+from privacy.ledger import Ledger
+from privacy.noise import SeededNoise, SystemNoise
+from tests.client.bedside import OPEN, RECORD, Site, ask, code, reply_to, request, site, theta
+from tests.server.small import small
+
+__all__ = ["site"]
+NONE = small()
+UNSEEN = 4
+
+
+def bytes_of(answer: Any) -> bytes:
+    assert isinstance(answer, Release), answer
+    return answer.update.tobytes()
+
+
+def mark_of(answer: Any) -> Mark:
+    assert isinstance(answer, Release), answer
+    assert answer.mark is not None
+    return answer.mark
+
+
+# ------------------------------------------------------------------- closed by default
+
+REQUESTS = [
+    ("query.roster", request(theta=None), 0),
+    ("train", request(), 0),
+    ("train", request(NONE), 0),
+    ("evaluate", request(episodes=2), UNSEEN),
+]
+
+
+@pytest.mark.parametrize(("kind", "content", "index"), REQUESTS)
+def test_no_policy_no_participation(kind: str, content: Any, index: int, tmp_path: Path) -> None:
+    ledger = tmp_path / "a.ledger"
+    Ledger.create(ledger, "sine-01", "the tests")
+    absent = str(tmp_path / "policy.yaml")
+    for config in ({}, {"ledger": str(ledger)}, {"ledger": str(ledger), "policy": absent}):
+        assert code(ask(kind, content, index, **config)) == "policy-missing"
+    Path(absent).write_text("epsilon: 3\n")
+    config = {"ledger": str(ledger), "policy": absent}
+    assert code(ask(kind, content, index, **config)) == "policy-unreadable"
+
+
+@pytest.mark.parametrize(("kind", "content", "index"), REQUESTS)
+def test_no_ledger_no_participation(kind: str, content: Any, index: int, site: Site) -> None:
+    """One that was initialised and is gone is not made anew: that would wipe all that was spent."""
+    policy = str(site.policy)
+    assert code(ask(kind, content, index, policy=policy)) == "ledger-missing"
+    site.path.unlink()
+    assert code(site.ask(kind, content, index)) == "ledger-missing"
+    assert not site.path.exists()
+
+
+def test_the_server_cannot_call_it_a_simulation(site: Site, tmp_path: Path) -> None:
+    """A simulated hospital has no policy, so a node with one of its own never becomes simulated."""
+    folder = tmp_path / "simulation"
+    site.write(train=False)
+    for config in (site.config, {"policy": str(site.policy)}, {"ledger": str(site.path)}):
+        answer = ask("train", request(), 0, simulation=str(folder), **config)
+        assert code(answer) in {"policy-purpose", "ledger-missing", "policy-missing"}
+    assert not folder.exists()
+
+
+def test_real_noise_is_the_systems_and_simulated_noise_is_seeded(
+    site: Site, tmp_path: Path
+) -> None:
+    mechanism = MECHANISMS["record"]()
+    real = open_guard(site.config, mechanism, "run-1", "sine-01", (1, 2), True)
+    assert type(real.noise) is SystemNoise
+    config = {"simulation": str(tmp_path / "s")}
+    made = [open_guard(config, mechanism, "r", "sine-01", seed, True) for seed in ((1, 2), (1, 3))]
+    assert {type(guard.noise) for guard in made} == {SeededNoise}
+    one, other = (guard.noise.gaussian(4).tolist() for guard in made)
+    assert one != other
+
+
+# --------------------------------------------------------------------------- simulations
+
+
+@pytest.mark.parametrize("by", ["node config", "environment"])
+def test_a_simulation_makes_ledgers_as_they_are_needed(
+    by: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "hospitals"
+    config = {"simulation": str(folder)} if by == "node config" else {}
+    if by == "environment":
+        monkeypatch.setenv("METAWARD_SIMULATION", str(folder))
+    assert isinstance(ask("query.roster", request(theta=None), 0, **config), Attendance)
+    assert isinstance(ask("evaluate", request(episodes=2), UNSEEN, **config), Scores)
+    assert isinstance(ask("train", request(NONE), 0, **config), Release)
+    assert not folder.exists(), "nothing was charged, so nothing is written"
+    answer = ask("train", request(), 0, **config)
+    path = folder / "run-1" / "sine-01.sqlite"
+    assert Ledger.open(path).holds(mark_of(answer))
+    assert [p.name for p in folder.rglob("*.sqlite")] == ["sine-01.sqlite"]
+    assert Ledger.open(path).hospital == "sine-01"
+    ask("train", request(run="run-2"), 1, **config)
+    assert (folder / "run-2" / "sine-02.sqlite").is_file(), "one for each run and hospital"
+
+
+def test_a_simulated_round_is_a_function_of_the_request(tmp_path: Path) -> None:
+    """Seeded noise, another for each round, hospital and learner."""
+
+    def update(folder: str, index: int = 0, **changes: Any) -> bytes:
+        config = {"simulation": str(tmp_path / folder)}
+        return bytes_of(ask("train", request(**changes), index, **config))
+
+    assert update("a") == update("b")
+    learner = request().learner.replace('"steps":2', '"steps":1')
+    assert learner != request().learner
+    others = [update("c", round=2), update("d", index=1), update("e", learner=learner)]
+    assert len({update("a"), *others}) == 4
+
+
+# ------------------------------------------------------------------ outside the policy
+
+SILENT: dict[str, Any] = {"evaluate": False, "episodes": 0, "metrics": []}
+EXCESSES: list[tuple[dict[str, Any], str, tuple[str, Any, int]]] = [
+    ({"hospital": "elsewhere"}, "policy-hospital", REQUESTS[0]),
+    ({"mechanisms": ["patient"]}, "policy-mechanism", REQUESTS[0]),
+    ({"rounds": 5}, "policy-rounds", REQUESTS[0]),
+    ({"train": False, **SILENT}, "policy-purpose", REQUESTS[0]),
+    ({"hospital": "elsewhere"}, "policy-hospital", REQUESTS[1]),
+    ({"mechanisms": ["patient"]}, "policy-mechanism", REQUESTS[1]),
+    ({"train": False}, "policy-purpose", REQUESTS[1]),
+    ({"noise_multiplier": 5.0}, "policy-noise", REQUESTS[1]),
+    ({"clip": 0.99}, "policy-clip", REQUESTS[1]),
+    ({"steps": 1}, "policy-steps", REQUESTS[1]),
+    ({"tasks": 1}, "policy-tasks", REQUESTS[1]),
+    ({"rounds": 5}, "policy-rounds", REQUESTS[1]),
+    ({}, "policy-rounds", ("train", request(round=7), 0)),
+    (SILENT, "policy-purpose", REQUESTS[3]),
+    ({"metrics": ["accuracy"]}, "policy-metric", REQUESTS[3]),
+    ({"episodes": 1}, "policy-tasks", REQUESTS[3]),
+    (OPEN | {"loss": False}, "policy-metric", REQUESTS[2]),
+    ({}, "policy-mechanism", REQUESTS[2]),
+]
+
+
+@pytest.mark.parametrize(("policy", "expected", "asked"), EXCESSES)
+def test_an_excess_is_refused_and_noted_at_the_hospital(
+    policy: dict[str, Any],
+    expected: str,
+    asked: tuple[str, Any, int],
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    site.write(**policy)
+    for mechanism in (RECORD.privacy, NONE.privacy):
+        monkeypatch.setattr(type(mechanism), "session", lambda *_: pytest.fail("computed"))
+    monkeypatch.setattr(work, "judge", lambda *_: pytest.fail("computed"))
+    assert site.ask(*asked) == Refusal(expected)
+    (refusal,) = site.ledger.history().refusals
+    assert (refusal.code, refusal.run, refusal.round) == (expected, "run-1", asked[1].round)
+    assert refusal.reason.startswith(f"{expected}: ")
+    assert site.charges() == 0
+
+
+def test_an_unwanted_run_gets_no_file_opened(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "open_hospital", lambda *_: pytest.fail("opened"))
+    site.write(mechanisms=["patient"])
+    for asked in REQUESTS:
+        assert site.ask(*asked) == Refusal("policy-mechanism")
+
+
+@pytest.mark.parametrize(("kind", "content", "index"), [REQUESTS[0], REQUESTS[1], REQUESTS[3]])
+def test_what_lies_exactly_at_the_limits_is_answered(
+    kind: str, content: Any, index: int, site: Site
+) -> None:
+    """The excesses above are refused for what they say, and for nothing else."""
+    assert not isinstance(site.ask(kind, content, index), Refusal)
+    assert site.refusals() == []
+
+
+# ------------------------------------------------------------------- charged, then sent
+
+
+def test_a_release_carries_the_mark_of_its_charge(site: Site) -> None:
+    answer = site.ask("train", request())
+    (charge,) = site.ledger.history().charges
+    assert mark_of(answer) == Mark(site.ledger.id, charge.sequence, mark_of(answer).head)
+    assert site.ledger.holds(mark_of(answer))
+    assert isinstance(answer, Release)
+    assert answer.loss is None
+    assert charge.request.run == "run-1"
+    assert charge.units(), "somebody paid"
+
+
+def test_a_retry_is_answered_with_the_same_bytes_and_charged_once(site: Site) -> None:
+    """Noise is the operating system's: a second computation could not give the same bytes."""
+    once = reply_to("train", request(), 0, **site.config)
+    mark = mark_of(site.ask("train", request()))
+    again = reply_to("train", request(mark=mark), 0, **site.config)
+    for name in ("release", "arrays"):
+        assert once[name] == again[name]
+    assert site.charges() == 1
+    assert len(site.ledger.history().replies) == 1
+
+
+@pytest.mark.parametrize("changes", [{"round": 2}, {"run": "run-2"}, {"theta": theta() + 1}])
+def test_another_request_is_another_charge_with_fresh_noise(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    site = Site(tmp_path, epsilon=20.0)
+    one, other = site.ask("train", request()), site.ask("train", request(**changes))
+    assert bytes_of(one) != bytes_of(other)
+    assert site.charges() == 2
+
+
+def test_equal_requests_at_two_hospitals_get_different_noise(tmp_path: Path) -> None:
+    """Nor would the same one again from a ledger that knows nothing of the first."""
+    answers = []
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        answers.append(bytes_of(Site(tmp_path / name).ask("train", request())))
+    assert answers[0] != answers[1]
+
+
+@pytest.mark.parametrize("at", ["compute", "store"])
+def test_a_crash_after_the_charge_costs_one_charge_and_gives_one_answer(
+    at: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was paid for and never sent is paid for once: nothing left under that charge."""
+
+    def dies(*_: Any) -> Any:
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        if at == "compute":
+            patch.setattr(type(RECORD.privacy), "session", dies)
+        else:
+            patch.setattr(Ledger, "answer", dies)
+        assert site.ask("train", request()) == Refusal("failed")
+    assert (site.charges(), len(site.ledger.history().replies)) == (1, 0)
+    answer = site.ask("train", request())
+    assert (site.charges(), len(site.ledger.history().replies)) == (1, 1)
+    assert bytes_of(site.ask("train", request())) == bytes_of(answer)
+
+
+def test_nothing_is_computed_before_it_was_charged(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: Any) -> Any:
+        raise RuntimeError("disk full")
+
+    monkeypatch.setattr(Ledger, "charge", refuses)
+    monkeypatch.setattr(type(RECORD.privacy), "session", lambda *_: pytest.fail("opened"))
+    assert site.ask("train", request()) == Refusal("failed")
+
+
+# --------------------------------------------------------------------------- the budget
+
+
+def test_a_run_spends_its_budget_and_the_next_one_is_refused(site: Site) -> None:
+    """RECORD's epsilon is the policy's: a run fits exactly. Budgets belong to records, so that
+    another run, which meets some of them again, does not."""
+    for number in range(1, 7):
+        assert isinstance(site.ask("train", request(round=number)), Release)
+    assert site.ask("train", request(run="run-2")) == Refusal("budget-spent")
+    assert site.refusals() == ["budget-spent"]
+    assert site.charges() == 6
+    options = ("privacy={mechanism: record, epsilon: 6.0}", "client.schedule=passes")
+    renamed = small("name=other", *options)
+    assert site.ask("train", request(renamed, run="run-3")) == Refusal("budget-spent")
+
+
+def test_the_policys_budget_counts_and_not_the_servers(tmp_path: Path) -> None:
+    """A run that asks for more than the hospital gives is refused at the first round."""
+    site = Site(tmp_path, epsilon=2.0)
+    assert site.ask("train", request()) == Refusal("budget-spent")
+    assert site.charges() == 0
+
+
+def test_records_that_were_used_in_the_open_fit_no_later_budget(site: Site) -> None:
+    """No cap under mechanism none, but the use is written down."""
+    site.write(**OPEN)
+    first = site.ask("train", request(NONE))
+    assert isinstance(first, Release)
+    assert first.loss is not None
+    assert mark_of(first).sequence == 2
+    site.write()
+    everything = [site.ask("train", request(round=n)) for n in range(1, 7)]
+    assert Refusal("budget-spent") in everything
+
+
+def test_who_trained_is_not_evaluated_whatever_the_roster_says(site: Site) -> None:
+    """The server writes the roster: with two training hospitals, the third seat is unseen."""
+    fewer = small(
+        "privacy={mechanism: record, epsilon: 6.0}",
+        "client.schedule=passes",
+        "client.tasks.hospitals=2",
+        "strategies.hospitals_per_round=2",
+    )
+    assert isinstance(site.ask("evaluate", request(fewer, episodes=2), 2), Scores)
+    assert isinstance(site.ask("train", request(), 2), Release)
+    assert site.ask("evaluate", request(fewer, episodes=2), 2) == Refusal("policy-purpose")
+    assert site.refusals() == ["policy-purpose"]
+
+
+# ------------------------------------------------------------------ a ledger set back
+
+
+def copied(site: Site, name: str) -> Path:
+    """A backup of the ledger and its key."""
+    folder = site.folder / name
+    folder.mkdir()
+    for path in site.folder.glob("hospital.ledger*"):
+        shutil.copy2(path, folder / path.name)
+    return folder
+
+
+def put_back(site: Site, folder: Path) -> None:
+    for path in site.folder.glob("hospital.ledger*"):
+        path.unlink()
+    for path in folder.iterdir():
+        shutil.copy2(path, site.folder / path.name)
+
+
+def test_a_ledger_that_was_set_back_is_noticed_by_the_servers_mark(site: Site) -> None:
+    first = mark_of(site.ask("train", request()))
+    backup = copied(site, "backup")
+    second = mark_of(site.ask("train", request(round=2, mark=first)))
+    put_back(site, backup)
+    for kind, content in (
+        ("train", request(round=3, mark=second)),
+        ("query.roster", request(theta=None, mark=second)),
+    ):
+        assert site.ask(kind, content) == Refusal("ledger-rewound")
+    assert site.refusals() == ["ledger-rewound"] * 2
+    assert isinstance(site.ask("train", request(round=3, mark=first)), Release), "it holds that"
+
+
+def test_another_ledger_is_noticed_as_well(site: Site) -> None:
+    first = mark_of(site.ask("train", request()))
+    for path in site.folder.glob("hospital.ledger*"):
+        path.unlink()
+    Ledger.create(site.path, "sine-01", "somebody who wants fresh budgets")
+    assert site.ask("train", request(round=2, mark=first)) == Refusal("ledger-rewound")
+    forged = Mark(site.ledger.id, 1, "00" * 32)
+    assert site.ask("train", request(round=2, mark=forged)) == Refusal("ledger-rewound")
+
+
+def test_the_mark_does_not_change_the_request(site: Site) -> None:
+    """A retry may carry a later mark: it only informs."""
+    one = site.ask("train", request())
+    two = site.ask("train", request(mark=mark_of(one)))
+    assert bytes_of(one) == bytes_of(two)
+    np.testing.assert_equal(site.charges(), 1)
