@@ -23,7 +23,7 @@ from client.errors import DataError
 from client.guard import Guard, open_guard
 from client.inner import Algorithm
 from options import ConfigError
-from privacy import Answer, Refusal
+from privacy import REFUSALS, Answer, Refusal
 from privacy.ledger import LedgerError
 from privacy.policy import Refused
 from privacy.wire import Request, WireError, decode_request, encode_answer
@@ -75,7 +75,7 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
         code = "bad-request"
     except (DataError, LedgerError, Refused) as error:
         log.error("hospital %s: refused: %s", where, error)
-        code = error.code
+        code = error.code if error.code in REFUSALS else "failed"
     except Exception:
         log.exception("hospital %s: failed", where)
         code = "failed"
@@ -118,7 +118,7 @@ def _train(
 ) -> Answer:
     if request.theta is None:
         raise WireError("keys")
-    return work.train(desk, _learner(request.learner), request, index, root, guard)
+    return work.train(desk, _learner(request.learner, desk), request, index, root, guard)
 
 
 def _evaluate(
@@ -126,7 +126,7 @@ def _evaluate(
 ) -> Answer:
     if request.theta is None or request.episodes < 1:
         raise WireError("keys")
-    return work.evaluate(desk, _learner(request.learner), request, index, root, guard)
+    return work.evaluate(desk, _learner(request.learner, desk), request, index, root, guard)
 
 
 def _log_locally() -> None:
@@ -148,5 +148,12 @@ def _desk(text: str) -> work.Desk:
 
 
 @lru_cache(maxsize=32)
-def _learner(text: str) -> Algorithm:
-    return sim.learner_from_json(text)
+def _learner(text: str, desk: work.Desk) -> Algorithm:
+    """It comes beside the configuration (a baseline's differs), so it is checked against it here:
+    what the mechanism cannot protect is not run."""
+    learner = sim.learner_from_json(text)
+    try:
+        learner.check(desk.source.spec(), desk.mechanism.unit)
+    except ValueError as error:
+        raise ConfigError([f"learner: {error}"]) from error
+    return learner

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,16 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
+from client import app as app_module
 from client import work
 from client.app import app
 from client.errors import DataError
 from client.guard import Guard
+from client.inner import ALGORITHMS
+from options import ConfigError
 from privacy import Attendance, Refusal, Release, Scores
+from privacy.ledger import BudgetSpent, LedgerError
+from privacy.policy import Refused
 from privacy.wire import Request, compact, decode_answer, encode_request
 from sim import learner_json
 from tests.server.small import small
@@ -42,12 +49,16 @@ def request(**changes: Any) -> Request:
 
 
 def ask(kind: str, content: RecordDict, index: object = 0, **config: Any) -> Any:
+    return decode_answer(message_from(kind, content, index, **config).content)
+
+
+def message_from(kind: str, content: RecordDict, index: object = 0, **config: Any) -> Message:
     message = Message(content, 7, kind)
     simulated = {} if "policy" in config else {"simulation": "no-ledger-is-made-under-none"}
     node = {"partition-id": index, "num-partitions": NODES, **simulated, **config}
     reply = app(message, Context(1, 7, node, RecordDict(), {}, 0))
     assert reply.has_content(), "errors carry text; only fixed codes may leave"
-    return decode_answer(reply.content)
+    return reply
 
 
 def test_roster_train_and_evaluate() -> None:
@@ -76,23 +87,41 @@ def test_every_learner_is_judged_on_the_same_episodes() -> None:
     assert first.after.tobytes() == later.after.tobytes()
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [
-        (RuntimeError(SECRET), "failed"),
-        (DataError(SECRET), "data-refused"),
-        (MemoryError(SECRET), "failed"),
-    ],
-)
+ERRORS = [
+    (RuntimeError(SECRET), "failed"),
+    (DataError(SECRET), "data-refused"),
+    (MemoryError(SECRET), "failed"),
+    (KeyError(SECRET), "failed"),
+    (ConfigError([SECRET]), "bad-request"),
+    (Refused("policy-steps", SECRET), "policy-steps"),
+    (LedgerError("ledger-busy", SECRET), "ledger-busy"),
+    (BudgetSpent(SECRET, 3, 9), "budget-spent"),
+    (LedgerError(SECRET, SECRET), "failed"),
+]
+
+
+@pytest.mark.parametrize("where", ["attend", "train", "evaluate", "open_hospital", "guard"])
+@pytest.mark.parametrize(("error", "code"), ERRORS)
 def test_no_words_of_an_exception_leave(
-    error: Exception, code: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    where: str,
+    error: Exception,
+    code: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def breaks(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(work, "train", breaks)
+    if where == "guard":
+        monkeypatch.setattr(app_module, "open_guard", breaks)
+    else:
+        monkeypatch.setattr(work, where, breaks)
+    kind = {"attend": "query.roster", "evaluate": "evaluate"}.get(where, "train")
+    content = request(episodes=2 if kind == "evaluate" else 0)
     with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
-        assert ask("train", encode_request(request())) == Refusal(code)
+        reply = message_from(kind, encode_request(content), UNSEEN if kind == "evaluate" else 0)
+    assert decode_answer(reply.content) == Refusal(code)
+    assert SECRET.encode() not in pickle.dumps(reply), "not in the metadata either"
     assert SECRET in caplog.text, "the hospital's own log must tell its engineer what happened"
 
 
@@ -108,6 +137,29 @@ def test_no_words_of_an_exception_leave(
 )
 def test_a_malformed_request_is_refused(content: RecordDict) -> None:
     assert ask("train", content) == Refusal("bad-request")
+
+
+@pytest.mark.parametrize(
+    "learner",
+    [
+        replace(RUN.client.inner, local_lr=0.1),  # type: ignore[type-var]
+        ALGORITHMS["fedavg"](),
+        ALGORITHMS["proto_maml"](),
+    ],
+)
+def test_a_learner_that_the_mechanism_cannot_protect_is_refused(
+    learner: Any, tmp_path: Path
+) -> None:
+    """It comes beside the configuration, whose own learner was checked with it: under mechanism
+    task one that goes round the clipping would send what no noise was added to."""
+    run = small("privacy={mechanism: task}", "client.schedule=passes")
+    config = {"simulation": str(tmp_path)}
+    asked = request(sim=run.for_hospitals(), learner=learner_json(learner))
+    assert ask("train", encode_request(asked), 0, **config) == Refusal("bad-request")
+    asked = request(sim=run.for_hospitals(), learner=learner_json(learner), episodes=1)
+    assert ask("evaluate", encode_request(asked), UNSEEN, **config) == Refusal("bad-request")
+    sound = request(sim=run.for_hospitals())
+    assert isinstance(ask("train", encode_request(sound), 0, **config), Release)
 
 
 def test_evaluation_of_no_episodes_is_refused() -> None:
@@ -141,6 +193,18 @@ def test_a_data_path_is_never_taken_from_the_server(
     monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "environment"))
     ask("query.roster", content)
     assert seen == [None, tmp_path / "own", tmp_path / "environment"]
+
+
+@pytest.mark.parametrize("index", range(NODES))
+def test_a_training_hospital_is_never_evaluated(
+    index: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No epsilon covers scores, so that a hospital whose records train must not give any."""
+    judge, judged = work.judge, []
+    monkeypatch.setattr(work, "judge", lambda *a: judged.append(1) or judge(*a))
+    found = ask("evaluate", encode_request(request(episodes=2)), index)
+    role = RUN.client.tasks.roster()[index].role
+    assert (type(found), len(judged)) == ((Scores, 2) if role == "unseen" else (Refusal, 0))
 
 
 def test_who_trains_is_not_evaluated_and_the_other_way() -> None:
