@@ -1,0 +1,182 @@
+"""What to change in a plan, each change planned anew; and what a reader of the plan must know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from client.tasks.base import FewShot
+from options import ConfigError, override
+from privacy.protected import Protected
+from privacy.sums import Record
+from server.privacy.plan import Planned, Question, Suggestion, per_round, planned, question
+from sim import Sim, parse
+
+RECORDS = "client.tasks.records"
+EPSILONS = (1.0, 3.0, 8.0)
+"""Steps in which a larger epsilon is suggested; above the last one it promises little."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change: of settings (``section.key=value``), of hospitals, of records a hospital."""
+
+    words: str
+    settings: tuple[str, ...] = ()
+    hospitals: int | None = None
+    records: int | None = None
+
+
+def advised(asked: Question) -> Planned:
+    """The plan with its notes, and all changes that would raise the ratio, the best first."""
+    plan = planned(asked)
+    if plan.ratio is None:
+        return replace(plan, notes=(NONE,))
+    better = sorted(suggestions(asked, plan.ratio), key=lambda s: -s.ratio)
+    return replace(plan, notes=tuple(notes(asked, plan)), suggestions=tuple(better))
+
+
+def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
+    """Each change alone; and all together, where none of them is enough."""
+    single = list(changes(asked))
+    found = [s for change in single if (s := suggestion(asked, change)) and s.ratio > ratio]
+    yield from found
+    if len(found) > 1 and all(s.verdict != "can work" for s in found):
+        together = suggestion(asked, _together(single))
+        if together and together.ratio > max(s.ratio for s in found):
+            yield together
+
+
+def suggestion(asked: Question, change: Change) -> Suggestion | None:
+    """The change and the plan with it; None where the configuration does not allow it."""
+    try:
+        plan = planned(changed(asked, change))
+    except ConfigError:
+        return None
+    assert plan.ratio is not None
+    return Suggestion(change.words, _typed(change), plan.ratio, plan.verdict)
+
+
+def changes(asked: Question) -> Iterator[Change]:
+    """What may be changed, in the order in which it usually helps."""
+    run = asked.run
+    if isinstance(run.privacy, Record) and "body" in run.privacy.train:
+        yield Change(
+            "train (and noise) only normalisation and head, on a body that public data trained",
+            ("privacy.train=[norm, head]",),
+        )
+    yield from _larger_tasks(run)
+    if run.server.rounds > 1:
+        half = f"server.rounds={run.server.rounds // 2}"
+        yield Change("half the rounds, so that a unit takes part less often", (half,))
+    if per_round(asked) < asked.hospitals:
+        yield Change("all hospitals in every round", ("strategies.hospitals_per_round=null",))
+    yield Change("twice as many hospitals", hospitals=2 * asked.hospitals)
+    if run.privacy.unit != "hospital":
+        yield _more_records(asked)
+    yield from _less_protection(run)
+
+
+def changed(asked: Question, change: Change) -> Question:
+    """The question with the change made; tasks grow with the records."""
+    mapping = asked.run.mapping()
+    for text in change.settings:
+        override(mapping, text)
+    run = parse(mapping)
+    records = change.records or asked.records
+    most = question(run, records=records).tasks
+    before = question(asked.run, records=asked.records).tasks
+    tasks = max(1, asked.tasks * most // before)  # an uneven case mix stays as uneven
+    return Question(run, change.hospitals or asked.hospitals, records, tasks)
+
+
+def _larger_tasks(run: Sim) -> Iterator[Change]:
+    source = run.client.tasks
+    if isinstance(source, FewShot) and run.privacy.unit in ("record", "patient"):
+        shots, queries = (2 * n for n in source.sizes("train"))
+        texts = (f"client.tasks.train_shots={shots}", f"client.tasks.train_queries={queries}")
+        yield Change("training tasks of twice the size", texts)
+
+
+def _more_records(asked: Question) -> Change:
+    """A setting of the source where that says how many records there are."""
+    words, twice = "twice as many records a hospital", 2 * asked.records
+    own = getattr(asked.run.client.tasks, "records", None) == asked.records
+    return Change(words, (f"{RECORDS}={twice}",) if own else (), records=twice)
+
+
+def _less_protection(run: Sim) -> Iterator[Change]:
+    mechanism = run.privacy
+    assert isinstance(mechanism, Protected)
+    if mechanism.noise_multiplier is not None:
+        text = "the least noise that keeps epsilon, instead of a multiplier of your own"
+        yield Change(text, ("privacy.noise_multiplier=null",))
+        return
+    larger = [epsilon for epsilon in EPSILONS if epsilon > mechanism.epsilon]
+    if larger:
+        yield Change("a weaker promise", (f"privacy.epsilon={larger[0]:g}",))
+
+
+def _together(single: list[Change]) -> Change:
+    return Change(
+        "all of these together",
+        tuple(text for change in single for text in change.settings),
+        next((c.hospitals for c in single if c.hospitals), None),
+        next((c.records for c in single if c.records), None),
+    )
+
+
+def _typed(change: Change) -> str:
+    """The options that make this change."""
+    parts = [f"--set '{text}'" for text in change.settings]
+    if change.hospitals:
+        parts.append(f"--hospitals {change.hospitals}")
+    if change.records and not any(text.startswith(RECORDS) for text in change.settings):
+        parts.append(f"--records {change.records}")
+    return " ".join(parts)
+
+
+# ------------------------------------------------------------------------------------- notes
+
+NONE = (
+    "Mechanism none: updates leave the hospitals as they are, epsilon is unlimited, and whoever "
+    "sees an update may learn the records behind it. There is nothing to plan. Choose another with "
+    "--set privacy.mechanism=record (or patient, task, hospital) --set client.schedule=passes."
+)
+PATIENT = (
+    "Unit patient: a patient stands in one task of a round at most, but a patient's records in it "
+    "are summed before they are clipped. The ratio counts every record as a patient of its own: "
+    "with c records a patient and task it is c times smaller. Keeping a patient in one task also "
+    "leaves fewer tasks a pass, so that patients return more often; --tasks says how many."
+)
+TASKS = (
+    "{tasks} tasks a pass are the most that {records} records can make. A hospital with an uneven "
+    "case mix makes fewer; its records then return more often and need more noise: --tasks N."
+)
+TRUSTED = (
+    "Unit hospital: the server adds the noise, so it must be trusted; it sees every update without."
+)
+REFUSED = (
+    "The noise multiplier of the configuration spends epsilon {epsilon:.3g}, more than the run's "
+    "own {cap:g}: hospitals will refuse before the last round."
+)
+DELTA = (
+    "delta = {delta:g} is not below 1 / records = {limit:.1g}: a mechanism that publishes one "
+    "record at random would keep it."
+)
+
+
+def notes(asked: Question, plan: Planned) -> Iterator[str]:
+    """What the numbers take for granted."""
+    mechanism = asked.run.privacy
+    assert isinstance(mechanism, Protected)
+    if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
+        yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
+    if mechanism.unit == "patient":
+        yield PATIENT
+    if mechanism.unit == "hospital":
+        yield TRUSTED
+    elif asked.tasks == question(asked.run, records=asked.records).tasks:
+        yield TASKS.format(tasks=asked.tasks, records=asked.records)
+    if mechanism.unit in ("record", "patient") and mechanism.delta * asked.records >= 1:
+        yield DELTA.format(delta=mechanism.delta, limit=1 / asked.records)

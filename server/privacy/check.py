@@ -1,0 +1,185 @@
+"""Are the ledgers true? Chain, budget, a second account of epsilon, and the server's marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf, isinf
+from pathlib import Path
+
+from privacy.accounting import allows, reported_epsilon, second_epsilon
+from privacy.ledger import Events, History, Ledger, LedgerError, verify
+from privacy.ledger.spend import coalesced
+from server.folder import Folder
+from server.privacy.account import DELTA, worst
+from server.privacy.found import Found, marks, unprotected
+from strategies.marks import Seen
+
+TOLERANCE = 0.01
+"""How far the two accountants may be apart: the second rounds up to a grid."""
+
+
+@dataclass(frozen=True)
+class Second:
+    """One epsilon by both accountants; ``hospital``'s worst unit at ``delta``."""
+
+    path: str
+    hospital: str
+    delta: float
+    epsilon: float
+    second: float
+
+    @property
+    def equal(self) -> bool:
+        """Within the tolerance; two unlimited ones are equal."""
+        if isinf(self.epsilon) or isinf(self.second):
+            return self.epsilon == self.second
+        return abs(self.epsilon - self.second) <= TOLERANCE * self.epsilon + 1e-6
+
+
+@dataclass
+class Checked:
+    """What was compared, what is wrong (one plain sentence a fault), and what was left out."""
+
+    ledgers: int = 0
+    entries: int = 0
+    marks: int = 0
+    accounts: list[Second] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def check(there: Found, deltas: Sequence[float] = ()) -> Checked:
+    """Check all of it. Nothing to check is a fault: an empty answer must not look like a good one.
+
+    Every delta under which units were charged is checked, or ``deltas`` where they are given.
+    """
+    done = Checked()
+    for path in there.ledgers:
+        _check_ledger(done, path, deltas)
+    for folder in there.folders:
+        _check_folder(done, folder, there.ledgers)
+    if not there.folders:
+        done.notes.append(
+            "the ledgers were not compared with any server's marks: name the result folder, too; "
+            "without marks an older copy that was put back looks whole"
+        )
+    if not done.accounts and not done.faults:
+        done.faults.append("there is nothing to check: no ledger that holds a charge was named")
+    return done
+
+
+# ----------------------------------------------------------------------------- one ledger
+
+
+def _check_ledger(done: Checked, path: Path, deltas: Sequence[float]) -> None:
+    done.ledgers += 1
+    faults = verify(path)
+    done.faults += [f"{path}: {fault}" for fault in faults]
+    if faults:
+        return  # numbers from a damaged chain say nothing
+    history = Ledger.open(path).history()
+    done.entries += history.mark.sequence
+    if not history.charges:
+        done.faults.append(f"{path}: holds no charge, so there is no epsilon to recompute")
+        return
+    done.accounts += (found := list(_accounts(path, history, deltas)))
+    done.faults += [*_account_faults(found), *(f"{path}: {f}" for f in overspent(history))]
+
+
+def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator[Second]:
+    """Both accountants' epsilon of the worst unit, from the raw charges."""
+    bodies = set(history.totals().values())
+    budgets = dict.fromkeys(c.budget.delta for c in history.charges if c.budget)
+    for delta in tuple(deltas) or tuple(budgets) or (DELTA,):
+        events = worst(bodies, delta)
+        first, second = reported_epsilon(events, delta).epsilon, second_epsilon(events, delta)
+        yield Second(str(path), history.hospital, delta, first, second)
+
+
+def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
+    for a in accounts:
+        if not a.equal:
+            yield (
+                f"{a.path}: epsilon at delta {a.delta:g} is {a.epsilon:.6g} by the first "
+                f"accountant and {a.second:.6g} by the second; they may differ by 1 %"
+            )
+    for path in dict.fromkeys(a.path for a in accounts if a.epsilon == inf):
+        yield f"{path}: NO PRIVACY: units were used without noise, their epsilon is unlimited"
+
+
+def overspent(history: History) -> Iterator[str]:
+    """Charges that took a unit above the budget it had to fit: enforcement, played back."""
+    spent: dict[int, Events] = {}
+    for charge in history.charges:
+        for part in charge.parts:
+            for unit in part.units:
+                spent[unit] = coalesced(spent.get(unit, ()) + part.events)
+        touched = {spent[unit] for unit in charge.units()}
+        budget = charge.budget
+        if budget and not all(allows((), events, budget) for events in touched):
+            yield (
+                f"row {charge.sequence} took a unit above epsilon {budget.epsilon:g} at delta "
+                f"{budget.delta:g}, the budget that it was charged under"
+            )
+
+
+# ------------------------------------------------------------------------- server's marks
+
+
+def _check_folder(done: Checked, folder: Folder, ledgers: Sequence[Path]) -> None:
+    """Every point that the server saw must be in the ledgers."""
+    done.notes += [f"{folder.path}: {name}: not covered by any epsilon" for name in _open(folder)]
+    if folder.config().privacy.unit == "none":
+        done.faults.append(f"{folder.path}: {folder.config().privacy.claim}")
+        return
+    seen = marks(folder)
+    if not seen:
+        done.faults.append(
+            f"{folder.path}: holds no marks (marks.jsonl), so nothing shows whether a ledger went "
+            "back; the server has accepted no update, or the file was removed"
+        )
+    known = {ledger.id: ledger for path in ledgers if (ledger := _opened(path))}
+    simulation = folder.hospitals.is_dir()
+    for mark in seen:
+        if ledger := known.get(mark.mark.ledger):
+            done.marks += 1
+            done.faults += _went_back(mark, ledger)
+    missing = {s.mark.ledger: s for s in seen if s.mark.ledger not in known}.values()
+    (done.faults if simulation else done.notes).extend(map(_not_given, missing))
+    if seen and not simulation and len(missing) == len({s.mark.ledger for s in seen}):
+        done.faults.append(
+            f"{folder.path}: none of the ledgers that the server saw is here to compare; in a "
+            "deployment they lie at the hospitals: name the ledger files beside the folder"
+        )
+
+
+def _open(folder: Folder) -> list[str]:
+    return unprotected(folder) if folder.config().privacy.unit != "none" else []
+
+
+def _opened(path: Path) -> Ledger | None:
+    """None where the ledger cannot be read, which stands among the faults already."""
+    try:
+        return Ledger.open(path)
+    except LedgerError:
+        return None
+
+
+def _went_back(seen: Seen, ledger: Ledger) -> Iterator[str]:
+    try:
+        if ledger.holds(seen.mark):
+            return
+    except LedgerError:
+        pass
+    yield (
+        f"{ledger.path}: went back: the server saw entry {seen.mark.sequence} of it in round "
+        f"{seen.round}, which it does not hold; put back the newest copy"
+    )
+
+
+def _not_given(seen: Seen) -> str:
+    return (
+        f"hospital {seen.hospital}: its ledger {seen.mark.ledger}, of which the server saw entry "
+        f"{seen.mark.sequence}, was not found among the given ones"
+    )
