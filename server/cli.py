@@ -20,8 +20,10 @@ from options import ConfigError
 from server import show
 from server.app import default_folder
 from server.checkpoint import CheckpointError
+from server.deploy.command import deploy
 from server.engines import ENGINES, EngineError
 from server.folder import BusyError, Folder
+from server.privacy import ledger, privacy
 from strategies.meta import QuorumError
 from strategies.roster import RosterError
 
@@ -35,6 +37,9 @@ cli = typer.Typer(
 )
 tasks = typer.Typer(help="What hospitals hold.", no_args_is_help=True)
 cli.add_typer(tasks, name="tasks")
+cli.add_typer(deploy, name="deploy")
+cli.add_typer(ledger, name="ledger")
+cli.add_typer(privacy, name="privacy")
 
 Config = Annotated[Path, typer.Argument(help="The run's yaml file.")]
 Set = Annotated[
