@@ -58,6 +58,8 @@ def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charg
     spent: dict[str, Counter[str]] = {}
     for unit, count in counts(price.uses, lambda row: str(who[row])).items():
         spent[f"{'patient' if by_patient else 'record'}:{unit}"] = count
+    if mechanism.unit == "hospital":  # it pays every round, whichever of its records it used
+        spent[f"hospital:{hospital.seat.name}"] = Counter(use.kind for use in price.uses)
     rows = sorted({row for use in price.uses for row in use.rows})
     prefix = "patient:" if by_patient else "record:"
     for row, content in zip(rows, contents(hospital, rows), strict=True):
