@@ -73,16 +73,19 @@ def stage_of(
 ) -> Stage:
     """The run's mechanism, and one round of its learner on made-up records.
 
-    The noise is that of tasks as large as the run's; what is played on are smaller ones.
+    The noise is that of tasks as large as the run's. What is played on are smaller ones, unless the
+    learner takes mini-batches: in how many of them a record stands depends on the size.
     """
     setting = open_setting(desk)
     theta = algorithm.initial(setting, seed).to(setting.device)
-    tasks = made_up(setting.spec, 2, 2, np.random.default_rng([seed, 2]))
+    sizes = _sizes(desk.source)
+    small = sizes if getattr(algorithm, "batch", 0) else (2, 2)
+    tasks = made_up(setting.spec, *small, _rng(seed))
 
     def work(session: Session) -> Tensor:
         return algorithm.update(setting, theta, tasks, session, _rng(seed)).delta
 
-    share = Share(made_up(setting.spec, *_sizes(desk.source), _rng(seed)), participations)
+    share = Share(made_up(setting.spec, *sizes, _rng(seed)), participations)
     noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed)).noise
     rows = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in tasks]
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)

@@ -27,6 +27,9 @@ class Stage:
     ``tasks`` are the rows of each task that ``work`` uses; ``units`` (n,) numbers or names the unit
     behind each row; ``noise_multipliers`` and ``noise`` are the run's own, ``noise`` a source for
     each round.
+
+    ``ValueError``: mechanism ``none`` or no noise, where nothing is claimed; a secret draw
+    (sampling rate below 1), for which this attack has no closed form.
     """
 
     mechanism: Mechanism
@@ -35,6 +38,17 @@ class Stage:
     units: NDArray[np.generic]
     noise_multipliers: Mapping[str, float]
     noise: Callable[[int], Noise]
+
+    def __post_init__(self) -> None:
+        if self.mechanism.unit == "none":
+            raise ValueError("mechanism none protects nothing, so there is nothing to audit")
+        if self.mechanism.sampling_rate < 1:
+            raise ValueError(
+                f"sampling_rate = {self.mechanism.sampling_rate}: this attack has no closed form "
+                "for a secret draw; audit the same mechanism with sampling_rate 1"
+            )
+        if min(self.noise_multipliers.values()) <= 0:
+            raise ValueError(f"noise multipliers {dict(self.noise_multipliers)}: nothing is hidden")
 
     @property
     def clips(self) -> Mapping[Kind, float]:

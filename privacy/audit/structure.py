@@ -127,13 +127,13 @@ def shape(
     """How likely noise that is Gaussian looks so little like it.
 
     Each layer is scaled by its own measured deviation: a wrong scale is told by that one. Layers
-    without noise are left out.
+    without noise, where only rounding is left, are left out.
     """
     spread = {(layer.kind, layer.layer): layer.ratio for layer in found}
     values = [np.zeros(0)]
     for seen, noise in noised:
         for name, place in split(seen.kind, len(noise), layers):
-            if spread[seen.kind, name] > 0:
+            if spread[seen.kind, name] > 1e-3:
                 values.append(noise[place] / spread[seen.kind, name] / multipliers[seen.kind])
     return gaussian_p(np.concatenate(values)[:VALUES])
 

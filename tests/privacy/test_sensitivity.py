@@ -1,128 +1,330 @@
-"""The promise of clipping: no unit moves the sum by more than clip.
+"""How far one unit really moves what is noised: measured for each unit, in each sum, in turn.
 
-It is asserted without any tolerance: the difference of two neighbouring sums is exact, because both
-are whole numbers of one power of two, and its norm is compared in rational numbers.
+A neighbour lacks one unit: its contribution is zero. Every sum is taken for both neighbours at the
+same phi, because that is what adaptive composition asks for: whatever was released before is given.
 """
 
-import math
-from fractions import Fraction
+from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
-from torch.nn import functional
 
-from client.models import network
-from client.models.conv import Conv
-from client.tasks.base import TaskSpec
-from privacy.clipping import clipped_sum, gradient, resolution, sum_clipped
-from tests.privacy.vectors import (
-    EVIL,
-    SEEDS,
-    choose,
-    draw,
-    exact_square,
-    itself,
-    summed,
-    units,
-)
+from client.charging import Plan, charges, plan
+from client.inner import Algorithm, Setting
+from client.schedule import Share
+from client.tasks.base import Hospital
+from client.work import units
+from privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
+from privacy.accounting import gdp
+from privacy.noise import SeededNoise
+from privacy.session import Batch, Kind, Losses, Part, Parts, use
+from privacy.sums import Record
+from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
 
+CLIP = 1e-2
+"""Small, so that all but the flattest records are cut to it."""
 
-@settings(max_examples=40)
-@given(units(), st.integers(1, 5))
-def test_no_unit_moves_the_sum_by_more_than_clip(
-    case: tuple[Tensor, Tensor, int, float], chunk: int
-) -> None:
-    x, group, groups, clip = case
-    total = summed(x, group, groups, clip, chunk=chunk)
-    assert total.isfinite().all()
-    for unit in group.unique():
-        others = (group != unit).double()
-        moved = total - summed(x, group, groups, clip, weights=others, chunk=chunk)
-        assert exact_square(moved) <= Fraction(clip) ** 2
+EXACT = 1e-9
+"""What float64 networks leave open: sums themselves are exact."""
+
+Sum = Callable[[Parts], Tensor]
 
 
-@settings(max_examples=50)
-@given(units(), st.sampled_from(EVIL))
-def test_whatever_a_record_is_replaced_by_the_sum_moves_by_clip_at_most_from_null(
-    case: tuple[Tensor, Tensor, int, float], value: float
-) -> None:
-    x, _, _, clip = case
-    n, alone = len(x), torch.arange(len(x))
-    without = summed(x, alone, n, clip, weights=torch.cat([torch.zeros(1), torch.ones(n - 1)]))
-    x[0] = value
-    assert exact_square(summed(x, alone, n, clip) - without) <= Fraction(clip) ** 2
+@dataclass
+class Neighbours:
+    """A session that takes each sum once with everybody, and once without each unit in turn.
 
-
-def test_in_a_network_no_record_changes_what_others_add() -> None:
-    """One record of a batch is replaced by hostile ones: the rest of the sum is bit-identical."""
-    shape, n, clip = (1, 8, 8), 20, 0.5
-    net = network(Conv(8, 2, 4), TaskSpec("classification", shape, 3, 3, True), 3)
-    phi, y, group = net.initial(1), choose(3, 3, n), torch.arange(n)
-    one = gradient(
-        lambda phi, x, y: functional.cross_entropy(net.forward(phi, x), y, reduction="none")
-    )
-
-    def total(x: Tensor, weights: Tensor) -> Tensor:
-        return clipped_sum(lambda x, y: one(phi, x, y), x, y, group, n, clip, weights)
-
-    clean = draw(2, n, *shape, dtype=torch.float32)
-    for row in (0, 7, n - 1):
-        others = (group != row).float()
-        rest, moves = total(clean, others), []
-        for value in EVIL:
-            hostile = clean.clone()
-            hostile[row] = value
-            assert torch.equal(total(hostile, others), rest)
-            moves.append(exact_square(total(hostile, torch.ones(n)) - rest))
-        assert max(moves) <= Fraction(clip) ** 2
-        assert max(moves) > (Fraction(clip) * Fraction("0.999")) ** 2, "something must be clipped"
-
-
-@given(SEEDS, st.integers(1, 300), st.sampled_from([1e-6, 1.0, 3.0]))
-def test_a_clipped_unit_has_the_norm_clip_and_never_more(seed: int, d: int, clip: float) -> None:
-    """Also when its norm was clip to the last bit before."""
-    vector = draw(seed, 1, d)
-    for own in (
-        vector * 1e3,
-        vector * (clip / vector.norm()),
-        vector * (clip / vector.norm()) * (1 + 2**-50),
-    ):
-        square = exact_square(sum_clipped(own, clip))
-        assert Fraction(clip) ** 2 * (1 - Fraction(1, 10**12)) < square <= Fraction(clip) ** 2
-
-
-def test_worst_rounding_still_stays_below_clip() -> None:
-    """A vector within clip whose every coordinate would be rounded up, to a norm above clip.
-
-    Room for 2^24 units makes the step 2^-28. Clip is 64 times 2^22 + 0.55 steps; the vector has
-    2^22 + 0.51 steps in each of 64^2 coordinates, rounded 2^22 + 1.
+    What the algorithm gets back has noise in it, as in a real run, so that it takes a real path.
     """
-    d, groups, step = 64**2, 2**24, 2.0**-28
-    clip = 64 * step * (2**22 + 0.55)
-    assert resolution(clip, groups) == step
-    x = torch.full((1, d), step * (2**22 + 0.51), dtype=torch.float64)
-    assert exact_square(x[0]) < Fraction(clip) ** 2 < exact_square((x[0] / step).round() * step)
-    found = clipped_sum(itself, x, torch.zeros(1), torch.zeros(1, dtype=torch.int64), groups, clip)
-    assert exact_square(found) <= Fraction(clip) ** 2
-    assert float(found.norm()) == pytest.approx(clip, rel=1e-5)
+
+    mechanism: Record
+    who: np.ndarray
+    moved: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
+    raw: bool = False
+    noise: SeededNoise = field(default_factory=lambda: SeededNoise(1))
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        return self.mechanism.parts
+
+    def gradient(
+        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        def total(pairs: Sequence[tuple[Tensor, Batch]]) -> Tensor:
+            session = self._quiet(kind, [batch for _, batch in pairs])
+            return session.gradient(losses, pairs, kind, mask)[0] * _rows(pairs)
+
+        return self._measure(total, at, kind), torch.zeros(())
+
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+        def total(pairs: Parts) -> Tensor:
+            session = self._quiet(kind, [batch for _, batch in pairs])
+            return session.mean(pairs, kind, dim) * _rows(pairs)
+
+        return self._measure(total, parts, kind)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(directions)).mean(dim=0)
+
+    def _quiet(self, kind: Kind, batches: Sequence[Batch]) -> object:
+        opening = Opening([use(kind, *batches)], {kind: 0.0}, self.who, self.noise)
+        return self.mechanism.session(opening)
+
+    def _measure(self, total: Callable[[Sequence], Tensor], pairs: Sequence, kind: Kind) -> Tensor:
+        everybody, clip = total(pairs), self.mechanism.clip_norms[kind]
+        rows = np.concatenate([batch.rows for _, batch in pairs])
+        for unit in np.unique(self.who[rows]):
+            rest = [(a, without(b, self.who[b.rows] == unit)) for a, b in pairs]
+            rest = [(a, b) for a, b in rest if len(b.rows)]
+            moved = norm(everybody - total(rest)) if rest else norm(everybody)
+            self.moved.setdefault(str(unit), []).append((kind, moved / clip))
+        noise = torch.from_numpy(self.noise.gaussian(len(everybody)))
+        return (everybody + noise * clip) / _rows(pairs)
 
 
-@given(st.floats(1e-9, 1e9), st.integers(1, 10**9))
-def test_sums_fill_the_53_bits_and_no_more(clip: float, units: int) -> None:
-    steps = Fraction(clip) * units / Fraction(resolution(clip, units))
-    assert 2**52 * (1 - Fraction(1, 2**52)) <= steps <= 2**53
+def without(batch: Batch, gone: np.ndarray) -> Batch:
+    keep = np.flatnonzero(~gone)
+    return Batch(batch.x[keep], batch.y[keep], batch.rows[keep])
 
 
-def test_a_bad_record_does_not_take_its_patient_along() -> None:
-    x = torch.tensor([[math.nan, 0.0], [0.0, 0.5], [0.25, 0.0], [math.inf, -math.inf]])
-    found = summed(x, torch.tensor([0, 0, 1, 1]), 2, 1.0)
-    assert found.tolist() == [0.25, 0.5]
+def _rows(pairs: Sequence[tuple[object, Batch]]) -> int:
+    return sum(len(batch.rows) for _, batch in pairs)
 
 
-def test_huge_float64_vectors_count_as_zero_or_are_clipped() -> None:
-    x = torch.tensor([[1e300, 1e300], [1e308, 0.0], [1e150, 0.0]], dtype=torch.float64)
-    found = summed(x, torch.tensor([0, 0, 1]), 2, 1.0)
-    torch.testing.assert_close(found, torch.tensor([1.0, 0.0]).double(), rtol=1e-8, atol=0)
+def priced(
+    mechanism: Mechanism, learner: Algorithm, setting: Setting, hospital: Hospital
+) -> tuple[Plan, dict[str, float]]:
+    """The plan of a round, and mu of each identity that is charged."""
+    theta, share = start(setting, learner).float(), Share(episodes(hospital), 1)
+    price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(5))
+    found = charges(mechanism, price, hospital)
+    return price, {key: gdp.mu(charge.events) for charge in found for key in charge.keys}
+
+
+def played(
+    mechanism: Record, learner: Algorithm, case: str, hospital: Hospital
+) -> dict[str, list[tuple[str, float]]]:
+    """(kind, norm over clip) of every sum that each unit stood in."""
+    architecture, spec = CASES[case]
+    setting = Setting(architecture, spec)
+    session = Neighbours(mechanism, units(mechanism, hospital))
+    theta = start(setting, learner)
+    learner.update(setting, theta, episodes(hospital), session, np.random.default_rng(5))
+    return session.moved
+
+
+def small(unit: str, **options: object) -> Record:
+    found = MECHANISMS[unit](clip_norm=CLIP, clip_features=CLIP / 3, clip_query=CLIP * 2, **options)
+    assert isinstance(found, Record)
+    return found
+
+
+CASES_OF = [
+    (unit, name, case)
+    for case, (_, spec) in CASES.items()
+    for unit, name in pairs("record", "patient", spec=spec)
+    if case == "mlp" or name in ("reptile", "maml", "proto_maml")
+]
+
+
+@pytest.mark.parametrize(("unit", "name", "case"), CASES_OF)
+def test_no_unit_moves_a_sum_by_more_than_the_clip_norm_and_some_reach_it(
+    unit: str, name: str, case: str
+) -> None:
+    architecture, spec = CASES[case]
+    mechanism, hospital = small(unit), records(spec, 1)
+    moved = played(mechanism, LEARNERS[name], case, hospital)
+    price, mu = priced(mechanism, LEARNERS[name], Setting(architecture, spec), hospital)
+    kinds = {kind for kind, _ in price.uses}
+    for kind in kinds:
+        found = [size for sums in moved.values() for k, size in sums if k == kind]
+        assert max(found) <= 1 + EXACT, kind
+        assert max(found) >= 0.99, f"{kind} sums do not reach the clip norm: nothing was tested"
+    for who, sums in moved.items():
+        spent = Counter(kind for kind, size in sums if size > EXACT)
+        charged = charged_counts(mechanism, price, hospital, who)
+        assert spent <= charged, who
+        assert Counter(kind for kind, _ in sums) == charged, who
+        measured = sum((size / price.noise[kind]) ** 2 for kind, size in sums) ** 0.5
+        assert measured <= mu[f"{mechanism.unit}:{who}"] * (1 + EXACT), who
+    tight = max(
+        sum((size / price.noise[k]) ** 2 for k, size in sums) ** 0.5 / mu[f"{mechanism.unit}:{who}"]
+        for who, sums in moved.items()
+    )
+    assert tight > 0.9, "the claim is not loose"
+
+
+def charged_counts(mechanism: Record, price: Plan, hospital: Hospital, who: str) -> Counter[str]:
+    """Sums of each kind that ``client.charging`` charges a unit for, read from its events.
+
+    Noise multipliers are made to differ between kinds, so that an event tells its kind.
+    """
+    kinds = sorted({kind for kind, _ in price.uses})
+    marked = Plan(price.uses, {kind: 1.0 + i for i, kind in enumerate(kinds)})
+    found = [
+        event
+        for charge in charges(mechanism, marked, hospital)
+        if f"{mechanism.unit}:{who}" in charge.keys
+        for event in charge.events
+    ]
+    return Counter({kinds[int(event.noise_multiplier) - 1]: event.count for event in found})
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_everybody_who_is_touched_is_charged(name: str) -> None:
+    """Also by content: a record keeps its budget under a new name."""
+    mechanism, hospital = small("record"), records(FLAT, 1)
+    moved = played(mechanism, LEARNERS[name], "mlp", hospital)
+    _, mu = priced(mechanism, LEARNERS[name], Setting(*CASES["mlp"]), hospital)
+    assert {f"record:{who}" for who in moved} == {key for key in mu if key.startswith("record")}
+    assert len([key for key in mu if key.startswith("content")]) == len(moved) > 0
+
+
+EVIL = (1e30, -1e30, np.nan, np.inf, -np.inf, 1e-300, 1e15)
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+@pytest.mark.parametrize("name", ["reptile", "maml", "proto_maml"])
+def test_records_made_by_an_adversary_do_not_move_more(unit: str, name: str) -> None:
+    hospital = records(FLAT, 1)
+    for row, value in zip(range(1, 24, 3), [*EVIL, *EVIL], strict=False):
+        hospital.x[row, row % 6] = value
+    moved = played(small(unit), LEARNERS[name], "mlp", hospital)
+    sizes = [size for sums in moved.values() for _, size in sums]
+    assert np.isfinite(sizes).all()
+    assert 0.99 <= max(sizes) <= 1 + EXACT
+    if unit == "record":  # one that is not finite counts as zero; a patient has others besides
+        assert any(size < EXACT for size in sizes)
+
+
+@pytest.mark.parametrize("train", [("head",), ("norm", "head"), ("norm",)])
+@pytest.mark.parametrize("name", ["reptile", "maml", "proto_maml"])
+def test_with_masks(name: str, train: tuple[str, ...]) -> None:
+    if (name, train) == ("proto_maml", ("head",)):
+        train = ("norm", "head")  # its theta is the body alone: a head is none of it
+    moved = played(
+        small("record", train=train), LEARNERS[name], "conv", records(CASES["conv"][1], 1)
+    )
+    sizes = [size for sums in moved.values() for _, size in sums]
+    assert 0.99 <= max(sizes) <= 1 + EXACT
+
+
+def test_the_measurement_sees_clipping_that_is_too_loose(monkeypatch: pytest.MonkeyPatch) -> None:
+    from privacy.clipping import clipped_sum
+
+    def loose(*given: object) -> Tensor:
+        return clipped_sum(*given[:5], 1.02 * given[5], *given[6:])  # type: ignore[operator,arg-type]
+
+    monkeypatch.setattr("privacy.sums.clipped_sum", loose)
+    moved = played(small("record"), LEARNERS["reptile"], "mlp", records(FLAT, 1))
+    assert max(size for sums in moved.values() for _, size in sums) == pytest.approx(1.02)
+
+
+# ------------------------------------------------------------------------- whole updates
+
+
+@dataclass
+class Directions(OpenSession):
+    """Keeps what is combined."""
+
+    kept: list[Tensor] = field(default_factory=list)
+
+    def combine(self, directions: Sequence[Tensor]) -> Tensor:
+        self.kept = list(directions)
+        return super().combine(directions)
+
+
+def directions(name: str, hospital: Hospital) -> Tensor:
+    """Each task's direction (tasks, dim)."""
+    setting, session, learner = Setting(*CASES["mlp"]), Directions(), LEARNERS[name]
+    theta = start(setting, learner)
+    learner.update(setting, theta, episodes(hospital), session, np.random.default_rng(5))
+    return torch.stack(session.kept)
+
+
+def task_sums(vectors: Tensor, clip: float) -> Iterator[Tensor]:
+    """The sum with every task, then without each in turn."""
+    mechanism = MECHANISMS["task"](clip_norm=clip)
+    for gone in range(-1, len(vectors)):
+        rest = [v for i, v in enumerate(vectors) if i != gone]
+        uses = [Use("task", (i,)) for i in range(len(rest))]
+        opening = Opening(uses, {"task": 0.0}, np.arange(len(rest)), SeededNoise(0))
+        yield mechanism.session(opening).combine(rest) * len(rest)
+
+
+@pytest.mark.parametrize("name", [name for _, name in pairs("task")])
+def test_a_task_moves_the_sum_by_the_clip_norm_at_most(name: str) -> None:
+    vectors = directions(name, records(FLAT, 1))
+    everybody, *others = task_sums(vectors, CLIP)
+    sizes = [norm(everybody - rest) / CLIP for rest in others]
+    assert len(sizes) == len(vectors) == 2
+    assert 0.99 <= max(sizes) <= 1 + EXACT
+
+
+@pytest.mark.parametrize("name", [name for _, name in pairs("task")])
+def test_a_task_touches_its_own_direction_only(name: str) -> None:
+    """Else nulling a task would move the others' directions as well, and clipping bound nothing."""
+    before, other = records(FLAT, 1), records(FLAT, 1)
+    last = episodes(other)[1]
+    for rows in (last.support_rows, last.query_rows):
+        other.x[rows] = np.random.default_rng(9).normal(size=other.x[rows].shape)
+        other.y[rows] = other.y[rows][::-1]
+    one, two = directions(name, before), directions(name, other)
+    torch.testing.assert_close(one[0], two[0], rtol=0, atol=0)
+    assert (one[1] - two[1]).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("value", [1e30, -1e30, torch.inf, torch.nan, 0.0])
+def test_a_task_or_hospital_that_is_made_by_an_adversary(value: float) -> None:
+    vectors = torch.ones(3, 4, dtype=torch.float64)
+    vectors[1, 2] = value
+    everybody, *others = task_sums(vectors, CLIP)
+    assert all(norm(everybody - rest) <= CLIP * (1 + EXACT) for rest in others)
+    mechanism = MECHANISMS["hospital"](clip_norm=CLIP)
+    sizes = [norm(total) for total in hospital_moves(mechanism, vectors)]
+    assert max(sizes) <= CLIP * (1 + 1e-6)
+    assert max(sizes) >= 0.99 * CLIP
+
+
+def hospital_moves(mechanism: Mechanism, vectors: Tensor) -> Iterator[Tensor]:
+    """What each hospital, nulled, moves the server's sum by; m is public and stays."""
+
+    def total(updates: np.ndarray) -> Tensor:
+        mean = mechanism.at_server(updates, lambda u: u.mean(axis=0), 0.0, SeededNoise(0))
+        return torch.from_numpy(mean).double() * len(updates)
+
+    sealed = [mechanism.release("a", 1, v, torch.zeros(()), None).update for v in vectors]
+    everybody = np.stack(sealed)
+    for i in range(len(sealed)):
+        rest = everybody.copy()
+        rest[i] = 0
+        yield total(everybody) - total(rest)
+
+
+@pytest.mark.parametrize("name", [name for _, name in pairs("hospital")])
+def test_a_hospital_moves_the_mean_by_the_clip_norm_over_their_number(name: str) -> None:
+    setting, learner = Setting(*CASES["mlp"]), LEARNERS[name]
+    theta = start(setting, learner)
+    deltas = [
+        learner.update(
+            setting, theta, episodes(records(FLAT, seed)), OpenSession(), np.random.default_rng(5)
+        ).delta
+        for seed in range(3)
+    ]
+    mechanism = MECHANISMS["hospital"](clip_norm=CLIP)
+    sizes = [norm(moved) / CLIP for moved in hospital_moves(mechanism, torch.stack(deltas))]
+    assert 0.99 <= max(sizes) <= 1 + 1e-6  # updates travel as float32
+
+
+@pytest.mark.parametrize("unit", ["task", "hospital"])
+def test_whole_updates_are_charged_once_a_round(unit: str) -> None:
+    mechanism, hospital = MECHANISMS[unit](clip_norm=CLIP), records(FLAT, 1)
+    price, mu = priced(mechanism, LEARNERS["maml"], Setting(*CASES["mlp"]), hospital)
+    assert {round(value * price.noise[unit], 12) for value in mu.values()} == {1.0}
+    assert sum(key.startswith("record:") for key in mu) == len(hospital.rows)
