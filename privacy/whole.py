@@ -29,10 +29,12 @@ class Task(Protected):
 
     Each task's direction is clipped to S = ``clip_norm``; the hospital releases their noisy mean,
     (sum of clip(Delta_i) + N(0, z^2 S^2)) / (number of tasks). Guarantee: (1/z)-GDP a participation
-    for a task being nulled, hence for each of its records too; a record pays in every task in which
-    it stands. Source: McMahan et al. 2018, Learning Differentially Private Recurrent Language
-    Models, with tasks in the place of users; Li, Khodak, Caldas, Talwalkar 2020, Differentially
-    Private Meta-Learning.
+    for a task being nulled; every record of a task pays for it. Nulling one record alone is another
+    matter: it may turn its task's direction around, by up to 2 S, so records have (2/z)-GDP. Tasks
+    of one round must not share records: nulling one would move the sum by 2 S, and cost (2/z)^2
+    rather than 2 / z^2. Source: McMahan et al. 2018, Learning Differentially Private Recurrent
+    Language Models, with tasks in the place of users; Li, Khodak, Caldas, Talwalkar 2020,
+    Differentially Private Meta-Learning.
     """
 
     unit: ClassVar[Unit] = "task"
@@ -42,8 +44,11 @@ class Task(Protected):
     )
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
-        """One sum, in which every task stands once: a record pays for each of its tasks."""
-        return [Use("task", tuple(sorted({int(r) for r in rows}))) for rows in tasks]
+        """One sum, in which every task stands once; ``ValueError`` where tasks share a record."""
+        found = [Use("task", tuple(sorted({int(r) for r in rows}))) for rows in tasks]
+        if len(everything(tasks)) < sum(len(use.rows) for use in found):
+            raise ValueError("tasks of one round share records; set client.schedule to passes")
+        return found
 
     def session(self, opening: Opening) -> Session:
         """Records in the open; tasks are clipped and noised when they are combined."""

@@ -147,15 +147,14 @@ def test_what_each_kind_costs() -> None:
     )
 
 
-def test_a_record_pays_for_each_task_it_stands_in_under_mechanism_task() -> None:
-    """Dealt tasks are disjoint; drawn ones need not be."""
+def test_a_record_pays_for_its_task_under_mechanism_task() -> None:
+    """Dealt tasks are disjoint; drawn ones need not be, and then one sum holds a record twice:
+    that costs four times as much, not twice, and is refused."""
     hospital = ward(Y)
-    bill = paid("task", "reptile", hospital, share(hospital, ([0, 1], [2, 3]), ([0, 5], [6, 7])))
-    assert {key: sums(bill, key) for key in ("record:r0", "record:r1", "record:r5")} == {
-        "record:r0": 2,
-        "record:r1": 1,
-        "record:r5": 1,
-    }
+    bill = paid("task", "reptile", hospital, share(hospital, ([0, 1], [2, 3]), ([4, 5], [6, 7])))
+    assert {sums(bill, key) for key in bill} == {1}
+    with pytest.raises(ValueError, match="share records"):
+        paid("task", "reptile", hospital, share(hospital, ([0, 1], [2, 3]), ([0, 5], [6, 7])))
 
 
 def test_a_patient_pays_once_for_a_sum_with_several_of_her_records() -> None:

@@ -280,6 +280,23 @@ def test_a_task_touches_its_own_direction_only(name: str) -> None:
     assert (one[1] - two[1]).abs().max() > 1e-6
 
 
+def test_a_record_may_turn_its_task_around() -> None:
+    """Why task level at mu is record level at 2 mu: nulling one record is not nulling its task."""
+    vectors = torch.tensor([[1.0, 0.0], [0.0, 1.0]], dtype=torch.float64)
+    turned = vectors * torch.tensor([[-1.0], [1.0]])  # the first task, with one record nulled
+    (everybody, rest, _), (moved, *_) = task_sums(vectors, CLIP), task_sums(turned, CLIP)
+    assert norm(everybody - rest) == pytest.approx(CLIP)
+    assert norm(everybody - moved) == pytest.approx(2 * CLIP)
+
+
+def test_tasks_that_share_a_record_are_refused() -> None:
+    """In one sum k tasks of one record cost (k / z)^2, not the k / z^2 that k sums cost."""
+    with pytest.raises(ValueError, match=r"share records; set client\.schedule to passes"):
+        MECHANISMS["task"]().uses(list, [[0, 1, 2], [2, 3]])
+    uses = MECHANISMS["task"]().uses(list, [[1, 0, 1], [2, 3]])
+    assert uses == [Use("task", (0, 1)), Use("task", (2, 3))]
+
+
 @pytest.mark.parametrize("value", [1e30, -1e30, torch.inf, torch.nan, 0.0])
 def test_a_task_or_hospital_that_is_made_by_an_adversary(value: float) -> None:
     vectors = torch.ones(3, 4, dtype=torch.float64)
