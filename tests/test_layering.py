@@ -1,7 +1,7 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client`` and
-``strategies`` know ``privacy``; ``sim`` puts the parts together; ``server`` knows all. Of the
+The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client``
+and ``strategies`` know ``privacy``; ``sim`` puts the parts together; ``server`` knows all. Of the
 hospital's side only ``client/app.py``, Flower's way in, may know ``sim``.
 """
 

@@ -46,9 +46,9 @@ from sim import Sim
 
 CANNOT_BELOW = 3.0
 DOUBTFUL_BELOW = 30.0
-"""Limits of the ratio, which supposes that all clipped gradients agree. Measured at the start of the
-default network on the phantoms, their mean has 4 (tasks that number classes afresh) to 13 % (named
-classes) of the clip norm, so that a ratio of 8 to 25 is one of 1 in truth."""
+"""Limits of the ratio, which supposes that all clipped gradients agree. At the start of the default
+network on the phantoms their mean has 4 (tasks that number classes afresh) to 13 % (named classes)
+of the clip norm, as measured: a ratio of 8 to 25 is one of 1 in truth."""
 
 Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 
