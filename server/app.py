@@ -15,9 +15,11 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 import sim
-from server.folder import Folder
+from server.folder import Folder, Status
+from server.privacy.report import write_ended, write_finished
 from server.report import write_reports
 from server.run import Observer, Run
+from server.version import code_version
 
 app = ServerApp()
 
@@ -44,17 +46,25 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
     the process that holds it, so a killed run can be resumed at once.
     """
     with folder.lock():
+        folder.begin(simulated, code_version())
         folder.set_status("running")
         try:
             table = Run(run, grid, folder, observe, simulated).execute()
             write_reports(run, folder, table)
+            write_finished(folder)
         except KeyboardInterrupt:
-            folder.set_status("interrupted", "stopped by the user")
+            _end(folder, "interrupted", "stopped by the user")
             raise
         except BaseException as error:
-            folder.set_status("failed", f"{type(error).__name__}: {error}")
+            _end(folder, "failed", f"{type(error).__name__}: {error}")
             raise
         folder.set_status("finished")
+
+
+def _end(folder: Folder, status: Status, reason: str) -> None:
+    """Say how a run ended, and what it has cost all the same."""
+    folder.set_status(status, reason)
+    write_ended(folder)
 
 
 def default_folder(run: sim.Sim) -> Path:

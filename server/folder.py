@@ -1,13 +1,15 @@
 """The result folder of a run: what is written where, and how a reader finds out how it ended.
 
-run.json            the run's own name, and when it was begun
+run.json            the run's own name, when it was begun, by which code, simulated or not
 config.json         the resolved configuration, every default filled in
 metrics.jsonl       one line a round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
 baselines/fedavg/   the same for a baseline that is trained beside it
 theta.safetensors   the final shared initialisation
 result.json         the final table; report.md the same for people; curve.png the picture
-status.json         running, finished, failed or interrupted, and why
+privacy.json        the privacy report; privacy.html the same for people
+audit.json          an audit of the mechanism, where one was made
+status.json         running, finished, failed or interrupted, why, and since when
 marks.jsonl         how far each hospital's ledger had come, by its own replies
 hospitals/          the ledgers of simulated hospitals
 hospitals.log       what hospitals logged locally (simulation only)
@@ -58,7 +60,20 @@ class Folder:
     @property
     def id(self) -> str:
         """The run's own name, made when the folder was: a retry has the same, a new run has not."""
-        return str(json.loads((self.path / "run.json").read_text(encoding="utf-8"))["id"])
+        return str(self.about()["id"])
+
+    def about(self) -> dict[str, Any]:
+        """What run.json says: ``id``, ``started``, and after ``begin`` also the rest."""
+        found: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return found
+
+    def begin(self, simulated: bool, code: str) -> None:
+        """Note that a process starts to work on the run, and the version of its code."""
+        about = self.about()
+        codes = dict.fromkeys([*about.get("code", []), code])
+        starts = about.get("starts", 0) + 1
+        begun = {"simulated": simulated, "starts": starts, "code": list(codes)}
+        self.write_json("run.json", about | begun)
 
     @property
     def hospitals(self) -> Path:
@@ -111,15 +126,23 @@ class Folder:
 
     def set_status(self, status: Status, reason: str = "") -> None:
         """Say how the run stands."""
-        self.write_json("status.json", {"status": status, "reason": reason})
+        self.write_json("status.json", {"status": status, "reason": reason, "at": now()})
 
     def status(self) -> tuple[str, str]:
         """How the run stands, and why; ("absent", "") before it began."""
+        found = self._status()
+        return found["status"], found["reason"]
+
+    def since(self) -> str | None:
+        """Since when the run stands so; None where that was not written down."""
+        return self._status().get("at")
+
+    def _status(self) -> dict[str, str]:
         path = self.path / "status.json"
         if not path.is_file():
-            return "absent", ""
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return found["status"], found["reason"]
+            return {"status": "absent", "reason": ""}
+        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return found
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

@@ -149,7 +149,7 @@ class Ledger(Facts):
 
 @dataclass(frozen=True)
 class Hospital(Facts):
-    """A training hospital: ``units`` of them, what its most charged unit has spent, its ledger.
+    """A training hospital: its ``units`` (None: unknown), what the most charged spent, its ledger.
 
     ``mu``, ``spent`` and ``epsilons`` cover every run in the ledger where ``counted_from`` is
     "ledger", this run alone where it is "run"; ``this_run`` is this run's epsilon at the agreed
@@ -159,7 +159,7 @@ class Hospital(Facts):
     """
 
     name: Name
-    units: Count
+    units: Count | None
     participations: Count
     counted_from: Literal["ledger", "run"]
     mu: Loss | None

@@ -52,9 +52,9 @@ def show_budget(value: float | None) -> str:
     return "none" if value is None else f"{value:g}"
 
 
-def show_count(value: int) -> str:
+def show_count(value: int | None) -> str:
     """A whole number with thin spaces between thousands."""
-    return f"{value:,}".replace(",", "\u2009")
+    return NOTHING if value is None else f"{value:,}".replace(",", "\u2009")
 
 
 def show_number(value: float | None) -> str:
@@ -62,8 +62,10 @@ def show_number(value: float | None) -> str:
     return NOTHING if value is None else f"{value:.5g}"
 
 
-def show_small(value: float) -> str:
+def show_small(value: float | None) -> str:
     """A small number such as a delta, written out: 1e-5 is 0.00001; below 1e-9 with an e."""
+    if value is None:
+        return NOTHING
     if value and value < 1e-9:
         return f"{value:.2g}"
     return f"{Decimal(f'{value:.2g}'):f}"

@@ -37,7 +37,7 @@ class Risk(Facts):
     """A hospital's spend as odds: membership ``advantage`` (true minus false positive rate).
 
     ``left`` is how far epsilon may still rise, None where there is no budget.
-    ``delta_times_units`` should be far below 1.
+    ``delta_times_units`` should be far below 1; None where the units are not known.
     """
 
     hospital: Name
@@ -45,7 +45,7 @@ class Risk(Facts):
     attack_accuracy: Share
     left: Loss | None
     over_budget: bool
-    delta_times_units: Loss
+    delta_times_units: Loss | None
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Federation(Facts):
     """
 
     hospitals: Count
-    units: Count
+    units: Count | None
     maximum: Loss
     maximum_hospital: Name
     total: Loss
@@ -90,16 +90,17 @@ def risk(hospital: Hospital) -> Risk:
         attack_accuracy=(1 + gained) / 2,
         left=None if budget is None else max(0.0, budget - spent.epsilon),
         over_budget=budget is not None and spent.epsilon > budget * (1 + 1e-9),
-        delta_times_units=spent.delta * hospital.units,
+        delta_times_units=None if hospital.units is None else spent.delta * hospital.units,
     )
 
 
 def federation(given: Given) -> Federation:
     """The figures over all hospitals."""
     worst = max(given.hospitals, key=lambda hospital: hospital.spent.epsilon)
+    units = [hospital.units for hospital in given.hospitals if hospital.units is not None]
     return Federation(
         hospitals=len(given.hospitals),
-        units=sum(hospital.units for hospital in given.hospitals),
+        units=sum(units) if len(units) == len(given.hospitals) else None,
         maximum=worst.spent.epsilon,
         maximum_hospital=worst.name,
         total=sum(hospital.spent.epsilon for hospital in given.hospitals),
@@ -207,7 +208,7 @@ def _of_hospital(given: Given, hospital: Hospital) -> Iterator[str]:
         yield "its records left without a finite promise; epsilon is unlimited."
     elif hospital.budget is not None and found.over_budget:
         yield f"epsilon {show_loss(spent)} is above its budget of {show_budget(hospital.budget)}."
-    if found.delta_times_units >= 1:
+    if found.delta_times_units is not None and found.delta_times_units >= 1:
         yield (
             f"delta {show_small(hospital.spent.delta)} is too large for {hospital.units} units; it "
             "has to be far below one over their number."

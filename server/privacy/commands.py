@@ -1,4 +1,4 @@
-"""`metaward privacy plan | show | verify`: before a run, during it, and after."""
+"""`metaward privacy plan | show | verify | report`: before a run, during it, and after."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from server.privacy.check import check
 from server.privacy.found import FAILED, found, plainly, unprotected
 from server.privacy.ledger import Deltas, Json
 from server.privacy.plan import question
+from server.privacy.report_command import report
 
 privacy = typer.Typer(help="What privacy costs, has cost, and whether it is so.")
+privacy.command()(report)
 
 Paths = Annotated[
     list[Path], typer.Argument(help="Result folders or ledger files.", metavar="PATH...")

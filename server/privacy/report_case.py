@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from math import inf
 from pathlib import Path
 from typing import Any
 
 from privacy import REFUSALS
-from privacy.event import Budget
 from privacy.protected import Protected
 from server.baselines import own
 from sim import Sim
@@ -28,7 +26,8 @@ class Case:
 
     ``rows`` are the server's lines of the run's own learner, ``marks`` what it saw of the ledgers;
     both are empty where only a hospital's ledger is known. ``ledgers`` has a file for each
-    hospital whose ledger is here.
+    hospital whose ledger is here. ``finished``: no round is to come.
+    ``starts``: how often the server began or resumed.
     """
 
     run: Sim
@@ -39,6 +38,8 @@ class Case:
     ledgers: Mapping[str, Path]
     rows: tuple[Mapping[str, Any], ...] = ()
     marks: tuple[Seen, ...] = ()
+    finished: bool = False
+    starts: int = 1
 
     @property
     def key(self) -> str:
@@ -50,11 +51,6 @@ class Case:
         """The run's mechanism; None where it protects nothing."""
         return self.run.privacy if isinstance(self.run.privacy, Protected) else None
 
-    @property
-    def budget(self) -> Budget | None:
-        """What the configuration lets the run spend on one unit."""
-        return self.run.privacy.budget
-
     def seen_of(self, hospital: str) -> list[Seen]:
         """The marks of a hospital in this run."""
         return [s for s in self.marks if s.hospital == hospital and s.run == self.key]
@@ -62,16 +58,43 @@ class Case:
     def left_rounds(self, hospital: str) -> set[int]:
         """Rounds in which something may have left the hospital, as far as the server knows.
 
-        All in which it was asked and did not refuse: an answer that was late or did not count may
-        have left all the same.
+        All in which it was asked and did not refuse, because an answer that was late or did not
+        count may have left all the same; and all that the server has a mark of, which outlive the
+        lines of a round that failed or was done again.
         """
-        asked = {row["round"]: row["rejected"].get(hospital) for row in self.rows if _in(row, hospital)}
-        return {number for number, why in asked.items() if why not in REFUSALS}
+        asked = {row["round"]: why for row, why in self._asked(hospital) if why not in _STAYED}
+        return set(asked) | {seen.round for seen in self.seen_of(hospital)}
+
+    def repeated(self, hospital: str) -> int:
+        """Releases beyond one a round: a resumed run does rounds again, with fresh noise.
+
+        A round that is asked for anew is charged anew and leaves a second mark. Under ``hospital``
+        the noise is the server's: the first round after each resumption may be a second sum over
+        replies that hospitals sent again, which no mark tells.
+        """
+        seen = self.seen_of(hospital)
+        return len(seen) - len({s.round for s in seen}) + self.summed_again
+
+    @property
+    def summed_again(self) -> int:
+        """Sums that the server itself may have noised a second time."""
+        real = self.run.privacy.unit == "hospital" and not self.simulated
+        return self.starts - 1 if real else 0
 
     def refused(self, hospital: str) -> Counter[str]:
         """How often the hospital answered with each refusal."""
-        reasons = (row["rejected"].get(hospital) for row in self.rows)
-        return Counter(str(why) for why in reasons if why in REFUSALS)
+        return Counter(str(why) for _, why in self._asked(hospital) if why in REFUSALS)
+
+    def _asked(self, hospital: str) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+        """The rounds in which the hospital was asked; why its answer did not count, or None."""
+        for row in self.rows:
+            if hospital in row["accepted"] or hospital in row["rejected"]:
+                yield row, row["rejected"].get(hospital)
+
+
+REWOUND = "ledger-rewound"
+_STAYED = REFUSALS - {REWOUND}
+"""Answers with which nothing leaves. The server says ledger-rewound of updates, too."""
 
 
 def agreed_delta(run: Sim) -> float:
@@ -79,7 +102,7 @@ def agreed_delta(run: Sim) -> float:
     return run.privacy.budget.delta if run.privacy.budget else DELTA
 
 
-def rounds_of(rows: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+def rounds_of(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """Those lines of metrics.jsonl that tell of a training round."""
     return tuple(row for row in rows if "accepted" in row)
 
@@ -92,17 +115,3 @@ def clean(text: str, longest: int = 200) -> str:
 def utc(time: str) -> str:
     """An ISO time with any offset, as reports have it."""
     return f"{datetime.fromisoformat(time).astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"
-
-
-def unlimited(case: Case, hospital: str) -> bool:
-    """Whether records left this hospital without any protection."""
-    return case.run.privacy.unit == "none" and bool(case.left_rounds(hospital))
-
-
-def epsilon_without(left: bool) -> float:
-    """Epsilon where nothing protects: unlimited once anything has left."""
-    return inf if left else 0.0
-
-
-def _in(row: Mapping[str, Any], hospital: str) -> bool:
-    return hospital in row["accepted"] or hospital in row["rejected"]

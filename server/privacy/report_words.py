@@ -22,8 +22,14 @@ class Prepared(NamedTuple):
     before: tuple[Covered, str]
 
 
-_GREY = ("not used", "Grey values 0 to 255 become -1 to 1 by constants, not by statistics.")
-_DRAWN = ("not used", "Records are made by this program, from a seed; there is nothing to prepare.")
+_GREY: tuple[Covered, str] = (
+    "not used",
+    "Grey values 0 to 255 become -1 to 1 by constants, not by statistics.",
+)
+_DRAWN: tuple[Covered, str] = (
+    "not used",
+    "Records are made by this program, from a seed; there is nothing to prepare.",
+)
 
 SOURCES: dict[str, Prepared] = {
     "ecg": Prepared(

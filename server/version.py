@@ -1,0 +1,28 @@
+"""Which code this is: the package's version, and the commit where it runs from a checkout."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib.metadata import version
+
+from sim import HERE
+
+
+@cache
+def code_version() -> str:
+    """Such as ``metaward 0.2.0 (5414fa4)``; ``-dirty`` where tracked files were changed since."""
+    found = _commit()
+    return f"metaward {version('metaward')}" + (f" ({found})" if found else "")
+
+
+def _commit() -> str:
+    """The commit, "" where this is no checkout or git is not there to ask."""
+    if not (HERE / ".git").exists():  # an installed package inside somebody else's repository
+        return ""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
