@@ -8,25 +8,41 @@ import pytest
 import torch
 from torch import Tensor
 
-from privacy import REFUSALS, Answer, Attendance, Event, Refusal, Release, Scores
+from privacy import (
+    REFUSALS,
+    Answer,
+    Attendance,
+    Batch,
+    Mark,
+    Opening,
+    OpenSession,
+    Refusal,
+    Release,
+    Scores,
+    Session,
+    Use,
+)
+from privacy.noise import SeededNoise
 from privacy.none import NoPrivacy
 
 
 def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:
     """A new field is a new thing that leaves the hospital: it must be put here by hand."""
     allowed = {
-        Release: ["hospital", "round", "update", "loss"],
+        Release: ["hospital", "round", "update", "loss", "mark"],
         Scores: ["hospital", "round", "before", "after"],
         Attendance: ["hospital", "index"],
         Refusal: ["code"],
+        Mark: ["ledger", "sequence", "head"],
     }
-    assert set(get_args(Answer)) == allowed.keys()
+    assert {*get_args(Answer), Mark} == allowed.keys()
     for cls, names in allowed.items():
         assert [field.name for field in fields(cls)] == names
 
 
 def test_answers_cannot_be_changed_after_they_were_sealed() -> None:
-    release = Release("a", 1, np.zeros(2, np.float32), None)
+    release = Release("a", 1, np.zeros(2, np.float32))
+    assert (release.loss, release.mark) == (None, None)
     with pytest.raises(FrozenInstanceError):
         release.update = np.ones(2, np.float32)  # type: ignore[misc]
 
@@ -44,11 +60,18 @@ def cubes(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
     return (x @ phi) ** 3 - y
 
 
+def session() -> Session:
+    opened = NoPrivacy().session(Opening([], {"open": 0.0}, np.arange(2), SeededNoise(1)))
+    assert type(opened) is OpenSession
+    return opened
+
+
 def test_gradient_by_hand() -> None:
     """phi = (1, 2), records (1, 0) and (1, 1): losses 1 - 0 and 27 - 3, mean 25/2.
     d/dphi (phi . x)^3 = 3 (phi . x)^2 x: (3, 0) and (27, 27), mean (15, 13.5)."""
     phi, x = torch.tensor([1.0, 2.0]), torch.tensor([[1.0, 0.0], [1.0, 1.0]])
-    gradient, loss = NoPrivacy().gradient(cubes, phi, x, torch.tensor([0.0, 3.0]))
+    batch = Batch(x, torch.tensor([0.0, 3.0]), np.arange(2))
+    gradient, loss = session().gradient(cubes, [(phi, batch)], "support", torch.ones(2) > 0)
     assert gradient.tolist() == [15.0, 13.5]
     assert float(loss) == 12.5
     assert not phi.requires_grad
@@ -57,21 +80,22 @@ def test_gradient_by_hand() -> None:
 
 def test_gradient_ignores_a_graph_that_phi_brings_along() -> None:
     root = torch.ones(2, requires_grad=True)
-    gradient, _ = NoPrivacy().gradient(cubes, root * 2, torch.eye(2), torch.zeros(2))
+    batch = Batch(torch.eye(2), torch.zeros(2), np.arange(2))
+    gradient, _ = session().gradient(cubes, [(root * 2, batch)], "query", torch.ones(2) > 0)
     assert gradient.tolist() == [6.0, 6.0]
     assert root.grad is None
 
 
 def test_update_leaves_as_it_is() -> None:
     update = torch.tensor([1e30, -1e-30, 0.5], dtype=torch.float64, requires_grad=True)
-    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25, requires_grad=True))
+    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25, requires_grad=True), None)
     assert release.update.tolist() == np.array([1e30, -1e-30, 0.5], np.float32).tolist()
     assert (release.hospital, release.round, release.loss) == ("a", 4, 0.25)
 
 
 def test_a_sealed_release_is_no_longer_the_hospitals_tensor() -> None:
     update = torch.zeros(3)
-    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25))
+    release = NoPrivacy().release("a", 4, update, torch.tensor(0.25), None)
     update += 1
     assert release.update.tolist() == [0.0, 0.0, 0.0]
 
@@ -87,4 +111,20 @@ def test_it_says_that_it_protects_nothing() -> None:
     mechanism = NoPrivacy()
     assert mechanism.claim.startswith("NO PRIVACY")
     assert "epsilon is infinite" in mechanism.claim
-    assert mechanism.events(7) == (Event("none", "record", 0.0, 7),)
+    uses = mechanism.uses(list, [[4, 2], [2, 7]])
+    assert uses == [Use("open", (2, 4, 7))], "every record of the round, each once"
+    assert mechanism.noise_multipliers(uses, [[4, 2], [2, 7]], 9) == {"open": 0.0}
+    assert (mechanism.budget, mechanism.clip, mechanism.sampling_rate) == (None, None, 1.0)
+
+
+def test_tasks_of_different_sizes_weigh_as_their_records_do() -> None:
+    """Gradient of (phi . x)^3 at phi = (1, 0): 3 phi_1^2 x = (3, 0) for x = (1, 0), at (2, 0) it is
+    (12, 0). One record at the first, two at the second: (3 + 12 + 12) / 3 = 9; losses 1 and 8."""
+    one, two = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]])
+    at = [
+        (torch.tensor([1.0, 0.0]), Batch(one, torch.zeros(1), np.arange(1))),
+        (torch.tensor([2.0, 0.0]), Batch(two, torch.zeros(2), np.arange(1, 3))),
+    ]
+    gradient, loss = session().gradient(cubes, at, "query", torch.ones(2) > 0)
+    assert gradient.tolist() == [9.0, 0.0]
+    assert float(loss) == pytest.approx(17 / 3)

@@ -1,7 +1,7 @@
 """The way in and out: what is encoded comes back equal, and nothing malformed comes in."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from privacy import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from privacy import REFUSALS, Answer, Attendance, Mark, Refusal, Release, Scores
 from privacy.wire import (
+    SCHEMA,
     Request,
     compact,
     decode_answer,
@@ -26,6 +27,8 @@ from tests.privacy.answers import code_of, release
 INT64 = st.integers(-(2**63), 2**63 - 1)
 VECTORS = arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32))
 NAMES = st.text(max_size=20)
+RUNS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True)
+MARKS = st.none() | st.builds(Mark, NAMES, INT64, NAMES)
 
 
 def same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
@@ -35,13 +38,18 @@ def same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
 # ------------------------------------------------------------------------- round trips
 
 
-@given(NAMES, INT64, VECTORS, st.none() | st.floats(allow_nan=False))
+@given(NAMES, INT64, VECTORS, st.none() | st.floats(allow_nan=False), MARKS)
 def test_release_comes_back(
-    hospital: str, number: int, update: NDArray[np.float32], loss: float | None
+    hospital: str,
+    number: int,
+    update: NDArray[np.float32],
+    loss: float | None,
+    mark: Mark | None,
 ) -> None:
-    back = decode_answer(encode_answer(Release(hospital, number, update, loss)))
+    back = decode_answer(encode_answer(Release(hospital, number, update, loss, mark)))
     assert isinstance(back, Release)
     assert (back.hospital, back.round, back.loss) == (hospital, number, loss)
+    assert back.mark == mark
     assert same(back.update, update)
     assert back.update.dtype == np.float32
 
@@ -67,12 +75,19 @@ def test_refusal_comes_back(code: str) -> None:
     assert decode_answer(encode_answer(Refusal(code))) == Refusal(code)
 
 
-@given(INT64, NAMES, NAMES, st.none() | VECTORS, INT64)
+@given(INT64, NAMES, NAMES, st.none() | VECTORS, INT64, RUNS, MARKS)
 def test_request_comes_back(
-    number: int, sim: str, learner: str, theta: NDArray[np.float32] | None, episodes: int
+    number: int,
+    sim: str,
+    learner: str,
+    theta: NDArray[np.float32] | None,
+    episodes: int,
+    run: str,
+    mark: Mark | None,
 ) -> None:
-    back = decode_request(encode_request(Request(number, sim, learner, theta, episodes)))
-    assert (back.round, back.sim, back.learner, back.episodes) == (number, sim, learner, episodes)
+    sent = Request(number, sim, learner, theta, episodes, run, mark)
+    back = decode_request(encode_request(sent))
+    assert replace(back, theta=theta) == sent
     if theta is None:
         assert back.theta is None
     else:
@@ -119,6 +134,8 @@ def test_only_declared_fields_leave() -> None:
     answer = release()
     object.__setattr__(answer, "patient", "Erika Mustermann")
     assert sorted(encode_answer(answer)["release"]) == ["hospital", "loss", "round", "schema"]
+    marked = encode_answer(release(mark=Mark("0123", 4, "00")))["release"]
+    assert marked.keys() - {"hospital", "loss", "round", "schema"} == {"ledger", "sequence", "head"}
 
 
 def test_loss_that_a_mechanism_keeps_back_is_not_in_the_message() -> None:
@@ -149,10 +166,11 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     ),
     "other kind of record": (lambda r, k: r.update({k: ArrayRecord()}), "schema"),
     "no schema": (lambda r, k: r[k].pop("schema"), "schema"),
-    "later schema": (put("schema", 2), "schema"),
-    "schema as text": (put("schema", "1"), "schema"),
+    "later schema": (put("schema", SCHEMA + 1), "schema"),
+    "earlier schema": (put("schema", SCHEMA - 1), "schema"),
+    "schema as text": (put("schema", str(SCHEMA)), "schema"),
     "schema as boolean": (put("schema", True), "schema"),
-    "schema as float": (put("schema", 1.0), "schema"),
+    "schema as float": (put("schema", float(SCHEMA)), "schema"),
     "unknown field": (put("patients", 40), "keys"),
 }
 
@@ -255,6 +273,17 @@ REQUEST = Request(2, "{}", "{}", np.ones(4, np.float32), 5)
         (lambda r: r["request"].update({"sim": 5}), "type"),
         (lambda r: r["request"].update({"root": "/etc"}), "keys"),
         (lambda r: r["request"].pop("episodes"), "keys"),
+        (lambda r: r["request"].pop("run"), "keys"),
+        (lambda r: r["request"].update({"run": ""}), "run"),
+        (lambda r: r["request"].update({"run": "../../etc/passwd"}), "run"),
+        (lambda r: r["request"].update({"run": ".hidden"}), "run"),
+        (lambda r: r["request"].update({"run": "two\nlines"}), "run"),
+        (lambda r: r["request"].update({"run": "line\n"}), "run"),
+        (lambda r: r["request"].update({"run": "x" * 101}), "run"),
+        (lambda r: r["request"].update({"run": 7}), "type"),
+        (lambda r: r["request"].update({"ledger": "ab", "sequence": 4}), "keys"),
+        (lambda r: r["request"].update({"head": "ab"}), "keys"),
+        (lambda r: r["request"].update({"ledger": "a", "sequence": "4", "head": "b"}), "type"),
         (lambda r: r.update({"theta": ConfigRecord()}), "keys"),
         (lambda r: r.update({"theta": ArrayRecord()}), "keys"),
         (lambda r: r.update({"theta": ArrayRecord({"theta": Array(np.ones(4))})}), "dtype"),

@@ -32,7 +32,7 @@ def npy_with(header: str, data: bytes = b"") -> bytes:
 
 def reply(array: Array) -> RecordDict:
     """A release whose update is this array, however wrong it is."""
-    fields = ConfigRecord({"schema": 1, "hospital": "a", "round": 3})
+    fields = ConfigRecord({"schema": wire.SCHEMA, "hospital": "a", "round": 3})
     return RecordDict({"release": fields, "arrays": ArrayRecord({"update": array})})
 
 
