@@ -108,11 +108,16 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Flower:
-    """Resources of one hospital in Flower's simulation runtime, and its start-up limit."""
+    """Resources of one hospital in Flower's simulation runtime, and how long hospitals may take.
+
+    ``startup_timeout`` (seconds) until all have come; ``return_timeout`` is what a round waits for
+    one that came back to say who it is.
+    """
 
     cpus: Positive = 1
     gpus: Annotated[float, Field(ge=0)] = 0.0
     startup_timeout: Annotated[float, Field(gt=0)] = 180.0
+    return_timeout: Annotated[float, Field(gt=0)] = 60.0
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,9 @@ class Run:
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
         roll_call = Request(0, self.text, learner_json(run.client.inner))
-        timeout = run.server.flower.startup_timeout
-        self.roster = Roster([s.name for s in seats], roll_call, timeout)
+        limits = run.server.flower
+        everyone = [s.name for s in seats]
+        self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
 
     def execute(self) -> Table:
         """Train, evaluate, and return the final table; its first row is the run's own learner."""

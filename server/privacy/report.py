@@ -19,7 +19,7 @@ from privacy.report.page import page
 from privacy.report.parts import Run
 from server.baselines import own
 from server.checkpoint import replace_file
-from server.folder import Folder
+from server.folder import Folder, now
 from server.privacy import report_parts as parts
 from server.privacy.found import simulated
 from server.privacy.report_case import Case, agreed_delta, clean, rounds_of, utc
@@ -70,7 +70,7 @@ def of_folder(folder: Folder, named: Sequence[Path] = (), ending: str = "") -> P
         finished=status == "finished",
         starts=about.get("starts", 1),
     )
-    facts = _run(case, about["started"], status, folder.since())
+    facts = _run(case, about["started"], status, now() if ending else folder.since())
     code = ", then ".join(about.get("code", ["not known"]))
     return _report(case, facts, code, folder.path / "audit.json")
 

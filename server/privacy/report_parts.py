@@ -30,7 +30,7 @@ from server.privacy.report_spent import Spent
 from server.privacy.report_words import beside
 from sim import Sim
 
-LIBRARIES = ("metaward", "dp-accounting", "scipy", "numpy", "opacus", "torch")
+LIBRARIES = ("metaward", "scipy", "dp-accounting", "numpy")
 ENFORCED = "Budgets are enforced, and the chart is drawn, by a Renyi filter, which counts more."
 UPPER = "upper bound from the run's settings and the rounds that the server saw: it holds no ledger"
 

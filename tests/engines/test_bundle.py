@@ -16,7 +16,17 @@ import sim
 
 SUFFIXES = {"client": ".py", "privacy": ".py", "server": ".py", "strategies": ".py"}
 TOP = {"LICENSE", "options.py", "pyproject.toml", "sim.py", "sim.yaml"}
-SOURCES = (*SUFFIXES, "configs", "tests", "docs", *TOP, "README.md", ".gitignore", "Makefile")
+SOURCES = (
+    *SUFFIXES,
+    "configs",
+    "policies",
+    "tests",
+    "docs",
+    *TOP,
+    "README.md",
+    ".gitignore",
+    "Makefile",
+)
 STRAY = (
     "data/heart/patients.json",
     "results/run/config.json",
@@ -26,7 +36,7 @@ STRAY = (
     "server/test_secret.py",
     ".env",
 )
-MAX_BYTES = 500_000
+MAX_BYTES = 1_500_000
 LOAD = """
 import json, sys
 from pathlib import Path
@@ -92,9 +102,13 @@ def test_it_holds_the_app_and_nothing_else(app: Path, bundle: Path) -> None:
         for folder, suffix in SUFFIXES.items()
         for path in (sim.HERE / folder).rglob(f"*{suffix}")
     }
-    configs = {f"configs/{path.name}" for path in (sim.HERE / "configs").glob("*.yaml")}
-    assert configs
-    assert names == code | configs | TOP | {".info/CONTENT"}
+    files = {
+        folder: {f"{folder}/{path.name}" for path in (sim.HERE / folder).glob("*.yaml")}
+        for folder in ("configs", "policies")
+    }
+    schema = "privacy/report/schema.json"
+    assert all(files.values())
+    assert names == code.union(*files.values()) | TOP | {schema, ".info/CONTENT"}
     assert all((app / name).exists() for name in STRAY)
 
 

@@ -301,10 +301,12 @@ def test_resources_follow_the_configuration(tmp_path: Path) -> None:
 def roll_call(tmp_path: Path, **node: int) -> Answer:
     """What the second hospital of the small run answers from a node with this configuration."""
     run = small()
-    with InProcessGrid(6, 1, None, tmp_path / "log"):  # says which run messages belong to
+    with InProcessGrid(6, 1, None, Folder(tmp_path)):  # says which run messages belong to
         request = Request(0, run.for_hospitals(), sim.learner_json(run.client.inner))
         message = Message(encode_request(request), 7, f"{MessageType.QUERY}.roster")
-        context = Context(1, 7, {"partition-id": 1, **node}, RecordDict(), {})
+        context = Context(
+            1, 7, {"partition-id": 1, "simulation": "unused", **node}, RecordDict(), {}
+        )
         return decode_answer(app(message, context).content)
 
 

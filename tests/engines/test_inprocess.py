@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +13,27 @@ import pytest
 from flwr.app import Message
 
 from privacy import Release
+from privacy.ledger import Ledger
 from privacy.wire import Request, decode_answer, encode_request
 from server.engines.inprocess import FIRST_NODE, InProcessGrid
 from server.folder import Folder
 from server.run import Run
-from sim import learner_json
+from sim import Sim, learner_json
 from tests.server.small import small
 
 RUN = small("strategies.quorum=0.25", "strategies.hospitals_per_round=4")
 TOTAL = len(RUN.client.tasks.roster())
 
 
+def made(path: Path) -> Folder:
+    folder = Folder(path)
+    folder.create(RUN)
+    return folder
+
+
 @pytest.fixture
 def grid(tmp_path: Path) -> Iterator[InProcessGrid]:
-    with InProcessGrid(TOTAL, 2, None, tmp_path / "hospitals.log") as grid:
+    with InProcessGrid(TOTAL, 2, None, made(tmp_path / "run")) as grid:
         yield grid
 
 
@@ -35,16 +43,20 @@ def kill_worker(grid: InProcessGrid, number: int) -> int:
     return int(pid)
 
 
+def asked(job: Run, run: Sim = RUN) -> Request:
+    theta = np.asarray(job.start(run.client.inner))
+    return Request(1, run.for_hospitals(), learner_json(run.client.inner), theta)
+
+
 def train_messages(job: Run) -> list[Message]:
-    theta = np.asarray(job.start(RUN.client.inner))
-    request = Request(1, RUN.for_hospitals(), learner_json(RUN.client.inner), theta)
-    return [Message(encode_request(request), FIRST_NODE + i, "train") for i in range(4)]
+    request = encode_request(asked(job))
+    return [Message(request, FIRST_NODE + i, "train") for i in range(4)]
 
 
 def test_a_dead_worker_is_replaced_and_costs_its_hospitals_one_round_at_most(
     grid: InProcessGrid, tmp_path: Path
 ) -> None:
-    job = Run(RUN, grid, Folder(tmp_path), lambda row: None)
+    job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
     job.roster.gather(grid)
     strategy = job.strategy(job.own)
     rounds = strategy.rounds(grid, strategy.begin(job.start(RUN.client.inner)))
@@ -61,7 +73,7 @@ def test_a_dead_worker_is_replaced_and_costs_its_hospitals_one_round_at_most(
 def test_an_overrun_leaves_no_answer_and_the_next_leg_is_whole(
     grid: InProcessGrid, tmp_path: Path
 ) -> None:
-    job = Run(RUN, grid, Folder(tmp_path), lambda row: None)
+    job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
     assert list(grid.send_and_receive(train_messages(job), timeout=0.01)) == []
     replies = list(grid.send_and_receive(train_messages(job), timeout=60))
     assert all(isinstance(decode_answer(reply.content), Release) for reply in replies)
@@ -70,8 +82,8 @@ def test_an_overrun_leaves_no_answer_and_the_next_leg_is_whole(
 
 def test_hospitals_never_share_what_the_server_holds(tmp_path: Path) -> None:
     """With one worker, too, a message is a copy."""
-    with InProcessGrid(TOTAL, 1, None, tmp_path / "hospitals.log") as grid:
-        job = Run(RUN, grid, Folder(tmp_path), lambda row: None)
+    with InProcessGrid(TOTAL, 1, None, made(tmp_path / "run")) as grid:
+        job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
         messages = train_messages(job)
         before = [message.content["theta"]["theta"].data for message in messages]
         replies = list(grid.send_and_receive(messages, timeout=60))
@@ -85,3 +97,30 @@ def test_push_and_pull_are_refused_clearly(grid: InProcessGrid) -> None:
     for call in (grid.push_messages, grid.pull_messages):
         with pytest.raises(TypeError, match="send_and_receive"):
             call([])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_hospitals_of_a_simulation_keep_their_ledgers_in_the_runs_folder(
+    workers: int, tmp_path: Path
+) -> None:
+    """One for each hospital and learner, wherever the workers run."""
+    run = small("privacy={mechanism: record}", "client.schedule=passes")
+    folder = made(tmp_path / "run")
+    with InProcessGrid(TOTAL, workers, None, folder) as grid:
+        job = Run(run, grid, folder, lambda row: None, simulated=True)
+        messages = [
+            Message(encode_request(replace(request, run="7.reptile")), FIRST_NODE + i, "train")
+            for i, request in enumerate([asked(job, run)] * 3)
+        ]
+        replies = list(grid.send_and_receive(messages, timeout=60))
+        again = list(grid.send_and_receive(messages, timeout=60))
+    releases = [decode_answer(reply.content) for reply in replies]
+    assert all(isinstance(release, Release) for release in releases)
+    found = sorted(path.name for path in (folder.hospitals / "7.reptile").glob("*.sqlite"))
+    assert found == ["sine-01.sqlite", "sine-02.sqlite", "sine-03.sqlite"]
+    for path, release in zip(sorted(folder.hospitals.rglob("*.sqlite")), releases, strict=True):
+        assert isinstance(release, Release)
+        assert release.mark is not None
+        assert Ledger.open(path).holds(release.mark)
+        assert len(Ledger.open(path).history().charges) == 1, "a retry is not charged again"
+    assert [r.content["arrays"] for r in again] == [r.content["arrays"] for r in replies]
