@@ -125,10 +125,10 @@ def test_a_use_is_served_as_often_as_it_was_charged() -> None:
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
 def test_the_secret_draw_takes_units_afresh_with_its_probability(unit: str) -> None:
-    """4000 sums over 6 rows of 6 records or 3 patients, drawn at 0.3. A unit stands in 1200 of
-    them, standard deviation 29; 5 of these are allowed. Two units stand together in 0.09 of
+    """2000 sums over 6 rows of 6 records or 3 patients, drawn at 0.3. A unit stands in 600 of
+    them, standard deviation 20; 5 of these are allowed. Two units stand together in 0.09 of
     them (patients' rows in 0.3, because they are drawn as one), and so do neighbours in time."""
-    sums, q = 4000, 0.3
+    sums, q = 2000, 0.3
     who = np.arange(6) // 2 if unit == "patient" else np.arange(6)
     use = Use("features", tuple(range(6)))
     opening = Opening([use] * sums, {"features": 0.0}, who, SeededNoise(6))
