@@ -27,7 +27,7 @@ from server.engines.follow import follow as follow_run
 from server.engines.guard import free_port
 from server.engines.inprocess import InProcessGrid
 from server.engines.progress import Progress
-from server.folder import Folder, BusyError, Folder
+from server.folder import BusyError, Folder
 from tests.server.small import small
 
 LATER = 1e9
