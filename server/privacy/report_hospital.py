@@ -16,7 +16,7 @@ from privacy.event import Mark
 from privacy.ledger import History, Ledger, LedgerError, Refused, verify
 from privacy.report import parts
 from privacy.report.parts import Chain, HighWater, Hospital, Refusal
-from server.privacy.blank import task_size
+from server.privacy.blank import public_records, task_size
 from server.privacy.report_case import REWOUND, Case, clean
 from server.privacy.report_spent import (
     NOTHING,
@@ -131,12 +131,12 @@ def _lost(case: Case, name: str, faults: Sequence[str]) -> tuple[Hospital, Spent
 
 def _from_server(case: Case, name: str, account: Spent) -> tuple[Hospital, Spent]:
     """No ledger here: counted for this run alone, and never below what left."""
-    mechanism, simulated = case.protected, case.simulated
+    mechanism = case.protected
     found = Hospital(
         name=clean(name),
-        units=0 if simulated and mechanism else _declared(case),
+        units=_declared(case),
         participations=len(case.left_rounds(name)),
-        counted_from="ledger" if simulated and mechanism else "run",
+        counted_from="ledger" if case.simulated and mechanism else "run",
         mu=account.mu,
         spent=account.at,
         this_run=account.at.epsilon,
@@ -150,8 +150,11 @@ def _from_server(case: Case, name: str, account: Spent) -> tuple[Hospital, Spent
 
 
 def _declared(case: Case) -> int | None:
-    """What the server knows of a hospital's size without its ledger."""
-    return 1 if case.run.privacy.unit == "hospital" else None
+    """Units of a hospital without its ledger: what the configuration says; None: unknown."""
+    unit = case.run.privacy.unit
+    if unit == "hospital":
+        return 1
+    return public_records(case.run.client.tasks) if unit in ("none", "record") else None
 
 
 def _mark(case: Case, name: str) -> Mark | None:

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from client.charging import Plan, plan
 from client.schedule import Share
-from privacy import MECHANISMS, Mechanism
-from privacy.accounting import enforced_epsilon
+from privacy import MECHANISMS, Event, Mechanism
+from privacy.accounting import allows, enforced_epsilon
 from privacy.noise import SeededNoise
 from privacy.price import counts, events
 from tests.contracts.requests import (
@@ -76,16 +76,20 @@ def test_the_price_depends_on_no_value(name: str, algorithm: str) -> None:
 # ---------------------------------------------------------------------------- the budget
 
 
+def spent_by(
+    mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times: int, noise: float = 1.0
+) -> list[tuple[Event, ...]]:
+    """All that each unit spends in ``times`` such requests, with ``noise`` times the noise."""
+    added = {kind: noise * sigma for kind, sigma in price.noise.items()}
+    found = counts(price.uses, unit).values()
+    return [events(count, added, mechanism.sampling_rate) * times for count in found]
+
+
 def dearest(mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times: int) -> float:
     """The largest epsilon that any unit spends in ``times`` such requests."""
     assert mechanism.budget is not None
-    costs = [
-        enforced_epsilon(
-            events(count, price.noise, mechanism.sampling_rate) * times, mechanism.budget.delta
-        )
-        for count in counts(price.uses, unit).values()
-    ]
-    return max(costs)
+    delta = mechanism.budget.delta
+    return max(enforced_epsilon(one, delta) for one in spent_by(mechanism, price, unit, times))
 
 
 def unit_of(mechanism: Mechanism) -> Callable[[int], Any]:
@@ -124,9 +128,17 @@ def test_any_budget_is_kept(name: str, options: Mapping[str, float]) -> None:
     if not set(options) <= set(getattr(cls, "__dataclass_fields__", ())):
         return
     mechanism = cls(**options)
-    price = price_of(mechanism, learner("reptile"))
-    spent = dearest(mechanism, price, unit_of(mechanism), ROUNDS)
-    assert 0.99 * options["epsilon"] < spent <= options["epsilon"]
+    price, unit = price_of(mechanism, learner("reptile")), unit_of(mechanism)
+    assert mechanism.budget is not None
+    spent = dearest(mechanism, price, unit, ROUNDS)
+    # A ledger's filter fixes the order of a Renyi account by the budget alone. The best order,
+    # known afterwards, finds a few per cent less: no noise is wasted, as the next lines show.
+    least = 0.99 if mechanism.sampling_rate == 1 else 0.92
+    assert least * options["epsilon"] < spent <= options["epsilon"]
+    whole = spent_by(mechanism, price, unit, ROUNDS)
+    assert all(allows((), one, mechanism.budget) for one in whole)
+    less = spent_by(mechanism, price, unit, ROUNDS, noise=0.999)
+    assert not all(allows((), one, mechanism.budget) for one in less)
 
 
 @every_mechanism
