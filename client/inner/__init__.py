@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from client.inner.base import Algorithm, Setting, Update
 from client.inner.centroid import Centroid
+from client.inner.embedding import Embedding
 from client.inner.fedavg import FedAvg
 from client.inner.maml import Fomaml, Maml
 from client.inner.proto_maml import ProtoMaml
@@ -14,6 +15,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fomaml": Fomaml,
     "maml": Maml,
     "proto_maml": ProtoMaml,
+    "embedding": Embedding,
     "fedavg": FedAvg,
     "centroid": Centroid,
 }

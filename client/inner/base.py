@@ -188,6 +188,15 @@ def over_tasks(
     return Update(here - theta if local_lr else session.combine(directions), mean_loss)
 
 
+def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
+    """``ValueError`` where a task is to be protected and others start at what came of it."""
+    if unit == "task" and local_lr:
+        raise ValueError(
+            f"local_lr = {local_lr}: each task would start where the one before ended, so "
+            "clipping one task does not bound what it changes; set it to 0 for mechanism task"
+        )
+
+
 @dataclass(frozen=True)
 class GradientLearner:
     """Options and adaptation shared by all learners that fine-tune the whole network.
@@ -206,11 +215,7 @@ class GradientLearner:
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""
-        if unit == "task" and self.local_lr:
-            raise ValueError(
-                f"local_lr = {self.local_lr}: each task would start where the one before ended, so "
-                "clipping one task does not bound what it changes; set it to 0 for mechanism task"
-            )
+        refuse_mixed_tasks(unit, self.local_lr)
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a way (or a target)."""

@@ -22,7 +22,7 @@ from client.inner.base import (
     plain_gradient,
     private_gradient,
 )
-from client.inner.reptile import Reptile, pooled, whole
+from client.inner.reptile import Reptile, named, pooled, whole
 from client.models import Network
 from client.tasks.base import Episode, TaskSpec
 from privacy import Batch, Session, Unit
@@ -81,11 +81,8 @@ class FedAvg(Reptile):
         return setting.network(spec.vocabulary if self.names else spec.outputs)
 
     def _pool(self, setting: Setting, episodes: Sequence[Episode]) -> Batch:
-        tasks = [whole(setting, episode) for episode in episodes]
-        if self.names:
-            names = [torch.from_numpy(e.classes).to(setting.device) for e in episodes]
-            tasks = [b._replace(y=name[b.y]) for b, name in zip(tasks, names, strict=True)]
-        return pooled(tasks)
+        batch = named if self.names else whole
+        return pooled([batch(setting, episode) for episode in episodes])
 
     def _start(self, setting: Setting, net: Network, theta: Tensor) -> Tensor:
         if not self.names:

@@ -104,11 +104,18 @@ class ProtoMaml(GradientLearner):
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Prototypes, then full-batch gradient descent; 0 steps is the prototypes alone."""
-        net = setting.network(setting.spec.outputs)
-        with torch.no_grad():
-            start = with_prototypes(setting, theta, support)
-        phi, _ = descend(plain_gradient(setting, net), start, [support] * steps, self.lr)
-        return lambda x: net.forward(phi, x)
+        return from_prototypes(setting, theta, support, steps, self.lr)
+
+
+def from_prototypes(
+    setting: Setting, theta: Tensor, support: Batch, steps: int, lr: float
+) -> Predictor:
+    """A predictor from the body ``theta`` (dim,) by ``steps`` full-batch steps of rate ``lr``."""
+    net = setting.network(setting.spec.outputs)
+    with torch.no_grad():
+        start = with_prototypes(setting, theta, support)
+    phi, _ = descend(plain_gradient(setting, net), start, [support] * steps, lr)
+    return lambda x: net.forward(phi, x)
 
 
 def with_prototypes(setting: Setting, theta: Tensor, support: Batch) -> Tensor:

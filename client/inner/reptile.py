@@ -67,6 +67,12 @@ def whole(setting: Setting, episode: Episode) -> Batch:
     return pooled([s, q])
 
 
+def named(setting: Setting, episode: Episode) -> Batch:
+    """Support and query together, each record labelled with its class's name, not its number."""
+    batch = whole(setting, episode)
+    return batch._replace(y=torch.from_numpy(episode.classes).to(setting.device)[batch.y])
+
+
 def pooled(batches: Sequence[Batch]) -> Batch:
     """Several batches as one."""
     x, y = (torch.cat([getattr(b, name) for b in batches]) for name in ("x", "y"))

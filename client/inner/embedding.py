@@ -1,0 +1,87 @@
+"""A supervised embedding: classify what all hospitals can name, keep the body for new tasks.
+
+Chen, Liu, Kira, Wang, Huang 2019: A Closer Look at Few-shot Classification; Tian, Wang, Krishnan,
+Tenenbaum, Isola 2020: Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+from torch import Tensor
+
+from client.inner.base import (
+    Lambda,
+    Predictor,
+    Rate,
+    Setting,
+    Steps,
+    Update,
+    over_tasks,
+    pooled_gradient,
+    refuse_mixed_tasks,
+)
+from client.inner.proto_maml import from_prototypes
+from client.inner.reptile import named
+from client.models import Network
+from client.tasks.base import Episode, TaskSpec
+from privacy import Batch, Session, Unit
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """theta is the body and a head with one output for each class name of the hospitals.
+
+    All hospitals agree on the name of every class. The update is the direction of steepest descent
+    of the cross-entropy over a round's tasks, support and query alike. An unseen hospital, whose
+    classes may be new, keeps the body, replaces the head by its own prototypes, and fine-tunes as
+    Proto-MAML does: ``adapt_steps`` full-batch steps of rate ``lr``.
+
+    Made for noise: a round asks for one sum, over all records of its tasks, and no step starts at
+    the result of another noisy one. ``local_lr > 0`` takes a step of that rate after every task
+    instead, one sum each; ``l2`` is the weight lambda of (lambda/2) * |theta|^2.
+    """
+
+    lr: Rate = 0.1
+    adapt_steps: Steps = 10
+    l2: Lambda = 0.0
+    local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """Prototypes are means of classes, and names are of classes: regression has neither."""
+        refuse_mixed_tasks(unit, self.local_lr)
+        if spec.kind != "classification":
+            raise ValueError("embedding needs classes; choose reptile, fomaml or maml")
+
+    def initial(self, setting: Setting, seed: int) -> Tensor:
+        """A fresh network with one output a class name."""
+        return self._network(setting).initial(seed)
+
+    def update(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        episodes: Sequence[Episode],
+        session: Session,
+        rng: np.random.Generator,
+    ) -> Update:
+        """-(mean gradient over the records of all tasks), minus lambda * theta."""
+        slope = pooled_gradient(setting, self._network(setting), session, "support")
+
+        def direction(theta: Tensor, tasks: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+            g, loss = slope([(theta, named(setting, task)) for task in tasks])
+            return -g - self.l2 * theta, loss
+
+        return over_tasks(theta, episodes, direction, self.local_lr, session)
+
+    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+        """Proto-MAML's adaptation of the body; 0 steps is the prototypes alone."""
+        body = theta[: self._network(setting).head.start]
+        return from_prototypes(setting, body, support, steps, self.lr)
+
+    def _network(self, setting: Setting) -> Network:
+        return setting.network(setting.spec.vocabulary)
