@@ -33,7 +33,7 @@ DEFAULT = HERE / "sim.yaml"
 
 LEARNER = Registry("algorithm", ALGORITHMS)
 
-Baseline = Literal["no_privacy", "scratch", "fedavg", "fedavg_names", "centroid"]
+Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 

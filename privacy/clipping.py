@@ -22,12 +22,7 @@ from torch import Tensor
 from torch.func import grad, vmap
 
 from privacy.noise import check_clip
-
-Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""(phi (d,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
-
-Contribution = Callable[[Tensor, Tensor], Tensor]
-"""One record's (x, y), without a batch axis, -> its vector (d,); pure, so that vmap can take it."""
+from privacy.session import Contribution, Losses
 
 _BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
 

@@ -25,7 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privacy.clipping import clipped_sum, gradient
+from privacy.clipping import clipped_sum, gradient, rows
 from privacy.mechanism import Opening, Rehearse, Unit
 from privacy.noise import noisy
 from privacy.price import Counts, counts, distinct
@@ -156,7 +156,8 @@ class NoisySums:
             index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
             drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
-            total = total + clipped_sum(one, batch.x, batch.y, index, units, clip, drawn)
+            x, y = batch.x, batch.y
+            total = total + clipped_sum(one, x, y, index, units, clip, drawn, rows(dim))
         assert isinstance(total, Tensor)
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)

@@ -50,6 +50,15 @@ def no_privacy(run: Sim) -> list[Contender]:
     return [replace(mine, name=f"{mine.name}, NO PRIVACY", key="no-privacy", private=False)]
 
 
+def untrained(run: Sim) -> list[Contender]:
+    """The run's own learner from where it began: what meta-training adds to its architecture.
+
+    Prototypes in the features of a random network are a fair classifier already.
+    """
+    mine = own(run)
+    return [replace(mine, name=f"{mine.name}, untrained", trained=False, key="untrained")]
+
+
 def scratch(run: Sim) -> list[Contender]:
     """The same fresh network, adapted without any meta-training; also with as long as it likes."""
     learner = _fine_tuner(run)
@@ -86,6 +95,7 @@ def centroid(run: Sim) -> list[Contender]:
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
     "no_privacy": no_privacy,
+    "untrained": untrained,
     "scratch": scratch,
     "fedavg": fedavg,
     "fedavg_names": fedavg_names,
