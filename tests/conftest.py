@@ -1,9 +1,17 @@
 """One steady way to run tests: one torch thread; property tests without time limits, the same
-examples every time."""
+examples every time; slow files first, so that no worker is left alone with one at the end."""
 
+import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
+
+SLOW = ("deploy/", "engines/", "server/test_run", "server/test_kill", "privacy/test_ledger_kill")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow files first, otherwise as found."""
+    items.sort(key=lambda item: not any(part in item.nodeid for part in SLOW))

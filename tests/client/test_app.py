@@ -145,6 +145,7 @@ def test_a_malformed_request_is_refused(content: RecordDict) -> None:
         replace(RUN.client.inner, local_lr=0.1),  # type: ignore[type-var]
         ALGORITHMS["fedavg"](),
         ALGORITHMS["proto_maml"](),
+        replace(ALGORITHMS["embedding"](), local_lr=0.1),
     ],
 )
 def test_a_learner_that_the_mechanism_cannot_protect_is_refused(

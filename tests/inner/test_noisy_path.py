@@ -56,7 +56,7 @@ def test_prototypes_and_the_way_back_through_them(case: str, steps: int, local_l
     assert exact.abs().max() > 1e-3
 
 
-@pytest.mark.parametrize("name", ["reptile", "fomaml", "fedavg"])
+@pytest.mark.parametrize("name", ["reptile", "fomaml", "fedavg", "embedding"])
 @pytest.mark.parametrize("case", SPECS)
 def test_first_order_learners_take_the_same_steps(name: str, case: str) -> None:
     exact, found = deltas(ALGORITHMS[name](), case)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from client.inner import Algorithm, Setting
+from client.inner.embedding import Embedding
 from client.inner.maml import Fomaml, Maml
 from client.inner.proto_maml import ProtoMaml, with_prototypes
 from client.work import units
@@ -128,8 +129,8 @@ def test_a_mask_moves_its_coordinates_only(name: str, train: tuple[Part, ...]) -
     architecture, spec = CASES["conv"]
     learner = replace(LEARNERS[name], l2=0.0)
     theta, found = silent("record", learner, "conv", train=train)
-    whole = Setting(architecture, spec).network(3).mask(train)
-    mask = whole[: len(theta)]
+    outputs = spec.vocabulary if isinstance(learner, Embedding) else spec.outputs
+    mask = Setting(architecture, spec).network(outputs).mask(train)[: len(theta)]
     assert (found[~mask] == 0).all()
     if mask.any():
         assert (found[mask] != 0).float().mean() > 0.5

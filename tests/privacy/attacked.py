@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from client.inner import Algorithm, Setting
+from client.inner.embedding import Embedding
 from client.inner.fedavg import FedAvg
 from client.inner.maml import Fomaml, Maml
 from client.inner.proto_maml import ProtoMaml
@@ -33,6 +34,8 @@ LEARNERS: dict[str, Algorithm] = {
     "proto_maml": ProtoMaml(lr=0.1, steps=2),
     "proto_maml, no steps": ProtoMaml(steps=0),
     "fedavg": FedAvg(lr=0.1, steps=2),
+    "embedding": Embedding(l2=0.1),
+    "embedding, local rate": Embedding(local_lr=0.2),
 }
 TASKS, SUPPORT, QUERY = 2, 6, 6
 """Records of a task: each class stands as often in support as in query."""

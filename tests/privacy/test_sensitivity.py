@@ -129,7 +129,7 @@ CASES_OF = [
     (unit, name, case)
     for case, (_, spec) in CASES.items()
     for unit, name in pairs("record", "patient", spec=spec)
-    if case == "mlp" or name in ("reptile", "maml", "proto_maml")
+    if case == "mlp" or name in ("reptile", "maml", "proto_maml", "embedding")
 ]
 
 
@@ -190,7 +190,7 @@ EVIL = (1e30, -1e30, np.nan, np.inf, -np.inf, 1e-300, 1e15)
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
-@pytest.mark.parametrize("name", ["reptile", "maml", "proto_maml"])
+@pytest.mark.parametrize("name", ["reptile", "maml", "proto_maml", "embedding"])
 def test_records_made_by_an_adversary_do_not_move_more(unit: str, name: str) -> None:
     hospital = records(FLAT, 1)
     for row, value in zip(range(1, 24, 3), [*EVIL, *EVIL], strict=False):

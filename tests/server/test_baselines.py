@@ -8,7 +8,7 @@ from client.inner import Setting
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.reptile import Reptile
-from server.baselines import BASELINES, centroid, fedavg, fedavg_names, own, scratch
+from server.baselines import BASELINES, centroid, fedavg, fedavg_names, own, scratch, untrained
 from sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
 from strategies.combine import Mean, Median
 from strategies.outer import Adam, Sgd
@@ -75,6 +75,13 @@ def test_scratch_is_the_runs_first_theta_fine_tuned_without_training(run: Sim) -
 
 def test_scratch_with_no_longer_run_is_one_line() -> None:
     assert len(scratch(with_scratch(small(), 0))) == 1
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_untrained_is_the_runs_own_learner_at_its_first_theta(run: Sim) -> None:
+    """What meta-training adds is what stands between this row and the run's own."""
+    (contender,) = untrained(run)
+    assert (contender.learner, contender.trained) == (run.client.inner, False)
 
 
 def test_centroid_is_named_after_what_it_does() -> None:
