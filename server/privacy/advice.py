@@ -13,6 +13,9 @@ from server.privacy.plan import Planned, Question, Suggestion, per_round, planne
 from sim import Sim, parse
 
 RECORDS = "client.tasks.records"
+HELPS = 1.01
+"""A change that raises the ratio by less than this factor is not worth suggesting."""
+
 EPSILONS = (1.0, 3.0, 8.0)
 """Steps in which a larger epsilon is suggested; above the last one it promises little."""
 
@@ -39,7 +42,7 @@ def advised(asked: Question) -> Planned:
 def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
     """Each change alone; and all together, where none of them is enough."""
     single = list(changes(asked))
-    found = [s for change in single if (s := suggestion(asked, change)) and s.ratio > ratio]
+    found = [s for change in single if (s := suggestion(asked, change)) and s.ratio > HELPS * ratio]
     yield from found
     if len(found) > 1 and all(s.verdict != "can work" for s in found):
         together = suggestion(asked, _together(single))
@@ -66,9 +69,9 @@ def changes(asked: Question) -> Iterator[Change]:
             ("privacy.train=[norm, head]",),
         )
     yield from _larger_tasks(run)
-    if run.server.rounds > 1:
-        half = f"server.rounds={run.server.rounds // 2}"
-        yield Change("half the rounds, so that a unit takes part less often", (half,))
+    if run.client.tasks_per_round < asked.tasks:
+        every = f"client.tasks_per_round={asked.tasks}"
+        yield Change("all of a hospital's tasks in every round, under one noise", (every,))
     if per_round(asked) < asked.hospitals:
         yield Change("all hospitals in every round", ("strategies.hospitals_per_round=null",))
     yield Change("twice as many hospitals", hospitals=2 * asked.hospitals)

@@ -18,9 +18,12 @@ a task change nothing: T sums cost as if sigma were sqrt(T) smaller, and average
 unit task n is 1 a task, under unit hospital 1 a hospital. mu as in Dong, Roth, Su (2019), "Gaussian
 Differential Privacy".
 
+*Of the run.* Over R rounds signals that agree add up to R times one, independent noise to sqrt(R)
+times: the ratio of the run is sqrt(R) that of a round, at most. It decides, because fewer rounds
+raise a round's ratio and help nobody: where k = R that of the run is n * mu * sqrt(N / d).
+
 Where a learner has query gradients, the update follows them, and the ratio is theirs: noise in the
-inner steps comes on top. Hence an upper bound: below 1 a round moves theta more by noise than by
-anything it has learned, above it may still fail.
+inner steps comes on top. Hence an upper bound: it may fail far above 1.
 """
 
 from __future__ import annotations
@@ -94,7 +97,7 @@ class Suggestion:
 class Planned:
     """The plan. ``participations`` is the most in which one unit stands, ``coordinates`` are those
     of theta that are trained, hence noised, of ``parameters`` in all. ``mu`` is None where units
-    are drawn. Without protection: no sums, no ratio, epsilon infinite."""
+    are drawn. ``ratio`` is the run's. Without protection: no sums, no ratio, epsilon infinite."""
 
     mechanism: str
     claim: str
@@ -112,6 +115,7 @@ class Planned:
     mu: float | None = None
     epsilon: float = inf
     delta: float | None = None
+    ratio_of_a_round: float | None = None
     ratio: float | None = None
     verdict: Verdict = "NO PRIVACY"
     notes: tuple[str, ...] = ()
@@ -166,12 +170,14 @@ def _account(
     profiles = mechanism.profiles(price.uses, tasks)
     sums = summed(mechanism, price, profiles)
     times, rate, delta = share.participations, mechanism.sampling_rate, mechanism.delta
-    ratio = signal_to_noise(asked, sums, d)
+    of_a_round = signal_to_noise(asked, sums, d)
+    ratio = sqrt(asked.run.server.rounds) * of_a_round
     return {
         "sums": sums,
         "mu": _mu(profiles, price, times) if rate == 1 else None,
         "epsilon": spend(profiles, times, price.noise, delta, rate),
         "delta": delta,
+        "ratio_of_a_round": of_a_round,
         "ratio": ratio,
         "verdict": verdict(ratio),
     }

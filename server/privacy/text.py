@@ -161,13 +161,14 @@ def _cost(p: Planned) -> str:
 def _verdict(p: Planned) -> Parts:
     assert p.ratio is not None
     means = {
-        "cannot work": "Each round moves by noise more than by anything learned.",
+        "cannot work": "All rounds together move theta by noise more than by anything learned.",
         "doubtful": "The signal is hardly longer than the noise, even at best.",
         "can work": "An upper bound and no promise: it may still fail.",
     }
     limits = f"below {CANNOT_BELOW:g} it cannot work, below {DOUBTFUL_BELOW:g} it is doubtful"
     return [
-        f"signal-to-noise ratio of a round: at most {p.ratio:.2g} ({limits})",
+        f"signal-to-noise ratio: of a round at most {p.ratio_of_a_round:.2g}, "
+        f"of the run at most {p.ratio:.2g} ({limits})",
         Text(f"{p.verdict.upper()}. {means[p.verdict]}", style=COLOURS[p.verdict]),
     ]
 

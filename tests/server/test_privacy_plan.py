@@ -123,12 +123,13 @@ def test_no_data_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_large_network_on_small_tasks_is_said_to_fail() -> None:
-    """n mu sqrt(N) / sqrt(k d) = 25 * 0.7191 * sqrt(100) / sqrt(12 * 28485) = 0.3075; mu is the
-    known answer for epsilon 3 at delta 1e-5."""
+    """n mu sqrt(N) / sqrt(k d) = 25 * 0.7191 * sqrt(100) / sqrt(12 * 28485) = 0.3075 in each of 12
+    rounds, sqrt(12) as much in all; mu is the known answer for epsilon 3 at delta 1e-5."""
     plan = advised(question(big()))
     assert (plan.records_per_task, plan.participations, plan.coordinates) == (25, 12, 28485)
     assert plan.mu == pytest.approx(0.7191, abs=1e-4)
-    assert plan.ratio == pytest.approx(25 * 0.7191 * 10 / sqrt(12 * 28485), rel=1e-3)
+    assert plan.ratio_of_a_round == pytest.approx(25 * 0.7191 * 10 / sqrt(12 * 28485), rel=1e-3)
+    assert plan.ratio == pytest.approx(25 * 0.7191 * 10 / sqrt(28485), rel=1e-3)
     assert plan.verdict == "cannot work"
     assert plan.epsilon == pytest.approx(3.0, rel=1e-6)
 
@@ -138,7 +139,7 @@ def test_a_large_network_on_small_tasks_is_said_to_fail() -> None:
     [
         ("client.inner.steps=12", 1.0),  # T sums cost as if sigma were sqrt(T) smaller
         ("privacy.clip_norm=0.01", 1.0),  # of signal and noise alike
-        ("server.rounds=3", 2.0),  # a quarter of the participations
+        ("server.rounds=3", 1.0),  # twice a round, half by their number
         ("client.tasks.hospitals=400", 2.0),
         ("strategies.hospitals_per_round=25", 0.5),
         ("client.tasks={source: phantom, hospitals: 100, unseen: 1, ways: 5, shots: 1, queries: 9, "
@@ -171,7 +172,7 @@ def test_whole_updates_have_their_own_formula(unit: str) -> None:
     plan = planned(question(big(*five)))
     top, k = (5 * 10, 6) if unit == "task" else (100, 12)
     assert plan.participations == k
-    assert plan.ratio == pytest.approx(top * 0.7191 / sqrt(k * 28485), rel=1e-3)
+    assert plan.ratio_of_a_round == pytest.approx(top * 0.7191 / sqrt(k * 28485), rel=1e-3)
 
 
 def test_sums_over_several_tasks_share_one_noise() -> None:
@@ -205,7 +206,7 @@ def test_the_ratio_is_that_of_drawn_noise() -> None:
     for _ in range(plan.hospitals * support.sums):
         total += noisy(np.zeros(d), support.clip, support.sigma, noise)
     signal = plan.hospitals * support.vectors * support.clip
-    assert plan.ratio == pytest.approx(signal / np.linalg.norm(total), rel=0.06)
+    assert plan.ratio_of_a_round == pytest.approx(signal / np.linalg.norm(total), rel=0.06)
 
 
 def test_verdicts() -> None:

@@ -34,14 +34,13 @@ def test_suggestions_are_planned_anew() -> None:
     found = ratios(plan)
     assert {
         "--set 'privacy.train=[norm, head]'",
-        "--set 'server.rounds=6'",
         "--set 'privacy.epsilon=8'",
         "--hospitals 200",
         "--set 'client.tasks.records=50'",
     } <= found.keys()
     assert list(found.values()) == sorted(found.values(), reverse=True)
     assert min(found.values()) > plan.ratio
-    for setting in ("privacy.train=[norm, head]", "server.rounds=6", "privacy.epsilon=8"):
+    for setting in ("privacy.train=[norm, head]", "privacy.epsilon=8"):
         again = planned(question(big(setting))).ratio
         assert found[f"--set '{setting}'"] == pytest.approx(again)
     assert found["--hospitals 200"] == pytest.approx(sqrt(2) * plan.ratio)
@@ -54,6 +53,17 @@ def test_larger_tasks_are_suggested_where_they_help() -> None:
     assert plan.ratio is not None
     typed = "--set 'client.tasks.train_shots=2' --set 'client.tasks.train_queries=8'"
     assert ratios(plan)[typed] == pytest.approx(sqrt(2) * plan.ratio, rel=1e-6)
+
+
+def test_all_tasks_in_every_round_are_suggested_where_there_are_more() -> None:
+    """One sum over both of a hospital's tasks, and every record in it each round: sqrt(2)."""
+    typed = "--set 'client.tasks_per_round=2'"
+    setting = ("client.tasks.records=50", "client.inner={algorithm: embedding}")
+    plan = advised(question(big(*setting)))
+    assert plan.ratio is not None
+    assert ratios(plan)[typed] == pytest.approx(sqrt(2) * plan.ratio, rel=1e-6)
+    both = advised(question(big(*setting, "client.tasks_per_round=2")))
+    assert not [typed for typed in ratios(both) if "tasks_per_round" in typed]
 
 
 def test_all_changes_together_where_none_is_enough() -> None:
@@ -98,7 +108,7 @@ def test_plan_for_people(call: Call, tmp_path: Path, capsys: pytest.CaptureFixtu
         "takes part 12 times at most",
         "28485 of 28485 coordinates",
         "epsilon 3.00 at delta 1e-05",
-        "at most 0.31",
+        "of a round at most 0.31, of the run at most 1.1",
         "CANNOT WORK",
         "privacy.train=[norm, head]",
         "--tasks",
