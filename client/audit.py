@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from math import ceil
+from time import perf_counter
 
 import numpy as np
 import torch
@@ -20,16 +21,15 @@ from client.schedule import Share
 from client.tasks.base import Episode, FewShot, IntArray, TaskSpec
 from client.work import Desk, one_thread, open_setting
 from privacy import Session
-from privacy.audit import AuditReport, Layers, Size, Stage, audit, claimed_mu
+from privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
 from privacy.audit.bounds import trials_needed
 from privacy.noise import Noise
 from privacy.session import Part
 
 TASKS = 2  # two, so that the noise of one can be held against the other's
-ROUNDS = 8  # at most; a unit that takes part less often is played for so many only
 CANARIES = 256
-EFFORT = 40_000
-"""Vectors of single units that an audit computes: what sets its time."""
+SECONDS = 60.0
+"""That the attack may take; the checks of its sums come on top."""
 
 
 def audit_run(
@@ -38,7 +38,7 @@ def audit_run(
     noise: Callable[[int], Noise],
     participations: int,
     seed: int = 0,
-    effort: int = EFFORT,
+    seconds: float = SECONDS,
 ) -> AuditReport:
     """Attack what a run does at its hospitals, and check its parts.
 
@@ -48,7 +48,7 @@ def audit_run(
         noise: round (from 0) -> where its noise comes from, as at a hospital in that round.
         participations: in how many rounds a unit takes part; sets the noise that keeps the budget.
         seed: of the made-up records and the canaries, not of the noise.
-        effort: how many units' vectors are computed at most; a looser bound where it is small.
+        seconds: for the attack, on this machine; a looser bound where they are few.
 
     Raises:
         ValueError: a mechanism that claims nothing, or that draws units in secret.
@@ -62,7 +62,7 @@ def audit_run(
             stage,
             _layers(net, desk.mechanism.parts),
             delta,
-            size_of(stage, participations, effort),
+            size_of(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
         )
@@ -91,14 +91,24 @@ def stage_of(
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
 
 
-def size_of(stage: Stage, participations: int, effort: int) -> Size:
-    """As many lives as a tight bound takes, at least 2, and no more than the effort allows."""
-    rounds = min(max(participations, 2), ROUNDS)
+def size_of(stage: Stage, participations: int, seconds: float) -> Size:
+    """As many lives as a tight bound takes, at least 2, of all rounds that a unit takes part in.
+
+    Fewer where ``seconds`` do not suffice, as one round tells.
+    """
     seen = stage.round(0, stage.canaries(2, _rng(0), stage.costliest()), None)
     m = min([CANARIES, *(len(one.values) for one in seen)]) // 2 * 2
-    cost = rounds * sum(m * one.joined + len(one.real) for one in seen)
-    needed = ceil(trials_needed(claimed_mu(stage, rounds)) / m)
-    return Size(m, rounds, max(2, ceil(100 / m), min(needed, effort // cost)))
+    affordable = seconds / _time_of_a_round(stage, m)
+    rounds = max(1, min(participations, int(affordable / 2)))
+    needed = ceil(trials_needed(claimed_mu(stage, rounds), CONFIDENCE) / m)
+    return Size(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
+
+
+def _time_of_a_round(stage: Stage, m: int) -> float:
+    """Seconds that it takes with m canaries; not the first one's, which loads what is needed."""
+    started = perf_counter()
+    stage.round(0, stage.canaries(m, _rng(0), stage.costliest()), stage.noise(0))
+    return perf_counter() - started
 
 
 def made_up(

@@ -85,10 +85,11 @@ def gaussian_p(values: Floats) -> float:
     return float(stats.kstest(values, "norm").pvalue)
 
 
-def trials_needed(mu: float) -> int:
-    """Scores for which ``mu_lower`` at 95 % is above 0.7 mu, but for one audit in a thousand.
+def trials_needed(mu: float, confidence: float) -> int:
+    """Scores for which ``mu_lower`` is above 0.7 mu, but for one audit in a thousand.
 
     Of N scores, half inside, the estimate has standard deviation s = sqrt((4 + mu^2 / 2) / N); the
-    bound stands 1.645 s below it, and 3.1 s more are allowed for chance: 4.745 s = 0.3 mu.
+    bound stands z(confidence) s below it, and 3.1 s more are allowed for chance: 0.3 mu in all.
     """
-    return math.ceil((4 / (mu * mu) + 0.5) * (4.745 / 0.3) ** 2)
+    deviations = float(ndtri(confidence)) + 3.1
+    return math.ceil((4 / (mu * mu) + 0.5) * (deviations / 0.3) ** 2)

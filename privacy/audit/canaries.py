@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ FORCE = 1000.0
 """Length of a canary's vector, in clip norms."""
 
 Rows = NDArray[np.int64]
+_Piece = TypeVar("_Piece")
 
 
 @dataclass(frozen=True)
@@ -69,34 +70,16 @@ class Canaries:
         found[torch.arange(m), torch.from_numpy(self.places(d))] = pushes
         return found
 
-    def among(self, batch: Batch) -> Batch:
-        """The batch with the canaries' rows after it; theirs are copies of its first record."""
-        more = len(self.rows)
-        x, y = (torch.cat([v, v[:1].expand(more, *v.shape[1:])]) for v in (batch.x, batch.y))
-        return Batch(x, y, np.concatenate([np.asarray(batch.rows), self.rows]))
+    def batch(self, d: int, kind: Kind, like: Tensor) -> Batch:
+        """The canaries' rows (m * copies,) as records: ``x`` holds force and coordinate of d.
 
-    def marked(self, sizes: Sequence[int], at: int, d: int, kind: Kind, like: Tensor) -> Marked:
-        """What the rows of batches of ``sizes`` are, with the canaries' at the end of batch ``at``.
-
-        ``d`` is how many coordinates there are to push.
+        Their ``y`` is bool, which no real label is: so a loss tells them apart. They make a batch
+        of their own, because to run the network on them would only take time.
         """
-        before, after = np.zeros(sum(sizes[: at + 1])), np.zeros(sum(sizes[at + 1 :]))
-        pushes = np.repeat(self.inside, self.copies) * FORCE * self.clips[kind]
-        places = np.repeat(self.places(d), self.copies)
-        columns = np.ones(len(places)), pushes, places
-        planted, force, place = (
-            torch.from_numpy(np.concatenate([before, column, after])) for column in columns
-        )
-        device = like.device
-        return Marked(planted.bool().to(device), force.to(like), place.long().to(device))
-
-
-class Marked(NamedTuple):
-    """Of each row (n,): whether it is a canary's, how hard it pushes, and which coordinate."""
-
-    planted: Tensor
-    force: Tensor
-    place: Tensor
+        force = np.repeat(self.inside, self.copies) * FORCE * self.clips[kind]
+        x = torch.from_numpy(np.stack([force, np.repeat(self.places(d), self.copies)], axis=1))
+        y = torch.ones(len(x), dtype=torch.bool, device=like.device)
+        return Batch(x.to(like), y, self.rows)
 
 
 @dataclass(frozen=True)
@@ -149,13 +132,11 @@ class Probe:
             None if self.quiet is None else self.quiet.gradient(losses, at, kind, mask)[0][chosen]
         )
         joined = self.canaries.place_in(batches)
-        if joined is None:
-            found, loss = self.session.gradient(losses, at, kind, mask)
-        else:
-            planted = self._slopes(losses, batches, joined, kind, at[0][0], chosen)
-            numbered = _numbered(self._join(batches, joined))
-            pairs = [(phi, batch) for (phi, _), batch in zip(at, numbered, strict=True)]
-            found, loss = self.session.gradient(planted, pairs, kind, mask)
+        if joined is not None:
+            phi = at[joined][0]
+            own = (phi, self.canaries.batch(len(chosen), kind, phi))
+            at, losses = _after(at, joined, own), _planted(losses, chosen)
+        found, loss = self.session.gradient(losses, at, kind, mask)
         self._see(kind, found[chosen], known, batches, joined is not None)
         return found, loss
 
@@ -164,60 +145,13 @@ class Probe:
         batches = [batch for _, batch in parts]
         known = None if self.quiet is None else self.quiet.mean(parts, kind, dim)
         joined = self.canaries.place_in(batches)
-        if joined is None:
-            found = self.session.mean(parts, kind, dim)
-        else:
-            numbered = _numbered(self._join(batches, joined))
-            ones = self._vectors([one for one, _ in parts], batches, joined, kind, dim)
-            found = self.session.mean(list(zip(ones, numbered, strict=True)), kind, dim)
+        if joined is not None:
+            x = batches[joined].x
+            like = x if x.is_floating_point() else x.float()
+            parts = _after(parts, joined, (_push(dim, like), self.canaries.batch(dim, kind, like)))
+        found = self.session.mean(parts, kind, dim)
         self._see(kind, found, known, batches, joined is not None)
         return found
-
-    def _join(self, batches: Sequence[Batch], joined: int) -> list[Batch]:
-        return [self.canaries.among(b) if i == joined else b for i, b in enumerate(batches)]
-
-    def _slopes(
-        self,
-        losses: Losses,
-        batches: Sequence[Batch],
-        joined: int,
-        kind: Kind,
-        phi: Tensor,
-        chosen: Tensor,
-    ) -> Losses:
-        """Losses of real records; a canary's is linear in its coordinate. y is a row's number."""
-        sizes = [len(batch.rows) for batch in batches]
-        marks = self.canaries.marked(sizes, joined, len(chosen), kind, phi)
-        y = torch.cat([batch.y for batch in self._join(batches, joined)])
-
-        def planted(phi: Tensor, x: Tensor, i: Tensor) -> Tensor:
-            own = marks.force[i] * phi[chosen[marks.place[i]]]
-            return torch.where(marks.planted[i], own, losses(phi, x, y[i]))
-
-        return planted
-
-    def _vectors(
-        self,
-        ones: Sequence[Contribution],
-        batches: Sequence[Batch],
-        joined: int,
-        kind: Kind,
-        dim: int,
-    ) -> list[Contribution]:
-        """Each batch's contribution; among them the canaries' own. y is a row's number."""
-        sizes, like = [len(batch.rows) for batch in batches], batches[0].x
-        marks = self.canaries.marked(sizes, joined, dim, kind, like)
-        y = torch.cat([batch.y for batch in self._join(batches, joined)])
-        numbers = torch.arange(dim, device=like.device)
-
-        def planted(one: Contribution) -> Contribution:
-            def both(x: Tensor, i: Tensor) -> Tensor:
-                own = marks.force[i] * (numbers == marks.place[i])
-                return torch.where(marks.planted[i], own, one(x, y[i]))
-
-            return both
-
-        return [planted(one) for one in ones]
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Of records, as the real session; of tasks, with the canaries as further tasks."""
@@ -247,10 +181,23 @@ class Probe:
         self.seen.append(Seen(kind, values, real, joined))
 
 
-def _numbered(batches: Sequence[Batch]) -> list[Batch]:
-    """The same batches with the place of each row among all of them in the place of y."""
-    ends = np.cumsum([len(batch.rows) for batch in batches])
-    return [
-        batch._replace(y=torch.arange(end - len(batch.rows), end, device=batch.x.device))
-        for batch, end in zip(batches, ends.tolist(), strict=True)
-    ]
+def _after(parts: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:
+    """The parts with the canaries' own after the one that they join."""
+    return [*parts[: place + 1], own, *parts[place + 1 :]]
+
+
+def _planted(losses: Losses, chosen: Tensor) -> Losses:
+    """Losses of real records; a canary's is linear in its coordinate of those ``chosen``."""
+
+    def planted(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        if y.dtype == torch.bool:
+            return x[:, 0] * phi[chosen[x[:, 1].long()]]
+        return losses(phi, x, y)
+
+    return planted
+
+
+def _push(dim: int, like: Tensor) -> Contribution:
+    """A canary's vector: its force on its coordinate."""
+    numbers = torch.arange(dim, device=like.device)
+    return lambda x, y: x[0] * (numbers == x[1])

@@ -10,6 +10,7 @@ from privacy.session import Kind
 
 Code = Literal[
     "bound",
+    "attack-too-weak",
     "sensitivity",
     "not-finite",
     "noise-too-small",
@@ -57,11 +58,11 @@ class AuditReport:
 
     ``claimed_mu`` is what the charges of the played rounds add up to for one canary; ``mu_lower``
     its one-sided lower bound at ``confidence``, measured; ``mu_lower_any`` the looser one that
-    assumes nothing about the noise. A sound mechanism has ``mu_lower`` above the claim once in 20
-    audits, so a fault is called only at ``level``, the probability that a sound mechanism fails any
-    one check. ``epsilon`` values are at ``delta``. ``sensitivity`` is how far a canary moves a sum
-    of each kind, over the clip norm (1: exactly as claimed); ``extreme`` the same for one record of
-    1e30 beside ones that are not finite. ``mixing`` is how far one record's output moved when the
+    assumes nothing about the noise. ``level`` is the probability that a sound mechanism fails any
+    one check, 1 - ``confidence`` for the bound. ``epsilon`` values are at ``delta``.
+    ``sensitivity`` is how far a canary moves a sum of each kind, over the clip norm (1: exactly as
+    claimed); ``extreme`` the same for one record of 1e30 beside ones that are not finite, infinity
+    where the mechanism stopped at them. ``mixing`` is how far one record's output moved when the
     others in the batch were replaced, None where no network was given.
     """
 

@@ -151,14 +151,19 @@ def effects(stage: Stage, life: Life) -> dict[Kind, float]:
 def extremes(stage: Stage, kinds: Iterable[Kind], d: int = 8) -> dict[Kind, float]:
     """Norm, over the clip norm, of the sum of four units: of NaN, of infinities, of 1e30, and zero.
 
-    1 is right: what is not finite counts as zero, and 1e30 is clipped. NaN where it got through.
+    1 is right: what is not finite counts as zero, and 1e30 is clipped. NaN where it got through;
+    infinity where the mechanism stopped at it, so that one record keeps a hospital from answering.
     """
     vectors = torch.zeros(4, d)
     vectors[0], vectors[1, 0], vectors[2, 0] = torch.nan, torch.inf, 1e30
-    return {
-        kind: float(stage.sum_of(vectors, kind).double().norm()) / stage.clips[kind]
-        for kind in kinds
-    }
+    return {kind: _norm(stage, vectors, kind) / stage.clips[kind] for kind in kinds}
+
+
+def _norm(stage: Stage, vectors: Tensor, kind: Kind) -> float:
+    try:
+        return float(stage.sum_of(vectors, kind).double().norm())
+    except ValueError:
+        return float("inf")
 
 
 def mixing(outputs: Callable[[Tensor], Tensor], x: Tensor) -> float:

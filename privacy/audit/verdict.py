@@ -27,15 +27,18 @@ WHERE = {
 }
 
 
-def bound(claim: float, alarm: float) -> Iterator[Fault]:
-    """``alarm`` is the lower bound on mu that is wrong only once in 1 / LEVEL audits."""
-    if alarm > claim:
-        yield Fault("bound", f"the attack shows mu above {alarm:.3f}; {claim:.3f} is claimed")
+def bound(claim: float, low: float) -> Iterator[Fault]:
+    """``low`` is the lower bound on mu that is wrong only once in 1 / LEVEL audits."""
+    if low > claim:
+        yield Fault("bound", f"the attack shows mu above {low:.3f}; {claim:.3f} is claimed")
 
 
 def sensitivity(moved: Mapping[Kind, float]) -> Iterator[Fault]:
-    """A unit must move a sum by the clip norm and no more."""
+    """A unit must move a sum by the clip norm and no more; one that moves less shows nothing."""
     for kind, norm in moved.items():
+        if norm < 1 - SLACK:
+            text = f"the attack moves a {kind} sum by {norm:.3f} clip norms only: it proves nothing"
+            yield Fault("attack-too-weak", text)
         if not norm <= 1 + ROUNDING:
             text = f"one unit moves a {kind} sum by {norm:.3f} clip norms; 1 is claimed"
             yield Fault("sensitivity", text)

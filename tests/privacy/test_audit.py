@@ -76,11 +76,10 @@ def test_a_sound_mechanism_passes_and_the_bound_is_close(unit: str, name: str) -
 
 
 def test_sound_mechanisms_fail_no_check_by_chance() -> None:
-    """Each check fails once in a million audits; the bound at 95 % is above the claim once in 20:
-    of 20 audits, 5 or more with probability 0.003."""
+    """Each check fails once in a million audits, and so often is the bound above the claim."""
     reports = [audited(Task(), seed=seed) for seed in range(20)]
     assert not [fault for report in reports for fault in report.faults]
-    assert sum(report.tightness > 1 for report in reports) <= 4
+    assert max(report.tightness for report in reports) <= 1
     assert min(report.tightness for report in reports) > 0.7
 
 
@@ -148,8 +147,10 @@ def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> Non
 def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     from privacy.clipping import clipped_sum
 
-    def loose(one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, w: object) -> Tensor:
-        return clipped_sum(one, x, y, g, n, 2 * c, w)  # type: ignore[arg-type]
+    def loose(
+        one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, *rest: object
+    ) -> Tensor:
+        return clipped_sum(one, x, y, g, n, 2 * c, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr("privacy.sums.clipped_sum", loose)
     report = audited(Record())
@@ -236,7 +237,7 @@ def test_more_noise_than_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_records_that_are_not_finite_get_through(monkeypatch: pytest.MonkeyPatch) -> None:
     def trusting(
-        one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, w: object
+        one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, *rest: object
     ) -> Tensor:
         vectors = torch.func.vmap(one)(x, y).double()  # type: ignore[arg-type]
         norms = vectors.norm(dim=1, keepdim=True)
@@ -245,8 +246,9 @@ def test_records_that_are_not_finite_get_through(monkeypatch: pytest.MonkeyPatch
         )
 
     monkeypatch.setattr("privacy.sums.clipped_sum", trusting)
-    with pytest.raises(ValueError, match="total is not finite"):
-        audited(Record())
+    report = audited(Record())
+    assert codes(report) == {"not-finite"}
+    assert report.extreme == {"support": float("inf")}
 
 
 def test_a_patients_records_clipped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +334,10 @@ def test_a_small_budget_takes_more_lives() -> None:
     assert 0.7 <= one.tightness <= 1
 
 
-def test_less_effort_is_a_looser_bound_and_no_error() -> None:
-    report = audit_run(desk(replace(Record(), epsilon=0.5)), Reptile(steps=1), seeded(1), 2, 1, 100)
-    assert report.lives == 2
+def test_less_time_is_a_looser_bound_and_no_error() -> None:
+    """So little that one round alone takes longer: two lives of one round each."""
+    work, learner = desk(replace(Record(), epsilon=0.5)), Reptile(steps=1)
+    report = audit_run(work, learner, seeded(1), 4, 1, seconds=1e-9)
+    assert (report.lives, report.rounds) == (2, 1)
     assert report.sound, report.faults
+    assert gdp.epsilon(2 * report.claimed_mu, 1e-5) == pytest.approx(0.5)  # of all four rounds

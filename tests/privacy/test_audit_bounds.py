@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
+from privacy.audit import CONFIDENCE
 from privacy.audit.bounds import (
     correlation,
     deviation_band,
@@ -61,15 +62,19 @@ def test_the_free_bound_is_close_on_gaussian_noise() -> None:
     assert 0.8 < min(found) <= max(found) < 1
 
 
+@pytest.mark.parametrize("confidence", [0.95, CONFIDENCE])
 @pytest.mark.parametrize("mu", [0.3, 1.7])
-def test_as_many_trials_as_are_said_to_be_needed(mu: float) -> None:
+def test_as_many_trials_as_are_said_to_be_needed(mu: float, confidence: float) -> None:
     """The bound is above 0.7 mu but for one audit in a thousand: of 2000, 2 are expected below;
-    10 or more have probability 5e-5. With a third of the trials some 7 % stand below."""
-    n = trials_needed(mu) // 2
-    low = [mu_lower(a, b, 0.95) < 0.7 * mu for a, b in zip(*scores(mu, n, 4), strict=True)]
-    assert sum(low) < 10
-    few = [mu_lower(a, b, 0.95) < 0.7 * mu for a, b in zip(*scores(mu, n // 3, 5), strict=True)]
-    assert sum(few) > 50
+    10 or more have probability 5e-5. With a third of the trials 10 % and more stand below."""
+    n = trials_needed(mu, confidence) // 2
+
+    def below(n: int, seed: int) -> int:
+        pairs = zip(*scores(mu, n, seed), strict=True)
+        return sum(mu_lower(a, b, confidence) < 0.7 * mu for a, b in pairs)
+
+    assert below(n, 4) < 10
+    assert below(n // 3, 5) > 50
 
 
 def test_no_noise_is_no_privacy() -> None:
