@@ -15,14 +15,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.func import vmap
 
 Rows = NDArray[np.int64]
 Part = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
 
-Kind = Literal["support", "query", "adjoint", "features", "task", "hospital", "open"]
-"""What is summed: gradients of support or query records, Hessian or Jacobian products, features;
-or whole updates of a task or hospital; ``open``: records used without any protection.
+Kind = Literal["support", "query", "adjoint", "features", "moments", "task", "hospital", "open"]
+"""What is summed: gradients of support or query records, Hessian or Jacobian products, features,
+their second moments; or whole updates of a task or hospital; ``open``: records used without any
+protection.
 
 Each kind has its own clip norm and noise multiplier, because their sizes differ.
 """
@@ -90,6 +92,8 @@ class Session(Protocol):
         ...
 
 
+HELD = 64  # vectors of records that are held at a time
+
 ALL: frozenset[Part] = frozenset({"body", "norm", "head"})
 
 
@@ -116,9 +120,12 @@ class OpenSession:
         return weights @ g * mask, weights @ loss
 
     def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
-        """The plain mean."""
-        found = [one(x, y) for one, b in parts for x, y in zip(b.x, b.y, strict=True)]
-        return torch.stack(found).mean(dim=0).detach()
+        """The plain mean, ``HELD`` records at a time."""
+        total = torch.zeros(())
+        for one, batch in parts:
+            for x, y in zip(torch.split(batch.x, HELD), torch.split(batch.y, HELD), strict=True):
+                total = total + vmap(one)(x, y).detach().sum(dim=0)
+        return total / sum(len(batch.rows) for _, batch in parts)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """The plain mean."""

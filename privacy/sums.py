@@ -81,6 +81,7 @@ class Record(Protected):
             "query": self.clip_query,
             "adjoint": self.clip_adjoint,
             "features": self.clip_features,
+            "moments": None,
         }
         return {kind: norm or self.clip_norm for kind, norm in given.items()}
 

@@ -7,6 +7,7 @@ from client.inner.centroid import Centroid
 from client.inner.embedding import Embedding
 from client.inner.fedavg import FedAvg
 from client.inner.maml import Fomaml, Maml
+from client.inner.metric import Metric
 from client.inner.proto_maml import ProtoMaml
 from client.inner.reptile import Reptile
 
@@ -16,6 +17,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "maml": Maml,
     "proto_maml": ProtoMaml,
     "embedding": Embedding,
+    "metric": Metric,
     "fedavg": FedAvg,
     "centroid": Centroid,
 }

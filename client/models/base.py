@@ -34,6 +34,13 @@ class Architecture(Protocol):
 MIXING = (nn.modules.batchnorm._BatchNorm,)  # also without running statistics, hence bufferless
 
 
+class Mix(nn.Linear):
+    """A square linear layer (size, size) without bias that starts as the identity."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, size, bias=False)
+
+
 class Network:
     """Body and optional linear head, evaluated at any flat parameter vector.
 
@@ -90,12 +97,16 @@ class Network:
         """A fresh parameter vector (dim,) float32, a pure function of the seed.
 
         Weights are He-normal (He, Zhang, Ren, Sun 2015: Delving Deep into Rectifiers), the head's
-        a tenth of that so that no label is favoured at the start; biases are 0, GroupNorm gains 1.
+        a tenth of that so that no label is favoured at the start; biases are 0, GroupNorm gains 1,
+        and a ``Mix`` is the identity.
         """
         generator = torch.Generator().manual_seed(seed)
+        same = {f"{n}.weight" for n, m in self.module.named_modules() if isinstance(m, Mix)}
         parts = []
         for name, shape in zip(self.names, self.shapes, strict=True):
-            if len(shape) > 1:
+            if name in same:
+                parts.append(torch.eye(shape[0]))
+            elif len(shape) > 1:
                 gain = 0.1 if name[:4] == "head" else 1.0
                 scale = gain * (2.0 / shape[1:].numel()) ** 0.5
                 parts.append(torch.randn(shape, generator=generator) * scale)

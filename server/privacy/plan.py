@@ -209,11 +209,15 @@ def priced(run: Sim, setting: Setting, theta: Tensor, share: Share) -> Plan:
 
 
 def coordinates(setting: Setting, theta: Tensor, run: Sim) -> int:
-    """How many coordinates of theta are trained: theta is a network with a head, or a body."""
+    """How many coordinates of theta are trained.
+
+    theta is a network with a head, a body, or what a learner keeps in the place of a body.
+    """
     spec = setting.spec
     nets = (setting.network(n) for n in (spec.outputs, 0, spec.vocabulary))
-    net = next(net for net in nets if net.dim == len(theta))
-    d = int(net.mask(run.privacy.parts).sum())
+    net = next((net for net in nets if net.dim == len(theta)), None)
+    own = len(theta) if "body" in run.privacy.parts else 0
+    d = own if net is None else int(net.mask(run.privacy.parts).sum())
     if d == 0:
         raise ConfigError(["privacy.train: names no coordinate that this learner's theta has"])
     return d
@@ -244,8 +248,8 @@ def signal_to_noise(asked: Question, sums: Sequence[Summed], d: int) -> float:
 
 
 def leading(sums: Sequence[Summed]) -> Summed:
-    """The sums that theta follows: query gradients where there are any."""
-    return next((s for s in sums if s.kind == "query"), sums[0])
+    """The sums that theta follows: query gradients or second moments where there are any."""
+    return next((s for s in sums if s.kind in ("query", "moments")), sums[0])
 
 
 def per_round(asked: Question) -> int:

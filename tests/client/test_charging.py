@@ -32,6 +32,7 @@ LEARNERS = {
     "proto_maml": {"steps": 3},
     "fedavg": {"steps": 3},
     "embedding": {},
+    "metric": {},
 }
 Y = [0, 1] * 6
 
@@ -114,11 +115,13 @@ def test_a_session_serves_the_rehearsed_sums_to_the_last_one(
         ("maml", 6, 1),
         ("proto_maml", 5, 1),
         ("embedding", 1, 1),
+        ("metric", 2, 2),
     ],
 )
 def test_records_pay_for_the_sums_they_stand_in(algorithm: str, support: int, query: int) -> None:
     """T = 3: Reptile T for all; MAML T and the T Hessian products; Proto-MAML T, features, and the
-    way back. A query record stands in one gradient; all records in the embedding's only one."""
+    way back. A query record stands in one gradient; all records in the embedding's only one, and in
+    the metric's two: features, and their second moments."""
     hospital = ward(Y)
     bill = paid("record", algorithm, hospital, share(hospital, ([0, 1], [2, 3]), ([4, 5], [6, 7])))
     found = {key: sums(bill, key) for key in bill if key.startswith("record:")}

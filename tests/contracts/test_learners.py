@@ -54,7 +54,7 @@ SPECS = {
     "canonical": TaskSpec("classification", (6,), 3, 3, True),
     "regression": TaskSpec("regression", (1,), 1, 0, False),
 }
-NEED_CLASSES = {"proto_maml", "embedding"}
+NEED_CLASSES = {"proto_maml", "embedding", "metric"}
 
 
 def episode(spec: TaskSpec, seed: int) -> Episode:

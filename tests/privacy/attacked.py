@@ -12,6 +12,7 @@ from client.inner import Algorithm, Setting
 from client.inner.embedding import Embedding
 from client.inner.fedavg import FedAvg
 from client.inner.maml import Fomaml, Maml
+from client.inner.metric import Metric
 from client.inner.proto_maml import ProtoMaml
 from client.inner.reptile import Reptile
 from client.models.conv import Conv
@@ -36,6 +37,7 @@ LEARNERS: dict[str, Algorithm] = {
     "fedavg": FedAvg(lr=0.1, steps=2),
     "embedding": Embedding(l2=0.1),
     "embedding, local rate": Embedding(local_lr=0.2),
+    "metric": Metric(),
 }
 TASKS, SUPPORT, QUERY = 2, 6, 6
 """Records of a task: each class stands as often in support as in query."""

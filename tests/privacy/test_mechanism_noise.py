@@ -32,8 +32,8 @@ probability below 2 exp(-2N (0.023 - 0.011)^2) = 6e-8 (Massart)."""
 
 ALPHA, SIGMA, CLIP = 1e-6, 1.7, 0.4
 SOURCES: list[Callable[[], Noise]] = [SystemNoise, lambda: SeededNoise(3)]
-RECORD_KINDS: tuple[Kind, ...] = ("support", "query", "adjoint", "features")
-NORMS = {"support": 0.4, "query": 1.1, "adjoint": 0.02, "features": 7.0}
+RECORD_KINDS: tuple[Kind, ...] = ("support", "query", "adjoint", "features", "moments")
+NORMS = {"support": 0.4, "query": 1.1, "adjoint": 0.02, "features": 7.0, "moments": 0.4}
 Floats = NDArray[np.float64]
 
 

@@ -1,0 +1,162 @@
+"""A shared metric: hospitals agree on how features vary within a class, and measure by that.
+
+Nearest class means in Mahalanobis distance (Bateni, Goyal, Masrani, Wood, Sigal 2020: Improved
+Few-Shot Visual Classification) are Fisher's linear discriminant (Hastie, Tibshirani, Friedman 2009:
+The Elements of Statistical Learning, section 4.3). What a new hospital cannot know from a handful
+of records is the covariance, and that is what the federation learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import isqrt, sqrt
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional
+
+from client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
+from client.inner.reptile import named
+from client.tasks.base import Episode, TaskSpec
+from privacy import Batch, Session, Unit
+
+
+@dataclass(frozen=True)
+class Metric:
+    """theta is the covariance of the features within a class, packed; the body stays as it is.
+
+    A hospital takes two sums over all records of a round. The first gives the mean feature of each
+    of its classes; the names of the classes are its own, no other hospital need share them. The
+    second is of the outer products of what is left of each record's features without its class's
+    mean. The update is their mean minus theta, so that with outer rate 1 one round is enough:
+    nothing is gained by looking at a record again. Of the promises this is the cheapest: a record
+    pays for two sums in all (Dwork, Talwar, Thakurta, Zhang 2014: Analyze Gauss).
+
+    An unseen hospital measures distances in the metric of the covariance, after a share ``shrink``
+    of its mean eigenvalue was added to each (Ledoit, Wolf 2004), and takes ``adapt_steps``
+    full-batch steps of rate ``lr`` on metric and prototypes together, as Proto-MAML does.
+    """
+
+    lr: Rate = 0.01
+    adapt_steps: Steps = 10
+    shrink: Annotated[float, Field(gt=0, le=100)] = 0.1
+
+    def check(self, spec: TaskSpec, unit: Unit) -> None:
+        """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
+        if spec.kind != "classification":
+            raise ValueError("metric needs classes; choose reptile, fomaml or maml")
+        if unit == "task":
+            raise ValueError("metric pools its tasks; mechanism task cannot protect one of them")
+
+    def initial(self, setting: Setting, seed: int) -> Tensor:
+        """The identity: plain distance between features."""
+        return pack(torch.eye(setting.network(0).features))
+
+    def update(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        episodes: Sequence[Episode],
+        session: Session,
+        rng: np.random.Generator,
+    ) -> Update:
+        """Mean outer product of the records' features around their classes' means, minus theta."""
+        unknown = torch.full((), float("nan"), device=theta.device)
+        if "body" not in session.parts:
+            return Update(torch.zeros_like(theta), unknown)
+        batches = [named(setting, episode) for episode in episodes]
+        measure, means = features(setting), _class_means(setting, batches, session)
+
+        def spread(x: Tensor, y: Tensor) -> Tensor:
+            rest = measure(x[None])[0] - means[y]
+            return pack(torch.outer(rest, rest))
+
+        found = session.mean([(spread, batch) for batch in batches], "moments", len(theta))
+        return Update(found - theta, unknown)
+
+    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+        """Nearest class means in the metric, then steps; 0 steps is these alone."""
+        ways, width = setting.spec.outputs, setting.network(0).features
+        measure = features(setting)
+        seen = Batch(measure(support.x), support.y, support.rows)
+
+        def outputs(phi: Tensor, x: Tensor) -> Tensor:
+            mix, weights, bias = torch.split(phi, [width**2, ways * width, ways])
+            return functional.linear(x @ mix.view(width, width).T, weights.view(ways, width), bias)
+
+        def gradient(phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+            phi = phi.detach().requires_grad_()
+            loss = functional.cross_entropy(outputs(phi, batch.x), batch.y)
+            return torch.autograd.grad(loss, phi)[0], loss.detach()
+
+        start = self._start(theta, seen, ways)
+        phi, _ = descend(gradient, start, [seen] * steps, self.lr)
+        return lambda x: outputs(phi, measure(x))
+
+    def _start(self, theta: Tensor, support: Batch, ways: int) -> Tensor:
+        """Metric (d, d) and the head of the class means in it: the logarithm of each class's
+        density, were it normal, up to what all share."""
+        mix = whitening(unpack(theta), self.shrink)
+        found = support.x @ mix.T
+        means = torch.stack([found[support.y == c].mean(dim=0) for c in range(ways)])
+        parts = [mix, means, -means.square().sum(dim=1) / 2]
+        return torch.cat([part.reshape(-1) for part in parts])
+
+
+def features(setting: Setting) -> Callable[[Tensor], Tensor]:
+    """x (n, *input_shape) -> what the body measures as it starts (n, features).
+
+    No record has a say in it: the start is the same in every run.
+    """
+    body = setting.network(0)
+    start = body.initial(0)
+    return lambda x: body.forward(start.to(x), x)
+
+
+def pack(matrix: Tensor) -> Tensor:
+    """A symmetric matrix (d, d) as (d (d + 1) / 2,): its norm is kept, what stands twice once."""
+    row, column = torch.triu_indices(*matrix.shape, device=matrix.device)
+    twice = torch.where(row == column, 1.0, sqrt(2.0)).to(matrix)
+    return matrix[row, column] * twice
+
+
+def unpack(theta: Tensor) -> Tensor:
+    """The symmetric matrix (d, d) of a packed one."""
+    d = (isqrt(8 * len(theta) + 1) - 1) // 2
+    row, column = torch.triu_indices(d, d, device=theta.device)
+    once = torch.where(row == column, 1.0, sqrt(0.5)).to(theta)
+    matrix = theta.new_zeros(d, d)
+    matrix[row, column] = theta * once
+    matrix[column, row] = theta * once
+    return matrix
+
+
+def whitening(covariance: Tensor, shrink: float) -> Tensor:
+    """The matrix (d, d) that makes ``covariance``, shrunk, the identity; what noise has made
+    negative counts as zero."""
+    values, vectors = torch.linalg.eigh(covariance.double())
+    values = values.clamp(min=0)
+    values = values + shrink * values.mean().clamp(min=torch.finfo(torch.float32).tiny)
+    root: Tensor = vectors * values.rsqrt() @ vectors.T
+    return root.to(covariance)
+
+
+def _class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
+    """Mean features (vocabulary, features) from one sum; a record adds its own to its class.
+
+    How many records a class has is public.
+    """
+    names, width, measure = setting.spec.vocabulary, setting.network(0).features, features(setting)
+
+    def one(x: Tensor, y: Tensor) -> Tensor:
+        mine = measure(x[None])[0]
+        return torch.outer(functional.one_hot(y, names).to(mine), mine).reshape(-1)
+
+    sums = session.mean([(one, batch) for batch in batches], "features", names * width)
+    labels = torch.cat([batch.y for batch in batches])
+    shares = torch.bincount(labels, minlength=names).clamp(min=1) / len(labels)
+    return sums.view(names, width) / shares.to(sums)[:, None]
