@@ -77,13 +77,14 @@ class FineTune:
     """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
 
     ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
-    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks.
-    null: as the run's learner has it.
+    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks, in
+    ``rounds`` rounds. null: as the run's learner has it.
     """
 
     lr: Annotated[float, Field(gt=0, le=100)] | None = None
     steps: Positive | None = None
     batch: Natural | None = None
+    rounds: Positive | None = None
 
 
 @dataclass(frozen=True)

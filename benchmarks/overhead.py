@@ -53,7 +53,7 @@ SETTINGS = (
 
 def configuration(rounds: int, width: int) -> sim.Sim:
     """The default run with a realistic round."""
-    mapping = sim.load(sim.DEFAULT).mapping()
+    mapping = sim.load(sim.HERE / "configs/phantom.yaml").mapping()
     for text in (*SETTINGS, f"server.rounds={rounds}", f"client.model.width={width}"):
         override(mapping, text)
     return sim.parse(mapping)

@@ -32,7 +32,7 @@ UNSEEN = 2
 
 def configuration(hospitals: int) -> sim.Sim:
     """The default run with another number of hospitals, one task each."""
-    mapping = sim.load(sim.DEFAULT).mapping()
+    mapping = sim.load(sim.HERE / "configs/phantom.yaml").mapping()
     for text in (
         f"client.tasks.hospitals={hospitals}",
         f"client.tasks.unseen={UNSEEN}",

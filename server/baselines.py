@@ -1,9 +1,9 @@
 """What a run's learner is compared with, each under the same budget: one line a baseline here.
 
-Same network, rounds, hospitals and records where something is trained; the same number of
-adaptation steps on the same episodes at the unseen hospitals. The baselines' rate, steps and batch
-are their own (``server.evaluation.fine_tune``), so that they need not run at a rate that suits
-another learner.
+Same network, hospitals, records and privacy budget where something is trained; the same number of
+adaptation steps on the same episodes at the unseen hospitals. The baselines' rate, steps, batch and
+rounds are their own (``server.evaluation.fine_tune``), so that they need not run at a rate, or in
+as few rounds, as suit another learner.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from client.inner import Algorithm
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.reptile import Reptile
+from privacy import NoPrivacy
 from sim import LEARNER, Sim
 from strategies import Combine, Outer
 from strategies.combine import Mean
@@ -23,7 +24,10 @@ from strategies.outer import Sgd
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of the final table: a learner, and how (or whether) it is trained."""
+    """One line of the final table: a learner, and how (or whether) it is trained.
+
+    ``rounds``: how many rounds its training takes; None: as many as the run's.
+    """
 
     name: str
     learner: Algorithm
@@ -32,6 +36,12 @@ class Contender:
     private: bool = True
     combine: Combine = field(default_factory=Mean)
     outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
+    rounds: int | None = None
+
+    def within(self, run: Sim) -> Sim:
+        """The run as this learner is trained in it: its own rounds, its own protection or none."""
+        server = replace(run.server, rounds=self.rounds or run.server.rounds)
+        return replace(run, server=server, privacy=run.privacy if self.private else NoPrivacy())
 
 
 def own(run: Sim) -> Contender:
@@ -106,7 +116,9 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
     """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
     learner, private = _averaging(run, names), run.privacy.unit != "task"
-    return Contender(name if private else f"{name}, NO PRIVACY", learner, True, key, private)
+    rounds = run.server.evaluation.fine_tune.rounds
+    label = name if private else f"{name}, NO PRIVACY"
+    return Contender(label, learner, True, key, private, rounds=rounds)
 
 
 def _averaging(run: Sim, names: bool) -> FedAvg:
@@ -125,5 +137,5 @@ def _fine_tuner(run: Sim) -> Reptile:
     """Plain fine-tuning for as many steps as the run's learner, at the baselines' own rate."""
     tune, learner = run.server.evaluation.fine_tune, run.client.inner
     own = {key: getattr(learner, key) for key in ("lr", "steps", "batch") if hasattr(learner, key)}
-    chosen = {key: value for key, value in vars(tune).items() if value is not None}
+    chosen = {k: v for k, v in vars(tune).items() if v is not None and k != "rounds"}
     return Reptile(adapt_steps=learner.adapt_steps, **(own | chosen))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from client.inner import Algorithm, Setting
-from privacy import NoPrivacy
 from privacy.wire import Request, compact
 from server.baselines import BASELINES, Contender, own
 from server.checkpoint import latest_state, replace_file, save_state
@@ -41,8 +40,6 @@ class Run:
     ) -> None:
         self.sim, self.grid, self.folder, self.observe = run, grid, folder, observe
         self.setting = Setting(run.client.model, run.client.tasks.spec())
-        self.text = run.for_hospitals()
-        self.open_text = replace(run, privacy=NoPrivacy()).for_hospitals()
         self.simulated = simulated
         self.own = own(run)
         names = run.server.evaluation.baselines
@@ -50,7 +47,7 @@ class Run:
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
-        roll_call = Request(0, self.text, learner_json(run.client.inner))
+        roll_call = Request(0, run.for_hospitals(), learner_json(run.client.inner))
         limits = run.server.flower
         everyone = [s.name for s in seats]
         self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
@@ -112,16 +109,16 @@ class Run:
 
     def strategy(self, contender: Contender, folder: Folder | None = None) -> MetaStrategy:
         """The Flower strategy that trains (in ``folder``) or only evaluates a learner."""
-        parts = self.sim.strategies
+        parts, run = self.sim.strategies, contender.within(self.sim)
         learner = learner_json(contender.learner)
         return MetaStrategy(
             roster=self.roster,
             train=self.train,
             unseen=self.unseen,
-            sim=self.text if contender.private else self.open_text,
+            sim=run.for_hospitals(),
             learner=learner,
             seed=self.sim.seed,
-            num_rounds=self.sim.server.rounds,
+            num_rounds=run.server.rounds,
             combine=contender.combine,
             outer=contender.outer,
             hospitals_per_round=parts.hospitals_per_round,
@@ -130,12 +127,12 @@ class Run:
             max_norm=parts.max_norm,
             highest=1.0 if self.metric == "accuracy" else float("inf"),
             run=f"{self.folder.id}.{contender.key}",
-            protect=protection(self.sim, learner, self.simulated) if contender.private else plain,
+            protect=protection(run, learner, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
         )
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
-        row = {"phase": contender.key, "of": self.sim.server.rounds, **row}
+        row = {"phase": contender.key, "of": contender.within(self.sim).server.rounds, **row}
         folder.add(row)
         self.observe(row)
 
@@ -157,7 +154,7 @@ class Run:
     def judge(self, contender: Contender, theta: Vector) -> Row:
         """One line of the final table; every unseen hospital must answer."""
         strategy = self.strategy(contender)
-        rounds, episodes = self.sim.server.rounds, self.sim.server.evaluation.final_episodes
+        rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, strategy.sim, strategy.learner, theta, episodes)
         scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:

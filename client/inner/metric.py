@@ -64,10 +64,12 @@ class Metric:
         session: Session,
         rng: np.random.Generator,
     ) -> Update:
-        """Mean outer product of the records' features around their classes' means, minus theta."""
-        unknown = torch.full((), float("nan"), device=theta.device)
+        """Mean outer product of the records' features around their classes' means, minus theta.
+
+        The loss is their mean squared distance from the means.
+        """
         if "body" not in session.parts:
-            return Update(torch.zeros_like(theta), unknown)
+            return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
         measure, means = features(setting), _class_means(setting, batches, session)
 
@@ -76,7 +78,7 @@ class Metric:
             return pack(torch.outer(rest, rest))
 
         found = session.mean([(spread, batch) for batch in batches], "moments", len(theta))
-        return Update(found - theta, unknown)
+        return Update(found - theta, unpack(found).trace())
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Nearest class means in the metric, then steps; 0 steps is these alone."""

@@ -167,7 +167,9 @@ def test_layers_are_fresh(source: Callable[[], Noise]) -> None:
 
 def guards(folder: Path) -> Iterator[tuple[str, Noise]]:
     """The noise that hospitals are given for several requests of one run."""
-    run = sim.load(sim.DEFAULT, ["privacy.mechanism=record", "client.schedule=passes"])
+    run = sim.load(
+        sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=record", "client.schedule=passes"]
+    )
     text, learner = run.for_hospitals(), sim.learner_json(run.client.inner)
     context = SimpleNamespace(node_config={"simulation": str(folder)})
     other = sim.learner_json(run.client.inner).replace("0.02", "0.03")
@@ -186,7 +188,9 @@ def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path)
 
 
 def test_the_server_s_noise_is_fresh_every_round_and_secret_outside_simulations() -> None:
-    run = sim.load(sim.DEFAULT, ["privacy.mechanism=hospital", "client.schedule=passes"])
+    run = sim.load(
+        sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=hospital", "client.schedule=passes"]
+    )
     updates = np.zeros((2, N), np.float32)
 
     def drawn(simulated: bool) -> Floats:
