@@ -22,12 +22,13 @@ EPSILONS = (1.0, 3.0, 8.0)
 
 @dataclass(frozen=True)
 class Change:
-    """One change: of settings (``section.key=value``), of hospitals, of records a hospital."""
+    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has."""
 
     words: str
     settings: tuple[str, ...] = ()
     hospitals: int | None = None
     records: int | None = None
+    patients: int | None = None
 
 
 def advised(asked: Question) -> Planned:
@@ -87,10 +88,11 @@ def changed(asked: Question, change: Change) -> Question:
         override(mapping, text)
     run = parse(mapping)
     records = change.records or asked.records
-    most = question(run, records=records).tasks
-    before = question(asked.run, records=asked.records).tasks
+    patients = change.patients or asked.patients
+    most = question(run, records=records, patients=patients).tasks
+    before = question(asked.run, records=asked.records, patients=asked.patients).tasks
     tasks = max(1, asked.tasks * most // before)  # an uneven case mix stays as uneven
-    return Question(run, change.hospitals or asked.hospitals, records, tasks)
+    return Question(run, change.hospitals or asked.hospitals, records, tasks, patients)
 
 
 def _larger_tasks(run: Sim) -> Iterator[Change]:
@@ -103,9 +105,11 @@ def _larger_tasks(run: Sim) -> Iterator[Change]:
 
 def _more_records(asked: Question) -> Change:
     """A setting of the source where that says how many records there are."""
-    words, twice = "twice as many records a hospital", 2 * asked.records
+    many = "records" if asked.patients is None else "records and patients"
+    words, twice = f"twice as many {many} a hospital", 2 * asked.records
     own = getattr(asked.run.client.tasks, "records", None) == asked.records
-    return Change(words, (f"{RECORDS}={twice}",) if own else (), records=twice)
+    patients = asked.patients and 2 * asked.patients
+    return Change(words, (f"{RECORDS}={twice}",) if own else (), None, twice, patients)
 
 
 def _less_protection(run: Sim) -> Iterator[Change]:
@@ -126,6 +130,7 @@ def _together(single: list[Change]) -> Change:
         tuple(text for change in single for text in change.settings),
         next((c.hospitals for c in single if c.hospitals), None),
         next((c.records for c in single if c.records), None),
+        next((c.patients for c in single if c.patients), None),
     )
 
 
@@ -136,6 +141,8 @@ def _typed(change: Change) -> str:
         parts.append(f"--hospitals {change.hospitals}")
     if change.records and not any(text.startswith(RECORDS) for text in change.settings):
         parts.append(f"--records {change.records}")
+    if change.patients:
+        parts.append(f"--patients {change.patients}")
     return " ".join(parts)
 
 
@@ -147,10 +154,8 @@ NONE = (
     "--set privacy.mechanism=record (or patient, task, hospital) --set client.schedule=passes."
 )
 PATIENT = (
-    "Unit patient: a patient stands in one task of a round at most, but a patient's records in it "
-    "are summed before they are clipped. The ratio counts every record as a patient of its own: "
-    "with c records a patient and task it is c times smaller. Keeping a patient in one task also "
-    "leaves fewer tasks a pass, so that patients return more often; --tasks says how many."
+    "Unit patient: a patient stands in one task of a round at most, and a patient's records in it "
+    "are summed and clipped as one. The ratio counts {patients} at a hospital."
 )
 TASKS = (
     "{tasks} tasks a pass are the most that {records} records can make. A hospital with an uneven "
@@ -176,10 +181,11 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
     if mechanism.unit == "patient":
-        yield PATIENT
+        people = asked.patients and f"{asked.patients} patients"
+        yield PATIENT.format(patients=people or "every record as a patient of its own")
     if mechanism.unit == "hospital":
         yield TRUSTED
-    elif asked.tasks == question(asked.run, records=asked.records).tasks:
+    elif asked.tasks == question(asked.run, None, asked.records, None, asked.patients).tasks:
         yield TASKS.format(tasks=asked.tasks, records=asked.records)
     if mechanism.unit in ("record", "patient") and mechanism.delta * asked.records >= 1:
         yield DELTA.format(delta=mechanism.delta, limit=1 / asked.records)

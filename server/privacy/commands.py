@@ -30,6 +30,11 @@ NO_BUDGET = (
     "mechanism none has no budget; choose another with --set privacy.mechanism=record (or patient, "
     "task, hospital) --set client.schedule=passes"
 )
+NO_PATIENTS = (
+    "missing: under mechanism patient the signal is that of the patients, however many records "
+    "each has; give --patients N, those of the smallest training hospital (`metaward tasks show` "
+    "counts them where the data lies)"
+)
 
 
 @privacy.command()
@@ -47,11 +52,16 @@ def plan(
         int | None, typer.Option(min=1, help="Disjoint tasks that its records make.")
     ] = None,
     hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Patients of the smallest training hospital.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Before a run: its noise, its epsilon, and whether it can work at all. Opens no data."""
     run = _planned_run(config, set_ or [], {"epsilon": epsilon, "delta": delta})
-    found = advised(question(run, hospitals, records, tasks))
+    if run.privacy.unit == "patient" and patients is None:
+        raise ConfigError([NO_PATIENTS], "--patients")
+    found = advised(question(run, hospitals, records, tasks, patients))
     if as_json:
         print(json.dumps(plain_value(found), indent=1))
     else:

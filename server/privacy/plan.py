@@ -58,13 +58,15 @@ Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 
 @dataclass(frozen=True)
 class Question:
-    """A run, and what its file does not say: records of each of the training ``hospitals``, and
-    the disjoint ``tasks`` that they make in one pass."""
+    """A run, and what its file does not say: records of each of the training ``hospitals``, the
+    disjoint ``tasks`` that they make in one pass, and the ``patients`` behind them (None: each
+    record's own)."""
 
     run: Sim
     hospitals: int
     records: int
     tasks: int
+    patients: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,17 @@ class Planned:
 
 
 def question(
-    run: Sim, hospitals: int | None = None, records: int | None = None, tasks: int | None = None
+    run: Sim,
+    hospitals: int | None = None,
+    records: int | None = None,
+    tasks: int | None = None,
+    patients: int | None = None,
 ) -> Question:
     """What is asked; what is None is taken from the configuration. ``ConfigError`` where it cannot
-    be, or where the numbers contradict each other."""
+    be, or where the numbers contradict each other.
+
+    Under unit patient nobody stands in two tasks of a pass, so there are no more tasks than
+    patients."""
     source = run.client.tasks
     seats = sum(seat.role == "train" for seat in source.roster())
     records = public_records(source) if records is None else records
@@ -139,13 +148,16 @@ def question(
             ]
         )
     size, most = task_size(source).records, most_tasks(source, records)
+    if run.privacy.unit == "patient" and patients is not None:
+        most = min(most, patients)
     if most < 1:
         text = f"{records} records do not make one task of {size} (support and query)"
         raise ConfigError([f"--records: {text}; give more, or lower shots or queries"])
     if tasks is not None and not 1 <= tasks <= most:
         text = f"{records} records make 1 to {most} disjoint tasks of {size}"
         raise ConfigError([f"--tasks: {tasks} is refused: {text}"])
-    return Question(run, seats if hospitals is None else hospitals, records, tasks or most)
+    number = seats if hospitals is None else hospitals
+    return Question(run, number, records, tasks or most, patients)
 
 
 def planned(asked: Question) -> Planned:
@@ -241,8 +253,10 @@ def summed(mechanism: Protected, price: Plan, profiles: Sequence[Counts]) -> tup
 def signal_to_noise(asked: Question, sums: Sequence[Summed], d: int) -> float:
     """The largest ratio that a round can have (see the head of this file)."""
     lead = leading(sums)
-    hospitals = per_round(asked)
-    contributions = asked.run.privacy.sampling_rate * lead.vectors * hospitals
+    hospitals, vectors = per_round(asked), lead.vectors
+    if asked.run.privacy.unit == "patient" and asked.patients is not None:
+        vectors = min(vectors, asked.patients * lead.each)  # a patient's are clipped as one
+    contributions = asked.run.privacy.sampling_rate * vectors * hospitals
     noises = 1 if lead.kind == "hospital" else lead.sums * hospitals  # one noise, at the server
     return contributions / (lead.sigma * sqrt(noises * d))
 

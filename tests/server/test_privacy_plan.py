@@ -14,6 +14,7 @@ import sim
 from client.schedule import deal
 from client.tasks.phantom import Phantom
 from client.work import open_hospital
+from options import ConfigError
 from privacy.accounting import enforced_epsilon
 from privacy.event import Event
 from privacy.ledger import History, Ledger
@@ -207,6 +208,37 @@ def test_the_ratio_is_that_of_drawn_noise() -> None:
         total += noisy(np.zeros(d), support.clip, support.sigma, noise)
     signal = plan.hospitals * support.vectors * support.clip
     assert plan.ratio_of_a_round == pytest.approx(signal / np.linalg.norm(total), rel=0.06)
+
+
+def test_a_patients_records_are_one_vector() -> None:
+    """12 patients, each in one of 6 tasks, add up 12 vectors a sum, however many records."""
+    run = run_with(CROWDED, "privacy={mechanism: patient}", "client.tasks_per_round=6")
+    own = planned(question(run, tasks=6))
+    few = planned(question(run, tasks=6, patients=12))
+    lead = next(s for s in own.sums if s.kind == "support")
+    assert lead.vectors > 12 * lead.each
+    assert few.ratio == pytest.approx(own.ratio * 12 * lead.each / lead.vectors)
+    assert planned(question(run, patients=4)).tasks_per_pass == 4
+    same = planned(question(run, tasks=6, patients=100_000))
+    assert same.ratio == own.ratio
+
+
+def test_theta_of_a_metric_follows_second_moments() -> None:
+    """5 features make a triangle of 15 numbers, whatever the network's size."""
+    run = run_with(
+        CROWDED,
+        "privacy={mechanism: record}",
+        "client.inner={algorithm: metric}",
+        "client.model={network: mlp, hidden: [5]}",
+    )
+    plan = planned(question(run))
+    assert (plan.parameters, plan.coordinates) == (15, 15)
+    assert [s.kind for s in plan.sums] == ["features", "moments"]
+    moments = plan.sums[1]
+    expected = plan.hospitals * moments.vectors / (moments.sigma * sqrt(plan.hospitals * 15))
+    assert plan.ratio_of_a_round == pytest.approx(expected)
+    with pytest.raises(ConfigError, match=r"privacy\.train"):
+        planned(question(replace(run, privacy=replace(run.privacy, train=("head",)))))
 
 
 def test_verdicts() -> None:

@@ -135,7 +135,6 @@ def test_units_with_something_to_know(
 ) -> None:
     path = written(big(), tmp_path / "run.yaml")
     for settings, words in (
-        (["privacy={mechanism: patient}"], "one task of a round at most"),
         (["privacy={mechanism: hospital}"], "it must be trusted"),
         (["privacy.noise_multiplier=1.0"], "hospitals will refuse before the last round"),
         (["privacy.delta=5e-3", "client.tasks.records=300"], "not below 1 / records"),
@@ -144,6 +143,22 @@ def test_units_with_something_to_know(
         assert call("privacy", "plan", path, *options) == 0
         assert words in " ".join(capsys.readouterr().out.split())
     assert call("privacy", "plan", path, "--tasks", 1) == 0
+
+
+def test_unit_patient_asks_for_the_patients(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However many records they have: a patient's are clipped as one."""
+    path = written(big("privacy={mechanism: patient}"), tmp_path / "run.yaml")
+    assert call("privacy", "plan", path) == 2
+    assert "--patients: missing" in capsys.readouterr().err
+    assert call("privacy", "plan", path, "--patients", 5) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "The ratio counts 5 patients at a hospital" in printed
+    assert call("privacy", "plan", path, "--patients", 5, "--json") == 0
+    suggestions = json.loads(capsys.readouterr().out)["suggestions"]
+    twice = next(s for s in suggestions if s["words"].startswith("twice as many records and pat"))
+    assert "--patients 10" in twice["type_this"]
 
 
 def test_without_protection_there_is_nothing_to_plan(
