@@ -1,0 +1,192 @@
+"""Accuracy at unseen hospitals over epsilon, beside what the plan foretold.
+
+Each private configuration is run at every epsilon with every seed, as a user would run it: by the
+command, which writes a result folder. The run at the largest epsilon trains the same learner
+without privacy beside it (epsilon unlimited) and judges its untrained start, a fit from scratch,
+and the nearest centroid on the same episodes. Spent epsilons are read from the run's privacy
+report, which recounts them from the raw ledgers; none is typed here a second time.
+
+The interval is the 95 % t-interval of the mean over seeds: a seed draws the training hospitals'
+deals, the noise, the start, and the episodes (phantoms: the hospitals themselves, too).
+
+    python benchmarks/epsilon.py [--data FOLDER] [--seeds 7 8 9] [--only phantom] [--jobs 2]
+    python benchmarks/epsilon.py --table          # only print what is saved, as Markdown
+
+Results that are saved are not run again; remove the file to begin anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from scipy.special import stdtrit
+
+HOME = Path(__file__).resolve().parent.parent
+SAVED = Path(__file__).parent / "results" / "epsilon.json"
+EPSILONS = (8.0, 3.0, 1.0)
+BESIDE = "[no_privacy, untrained, scratch, centroid]"
+METAWARD = [sys.executable, "-c", "from server.cli import main; main()"]
+WRITING = Lock()
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A private configuration, and what a plan must be told because the file does not say it."""
+
+    name: str
+    words: str
+    config: str
+    facts: tuple[str, ...] = ()
+
+
+CASES = (
+    Case("phantom", "phantoms, 12 hospitals of 600 images, record", "sim.yaml"),
+    Case(
+        "ecg",
+        "ECG, 6 hospitals of 3 or 4 patients, patient",
+        "configs/ecg-private.yaml",
+        ("--records", "6000", "--patients", "3"),
+    ),
+    Case(
+        "omniglot",
+        "Omniglot, 50 alphabets of 280 to 1100 drawings, record",
+        "configs/omniglot-private.yaml",
+        ("--records", "280"),
+    ),
+)
+
+
+def metaward(*words: str, data: str | None = None) -> str:
+    """What the command prints; its complaint where it fails."""
+    env = os.environ | {"OMP_NUM_THREADS": "1"} | ({"METAWARD_DATA": data} if data else {})
+    done = subprocess.run([*METAWARD, *words], cwd=HOME, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"metaward {' '.join(words)}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def measure(case: Case, epsilon: float, seed: int, data: str | None) -> Result:
+    """One run, and its plan."""
+    largest = epsilon == max(EPSILONS)
+    sets = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
+    sets.append(f"server.evaluation.baselines={BESIDE if largest else '[]'}")
+    options = [part for text in sets for part in ("--set", text)]
+    plan = json.loads(metaward("privacy", "plan", case.config, *options, *case.facts, "--json"))
+    with tempfile.TemporaryDirectory() as place:
+        out = Path(place) / "run"
+        metaward("run", case.config, *options, "--out", str(out), "--json", data=data)
+        table = json.loads((out / "result.json").read_text(encoding="utf-8"))["table"]
+        privacy = json.loads((out / "privacy.json").read_text(encoding="utf-8"))
+    return {
+        "case": case.name,
+        "epsilon": epsilon,
+        "seed": seed,
+        "spent": max(hospital["this_run"] for hospital in privacy["hospitals"]),
+        "ratio": plan["ratio"],
+        "verdict": plan["verdict"],
+        "episodes": table["episodes"],
+        "rows": [{k: v for k, v in row.items() if k != "hospitals"} for row in table["rows"]],
+    }
+
+
+def saved() -> list[Result]:
+    """What was measured before."""
+    if not SAVED.is_file():
+        return []
+    found: list[Result] = json.loads(SAVED.read_text(encoding="utf-8"))
+    return found
+
+
+def add(result: Result) -> None:
+    """Keep one more result; several threads may."""
+    with WRITING:
+        kept = sorted([*saved(), result], key=lambda r: (r["case"], -r["epsilon"], r["seed"]))
+        SAVED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------- the table
+
+
+def mean(values: Sequence[float]) -> str:
+    """Mean in percent with its t-interval over seeds."""
+    x = 100 * np.array(values)
+    if len(x) < 2:
+        return f"{x.mean():.1f}"
+    half = float(stdtrit(len(x) - 1, 0.975)) * x.std(ddof=1) / sqrt(len(x))
+    return f"{x.mean():.1f} [{x.mean() - half:.1f}, {x.mean() + half:.1f}]"
+
+
+def line(name: str, rows: Sequence[Result], plan: str) -> str:
+    """One line of the table from the rows of all seeds."""
+    worst = min(row["worst"] for row in rows)
+    after = [row["after"] for row in rows]
+    each = ", ".join(f"{100 * value:.1f}" for value in after)
+    return f"| {name} | {mean(after)} | {each} | {100 * worst:.1f} | {plan} |"
+
+
+def lines(results: Sequence[Result]) -> Iterable[str]:
+    """One case: epsilon upwards, then what was judged beside the largest."""
+    for epsilon in sorted({r["epsilon"] for r in results}):
+        here = [r for r in results if r["epsilon"] == epsilon]
+        plan = f"{here[0]['verdict']} ({here[0]['ratio']:.2g})"
+        spent = max(r["spent"] for r in here)
+        yield line(f"epsilon {epsilon:g} (spent {spent:.4g})", [r["rows"][0] for r in here], plan)
+    best = [r for r in results if r["epsilon"] == max(EPSILONS)]
+    for place in range(1, len(best[0]["rows"])):
+        rows = [r["rows"][place] for r in best]
+        yield line(rows[0]["learner"], rows, "")
+
+
+def table(results: Sequence[Result]) -> str:
+    """All cases as Markdown."""
+    parts = []
+    for case in CASES:
+        own = [r for r in results if r["case"] == case.name]
+        if own:
+            head = f"| {case.words} | accuracy, % | seeds | worst hospital | plan |"
+            parts.append("\n".join([head, "|---|---|---|---|---|", *lines(own)]))
+    return "\n\n".join(parts)
+
+
+def main() -> None:
+    """Measure what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--data", help="folder of the real data")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[7, 8, 9])
+    parser.add_argument("--only", nargs="+", choices=[c.name for c in CASES])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    done = {(r["case"], r["epsilon"], r["seed"]) for r in saved()}
+    todo = [
+        (case, epsilon, seed)
+        for case in CASES
+        for epsilon in EPSILONS
+        for seed in asked.seeds
+        if (not asked.only or case.name in asked.only) and (case.name, epsilon, seed) not in done
+    ]
+    if not asked.table:
+        with ThreadPoolExecutor(asked.jobs) as pool:
+            for result in pool.map(lambda job: measure(*job, asked.data), todo):
+                add(result)
+                print(result["case"], result["epsilon"], result["seed"], flush=True)
+    print(table(saved()))
+
+
+if __name__ == "__main__":
+    main()
