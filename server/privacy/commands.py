@@ -1,4 +1,4 @@
-"""`metaward privacy plan | show | verify | report`: before a run, during it, and after."""
+"""`metaward privacy plan | show | verify | audit | report`: before a run, during it, and after."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from privacy.report.facts import plain_value
 from server.privacy import text
 from server.privacy.account import account, check_deltas
 from server.privacy.advice import advised
+from server.privacy.audit_command import audit
 from server.privacy.check import check
 from server.privacy.found import FAILED, found, plainly, unprotected
 from server.privacy.ledger import Deltas, Json
@@ -21,6 +22,7 @@ from server.privacy.plan import question
 from server.privacy.report_command import report
 
 privacy = typer.Typer(help="What privacy costs, has cost, and whether it is so.")
+privacy.command()(audit)
 privacy.command()(report)
 
 Paths = Annotated[

@@ -70,10 +70,10 @@ def ledger(found: Account) -> Parts:
     ]
     if not found.protected:
         parts.insert(0, warning("NO PRIVACY: units were used without noise; epsilon is unlimited."))
-    budgets = _grid("budget epsilon", "at delta", "left")
+    budgets = grid("budget epsilon", "at delta", "left")
     for b in found.budgets:
         budgets.add_row(f"{b.epsilon:g}", f"{b.delta:g}", show_left(b.left))
-    runs = _grid("run", "first", "last", "charges", "replies")
+    runs = grid("run", "first", "last", "charges", "replies")
     for run in found.runs:
         runs.add_row(safe(run.run), run.first, run.last, str(run.charges), str(run.replies))
     parts += [budgets] if found.budgets else ["no budget was ever set"]
@@ -107,11 +107,11 @@ def spending(accounts: Sequence[Account], warnings: Sequence[str]) -> Parts:
 
 def checked(done: Checked) -> Parts:
     """The end of `privacy verify`."""
-    grid = _grid("hospital", "at delta", "epsilon", "second accountant", "ledger")
+    table = grid("hospital", "at delta", "epsilon", "second accountant", "ledger")
     for a in done.accounts:
         row = (f"{a.delta:g}", show_loss(a.epsilon), show_loss(a.second), a.path)
-        grid.add_row(safe(a.hospital), *row)
-    parts: Parts = [grid] if done.accounts else []
+        table.add_row(safe(a.hospital), *row)
+    parts: Parts = [table] if done.accounts else []
     parts += [Text(f"note: {safe(note)}", style="dim") for note in done.notes]
     parts += [Text(f"FAULT: {safe(fault)}", style="bold red") for fault in done.faults]
     counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
@@ -144,13 +144,13 @@ def _known(p: Planned) -> str:
 
 
 def _sums(p: Planned) -> Grid:
-    grid = _grid(
+    table = grid(
         "sums of", "a round, each hospital", "vectors in all", "a unit stands in", "C", "sigma"
     )
     for s in p.sums:
         row = (str(s.sums), str(s.vectors), f"{s.each} a participation", f"{s.clip:g}")
-        grid.add_row(s.kind, *row, f"{s.sigma:.4g}")
-    return grid
+        table.add_row(s.kind, *row, f"{s.sigma:.4g}")
+    return table
 
 
 def _cost(p: Planned) -> str:
@@ -174,21 +174,21 @@ def _verdict(p: Planned) -> Parts:
 
 
 def _suggestions(p: Planned) -> Grid:
-    grid = _grid("what to change", "type this", "ratio", "then")
+    table = grid("what to change", "type this", "ratio", "then")
     for s in p.suggestions:
         verdict = Text(s.verdict, style=COLOURS[s.verdict])
-        grid.add_row(s.words, s.type_this, f"{s.ratio:.2g}", verdict)
-    return grid
+        table.add_row(s.words, s.type_this, f"{s.ratio:.2g}", verdict)
+    return table
 
 
 def _spending(accounts: Sequence[Account]) -> Grid:
     deltas = list(dict.fromkeys(s.delta for a in accounts for s in a.spent))
     epsilons = [f"epsilon at {delta:g}" for delta in deltas]
-    grid = _grid("hospital", "learner", "mu", *epsilons, "left of", "took part", "units", "refused")
+    table = grid("hospital", "learner", "mu", *epsilons, "left of", "took part", "units", "refused")
     for a in accounts:
         spent = {s.delta: s for s in a.spent}
         left = ", ".join(f"{show_left(b.left)} of {b.epsilon:g} at {b.delta:g}" for b in a.budgets)
-        grid.add_row(
+        table.add_row(
             safe(a.hospital),
             a.learner or "-",
             show_loss(a.mu),
@@ -198,15 +198,15 @@ def _spending(accounts: Sequence[Account]) -> Grid:
             _units(a),
             str(sum(r.at_least for r in a.refusals)),
         )
-    return grid
+    return table
 
 
 def _refusals(accounts: Sequence[Account]) -> RenderableType:
-    grid = _grid("refused by", "times", "code", "last", "reason")
+    table = grid("refused by", "times", "code", "last", "reason")
     for a in accounts:
         for r in a.refusals:
-            grid.add_row(safe(a.hospital), str(r.at_least), r.code, r.last, safe(r.reason))
-    return grid if grid.row_count else "no request was refused"
+            table.add_row(safe(a.hospital), str(r.at_least), r.code, r.last, safe(r.reason))
+    return table if table.row_count else "no request was refused"
 
 
 def _spent_line(found: Account) -> str:
@@ -225,8 +225,9 @@ def _units(found: Account) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in sorted(found.units.items())) or "none"
 
 
-def _grid(*names: str) -> Grid:
-    grid = Grid(box=box.SIMPLE_HEAD, padding=(0, 1))
+def grid(*names: str) -> Grid:
+    """An empty table with these columns."""
+    table = Grid(box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
-        grid.add_column(Text(name), overflow="fold")
-    return grid
+        table.add_column(Text(name), overflow="fold")
+    return table
