@@ -11,7 +11,12 @@ from matplotlib.figure import Figure
 from server.evaluate import Table
 from server.folder import Folder
 
-COLOURS = ("#1b6ca8", "#d1495b", "#8d96a3", "#edae49", "#66a182")
+COLOURS = (
+    *("#1b6ca8", "#d1495b", "#8d96a3", "#edae49", "#66a182"),
+    *("#7b5ea7", "#2f3e46", "#e07a9b", "#5fb3ce"),
+)
+FEW = 3
+"""Rounds below which points are drawn, since a line may have no length."""
 
 
 def draw_curve(folder: Folder, table: Table) -> None:
@@ -29,16 +34,21 @@ def _rounds(axes: Axes, folder: Folder, table: Table, scale: int) -> None:
     points = [row for row in folder.rows() if "after" in row]
     x: list[Any] = [row["round"] for row in points]
     own = table.rows[0].learner
-    axes.plot(x, [scale * r["after"] for r in points], color=COLOURS[0], label=f"{own}, adapted")
+    dot = "o" if len(points) < FEW else None
+    after = [scale * r["after"] for r in points]
+    axes.plot(x, after, marker=dot, color=COLOURS[0], label=f"{own}, adapted")
     low, high = ([scale * r[key] for r in points] for key in ("low", "high"))
     axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
     axes.plot(x, [scale * r["before"] for r in points], ":", color=COLOURS[0], label="not adapted")
-    for row, colour in zip(table.rows[1:], COLOURS[1:] * 9, strict=False):
+    for row, colour in list(zip(table.rows, COLOURS * 9, strict=False))[1:]:
         axes.axhline(scale * row.after, color=colour, linewidth=1, label=row.learner)
     axes.set_xlabel("round")
+    if dot and x:
+        axes.set_xticks(x)
+        axes.set_xlim(x[0] - 1, x[-1] + 1)
     axes.set_ylabel(_unit(table))
     axes.set_title("Unseen hospitals, while theta is learned")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(framealpha=0.85, edgecolor="none", fontsize=8)
 
 
 def _hospitals(axes: Axes, table: Table, scale: int) -> None:

@@ -232,7 +232,7 @@ def _words(found: Sequence[Series], budgets: Sequence[float], times: Sequence[st
     worst, least = found[0], found[-1]
     limit = f" Budget: {' and '.join(map(show_budget, budgets))}." if budgets else " No budget."
     return (
-        f"Epsilon spent by {len(found)} hospitals in {len(times)} rounds, "
+        f"Epsilon spent by {len(found)} hospitals in {len(times)} round{'s' * (len(times) != 1)}, "
         f"{_date(times[0], times)} to {_date(times[-1], times)}. "
         f"Most: {show_loss(worst.epsilons[-1])} at {worst.name}. "
         f"Least: {show_loss(least.epsilons[-1])} at {least.name}.{limit}"

@@ -169,7 +169,8 @@ clip norm, the smallest noise", true) %}
 {% endfor %}</tbody>{% endcall %}{% endif %}
 <dl class="facts"><dt>Mechanism</dt><dd>{{ r.mechanism.name }}</dd>
 <dt>{{ word("steps", "Inner steps T") }}</dt><dd>{{ r.mechanism.inner_steps }} a round</dd>
-<dt>Participations</dt><dd>a unit is in at most {{ r.mechanism.participations }} rounds</dd>
+<dt>Participations</dt><dd>a unit is in at most {{ r.mechanism.participations }} \
+round{{ "s" if r.mechanism.participations != 1 }}</dd>
 <dt>Sampling</dt><dd>q = {{ r.mechanism.sampling_rate | number }}. {{ r.mechanism.sampling }}</dd>
 <dt>{{ word("amplification", "Gain from sampling") }}</dt>\
 <dd>{{ r.mechanism.amplification or "none claimed" }}</dd>
@@ -228,7 +229,7 @@ aria-labelledby="chart-title chart-words">
 <text x="{{ t.x }}" y="{{ t.y }}">{{ t.text }}</text>{% endfor %}
 {% if c.band %}<path class="band" d="{{ c.band }}"/>{% endif %}
 {% for b in c.budgets %}<path class="limit" d="M{{ left }} {{ b.y }}H{{ right }}"/>\
-<text class="limit-word" x="{{ right + 16 }}" y="{{ b.y + 4 }}">{{ b.text }}</text>{% endfor %}
+<text class="limit-word" x="{{ left + 4 }}" y="{{ b.y - 6 }}">{{ b.text }}</text>{% endfor %}
 {% for line in c.lines %}<path class="s s{{ loop.index0 }}" d="{{ line.path }}"/>\
 <path class="lead" d="M{{ right }} {{ line.end }}L{{ right + 13 }} {{ line.label.y }}"/>\
 <text class="t{{ loop.index0 }}" x="{{ line.label.x }}" y="{{ line.label.y + 4 }}">\

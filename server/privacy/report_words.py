@@ -58,14 +58,16 @@ UNKNOWN = Prepared(("no", _UNSAID), ("no", _UNSAID))
 
 _HOW = {
     "record": (
-        "Whatever is summed over records (gradients, features, Jacobian products), each record's "
-        "vector is clipped to the norm C, and Gaussian noise is added to the sum before anything "
-        "is done with it. What leaves is computed from these noisy sums alone."
+        "Whatever is summed over records (gradients, features, their second moments, Jacobian "
+        "products), each record's vector is clipped to the norm C, and Gaussian noise is added to "
+        "the sum before anything is done with it. What leaves is computed from these noisy sums "
+        "alone."
     ),
     "patient": (
-        "Whatever is summed over records (gradients, features, Jacobian products), the vectors of "
-        "each patient are added up and clipped to the norm C, and Gaussian noise is added to the "
-        "sum before anything is done with it. What leaves is computed from these noisy sums alone."
+        "Whatever is summed over records (gradients, features, their second moments, Jacobian "
+        "products), the vectors of each patient are added up and clipped to the norm C, and "
+        "Gaussian noise is added to the sum before anything is done with it. What leaves is "
+        "computed from these noisy sums alone."
     ),
     "task": (
         "The hospital works on each task freely, clips what each task gives to the norm C, and "
@@ -112,7 +114,10 @@ def touches(run: Sim) -> tuple[Touch, ...]:
             "covered only as far as those runs were charged to the same ledgers.",
         ),
         "pre-processing": before,
-        "public pre-training": ("not used", "The network starts from random weights."),
+        "public pre-training": (
+            "not used",
+            "The network starts from random weights, or from filters that no data has chosen.",
+        ),
     }
     return tuple(Touch(name, *found) for name, found in used.items())
 

@@ -138,9 +138,14 @@ def _known(p: Planned) -> str:
         f"{p.hospitals} training hospitals, {p.hospitals_per_round} in a round; "
         f"{p.records} records each, in {p.tasks_per_pass} tasks of {p.records_per_task}, "
         f"{p.tasks_per_round} of them a round\n"
-        f"{p.rounds} rounds: a unit takes part {p.participations} times at most; "
+        f"{_times(p.rounds, 'round')}: a unit takes part {_times(p.participations, 'time')} "
+        "at most; "
         f"{p.coordinates} of {p.parameters} coordinates are trained"
     )
+
+
+def _times(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _sums(p: Planned) -> Grid:
