@@ -53,7 +53,21 @@ class Registry:
             faults.append(f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}")
             return None
         options = {key: value for key, value in given.items() if key != self.by}
+        foreign = self._foreign(name, options)
+        if foreign:
+            faults.append(
+                f"{path}: {self.by} {name} has no {', '.join(foreign)}; to exchange the whole part "
+                f"with its options: --set '{path}={{{self.by}: {name}}}'"
+            )
+            return None
         return build(self.parts[name], options, f"{path}.", faults)
+
+    def _foreign(self, name: str, options: Mapping[str, Any]) -> list[str]:
+        """Keys that part ``name`` does not know and another part does: options of a part that was
+        exchanged by its name alone."""
+        known = {field.name for field in fields(self.parts[name])}
+        others = {field.name for part in self.parts.values() for field in fields(part)}
+        return [key for key in options if key not in known and key in others]
 
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:

@@ -104,7 +104,7 @@ def test_defaults_fill_what_is_not_given() -> None:
         ),
         (
             "{engine: {kind: electric, litres: 2}, seats: {rows: 2}}",
-            "engine.litres: unknown key; known keys are low, high",
+            "engine: kind electric has no litres; to exchange the whole part with its options",
         ),
         # sections
         ("{engine: {kind: petrol}}", "seats: missing; give it a mapping of rows, heated, cloth"),
@@ -230,3 +230,14 @@ def test_build_leaves_what_it_reads_as_it_was() -> None:
     before = json.dumps(given)
     build(Car, given, "", [])
     assert json.dumps(given) == before
+
+
+def test_a_part_exchanged_by_name_alone_leaves_its_options_behind() -> None:
+    """One line with what to type, not one for each of them; a slip of the keys is still named."""
+    (fault,) = faults_of("{engine: {kind: electric, litres: 2, gears: [1]}, seats: {rows: 2}}")
+    assert fault == (
+        "engine: kind electric has no litres, gears; to exchange the whole part with its options: "
+        "--set 'engine={kind: electric}'"
+    )
+    (slip,) = faults_of("{engine: {kind: electric, lowe: 2}, seats: {rows: 2}}")
+    assert slip == "engine.lowe: unknown key; did you mean low?"
