@@ -1,6 +1,8 @@
 """Baselines stand on equal terms: the same network, rates, steps and budget as the run's own."""
 
 from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -8,10 +10,15 @@ from client.inner import Setting
 from client.inner.centroid import Centroid
 from client.inner.fedavg import FedAvg
 from client.inner.reptile import Reptile
+from privacy.accounting import enforced_epsilon
+from privacy.ledger import Ledger
 from server.baselines import BASELINES, centroid, fedavg, fedavg_names, own, scratch, untrained
+from server.engines.inprocess import run_inprocess
+from server.folder import Folder
 from sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
 from strategies.combine import Mean, Median
 from strategies.outer import Adam, Sgd
+from tests.server.privacy_desk import PRIVATE
 from tests.server.small import small
 
 MAML = "client.inner={algorithm: maml, lr: 0.03, steps: 4, adapt_steps: 6}"
@@ -103,3 +110,27 @@ def test_names_and_keys_are_distinct_and_learners_can_be_sent(run: Sim) -> None:
     assert all(trained)
     for contender in contenders:
         assert learner_from_json(learner_json(contender.learner)) == contender.learner
+
+
+def test_baselines_may_take_rounds_of_their_own_under_the_same_budget(tmp_path: Path) -> None:
+    """One round of the run, four of FedAvg; both spend epsilon 8, each for its own rounds."""
+    run = small(
+        *PRIVATE,
+        "server.rounds=1",
+        "server.evaluation={every: 1, episodes: 1, final_episodes: 1, baselines: [fedavg]}",
+        "server.evaluation.fine_tune.rounds=4",
+        "strategies.hospitals_per_round=null",
+    )
+    folder = Folder(tmp_path / "result")
+    folder.create(run)
+    run_inprocess(run, folder, lambda row: None)
+    trained = {key: {row["round"] for row in rows_of(folder, key)} for key in ("reptile", "fedavg")}
+    assert trained == {"reptile": {1}, "fedavg": {1, 2, 3, 4}}
+    for path in folder.hospitals.glob("*/*.sqlite"):
+        events = Ledger.open(path).history().totals().values()
+        assert max(enforced_epsilon(e, 1e-5) for e in events) == pytest.approx(8.0, rel=1e-3)
+
+
+def rows_of(folder: Folder, key: str) -> list[dict[str, Any]]:
+    place = folder if key == "reptile" else folder.baseline(key)
+    return [row for row in place.rows() if row["phase"] == key]
