@@ -142,7 +142,10 @@ def test_tasks_show(call: Any, config: Path, capsys: pytest.CaptureFixture[str])
 def test_phantom_writes_files_that_medmnist_reads(
     call: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    few = [f"--set=client.tasks.{k}" for k in ("hospitals=2", "unseen=2", "modalities=[ct, mri]")]
+    few = [
+        f"--set=client.tasks.{k}"
+        for k in ("hospitals=2", "unseen=2", "records=300", "modalities=[ct, mri]")
+    ]
     assert call("phantom", tmp_path, *few) == 0
     written = capsys.readouterr().out.split()
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(Path(p).name for p in written)
