@@ -1,6 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or newer and make:
 #   make run     set up .venv and run sim.yaml
 #   make test    set up .venv and run the tests
+# and a third, of minutes: make test-long, the tests that `make test` leaves out
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,13 +9,16 @@ BIN := $(VENV)/bin
 FOUND := $(firstword $(wildcard $(addsuffix /omniglot/omniglot28.npz,data ../data ../*/data)))
 export METAWARD_DATA ?= $(abspath $(FOUND:/omniglot/omniglot28.npz=))
 
-.PHONY: run test lint types build bench clean
+.PHONY: run test test-long lint types build bench clean
 
 run: $(VENV)/installed
 	$(BIN)/metaward run $(ARGS)
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest $(ARGS)
+
+test-long: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
