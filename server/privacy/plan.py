@@ -53,6 +53,10 @@ DOUBTFUL_BELOW = 30.0
 network on the phantoms their mean has 4 (tasks that number classes afresh) to 13 % (named classes)
 of the clip norm, as measured: a ratio of 8 to 25 is one of 1 in truth."""
 
+MOMENTS = (1.0, 10.0)
+"""The two limits where theta follows second moments: their mean has 28 to 45 % of the clip norm
+there, three times that of gradients and more."""
+
 Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 
 
@@ -119,6 +123,7 @@ class Planned:
     delta: float | None = None
     ratio_of_a_round: float | None = None
     ratio: float | None = None
+    limits: tuple[float, float] = (CANNOT_BELOW, DOUBTFUL_BELOW)
     verdict: Verdict = "NO PRIVACY"
     notes: tuple[str, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
@@ -184,6 +189,7 @@ def _account(
     times, rate, delta = share.participations, mechanism.sampling_rate, mechanism.delta
     of_a_round = signal_to_noise(asked, sums, d)
     ratio = sqrt(asked.run.server.rounds) * of_a_round
+    limits = MOMENTS if leading(sums).kind == "moments" else (CANNOT_BELOW, DOUBTFUL_BELOW)
     return {
         "sums": sums,
         "mu": _mu(profiles, price, times) if rate == 1 else None,
@@ -191,15 +197,16 @@ def _account(
         "delta": delta,
         "ratio_of_a_round": of_a_round,
         "ratio": ratio,
-        "verdict": verdict(ratio),
+        "limits": limits,
+        "verdict": verdict(ratio, limits),
     }
 
 
-def verdict(ratio: float) -> Verdict:
-    """The ratio in words."""
-    if ratio < CANNOT_BELOW:
+def verdict(ratio: float, limits: tuple[float, float] = (CANNOT_BELOW, DOUBTFUL_BELOW)) -> Verdict:
+    """The ratio in words; ``limits``: below the first it cannot work, below the second is doubt."""
+    if ratio < limits[0]:
         return "cannot work"
-    return "doubtful" if ratio < DOUBTFUL_BELOW else "can work"
+    return "doubtful" if ratio < limits[1] else "can work"
 
 
 def first_share(asked: Question) -> Share:

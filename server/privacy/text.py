@@ -15,7 +15,7 @@ from rich.text import Text
 from privacy.report.show import show_left, show_loss
 from server.privacy.account import Account, Spent
 from server.privacy.check import Checked
-from server.privacy.plan import CANNOT_BELOW, DOUBTFUL_BELOW, Planned
+from server.privacy.plan import Planned
 
 COLOURS = {"cannot work": "bold red", "doubtful": "bold yellow", "can work": "bold green"}
 
@@ -170,7 +170,7 @@ def _verdict(p: Planned) -> Parts:
         "doubtful": "The signal is hardly longer than the noise, even at best.",
         "can work": "An upper bound and no promise: it may still fail.",
     }
-    limits = f"below {CANNOT_BELOW:g} it cannot work, below {DOUBTFUL_BELOW:g} it is doubtful"
+    limits = f"below {p.limits[0]:g} it cannot work, below {p.limits[1]:g} it is doubtful"
     return [
         f"signal-to-noise ratio: of a round at most {p.ratio_of_a_round:.2g}, "
         f"of the run at most {p.ratio:.2g} ({limits})",
