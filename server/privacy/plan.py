@@ -55,7 +55,8 @@ of the clip norm, as measured: a ratio of 8 to 25 is one of 1 in truth."""
 
 MOMENTS = (1.0, 10.0)
 """The two limits where theta follows second moments: their mean has 28 to 45 % of the clip norm
-there, three times that of gradients and more."""
+there, three times that of gradients and more. Settled with docs/accuracy.md in view: not a forecast
+of its rows."""
 
 Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 
