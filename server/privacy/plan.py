@@ -191,15 +191,16 @@ def _account(
         "delta": delta,
         "ratio_of_a_round": of_a_round,
         "ratio": ratio,
-        "verdict": verdict(ratio),
+        "verdict": verdict(ratio, "body" in mechanism.parts),
     }
 
 
-def verdict(ratio: float) -> Verdict:
-    """The ratio in words."""
+def verdict(ratio: float, body: bool = True) -> Verdict:
+    """The ratio in words; at best doubtful where the ``body`` stays as it was drawn: no noise
+    drowns what little there is to learn then, but there is little."""
     if ratio < CANNOT_BELOW:
         return "cannot work"
-    return "doubtful" if ratio < DOUBTFUL_BELOW else "can work"
+    return "can work" if body and ratio >= DOUBTFUL_BELOW else "doubtful"
 
 
 def first_share(asked: Question) -> Share:

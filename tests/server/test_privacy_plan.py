@@ -245,3 +245,14 @@ def test_verdicts() -> None:
     assert [verdict(r) for r in (0.0, CANNOT_BELOW * 0.999)] == ["cannot work"] * 2
     assert [verdict(r) for r in (CANNOT_BELOW, DOUBTFUL_BELOW * 0.999)] == ["doubtful"] * 2
     assert verdict(DOUBTFUL_BELOW) == "can work"
+    assert verdict(10 * DOUBTFUL_BELOW, body=False) == "doubtful"
+    assert verdict(0.0, body=False) == "cannot work"
+
+
+def test_a_body_of_random_weights_is_never_foretold_to_work() -> None:
+    """configs/private.yaml has a ratio of 65 and gains nothing over its untrained start."""
+    plan = advised(question(sim.load(sim.HERE / "configs" / "private.yaml")))
+    assert plan.ratio is not None
+    assert plan.ratio > DOUBTFUL_BELOW
+    assert plan.verdict == "doubtful"
+    assert any("drawn at random" in note for note in plan.notes)
