@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import isqrt, sqrt
+from math import isqrt
 from typing import Annotated
 
 import numpy as np
@@ -123,7 +123,7 @@ def features(setting: Setting) -> Callable[[Tensor], Tensor]:
 def pack(matrix: Tensor) -> Tensor:
     """A symmetric matrix (d, d) as (d (d + 1) / 2,): its norm is kept, what stands twice once."""
     row, column = torch.triu_indices(*matrix.shape, device=matrix.device)
-    twice = torch.where(row == column, 1.0, sqrt(2.0)).to(matrix)
+    twice: Tensor = (1 + (row != column)).to(matrix).sqrt()
     return matrix[row, column] * twice
 
 
@@ -131,7 +131,7 @@ def unpack(theta: Tensor) -> Tensor:
     """The symmetric matrix (d, d) of a packed one."""
     d = (isqrt(8 * len(theta) + 1) - 1) // 2
     row, column = torch.triu_indices(d, d, device=theta.device)
-    once = torch.where(row == column, 1.0, sqrt(0.5)).to(theta)
+    once = (1 + (row != column)).to(theta).rsqrt()
     matrix = theta.new_zeros(d, d)
     matrix[row, column] = theta * once
     matrix[column, row] = theta * once
@@ -146,10 +146,10 @@ def _known(theta: bytes, dtype: torch.dtype, shrink: float) -> Tensor:
 
 def whitening(covariance: Tensor, shrink: float) -> Tensor:
     """The matrix (d, d) that makes ``covariance``, shrunk, the identity; what noise has made
-    negative counts as zero."""
+    negative counts as zero. Where nothing is left, plain distance."""
     values, vectors = torch.linalg.eigh(covariance.double())
     values = values.clamp(min=0)
-    values = values + shrink * values.mean().clamp(min=torch.finfo(torch.float32).tiny)
+    values = values + shrink * (float(values.mean()) or 1.0)
     root: Tensor = vectors * values.rsqrt() @ vectors.T
     return root.to(covariance)
 
@@ -167,5 +167,5 @@ def _class_means(setting: Setting, batches: Sequence[Batch], session: Session) -
 
     sums = session.mean([(one, batch) for batch in batches], "features", names * width)
     labels = torch.cat([batch.y for batch in batches])
-    shares = torch.bincount(labels, minlength=names).clamp(min=1) / len(labels)
-    return sums.view(names, width) / shares.to(sums)[:, None]
+    shares = torch.bincount(labels, minlength=names).clamp(min=1).to(sums) / len(labels)
+    return sums.view(names, width) / shares[:, None]

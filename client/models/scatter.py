@@ -38,9 +38,10 @@ class Scatter:
     Gabor filters of three scales and ``orientations`` directions (one along a signal) give an even
     and an odd response; their modulus and both signs of the even one, and both signs of the input,
     are maps. Of each map the largest value, mean and root mean square are taken in ``grid`` cells
-    along each axis: 1 forgets where something is. From the logarithms a constant is subtracted,
-    their mean on 1/f noise, so that features lie around zero without a look at any record. The
-    square layer starts as the identity, as a ``Mix`` does.
+    along each axis: 1 forgets where something is. (Cells are whole pixels of one size, so where
+    ``grid`` does not divide an axis, as many as fit: 10 on 28 pixels is 14 cells of 2.) From the
+    logarithms a constant is subtracted, their mean on 1/f noise, so that features lie around zero
+    without a look at any record. The square layer starts as the identity, as a ``Mix`` does.
     """
 
     orientations: Annotated[int, Field(ge=1, le=16)] = 4
@@ -59,7 +60,10 @@ class Scatter:
                 f"{input_shape}; choose client.model.network: mlp"
             )
         if self.grid > min(input_shape[1:]):
-            raise ValueError(f"grid: {self.grid} cells do not fit into shape {input_shape}")
+            raise ValueError(
+                f"grid: {self.grid} cells do not fit into shape {input_shape}; "
+                f"choose {min(input_shape[1:])} or fewer"
+            )
         directions = self.orientations if len(input_shape) == 3 else 1
         count = input_shape[0] * (3 * len(SCALES) * directions + 2) * STATISTICS
         for axis in input_shape[1:]:

@@ -15,7 +15,7 @@ from rich.text import Text
 from privacy.report.show import show_left, show_loss
 from server.privacy.account import Account, Spent
 from server.privacy.check import Checked
-from server.privacy.plan import CANNOT_BELOW, DOUBTFUL_BELOW, Planned
+from server.privacy.plan import Planned
 
 COLOURS = {"cannot work": "bold red", "doubtful": "bold yellow", "can work": "bold green"}
 
@@ -163,9 +163,9 @@ def _cost(p: Planned) -> str:
     return f"a unit spends at most: {mu}epsilon {show_loss(p.epsilon)} at delta {p.delta:g}"
 
 
-def _doubt(ratio: float) -> str:
+def _doubt(ratio: float, limit: float) -> str:
     """Why it is doubtful: noise, or what there is to learn."""
-    if ratio < DOUBTFUL_BELOW:
+    if ratio < limit:
         return "The signal is hardly longer than the noise, even at best."
     return "The noise leaves room to learn, but a body that is not trained learns little."
 
@@ -174,10 +174,10 @@ def _verdict(p: Planned) -> Parts:
     assert p.ratio is not None
     means = {
         "cannot work": "All rounds together move theta by noise more than by anything learned.",
-        "doubtful": _doubt(p.ratio),
+        "doubtful": _doubt(p.ratio, p.limits[1]),
         "can work": "An upper bound and no promise: it may still fail.",
     }
-    limits = f"below {CANNOT_BELOW:g} it cannot work, below {DOUBTFUL_BELOW:g} it is doubtful"
+    limits = f"below {p.limits[0]:g} it cannot work, below {p.limits[1]:g} it is doubtful"
     return [
         f"signal-to-noise ratio: of a round at most {p.ratio_of_a_round:.2g}, "
         f"of the run at most {p.ratio:.2g} ({limits})",

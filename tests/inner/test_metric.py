@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
@@ -17,6 +19,9 @@ from client.models.scatter import Scatter
 from client.tasks.base import Episode, TaskSpec
 from privacy import OpenSession, Rehearsal
 from privacy.session import Part
+from tests.inner.test_private_paths import silent
+from tests.privacy.attacked import FLAT, SUPPORT, records
+from tests.privacy.attacked import episodes as tasks_of
 
 SPEC = TaskSpec("classification", (2,), 2, 4, False)
 RNG = np.random.default_rng(0)
@@ -46,9 +51,49 @@ def test_one_round_gives_the_covariance_within_classes() -> None:
     assert (apart - plain(tasks)).abs().max() > 1e-3  # name 3 has one mean, not two
 
 
-def test_the_names_of_classes_are_the_hospitals_own() -> None:
-    one, other = plain([episode((1, 3))]), plain([episode((2, 0))])
-    torch.testing.assert_close(one, other, rtol=0, atol=1e-14)
+def test_one_round_forgets_where_it_started() -> None:
+    """theta + (found - theta): with outer rate 1 the covariance, whatever theta was."""
+    setting, theta = Setting(Mlp(()), SPEC), torch.tensor([5.0, -2.0, 0.3]).double()
+    found = Metric().update(setting, theta, [episode()], OpenSession(), RNG).delta
+    torch.testing.assert_close(theta + found, plain([episode()]))
+
+
+@pytest.mark.parametrize("turn", [(2, 3, 0, 1), (1, 0, 3, 2), (3, 2, 1, 0)])
+def test_the_names_of_classes_are_the_hospitals_own(turn: tuple[int, ...]) -> None:
+    """Two tasks share a name; called otherwise in both, what is found stays."""
+    tasks = [episode((1, 3)), episode((3, 0), seed=5, first=8)]
+    turned = [replace(t, classes=np.array(turn)[t.classes]) for t in tasks]
+    torch.testing.assert_close(plain(tasks), plain(turned), rtol=0, atol=1e-14)
+
+
+def test_equal_hospitals_average_to_the_pooled_covariance_within_classes() -> None:
+    """Each centres its own classes: what one calls 1 need not be what another calls 1."""
+    hospitals = [[episode((1, 3), seed=n), episode((3, 0), seed=n + 9, first=8)] for n in range(3)]
+    rests = []
+    for tasks in hospitals:
+        x = np.concatenate([part for t in tasks for part in (t.support_x, t.query_x)])
+        names = np.concatenate([t.classes[y] for t in tasks for y in (t.support_y, t.query_y)])
+        rests += [x[names == c] - x[names == c].mean(axis=0) for c in (0, 1, 3)]
+    pooled = np.concatenate(rests)
+    found = torch.stack([plain(tasks) for tasks in hospitals]).mean(dim=0)
+    np.testing.assert_allclose(unpack(found).numpy(), pooled.T @ pooled / len(pooled), atol=1e-12)
+
+
+def test_through_a_clip_norm_that_bites_every_record_weighs_the_same() -> None:
+    """Longer than C every residual's outer product is shortened to C: only directions count."""
+    clip, learner, tasks = 1e-2, Metric(), tasks_of(records(FLAT, 1))
+    theta, delta = silent("record", learner, "mlp", clip=clip, clip_features=64.0)
+    setting = Setting(Mlp((5,)), FLAT)
+    x = torch.cat([torch.from_numpy(p) for t in tasks for p in (t.support_x, t.query_x)])
+    y = np.concatenate([p for t in tasks for p in (t.support_y, t.query_y)])
+    z = features(setting)(x).numpy()
+    rest = z - np.stack([z[y == c].mean(axis=0) for c in range(3)])[y]
+    lengths = np.square(rest).sum(axis=1)
+    assert len(rest) == 4 * SUPPORT
+    assert lengths.min() > clip
+    expected = clip * (rest / lengths[:, None]).T @ rest / len(rest)
+    np.testing.assert_allclose(unpack(theta + delta).numpy(), expected, atol=1e-12)
+    assert float((theta + delta).norm()) < clip
 
 
 def test_the_loss_is_the_mean_squared_distance() -> None:
@@ -58,22 +103,29 @@ def test_the_loss_is_the_mean_squared_distance() -> None:
     assert float(found.loss) == pytest.approx(float(unpack(plain([episode()])).trace()))
 
 
-@pytest.mark.parametrize("d", [1, 2, 7])
-def test_packing_keeps_the_matrix_and_its_norm(d: int) -> None:
-    root = torch.from_numpy(np.random.default_rng(d).normal(size=(d, d)))
-    matrix = root @ root.T
+@given(d=st.integers(1, 40), seed=st.integers(0, 2**32 - 1))
+def test_packing_keeps_the_matrix_and_its_norm(d: int, seed: int) -> None:
+    """Of any symmetric matrix: noise makes of a covariance what is none."""
+    root = torch.from_numpy(np.random.default_rng(seed).normal(size=(d, d)))
+    matrix = root + root.T
     packed = pack(matrix)
     assert packed.shape == (d * (d + 1) // 2,)
-    assert float(packed.norm()) == pytest.approx(float(matrix.norm()))
-    torch.testing.assert_close(unpack(packed), matrix)
+    assert float(packed.norm()) == pytest.approx(float(matrix.norm()), rel=1e-14)
+    torch.testing.assert_close(unpack(packed), matrix, rtol=1e-14, atol=0)
+    torch.testing.assert_close(pack(unpack(packed)), packed, rtol=1e-14, atol=0)
 
 
-def test_whitening_makes_the_shrunk_covariance_the_identity() -> None:
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+@pytest.mark.parametrize("shrink", [1e-9, 0.3, 100.0])
+def test_whitening_makes_the_shrunk_covariance_the_identity(shrink: float, scale: float) -> None:
+    """Whatever unit features are measured in."""
     root = torch.from_numpy(np.random.default_rng(1).normal(size=(5, 5)))
-    covariance, shrink = root @ root.T, 0.3
+    covariance = scale * root @ root.T
     w = whitening(covariance, shrink)
     shrunk = covariance + shrink * covariance.trace() / 5 * torch.eye(5)
     torch.testing.assert_close(w @ shrunk @ w.T, torch.eye(5).double())
+    if shrink < 1e-6:
+        torch.testing.assert_close(w @ covariance @ w.T, torch.eye(5).double(), rtol=0, atol=1e-5)
 
 
 def test_what_noise_made_negative_counts_as_zero() -> None:
@@ -82,23 +134,58 @@ def test_what_noise_made_negative_counts_as_zero() -> None:
     found = whitening(basis * values @ basis.T, 0.5)
     expected = (torch.tensor([4.0, 2.0, 0.0]).double() + 0.5 * 2.0).rsqrt()
     torch.testing.assert_close(found, basis * expected @ basis.T)
-    for hopeless in (torch.zeros(3, 3), -torch.eye(3)):
-        assert torch.isfinite(whitening(hopeless, 0.3)).all()
 
 
-def test_before_any_step_outputs_are_mahalanobis_distances() -> None:
-    setting, learner, task = Setting(Mlp(()), SPEC), Metric(), episode()
-    covariance = torch.tensor([[2.0, 0.7], [0.7, 0.5]]).double()
-    outputs = learner.adapt(setting, pack(covariance), setting.support(task), 0)(
-        torch.from_numpy(task.query_x)
-    )
-    inverse = np.linalg.inv(covariance.numpy() + 0.3 * 1.25 * np.eye(2))
-    means = np.stack([task.support_x[task.support_y == c].mean(axis=0) for c in (0, 1)])
-    gap = task.query_x[:, None] - means
+@pytest.mark.parametrize(
+    "hopeless", [torch.zeros(2, 2), -torch.eye(2), torch.tensor([[-2.0, 1.0], [1.0, -2.0]])]
+)
+@pytest.mark.parametrize("steps", [0, 5])
+def test_where_noise_left_nothing_distance_is_plain(hopeless: Tensor, steps: int) -> None:
+    """In float32, as runs are: nothing overflows on the way to a prediction."""
+    setting, task = Setting(Mlp(()), SPEC), episode()
+    task = replace(task, support_x=task.support_x.astype(np.float32))
+    x, support = torch.from_numpy(task.query_x).float(), setting.support(task)
+    found = Metric(shrink=1.0).adapt(setting, pack(hopeless), support, steps)(x)
+    assert torch.isfinite(found).all()
+    if not steps:
+        means = torch.stack([support.x[support.y == c].mean(dim=0) for c in (0, 1)])
+        half = -torch.cdist(x, means).square() / 2
+        torch.testing.assert_close(found[:, 0] - found[:, 1], half[:, 0] - half[:, 1])
+
+
+@pytest.mark.parametrize("shrink", [1e-3, 0.3, 10.0])
+def test_before_any_step_outputs_are_mahalanobis_distances(shrink: float) -> None:
+    """Up to what all classes share: four classes, five features."""
+    rng, spec = np.random.default_rng(4), TaskSpec("classification", (5,), 4, 9, False)
+    root, y = rng.normal(size=(5, 5)), np.arange(60) % 4
+    covariance = root @ root.T
+    x = rng.normal(size=(60, 5)) @ root.T + rng.normal(size=(4, 5))[y]
+    rows = np.arange(60)
+    task = Episode(x[:20], y[:20], x[20:], y[20:], np.array([8, 1, 0, 5]), rows[:20], rows[20:])
+    setting = Setting(Mlp(()), spec)
+    theta, support = pack(torch.from_numpy(covariance)), setting.support(task)
+    outputs = Metric(shrink=shrink).adapt(setting, theta, support, 0)(setting.query(task).x).numpy()
+    inverse = np.linalg.inv(covariance + shrink * np.trace(covariance) / 5 * np.eye(5))
+    means = np.stack([x[:20][y[:20] == c].mean(axis=0) for c in range(4)])
+    gap = x[20:, None] - means
     half = -np.einsum("qci,ij,qcj->qc", gap, inverse, gap) / 2
-    np.testing.assert_allclose(
-        (outputs[:, 0] - outputs[:, 1]).numpy(), half[:, 0] - half[:, 1], atol=1e-10
+    np.testing.assert_allclose(outputs - outputs[:, :1], half - half[:, :1], atol=1e-9)
+    np.testing.assert_array_equal(outputs.argmax(axis=1), half.argmax(axis=1))
+    assert len(set(half.argmax(axis=1))) == 4
+
+
+def test_more_steps_fit_the_support_better() -> None:
+    setting, learner = Setting(Mlp(()), SPEC), Metric(lr=0.05)
+    theta, support = (
+        pack(torch.tensor([[2.0, 0.7], [0.7, 0.5]]).double()),
+        setting.support(episode()),
     )
+    losses = []
+    for steps in (0, 1, 5, 20, 200):
+        outputs = learner.adapt(setting, theta, support, steps)(support.x)
+        losses.append(float(functional.cross_entropy(outputs, support.y)))
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < 0.8 * losses[0]
 
 
 def test_steps_are_gradient_descent_on_metric_and_prototypes() -> None:
@@ -109,11 +196,9 @@ def test_steps_are_gradient_descent_on_metric_and_prototypes() -> None:
     z = (support.x @ mix.T).detach()
     means = torch.stack([z[support.y == c].mean(dim=0) for c in (0, 1)]).requires_grad_()
     bias = (-means.detach().square().sum(dim=1) / 2).requires_grad_()
-    losses = []
     for _ in range(3):
         out = support.x @ mix.T @ means.T + bias
         loss = functional.cross_entropy(out, support.y)
-        losses.append(float(loss.detach()))
         slopes = torch.autograd.grad(loss, (mix, means, bias))
         with torch.no_grad():
             for part, slope in zip((mix, means, bias), slopes, strict=True):
@@ -121,7 +206,6 @@ def test_steps_are_gradient_descent_on_metric_and_prototypes() -> None:
     x = torch.from_numpy(task.query_x)
     expected = (x @ mix.T @ means.T + bias).detach()
     torch.testing.assert_close(learner.adapt(setting, theta, support, 3)(x), expected)
-    assert losses[0] > losses[1] > losses[2]
 
 
 def test_a_known_nuisance_is_looked_past() -> None:

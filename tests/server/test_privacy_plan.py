@@ -237,6 +237,8 @@ def test_theta_of_a_metric_follows_second_moments() -> None:
     moments = plan.sums[1]
     expected = plan.hospitals * moments.vectors / (moments.sigma * sqrt(plan.hospitals * 15))
     assert plan.ratio_of_a_round == pytest.approx(expected)
+    assert plan.limits == (1.0, 10.0)
+    assert planned(question(run_with(CROWDED, "privacy={mechanism: record}"))).limits == (3.0, 30.0)
     with pytest.raises(ConfigError, match=r"privacy\.train"):
         planned(question(replace(run, privacy=replace(run.privacy, train=("head",)))))
 
@@ -245,7 +247,12 @@ def test_verdicts() -> None:
     assert [verdict(r) for r in (0.0, CANNOT_BELOW * 0.999)] == ["cannot work"] * 2
     assert [verdict(r) for r in (CANNOT_BELOW, DOUBTFUL_BELOW * 0.999)] == ["doubtful"] * 2
     assert verdict(DOUBTFUL_BELOW) == "can work"
-    assert verdict(10 * DOUBTFUL_BELOW, body=False) == "doubtful"
+    assert [verdict(r, (1.0, 10.0)) for r in (0.9, 9.0, 10.0)] == [
+        "cannot work",
+        "doubtful",
+        "can work",
+    ]
+    assert verdict(1e9, body=False) == "doubtful"
     assert verdict(0.0, body=False) == "cannot work"
 
 
