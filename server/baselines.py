@@ -138,4 +138,7 @@ def _fine_tuner(run: Sim) -> Reptile:
     tune, learner = run.server.evaluation.fine_tune, run.client.inner
     own = {key: getattr(learner, key) for key in ("lr", "steps", "batch") if hasattr(learner, key)}
     chosen = {k: v for k, v in vars(tune).items() if v is not None and k != "rounds"}
-    return Reptile(adapt_steps=learner.adapt_steps, **(own | chosen))
+    options = own | chosen
+    if not options.get("steps", 1):  # prototypes alone take none; gradient descent takes one
+        options["steps"] = 1
+    return Reptile(adapt_steps=learner.adapt_steps, **options)

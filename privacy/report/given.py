@@ -24,6 +24,9 @@ from privacy.report.parts import (
 GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
 """What no report may keep silent about."""
 
+BESIDE = "baselines"
+"""The gap of a run beside which others were trained on the same records."""
+
 
 @dataclass(frozen=True)
 class Given(Facts):

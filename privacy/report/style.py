@@ -99,7 +99,8 @@ footer{padding-top:1rem;padding-bottom:3rem;color:var(--soft);font-size:.85rem}
 .verdict{display:block}.odds{max-width:none}.words{columns:1}
 .figures{grid-template-columns:1fr 1fr}.facts{grid-template-columns:1fr}
 .facts dd{border-top:0;padding-top:0}.facts dt{padding-bottom:0}
-th,td{padding:.4rem .6rem}
+th,td{padding:.4rem .6rem}tbody th{min-width:7rem}td.wide{min-width:0}
+caption span{display:inline-block;position:sticky;left:.9rem;max-width:calc(100vw - 4.5rem)}
 th[scope=row],.first{position:sticky;left:0;background:var(--card);max-width:9rem}
 .sign{grid-template-columns:1fr}}
 @page{size:A4;margin:17mm 16mm 19mm;

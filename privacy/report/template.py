@@ -5,7 +5,7 @@ TEMPLATE = """\
 {%- macro table(id, caption, whole=False) -%}
 <div class="scroll{{ " whole" if whole }}" role="region" tabindex="0" \
 aria-labelledby="{{ id }}"><table>
-<caption id="{{ id }}">{{ caption }}</caption>{{ caller() }}</table></div>
+<caption id="{{ id }}"><span>{{ caption }}</span></caption>{{ caller() }}</table></div>
 {%- endmacro -%}
 {%- macro name(text) -%}<bdi>{{ text }}</bdi>{%- endmacro -%}
 {%- macro covered(value) -%}

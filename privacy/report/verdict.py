@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from privacy.report.given import Given
+from privacy.report.given import BESIDE, Given
 from privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
 from privacy.report.show import percent_up, show_budget, show_loss, show_small
 
@@ -187,11 +187,18 @@ def _notes(given: Given) -> Iterator[str]:
             "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
             "what a real deployment with the same settings would claim."
         )
+    if given.guarantee.unit != "none" and any(gap.name == BESIDE for gap in given.not_covered):
+        yield (
+            "Other learners were trained on the same records, to compare. They are in none of the "
+            "numbers above; what left under them stands under what is not covered."
+        )
     if given.guarantee.unit == "hospital":
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
     if given.run.status != "finished":
         done, planned = given.run.rounds, given.run.rounds_planned
-        yield f"The run is {given.run.status}: {done} of {planned} rounds are done."
+        words = {"failed": "The run failed", "stopped": "The run was stopped"}
+        how = words.get(given.run.status, "The run goes on")
+        yield f"{how}: {done} of {planned} rounds are done."
 
 
 def _concerns(given: Given) -> Iterator[str]:

@@ -27,9 +27,13 @@ UNPROTECTED: dict[Unit, tuple[str, ...]] = {
     "hospital": ("Who takes part in which round.", "The weights of the hospitals: all the same."),
 }
 
+_CODE = (
+    "So is whoever ships the program: a hospital runs the code that the server sends, and nothing "
+    "on this page holds against code that was changed."
+)
 _AT_HOSPITAL = (
-    "Nobody outside the hospital has to be trusted: the noise is added at the hospital, before "
-    "anything leaves. The hospital's own machines and staff are trusted."
+    "The noise is added at the hospital, before anything leaves, so nobody outside has to be "
+    "trusted with what arrives there. The hospital's own machines and staff are trusted. " + _CODE
 )
 TRUST: dict[Unit, str] = {
     "none": "Everybody who sees an update has to be trusted.",
@@ -38,7 +42,7 @@ TRUST: dict[Unit, str] = {
     "task": _AT_HOSPITAL,
     "hospital": (
         "The server has to be trusted: it sees each update as it is and adds the noise to their "
-        "mean. The promise holds against everybody who sees what the server hands out."
+        "mean. The promise holds against everybody who sees what the server hands out. " + _CODE
     ),
 }
 
@@ -67,7 +71,7 @@ def observers(unit: Unit) -> tuple[Observer, ...]:
     promised = unit != "none"
     return (
         Observer("The hospital's own staff and machines", "its records and its ledger", False),
-        Observer("The server", f"each hospital's {update} update, every round", held),
+        Observer("The server, with the agreed code", f"each hospital's {update} update", held),
         Observer("The other hospitals", "the shared model, every round", promised),
         Observer("Whoever gets the finished model", "the shared model at the end", promised),
         Observer("Somebody on the network", "encrypted messages, their sizes and times", promised),

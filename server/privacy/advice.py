@@ -41,9 +41,13 @@ def advised(asked: Question) -> Planned:
 
 
 def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
-    """Each change alone; and all together, where none of them is enough."""
+    """Each change alone; and all together, where none of them is enough.
+
+    Not training the body is no part of that: it can only end in doubt.
+    """
     single = list(changes(asked))
     found = [s for change in single if (s := suggestion(asked, change)) and s.ratio > HELPS * ratio]
+    yield from _less_trained(asked, ratio)
     yield from found
     if len(found) > 1 and all(s.verdict != "can work" for s in found):
         together = suggestion(asked, _together(single))
@@ -61,14 +65,19 @@ def suggestion(asked: Question, change: Change) -> Suggestion | None:
     return Suggestion(change.words, _typed(change), plan.ratio, plan.verdict)
 
 
+def _less_trained(asked: Question, ratio: float) -> Iterator[Suggestion]:
+    """Fewer coordinates, less noise."""
+    mechanism = asked.run.privacy
+    if isinstance(mechanism, Record) and "body" in mechanism.train:
+        words = "train (and noise) only normalisation and head; the body then stays as it was drawn"
+        found = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
+        if found and found.ratio > HELPS * ratio:
+            yield found
+
+
 def changes(asked: Question) -> Iterator[Change]:
     """What may be changed, in the order in which it usually helps."""
     run = asked.run
-    if isinstance(run.privacy, Record) and "body" in run.privacy.train:
-        yield Change(
-            "train (and noise) only normalisation and head, on a body that public data trained",
-            ("privacy.train=[norm, head]",),
-        )
     yield from _larger_tasks(run)
     if run.client.tasks_per_round < asked.tasks:
         every = f"client.tasks_per_round={asked.tasks}"
@@ -161,6 +170,10 @@ TASKS = (
     "{tasks} tasks a pass are the most that {records} records can make. A hospital with an uneven "
     "case mix makes fewer; its records then return more often and need more noise: --tasks N."
 )
+BODY = (
+    "The body is not trained and stays as it was drawn at random, for nothing here loads a trained "
+    "one. The ratio says whether noise drowns what the rest learns, not that the rest is enough."
+)
 TRUSTED = (
     "Unit hospital: the server adds the noise, so it must be trusted; it sees every update without."
 )
@@ -180,6 +193,8 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     assert isinstance(mechanism, Protected)
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
+    if "body" not in mechanism.parts:
+        yield BODY
     if mechanism.unit == "patient":
         people = asked.patients and f"{asked.patients} patients"
         yield PATIENT.format(patients=people or "every record as a patient of its own")

@@ -53,6 +53,7 @@ DOUBTFUL_BELOW = 30.0
 network on the phantoms their mean has 4 (tasks that number classes afresh) to 13 % (named classes)
 of the clip norm, as measured: a ratio of 8 to 25 is one of 1 in truth."""
 
+GRADIENTS = (CANNOT_BELOW, DOUBTFUL_BELOW)
 MOMENTS = (1.0, 10.0)
 """The two limits where theta follows second moments: their mean has 28 to 45 % of the clip norm
 there, three times that of gradients and more. Settled with docs/accuracy.md in view: not a forecast
@@ -124,7 +125,7 @@ class Planned:
     delta: float | None = None
     ratio_of_a_round: float | None = None
     ratio: float | None = None
-    limits: tuple[float, float] = (CANNOT_BELOW, DOUBTFUL_BELOW)
+    limits: tuple[float, float] = GRADIENTS
     verdict: Verdict = "NO PRIVACY"
     notes: tuple[str, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
@@ -190,7 +191,7 @@ def _account(
     times, rate, delta = share.participations, mechanism.sampling_rate, mechanism.delta
     of_a_round = signal_to_noise(asked, sums, d)
     ratio = sqrt(asked.run.server.rounds) * of_a_round
-    limits = MOMENTS if leading(sums).kind == "moments" else (CANNOT_BELOW, DOUBTFUL_BELOW)
+    limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
     return {
         "sums": sums,
         "mu": _mu(profiles, price, times) if rate == 1 else None,
@@ -199,15 +200,16 @@ def _account(
         "ratio_of_a_round": of_a_round,
         "ratio": ratio,
         "limits": limits,
-        "verdict": verdict(ratio, limits),
+        "verdict": verdict(ratio, limits, "body" in mechanism.parts),
     }
 
 
-def verdict(ratio: float, limits: tuple[float, float] = (CANNOT_BELOW, DOUBTFUL_BELOW)) -> Verdict:
-    """The ratio in words; ``limits``: below the first it cannot work, below the second is doubt."""
+def verdict(ratio: float, limits: tuple[float, float] = GRADIENTS, body: bool = True) -> Verdict:
+    """The ratio in words; ``limits``: below the first it cannot work, below the second is doubt, as
+    it is where the ``body`` stays as it was drawn: little can be learned then."""
     if ratio < limits[0]:
         return "cannot work"
-    return "doubtful" if ratio < limits[1] else "can work"
+    return "can work" if body and ratio >= limits[1] else "doubtful"
 
 
 def first_share(asked: Question) -> Share:

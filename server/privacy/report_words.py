@@ -6,10 +6,12 @@ computed from many records (a mean, a deviation) would be one more release.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from privacy.report.given import BESIDE
 from privacy.report.parts import Gap, Touch, TouchName
-from server.baselines import BASELINES
+from server.baselines import BASELINES, Contender
 from sim import LEARNER, Sim
 
 Covered = Literal["yes", "no", "not used"]
@@ -153,17 +155,22 @@ def source(run: Sim) -> str:
 
 def beside(run: Sim) -> tuple[Gap, ...]:
     """Baselines that were trained on the same records, which have accounts of their own or none."""
-    names = [
-        contender.name
-        for key in run.server.evaluation.baselines
-        for contender in BASELINES[key](run)
-        if contender.trained
-    ]
-    if not names:
+    every = [one for key in run.server.evaluation.baselines for one in BASELINES[key](run)]
+    trained = [one for one in every if one.trained]
+    if not trained:
         return ()
     words = (
-        f"Trained beside the run on the same records, to compare: {', '.join(names)}. The figures "
-        "above are of the run's own learner. A simulation keeps an account for each learner; in a "
-        "deployment all are charged to the hospital's one ledger."
+        f"Trained beside the run on the same records, to compare: "
+        f"{', '.join(one.name for one in trained)}. The figures above are of the run's own "
+        "learner. A simulation keeps an account for each learner; in a deployment all are charged "
+        "to the hospital's one ledger, or refused."
     )
-    return (Gap("baselines", words),)
+    return (Gap(BESIDE, f"{words}{_unprotected(run, trained)}"),)
+
+
+def _unprotected(run: Sim, trained: Sequence[Contender]) -> str:
+    """Baselines without noise, where the run itself has some."""
+    names = [one.name for one in trained if not one.private]
+    if run.privacy.unit == "none" or not names:
+        return ""
+    return f" Without noise, hence without any bound, were the updates of {', '.join(names)}."

@@ -163,11 +163,18 @@ def _cost(p: Planned) -> str:
     return f"a unit spends at most: {mu}epsilon {show_loss(p.epsilon)} at delta {p.delta:g}"
 
 
+def _doubt(ratio: float, limit: float) -> str:
+    """Why it is doubtful: noise, or what there is to learn."""
+    if ratio < limit:
+        return "The signal is hardly longer than the noise, even at best."
+    return "The noise leaves room to learn, but a body that is not trained learns little."
+
+
 def _verdict(p: Planned) -> Parts:
     assert p.ratio is not None
     means = {
         "cannot work": "All rounds together move theta by noise more than by anything learned.",
-        "doubtful": "The signal is hardly longer than the noise, even at best.",
+        "doubtful": _doubt(p.ratio, p.limits[1]),
         "can work": "An upper bound and no promise: it may still fail.",
     }
     limits = f"below {p.limits[0]:g} it cannot work, below {p.limits[1]:g} it is doubtful"

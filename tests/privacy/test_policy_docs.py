@@ -6,10 +6,13 @@ from pathlib import Path
 from statistics import NormalDist
 
 import pytest
+import torch
 import yaml
 
 from options import build
+from privacy.accounting.gdp import epsilon as epsilon_of_mu
 from privacy.accounting.gdp import mu_of
+from privacy.clipping import clipped_sum
 from privacy.ledger.errors import CODES
 from privacy.policy import POLICY_CODES, Asked, Policy
 
@@ -59,6 +62,18 @@ def test_the_attackers_figures_are_right(epsilon: int) -> None:
     _, right, found = row(THREATS, str(epsilon))
     assert right == f"{100 * NORMAL.cdf(mu / 2):.1f} %"
     assert found == f"{100 * NORMAL.cdf(mu + NORMAL.inv_cdf(0.01)):.1f} %"
+
+
+def test_what_a_budget_of_one_unit_can_be_for_another() -> None:
+    """Taking one record out of a clipped whole can move it twice as far as its unit pays for."""
+    pair = torch.tensor([[10.0, 0.0], [-5.0, 0.0]])
+    group, label = torch.zeros(2, dtype=torch.int64), torch.zeros(2)
+    rest = pair * torch.tensor([[0.0], [1.0]])
+    sums = [clipped_sum(lambda x, _: x, x, label, group, 1, 1.0) for x in (pair, rest)]
+    moved = float((sums[0] - sums[1]).norm())
+    assert moved == pytest.approx(2.0)
+    cost = epsilon_of_mu(moved * mu_of(8.0, 1e-5), 1e-5)
+    assert f"can be an epsilon of {cost:.1f} for one of its records" in " ".join(USER.split())
 
 
 def test_the_figures_for_several_records_of_one_person_are_right() -> None:

@@ -123,6 +123,20 @@ def test_the_page_fits_its_window(
     assert smallest >= 12
 
 
+@every
+def test_captions_and_sentences_are_read_on_a_phone_without_scrolling(
+    tab: Browser, pages: dict[str, Path], name: str
+) -> None:
+    tab.shape(NARROW, "light")
+    tab.open(pages[name])
+    ends = tab.value(
+        "[...document.querySelectorAll('caption span, td.wide')]"
+        ".map(one => one.getBoundingClientRect().right)"
+    )
+    assert len(ends) > 7
+    assert max(ends) <= NARROW
+
+
 CONTRAST = """
 (() => {
   const number = text => text.match(/[\\d.]+/g).map(Number);

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.report import parts
+from privacy.report import parts, words
 from privacy.report.facts import PrivacyReport
 from privacy.report.parts import AtDelta, CrossCheck
 from privacy.report.verdict import advantage
@@ -104,6 +104,33 @@ def test_a_simulation_says_that_its_noise_was_seeded() -> None:
     assert "would be protected" in made.sentence
     assert "drawn from a seed" in made.notes[0]
     assert "would claim" in made.notes[0]
+
+
+def test_learners_that_were_trained_beside_it_are_in_no_number_and_that_is_said() -> None:
+    beside = (*words.NOT_COVERED, parts.Gap("baselines", "FedAvg, trained on the same records."))
+    assert "in none of the numbers" in deployed(not_covered=beside).verdict.notes[0]
+    assert deployed().verdict.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("failed", "The run failed: 12 of 12 rounds are done."),
+        ("stopped", "The run was stopped: 12 of 12 rounds are done."),
+        ("running", "The run goes on: 12 of 12 rounds are done."),
+    ],
+)
+def test_a_run_that_did_not_finish_says_so(status: Any, said: str) -> None:
+    run = replace(DEPLOYED, status=status, rounds=12, rounds_planned=12)
+    assert deployed(run=run).verdict.notes == (said,)
+
+
+@pytest.mark.parametrize("unit", ["record", "patient", "task", "hospital"])
+def test_who_ships_the_program_is_among_the_trusted(unit: parts.Unit) -> None:
+    """A hospital of Flower's runs what the server sends, and no page may be silent about it."""
+    promised = words.guarantee(unit, DELTA, None)
+    assert "whoever ships the program" in promised.trust
+    assert "The server, with the agreed code" in {one.who for one in promised.observers}
 
 
 def test_no_mechanism_says_no_privacy() -> None:

@@ -56,6 +56,17 @@ def test_baselines_have_their_own_rate_and_the_runs_adaptation_steps(run: Sim) -
     assert (contender.combine, contender.outer) == (Mean(), Sgd(lr=1.0)), "theta <- mean of phi"
 
 
+def test_baselines_of_prototypes_alone_are_ones_that_a_hospital_takes() -> None:
+    """``steps: 0`` is Proto-MAML's own; gradient descent takes at least one."""
+    run = small(
+        "client.tasks={source: phantom}",
+        "client.model={network: conv}",
+        "client.inner={algorithm: proto_maml, steps: 0}",
+    )
+    for contender in (*scratch(run), *fedavg(run), *fedavg_names(run)):
+        assert learner_from_json(learner_json(contender.learner)) == contender.learner
+
+
 def test_class_names_are_a_second_fedavg_only_where_they_tell_more() -> None:
     assert fedavg_names(small()) == []
     phantom = small("client.tasks={source: phantom}", "client.model={network: conv}")

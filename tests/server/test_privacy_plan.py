@@ -252,3 +252,14 @@ def test_verdicts() -> None:
         "doubtful",
         "can work",
     ]
+    assert verdict(1e9, body=False) == "doubtful"
+    assert verdict(0.0, body=False) == "cannot work"
+
+
+def test_a_body_of_random_weights_is_never_foretold_to_work() -> None:
+    """configs/private.yaml has a ratio of 65 and gains nothing over its untrained start."""
+    plan = advised(question(sim.load(sim.HERE / "configs" / "private.yaml")))
+    assert plan.ratio is not None
+    assert plan.ratio > DOUBTFUL_BELOW
+    assert plan.verdict == "doubtful"
+    assert any("drawn at random" in note for note in plan.notes)
