@@ -127,7 +127,7 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(request(number), charges(number), BUDGET, asked)
+    return ledger.charge(request(number), "record", charges(number), BUDGET, asked)
 
 
 def compute(scene: Scene, number: int) -> bytes:

@@ -69,7 +69,7 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, charges, budget, allows)
+        return self.ledger.charge(key, mechanism.unit, charges, budget, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""

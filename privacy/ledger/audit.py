@@ -76,6 +76,7 @@ def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
         yield f"rows {_some(bad)} cannot be read; the tables were not compared with the chain"
         return
     history = read_history(rows)
+    yield from _guarantee_faults(history.charges)
     yield from _unit_faults(db, history.charges)
     yield from _total_faults(db, history)
     yield from _reply_faults(history)
@@ -89,6 +90,16 @@ def _readable(first: Row, row: Row) -> bool:
     except (KeyError, TypeError, ValueError):
         return False
     return True
+
+
+def _guarantee_faults(charges: Sequence[Charged]) -> Iterator[str]:
+    """All charges protect what the first one does: budgets of two units do not add up."""
+    for charge in charges:
+        if charge.protects != charges[0].protects:
+            yield (
+                f"row {charge.sequence} protects each {charge.protects}, in a ledger that counts "
+                f"by {charges[0].protects}"
+            )
 
 
 def _unit_faults(db: sqlite3.Connection, charges: Sequence[Charged]) -> Iterator[str]:

@@ -12,6 +12,7 @@ CODES = frozenset(
         "ledger-damaged",
         "ledger-exists",
         "ledger-missing",
+        "ledger-unit",
         "ledger-unwritable",
     }
 )

@@ -16,7 +16,7 @@ from typing import Literal
 
 from privacy.ledger.errors import LedgerError, translated
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x6D776C67
 """SQLite's application id of our files ("mwlg")."""
 BUSY_SECONDS = 60.0

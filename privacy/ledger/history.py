@@ -34,11 +34,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, the budget it had to fit, what it cost whom."""
+    """One charge: row, time (UTC), what was asked, the budget it had to fit, what it cost whom.
+
+    ``protects`` is the unit of the run's guarantee (record, patient, task, hospital; none).
+    """
 
     sequence: int
     time: str
     request: RequestKey
+    protects: str
     budget: Budget | None
     parts: tuple[Part, ...]
     new: tuple[str, ...]
@@ -168,6 +172,7 @@ def _spend(spent: dict[int, Events], charge: Charged) -> None:
 
 def pack_charge(
     request: RequestKey,
+    protects: str,
     budget: Budget | None,
     named: Sequence[Charge],
     numbers: Mapping[str, int],
@@ -183,6 +188,7 @@ def pack_charge(
     ]
     asked = {
         "request": asdict(request),
+        "protects": protects,
         "budget": [budget.epsilon, budget.delta] if budget else None,
     }
     return asked | {"parts": parts, "new": list(new), "time": now()}
@@ -210,9 +216,15 @@ def _charged(row: Row) -> Charged:
         Part(_unpacked(part["units"]), tuple(Event(*values) for values in part["events"]))
         for part in body["parts"]
     )
-    request, budget = RequestKey(**body["request"]), body["budget"]
+    budget = body["budget"]
     return Charged(
-        row.sequence, body["time"], request, budget and Budget(*budget), parts, tuple(body["new"])
+        row.sequence,
+        body["time"],
+        RequestKey(**body["request"]),
+        body["protects"],
+        budget and Budget(*budget),
+        parts,
+        tuple(body["new"]),
     )
 
 

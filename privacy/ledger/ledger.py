@@ -28,6 +28,7 @@ _COUNT = """
 INSERT INTO refused (day, code, count) VALUES (?, ?, 1)
 ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count
 """
+_FIRST_CHARGE = "SELECT seq FROM entry WHERE kind = 'charge' ORDER BY seq LIMIT 1"
 _STORE = """
 INSERT INTO request (id, charge, answered, reply) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET answered = excluded.answered, reply = excluded.reply
@@ -85,7 +86,12 @@ class Ledger:
     # ------------------------------------------------------------------------------ write
 
     def charge(
-        self, request: RequestKey, charges: Sequence[Charge], budget: Budget | None, allows: Allows
+        self,
+        request: RequestKey,
+        protects: str,
+        charges: Sequence[Charge],
+        budget: Budget | None,
+        allows: Allows,
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
@@ -93,6 +99,12 @@ class Ledger:
         that was paid for in full but never answered (a crash) is used again: a reply is stored
         before it is sent, so nothing that was computed under that charge ever left. Where the price
         has changed since, it is charged anew.
+
+        ``protects`` names the unit of the guarantee, which is that of the ledger's first charge for
+        good (``ledger-unit`` otherwise): taking one record out of a clipped patient or task may
+        turn the whole around, which costs the record up to twice what the whole was charged; and a
+        run that protects records costs a patient with k of them up to k times as much. Budgets of
+        two units in one ledger would be true for neither.
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct case. BudgetSpent where any key may not. ValueError for a
@@ -106,10 +118,12 @@ class Ledger:
             if entry is not None:
                 return entry
             numbers = spend.numbered(db, named)
-            content = pack_charge(request, budget, named, numbers, spend.new_names(db, numbers))
+            new = spend.new_names(db, numbers)
+            content = pack_charge(request, protects, budget, named, numbers, new)
             entry = self._open(db, request, content)
             if entry is not None:
                 return entry
+            self._check_unit(db, protects)
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
@@ -220,6 +234,18 @@ class Ledger:
             raise LedgerError("ledger-damaged", text)
         return Entry(request, self._mark(charge), reply)
 
+    def _check_unit(self, db: sqlite3.Connection, protects: str) -> None:
+        found = db.execute(_FIRST_CHARGE).fetchone()
+        row = chain.row_at(db, found[0]) if found else None
+        unit = row.content()["protects"] if row else protects
+        if protects != unit:
+            raise LedgerError(
+                "ledger-unit",
+                f"{self.path} counts what each {unit} spent, since its first charge; a run with "
+                f"mechanism {protects} would be charged by another measure. Take part in runs with "
+                f"mechanism {unit}; a new ledger is right only for records that were never in this",
+            )
+
     def _open(
         self, db: sqlite3.Connection, request: RequestKey, content: dict[str, Any]
     ) -> Entry | None:
@@ -227,7 +253,9 @@ class Ledger:
         found = db.execute("SELECT charge FROM request WHERE id = ?", (request.id,)).fetchone()
         row = chain.row_at(db, found[0]) if found else None
         paid = row.content() if row else {}
-        if row is None or any(paid.get(key) != content[key] for key in ("request", "parts")):
+        if row is None or any(
+            paid.get(key) != content[key] for key in ("request", "protects", "parts")
+        ):
             return None
         return Entry(request, self._mark(row))
 

@@ -285,16 +285,25 @@ def test_the_policys_budget_counts_and_not_the_servers(tmp_path: Path) -> None:
     assert site.charges() == 0
 
 
-def test_records_that_were_used_in_the_open_fit_no_later_budget(site: Site) -> None:
-    """No cap under mechanism none, but the use is written down."""
+def test_a_hospital_that_took_part_in_the_open_is_not_protected_later(site: Site) -> None:
+    """No cap under mechanism none, but the use is written down, and so is that nothing was."""
     site.write(**OPEN)
     first = site.ask("train", request(NONE))
     assert isinstance(first, Release)
     assert first.loss is not None
     assert mark_of(first).sequence == 2
     site.write()
-    everything = [site.ask("train", request(round=n)) for n in range(1, 7)]
-    assert Refusal("budget-spent") in everything
+    for number in range(1, 7):
+        assert site.ask("train", request(round=number)) == Refusal("ledger-unit")
+
+
+def test_runs_of_two_units_are_not_charged_to_one_ledger(site: Site) -> None:
+    """The policy allows both mechanisms; the first run settles by which the ledger counts."""
+    assert isinstance(site.ask("train", request()), Release)
+    patient = small("privacy={mechanism: patient, epsilon: 6.0}", "client.schedule=passes")
+    assert site.ask("train", request(patient, run="run-2")) == Refusal("ledger-unit")
+    assert site.charges() == 1
+    assert site.refusals() == ["ledger-unit"]
 
 
 def test_who_trained_is_not_evaluated_whatever_the_roster_says(site: Site) -> None:

@@ -38,7 +38,7 @@ def keys(names: Iterable[Any]) -> tuple[str, ...]:
 
 def pay(ledger: Ledger, number: int, names: Iterable[Any] = "ab", event: Event = STEPS) -> Entry:
     """Charge one request with one event for each named record."""
-    return ledger.charge(request(number), [Charge(keys(names), (event,))], CAP, within)
+    return ledger.charge(request(number), "record", [Charge(keys(names), (event,))], CAP, within)
 
 
 def full(path: Path) -> Ledger:

@@ -6,8 +6,8 @@ import pytest
 
 from privacy import accounting
 from privacy.event import Budget, Charge, Event
-from privacy.ledger import BudgetSpent, Events, Ledger, RequestKey
-from tests.privacy.ledger_desk import CAP, STEPS, keys, pay, read, request, within
+from privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
+from tests.privacy.ledger_desk import CAP, STEPS, code_of, keys, pay, read, request, within
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def test_equal_events_add_up(ledger: Ledger) -> None:
 def test_a_key_in_two_charges_of_one_request_pays_both(ledger: Ledger) -> None:
     """Two thirds of the budget at once leave a third: one more, not two."""
     twice = [Charge(keys("ab"), (STEPS,)), Charge(keys("a"), (STEPS,))]
-    ledger.charge(request(1), twice, CAP, within)
+    ledger.charge(request(1), "record", twice, CAP, within)
     assert ledger.spent("record:a") == (Event(2.0, 8),)
     pay(ledger, 2, "a")
     with pytest.raises(BudgetSpent):
@@ -73,9 +73,9 @@ def test_one_spent_key_refuses_all_and_charges_none(ledger: Ledger) -> None:
 def test_a_budget_outlives_run_purpose_and_process(ledger: Ledger, path: Path) -> None:
     charge = [Charge(keys("a"), (STEPS,))]
     for key in (request(1), request(1, "run-2"), request(1, purpose="evaluate")):
-        Ledger.open(path).charge(key, charge, CAP, within)
+        Ledger.open(path).charge(key, "record", charge, CAP, within)
     with pytest.raises(BudgetSpent):
-        Ledger.open(path).charge(request(1, "run-3"), charge, CAP, within)
+        Ledger.open(path).charge(request(1, "run-3"), "record", charge, CAP, within)
 
 
 def test_the_whole_request_is_charged_and_not_what_fits(ledger: Ledger) -> None:
@@ -94,7 +94,7 @@ def test_equal_cases_are_judged_once(ledger: Ledger) -> None:
 
     pay(ledger, 1, range(100))
     charges = [Charge(keys(range(400)), (STEPS,)), Charge(keys(range(50)), (STEPS,))]
-    ledger.charge(request(2), charges, CAP, allows)
+    ledger.charge(request(2), "record", charges, CAP, allows)
     assert sorted(asked) == [((), (STEPS,)), ((STEPS,), (STEPS,)), ((STEPS,), (Event(2.0, 8),))]
     assert ledger.spent("record:399") == (STEPS,)
     assert ledger.spent("record:99") == (Event(2.0, 8),)
@@ -107,7 +107,7 @@ def test_an_accountant_that_fails_charges_nothing(ledger: Ledger) -> None:
 
     before = ledger.mark()
     with pytest.raises(ArithmeticError):
-        ledger.charge(request(1), [Charge(keys("a"), (STEPS,))], CAP, broken)
+        ledger.charge(request(1), "record", [Charge(keys("a"), (STEPS,))], CAP, broken)
     assert ledger.mark() == before
     assert pay(ledger, 1, "a").sequence == 2
 
@@ -115,7 +115,7 @@ def test_an_accountant_that_fails_charges_nothing(ledger: Ledger) -> None:
 @pytest.mark.parametrize("charges", [[], [Charge((), (STEPS,))], [Charge(keys("a"), ())]])
 def test_nothing_goes_unpaid(ledger: Ledger, charges: list[Charge]) -> None:
     with pytest.raises(ValueError, match="unpaid"):
-        ledger.charge(request(1), charges, CAP, within)
+        ledger.charge(request(1), "record", charges, CAP, within)
 
 
 def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
@@ -126,7 +126,7 @@ def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
 def test_keys_must_name_their_kind_and_are_not_repeated_in_errors(ledger: Ledger) -> None:
     for key in ("Meier", "Record:Meier", ":Meier", "record:"):
         with pytest.raises(ValueError, match=f"a key of {len(key)} characters") as error:
-            ledger.charge(request(1), [Charge((key,), (STEPS,))], CAP, within)
+            ledger.charge(request(1), "record", [Charge((key,), (STEPS,))], CAP, within)
         assert "Meier" not in str(error.value)
 
 
@@ -135,7 +135,9 @@ def test_keys_must_name_their_kind_and_are_not_repeated_in_errors(ledger: Ledger
 )
 def test_a_budget_that_is_no_cap(ledger: Ledger, budget: Budget) -> None:
     with pytest.raises(ValueError, match="is no cap"):
-        ledger.charge(request(1), [Charge(keys("a"), (STEPS,))], budget, lambda s, n, b: True)
+        ledger.charge(
+            request(1), "record", [Charge(keys("a"), (STEPS,))], budget, lambda s, n, b: True
+        )
 
 
 @pytest.mark.parametrize(
@@ -164,15 +166,34 @@ def test_the_ledger_names_no_record(ledger: Ledger, path: Path) -> None:
     assert ledger.spent("record:Meier-1957") == (STEPS,)
 
 
+def test_a_ledger_counts_by_one_unit_for_good(ledger: Ledger) -> None:
+    """Under a clipped patient a record may cost twice what is written down: budgets of two units
+    do not add up, whatever is left of them, and whichever records are meant."""
+    charge = [Charge(("patient:p", "content:c"), (STEPS,))]
+    ledger.charge(request(1), "patient", charge, CAP, within)
+    before = ledger.mark()
+    for protects in ("record", "task", "hospital", "none"):
+        with pytest.raises(
+            LedgerError, match=f"counts what each patient spent.*{protects}"
+        ) as error:
+            ledger.charge(request(2), protects, [Charge(keys("z"), (STEPS,))], CAP, within)
+        assert code_of(error) == "ledger-unit"
+    assert ledger.mark() == before
+    ledger.charge(request(2), "patient", charge, CAP, within)
+    assert [charge.protects for charge in ledger.history().charges] == ["patient"] * 2
+
+
 def test_with_the_real_accountant(ledger: Ledger) -> None:
     """epsilon 3 at delta 1e-5 is mu = 0.7191 (Dong, Roth, Su 2019), mu^2 = 0.5171: at noise 10 that
     is 51 steps of mu^2 = 1/100, and not 52."""
     budget = Budget(3.0, 1e-5)
     for number, steps in enumerate([20, 20, 10, 1]):
         charge = [Charge(keys("a"), (Event(10.0, steps),))]
-        ledger.charge(request(number), charge, budget, accounting.allows)
+        ledger.charge(request(number), "record", charge, budget, accounting.allows)
     with pytest.raises(BudgetSpent):
-        ledger.charge(request(9), [Charge(keys("a"), (Event(10.0, 1),))], budget, accounting.allows)
+        ledger.charge(
+            request(9), "record", [Charge(keys("a"), (Event(10.0, 1),))], budget, accounting.allows
+        )
     point = ledger.history().worst(lambda events: accounting.enforced_epsilon(events, 1e-5))
     assert point is not None
     assert 2.9 < point.price <= 3.0

@@ -74,9 +74,9 @@ def test_another_price_is_another_charge(ledger: Ledger, path: Path) -> None:
 
 def test_the_same_round_with_another_content_is_another_charge(ledger: Ledger) -> None:
     charge = [Charge(keys("a"), (STEPS,))]
-    one = ledger.charge(request(1), charge, CAP, within)
+    one = ledger.charge(request(1), "record", charge, CAP, within)
     ledger.answer(one, b"one")
-    two = ledger.charge(request(1, text="other theta"), charge, CAP, within)
+    two = ledger.charge(request(1, text="other theta"), "record", charge, CAP, within)
     assert two.reply is None
     assert two.sequence > one.sequence
     assert ledger.spent("record:a") == (Event(2.0, 8),)

@@ -58,6 +58,15 @@ def test_a_sound_ledger_has_no_faults_and_its_chain_is_what_is_promised(path: Pa
     assert read(path, "PRAGMA integrity_check") == [("ok",)]
 
 
+def test_a_charge_by_another_unit(path: Path) -> None:
+    def change(sequence: int, content: dict[str, Any]) -> None:
+        if sequence == 5:
+            content["protects"] = "patient"
+
+    forge(path, change)
+    assert "row 5 protects each patient, in a ledger that counts by record" in verify(path)
+
+
 @pytest.mark.parametrize("sequence", range(1, 8))
 def test_one_byte_of_a_body(path: Path, sequence: int) -> None:
     """Every byte of every kind of row, one bit each (a different one from byte to byte)."""

@@ -33,7 +33,7 @@ def test_events_and_parts_keep_every_number(tmp_path: Path) -> None:
         Charge(("patient:208", "record:ü/\udcff"), events),
         Charge(("patient:208",), (STEPS,)),
     ]
-    ledger.charge(request(0), charges, CAP, lambda spent, new, budget: True)
+    ledger.charge(request(0), "record", charges, CAP, lambda spent, new, budget: True)
     (found,) = ledger.history().charges
     assert found.parts == (Part((1, 2), events), Part((1,), (STEPS,)))
     assert ledger.spent("patient:208") == tuple(sorted((*events, STEPS)))
@@ -77,14 +77,17 @@ def test_units_are_counted_by_kind(tmp_path: Path) -> None:
     assert ledger.history().units() == {}
     assert ledger.history().worst(mu_squared) is None
     charge = [Charge(("record:a", "record:b", "content:00", "patient:7"), (STEPS,))]
-    ledger.charge(request(1), charge, CAP, within)
-    ledger.charge(request(2), charge, CAP, within)
+    ledger.charge(request(1), "record", charge, CAP, within)
+    ledger.charge(request(2), "record", charge, CAP, within)
     assert ledger.history().units() == {"record": 2, "content": 1, "patient": 1}
 
 
 def test_replies_refusals_and_runs(ledger: Ledger) -> None:
     ledger.answer(
-        ledger.charge(request(1, "run-2"), [Charge(("record:z",), (STEPS,))], CAP, within), b"z"
+        ledger.charge(
+            request(1, "run-2"), "record", [Charge(("record:z",), (STEPS,))], CAP, within
+        ),
+        b"z",
     )
     history = ledger.history()
     assert [(r.sequence, r.charge) for r in history.replies] == [(3, 2), (6, 5), (9, 8)]

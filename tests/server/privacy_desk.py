@@ -70,7 +70,7 @@ def pay(
 ) -> Entry:
     """One round: each record named by a letter pays ``event``, and the reply is stored."""
     keys = tuple(f"record:patient-{name}" for name in names)
-    entry = ledger.charge(request(number), [Charge(keys, (event,))], budget, rule)
+    entry = ledger.charge(request(number), "record", [Charge(keys, (event,))], budget, rule)
     ledger.answer(entry, b"reply %d" % number)
     return entry
 
