@@ -80,43 +80,65 @@ def metaward(*words: str, data: str | None = None) -> str:
     return done.stdout
 
 
+@dataclass(frozen=True)
+class Run:
+    """A configuration with changed keys, as a user would plan and run it."""
+
+    config: str
+    options: tuple[str, ...]
+
+    def plan(self, facts: Sequence[str]) -> Result:
+        """What the plan says, told these facts."""
+        words = metaward("privacy", "plan", self.config, *self.options, *facts, "--json")
+        told: Result = json.loads(words)
+        return told
+
+    def result(self, data: str | None) -> Result:
+        """The table's rows, and the most that any hospital's unit spent by the run's report."""
+        with tempfile.TemporaryDirectory() as place:
+            out = Path(place) / "run"
+            metaward("run", self.config, *self.options, "--out", str(out), "--json", data=data)
+            table = json.loads((out / "result.json").read_text(encoding="utf-8"))["table"]
+            privacy = json.loads((out / "privacy.json").read_text(encoding="utf-8"))
+        return {
+            "spent": max(hospital["this_run"] for hospital in privacy["hospitals"]),
+            "episodes": table["episodes"],
+            "rows": [{k: v for k, v in row.items() if k != "hospitals"} for row in table["rows"]],
+        }
+
+
+def run_of(config: str, sets: Sequence[str]) -> Run:
+    """The configuration with ``key=value`` texts set."""
+    return Run(config, tuple(part for text in sets for part in ("--set", text)))
+
+
 def measure(case: Case, epsilon: float, seed: int, data: str | None) -> Result:
     """One run, and its plan."""
-    largest = epsilon == max(EPSILONS)
+    beside = BESIDE if epsilon == max(EPSILONS) else "[]"
     sets = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
-    sets.append(f"server.evaluation.baselines={BESIDE if largest else '[]'}")
-    options = [part for text in sets for part in ("--set", text)]
-    plan = json.loads(metaward("privacy", "plan", case.config, *options, *case.facts, "--json"))
-    with tempfile.TemporaryDirectory() as place:
-        out = Path(place) / "run"
-        metaward("run", case.config, *options, "--out", str(out), "--json", data=data)
-        table = json.loads((out / "result.json").read_text(encoding="utf-8"))["table"]
-        privacy = json.loads((out / "privacy.json").read_text(encoding="utf-8"))
-    return {
-        "case": case.name,
-        "epsilon": epsilon,
-        "seed": seed,
-        "spent": max(hospital["this_run"] for hospital in privacy["hospitals"]),
-        "ratio": plan["ratio"],
-        "verdict": plan["verdict"],
-        "episodes": table["episodes"],
-        "rows": [{k: v for k, v in row.items() if k != "hospitals"} for row in table["rows"]],
-    }
+    run = run_of(case.config, [*sets, f"server.evaluation.baselines={beside}"])
+    plan = run.plan(case.facts)
+    told = {key: plan[key] for key in ("ratio", "verdict")}
+    return {"case": case.name, "epsilon": epsilon, "seed": seed} | told | run.result(data)
 
 
-def saved() -> list[Result]:
-    """What was measured before."""
-    if not SAVED.is_file():
+def read(path: Path) -> list[Result]:
+    """What was saved before."""
+    if not path.is_file():
         return []
-    found: list[Result] = json.loads(SAVED.read_text(encoding="utf-8"))
+    found: list[Result] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 
-def add(result: Result) -> None:
-    """Keep one more result; several threads may."""
+def keep(path: Path, result: Result) -> None:
+    """Keep one more result, in order; several threads may."""
     with WRITING:
-        kept = sorted([*saved(), result], key=lambda r: (r["case"], -r["epsilon"], r["seed"]))
-        SAVED.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+        kept = sorted([*read(path), result], key=_order)
+        path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
+
+
+def _order(result: Result) -> tuple[str, float, int]:
+    return result.get("case") or result["trial"], -result["epsilon"], result["seed"]
 
 
 # ------------------------------------------------------------------------------- the table
@@ -172,7 +194,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
     parser.add_argument("--table", action="store_true", help="measure nothing")
     asked = parser.parse_args()
-    done = {(r["case"], r["epsilon"], r["seed"]) for r in saved()}
+    done = {(r["case"], r["epsilon"], r["seed"]) for r in read(SAVED)}
     todo = [
         (case, epsilon, seed)
         for case in CASES
@@ -183,9 +205,9 @@ def main() -> None:
     if not asked.table:
         with ThreadPoolExecutor(asked.jobs) as pool:
             for result in pool.map(lambda job: measure(*job, asked.data), todo):
-                add(result)
+                keep(SAVED, result)
                 print(result["case"], result["epsilon"], result["seed"], flush=True)
-    print(table(saved()))
+    print(table(read(SAVED)))
 
 
 if __name__ == "__main__":

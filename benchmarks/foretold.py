@@ -1,0 +1,212 @@
+"""Does ``metaward privacy plan`` foretell, on runs that did not set its limits?
+
+The plan's limits for second moments were settled with docs/accuracy.md in view, so its rows cannot
+test them. These runs can: other sizes, grids, units, data and seeds, and gradients. First
+
+    python benchmarks/foretold.py --plan          # what the plan says; trains nothing
+
+whose file was committed before anything below was run, together with the rule; then
+
+    python benchmarks/foretold.py [--data FOLDER] [--only NAME ...] [--jobs 2]
+    python benchmarks/foretold.py --table         # only print what is saved, as Markdown
+
+What training without privacy adds to the untrained start is the gain. The share that is left is
+
+    share = (private - untrained) / (no privacy - untrained),
+
+on the same episodes, of the means over three seeds. Fixed beforehand: "can work" is right where
+the share is at least a half, "cannot work" where it is at most a quarter, "doubtful" promises
+neither. Where the gain's 95 % t-interval over seeds reaches zero, the row tests nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from epsilon import Result, keep, read, run_of
+from scipy.special import stdtrit
+
+RESULTS = Path(__file__).parent / "results"
+PLANS, SAVED = RESULTS / "foretold_plan.json", RESULTS / "foretold.json"
+SEEDS = (17, 18, 19)
+SMALL = ("client.tasks.hospitals=4", "client.tasks.records=150")
+LARGE = ("client.tasks.hospitals=24", "client.tasks.records=1200")
+PATIENT = "privacy={mechanism: patient, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
+RECORD = "privacy={mechanism: record, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
+METRIC = (
+    "client.model={network: scatter}",
+    "client.inner={algorithm: metric, lr: 0.01, adapt_steps: 20}",
+    "client.tasks_per_round=1000",
+    "client.schedule=passes",
+    "server.rounds=1",
+    "strategies.outer.schedule=constant",
+    RECORD,
+)
+SINE = (
+    "client.tasks={source: sine, hospitals: 10, unseen: 5, functions: 20, queries: 10}",
+    "client.inner={algorithm: fomaml, lr: 0.002, steps: 1, adapt_steps: 5}",
+    "client.tasks_per_round=1000",
+    "client.schedule=passes",
+    "strategies.outer={optimizer: adam, lr: 0.01}",
+    "server.rounds=40",
+    "privacy={mechanism: record, delta: 1.0e-5, clip_norm: 1.0}",
+)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A configuration, what is changed in it, and what a plan must be told beside it."""
+
+    name: str
+    words: str
+    config: str
+    options: tuple[str, ...]
+    epsilons: tuple[float, ...]
+    facts: tuple[str, ...] = ()
+
+
+TRIALS = (
+    Trial("small", "phantoms, 4 hospitals of 150 images", "sim.yaml", SMALL, (8, 3, 1)),
+    Trial("large", "phantoms, 24 hospitals of 1200 images", "sim.yaml", LARGE, (1, 0.25)),
+    Trial("fine", "phantoms, grid 2", "sim.yaml", ("client.model.grid=2",), (8, 1, 0.25)),
+    Trial(
+        "patients",
+        "phantoms, patient, 280 patients a hospital",
+        "sim.yaml",
+        (PATIENT,),
+        (8, 1, 0.25),
+        ("--patients", "280"),
+    ),
+    Trial(
+        "beats",
+        "ECG, record: each beat by itself",
+        "configs/ecg-private.yaml",
+        (RECORD,),
+        (8, 1, 0.1),
+        ("--records", "6000"),
+    ),
+    Trial(
+        "medmnist",
+        "MedMNIST, 6 hospitals of 119 to 2923 images",
+        "configs/medmnist.yaml",
+        METRIC,
+        (8, 1, 0.25),
+        ("--records", "119"),
+    ),
+    Trial(
+        "sine",
+        "sinusoids, FOMAML (gradients)",
+        "configs/sine.yaml",
+        SINE,
+        (8, 1, 0.25),
+        ("--records", "1000"),
+    ),
+)
+
+
+# ----------------------------------------------------------------------------- before and after
+
+
+def plan(trial: Trial, epsilon: float) -> Result:
+    """What the plan says of a trial; seeds do not matter to it."""
+    told = run_of(trial.config, sets(trial, epsilon, SEEDS[0])).plan(trial.facts)
+    kept = {key: told[key] for key in ("verdict", "ratio", "limits", "coordinates")}
+    return {"trial": trial.name, "epsilon": epsilon} | kept
+
+
+def sets(trial: Trial, epsilon: float, seed: int) -> list[str]:
+    """The changed keys; the largest epsilon is judged beside no privacy and the untrained start."""
+    beside = "[no_privacy, untrained]" if epsilon == max(trial.epsilons) else "[]"
+    own = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
+    return [*trial.options, *own, f"server.evaluation.baselines={beside}"]
+
+
+def measure(trial: Trial, epsilon: float, seed: int, data: str | None) -> Result:
+    """One run."""
+    done = run_of(trial.config, sets(trial, epsilon, seed)).result(data)
+    return {"trial": trial.name, "epsilon": epsilon, "seed": seed} | done
+
+
+# ------------------------------------------------------------------------------------ the table
+
+
+def right(verdict: str, share: float, gain: np.ndarray[Any, Any]) -> str:
+    """The rule, as fixed beforehand."""
+    half = float(stdtrit(len(gain) - 1, 0.975)) * gain.std(ddof=1) / sqrt(len(gain))
+    if abs(gain.mean()) <= half:
+        return "no test: nothing to gain"
+    if verdict == "doubtful":
+        return "no promise"
+    kept = share >= 0.5 if verdict == "can work" else share <= 0.25
+    return "right" if kept else "**wrong**"
+
+
+def lines(trial: Trial, plans: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
+    """A line an epsilon, the largest first."""
+    own = [r for r in results if r["trial"] == trial.name]
+    best = [r for r in own if r["epsilon"] == max(trial.epsilons)]
+    none, untrained = (np.array([r["rows"][k]["after"] for r in best]) for k in (1, 2))
+    for told in (p for p in plans if p["trial"] == trial.name):
+        here = np.array([r["rows"][0]["after"] for r in own if r["epsilon"] == told["epsilon"]])
+        if len(here) < len(SEEDS) or len(best) < len(SEEDS):
+            continue
+        share = float((here - untrained).mean() / (none - untrained).mean())
+        scores = " | ".join(f"{scale(x.mean())}" for x in (untrained, here, none))
+        yield (
+            f"| {trial.words} | {told['epsilon']:g} | {told['verdict']} ({told['ratio']:.2g}) | "
+            f"{scores} | {100 * share:.0f} % | {right(told['verdict'], share, none - untrained)} |"
+        )
+
+
+def scale(score: float) -> str:
+    """Accuracy in percent; an error above 1 as it is."""
+    return f"{score:.2f}" if score > 1 else f"{100 * score:.1f}"
+
+
+def table(plans: Sequence[Result], results: Sequence[Result]) -> str:
+    """All trials as Markdown."""
+    head = "| run | epsilon | plan | untrained | private | no privacy | share left | plan was |"
+    body = [line for trial in TRIALS for line in lines(trial, plans, results)]
+    return "\n".join([head, "|---|---|---|---|---|---|---|---|", *body])
+
+
+def main() -> None:
+    """Plan, or measure what is missing, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("--data", help="folder of the real data")
+    parser.add_argument("--only", nargs="+", choices=[t.name for t in TRIALS])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--plan", action="store_true", help="save what the plan says, and stop")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    asked = parser.parse_args()
+    if asked.plan:
+        plans = [plan(trial, epsilon) for trial in TRIALS for epsilon in trial.epsilons]
+        PLANS.write_text(json.dumps(plans, indent=1) + "\n", encoding="utf-8")
+        return
+    done = {(r["trial"], r["epsilon"], r["seed"]) for r in read(SAVED)}
+    todo = [
+        (trial, epsilon, seed)
+        for trial in TRIALS
+        for epsilon in trial.epsilons
+        for seed in SEEDS
+        if (not asked.only or trial.name in asked.only)
+        and (trial.name, epsilon, seed) not in done
+        and not asked.table
+    ]
+    with ThreadPoolExecutor(asked.jobs) as pool:
+        for result in pool.map(lambda job: measure(*job, asked.data), todo):
+            keep(SAVED, result)
+            print(result["trial"], result["epsilon"], result["seed"], flush=True)
+    print(table(read(PLANS), read(SAVED)))
+
+
+if __name__ == "__main__":
+    main()
