@@ -59,8 +59,7 @@ class Run:
         replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
         rows = [self.judge(self.own, theta)]
         for contender in self.opponents:
-            row = self.judge(contender, self.theta_of(contender))
-            rows.append(with_gap(row, rows[0], self.metric))
+            rows.append(with_gap(self.opposed(contender), rows[0], self.metric))
         return Table(self.metric, self.sim.server.evaluation.final_episodes, tuple(rows))
 
     @property
@@ -94,17 +93,17 @@ class Run:
         """The learner's first theta, a function of the run's seed."""
         return np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
 
-    def theta_of(self, contender: Contender) -> Vector:
-        """What a baseline adapts from: trained beside the run, or as it starts."""
-        if not contender.trained:
-            return self.start(contender.learner)
+    def opposed(self, contender: Contender) -> Row:
+        """A baseline's line: trained beside the run, or as it starts, then judged."""
         try:
-            return self.fit(contender, self.folder.baseline(contender.key))
+            if not contender.trained:
+                return self.judge(contender, self.start(contender.learner))
+            return self.judge(contender, self.fit(contender, self.folder.baseline(contender.key)))
         except QuorumError as error:
             raise QuorumError(
                 f"the run's own learner is trained and saved, but {contender.name} failed: {error}"
-                "; its rate is server.evaluation.fine_tune.lr, and server.evaluation.baselines can "
-                "do without it"
+                "; a lower rate may help (server.evaluation.fine_tune.lr, client.inner.lr), and "
+                "server.evaluation.baselines can do without it"
             ) from error
 
     def strategy(self, contender: Contender, folder: Folder | None = None) -> MetaStrategy:

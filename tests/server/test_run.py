@@ -93,6 +93,15 @@ def test_a_failed_run_resumes_to_the_same_bytes(
     assert rounds == [1, 2, 3, 4, 5, 6]
 
 
+@pytest.mark.parametrize("baseline", ["scratch", "fedavg"])
+def test_a_baseline_that_diverges_is_named_with_the_way_out(tmp_path: Path, baseline: str) -> None:
+    """Judged or trained: the run's own learner stays saved."""
+    beside = (f"server.evaluation.baselines=[{baseline}]", "server.evaluation.fine_tune.lr=100")
+    with pytest.raises(QuorumError, match=r"trained and saved, but .* failed.*baselines can do"):
+        execute(tmp_path / "run", *beside)
+    assert (tmp_path / "run" / "theta.safetensors").is_file()
+
+
 def test_one_hospital_may_fail_above_the_quorum(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
