@@ -22,6 +22,7 @@ Differential Privacy".
 times: the ratio of the run is sqrt(R) that of a round, at most. It decides, because fewer rounds
 raise a round's ratio and help nobody: where k = R that of the run is n * mu * sqrt(N / d).
 
+Clipping is not in it: a C far below what records have turns a sum at any noise (docs/accuracy.md).
 Where a learner has query gradients, the update follows them, and the ratio is theirs: noise in the
 inner steps comes on top. Hence an upper bound: it may fail far above 1.
 """
@@ -194,7 +195,7 @@ def _account(
     limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
     return {
         "sums": sums,
-        "mu": _mu(profiles, price, times) if rate == 1 else None,
+        "mu": None if rate < 1 else max(gdp.mu(events(p, price.noise, 1.0) * times) for p in profiles),
         "epsilon": spend(profiles, times, price.noise, delta, rate),
         "delta": delta,
         "ratio_of_a_round": of_a_round,
@@ -293,7 +294,3 @@ def _facts(asked: Question, share: Share) -> dict[str, Any]:
         "rounds": run.server.rounds,
         "participations": share.participations,
     }
-
-
-def _mu(profiles: Sequence[Counts], price: Plan, times: int) -> float:
-    return max(gdp.mu(events(profile, price.noise, 1.0) * times) for profile in profiles)

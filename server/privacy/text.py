@@ -175,7 +175,10 @@ def _verdict(p: Planned) -> Parts:
     means = {
         "cannot work": "All rounds together move theta by noise more than by anything learned.",
         "doubtful": _doubt(p.ratio, p.limits[1]),
-        "can work": "An upper bound and no promise: it may still fail.",
+        "can work": (
+            "The noise leaves room to learn. No promise: a clip norm C far below what records have "
+            "loses signal that no epsilon brings back, and no plan sees it."
+        ),
     }
     limits = f"below {p.limits[0]:g} it cannot work, below {p.limits[1]:g} it is doubtful"
     return [
