@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil, exp
+from statistics import NormalDist
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
+from privacy.accounting.gdp import mu_of
 from privacy.event import Budget, Mark
 from privacy.mechanism import Combine, Unit, Vectors
 from privacy.noise import Noise
@@ -39,6 +42,7 @@ class Protected:
 
     unit: ClassVar[Unit]
     guards: ClassVar[str]
+    observed: ClassVar[str] = "all that leaves the hospitals"
 
     @property
     def sampling_rate(self) -> float:
@@ -52,11 +56,20 @@ class Protected:
 
     @property
     def claim(self) -> str:
-        """The guarantee in one sentence."""
+        """The guarantee in one sentence, with what it leaves to an attacker at even odds."""
         return (
             f"{self.unit.capitalize()}-level differential privacy, epsilon at most "
-            f"{self.epsilon:g} at delta {self.delta:g} over the whole run: {self.guards}."
+            f"{self.epsilon:g} at delta {self.delta:g} over the whole run: whoever sees "
+            f"{self.observed} and guesses whether {self.guards} was used is right at most "
+            f"{ceil(1000 * self._guess()) / 10:.1f} % of the time (50 % is a coin)."
         )
+
+    def _guess(self) -> float:
+        """Exact for Gaussian noise (Dong, Roth, Su 2019); where units are drawn, what any (epsilon,
+        delta) allows (Kairouz, Oh, Viswanath 2015)."""
+        if self.sampling_rate == 1:
+            return NormalDist().cdf(mu_of(self.epsilon, self.delta) / 2)
+        return 1 - (1 - self.delta) / (1 + exp(self.epsilon))
 
     @property
     def budget(self) -> Budget:

@@ -55,9 +55,7 @@ class Record(Protected):
     train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
 
     unit: ClassVar[Unit] = "record"
-    guards: ClassVar[str] = (
-        "whoever sees all that leaves the hospitals learns next to nothing about any one record"
-    )
+    guards: ClassVar[str] = "a record"
 
     def __post_init__(self) -> None:
         if not self.train or len(set(self.train)) < len(self.train):
@@ -103,10 +101,7 @@ class Patient(Record):
     """
 
     unit: ClassVar[Unit] = "patient"
-    guards: ClassVar[str] = (
-        "whoever sees all that leaves the hospitals learns next to nothing about any one patient, "
-        "all of a patient's records taken together"
-    )
+    guards: ClassVar[str] = "a patient, with all records,"
 
     def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
         """A patient may have records in any sum over a task, in support and query alike."""

@@ -38,10 +38,7 @@ class Task(Protected):
     """
 
     unit: ClassVar[Unit] = "task"
-    guards: ClassVar[str] = (
-        "whoever sees all that leaves the hospitals learns next to nothing about any one task, all "
-        "of its records taken together"
-    )
+    guards: ClassVar[str] = "a task, with all its records,"
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """One sum, in which every task stands once; ``ValueError`` where tasks share a record."""
@@ -87,10 +84,8 @@ class Hospital(Protected):
     """
 
     unit: ClassVar[Unit] = "hospital"
-    guards: ClassVar[str] = (
-        "whoever sees the shared initialisation, but not the trusted server, learns next to "
-        "nothing about any one hospital's update"
-    )
+    guards: ClassVar[str] = "a hospital's update"
+    observed: ClassVar[str] = "the shared initialisation, but not the trusted server,"
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """The hospital's whole update stands in one sum at the server."""

@@ -195,7 +195,7 @@ def _account(
     limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
     return {
         "sums": sums,
-        "mu": None if rate < 1 else max(gdp.mu(events(p, price.noise, 1.0) * times) for p in profiles),
+        "mu": _mu(profiles, price, times) if rate == 1 else None,
         "epsilon": spend(profiles, times, price.noise, delta, rate),
         "delta": delta,
         "ratio_of_a_round": of_a_round,
@@ -294,3 +294,7 @@ def _facts(asked: Question, share: Share) -> dict[str, Any]:
         "rounds": run.server.rounds,
         "participations": share.participations,
     }
+
+
+def _mu(profiles: Sequence[Counts], price: Plan, times: int) -> float:
+    return max(gdp.mu(events(profile, price.noise, 1.0) * times) for profile in profiles)

@@ -1,5 +1,7 @@
 """What every mechanism must keep: what a session gives, what it refuses, and what it seals."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ import torch
 from privacy import MECHANISMS, Mark, Release, Scores
 from privacy.wire import decode_answer, encode_answer
 from tests.contracts.requests import MASK, PHI, X, Y, every_mechanism, small_session, squares
+from tests.server.small import small
 
 # ------------------------------------------------------------------------------- sessions
 
@@ -119,3 +122,21 @@ def test_it_says_what_it_protects(name: str) -> None:
     if mechanism.budget is not None:
         assert f"{mechanism.budget.epsilon:g}" in mechanism.claim
         assert f"{mechanism.budget.delta:g}" in mechanism.claim
+        assert re.search(r"right at most (100\.0|[5-9]\d\.\d) % of the time", mechanism.claim)
+
+
+@pytest.mark.parametrize(
+    ("options", "right"),
+    [
+        ("epsilon: 1.0", "55.4"),
+        ("epsilon: 8.0", "79.8"),
+        ("epsilon: 8.0, sampling_rate: 0.5", "100.0"),
+        ("epsilon: 1.0, sampling_rate: 0.5", "73.2"),
+    ],
+)
+def test_the_claim_says_what_an_attacker_may_reach(options: str, right: str) -> None:
+    """Phi(mu / 2), or e^epsilon / (1 + e^epsilon) up to delta where units are drawn."""
+    run = small(
+        f"privacy={{mechanism: record, delta: 1.0e-5, {options}}}", "client.schedule=passes"
+    )
+    assert f"is right at most {right} % of the time" in run.privacy.claim
