@@ -1,11 +1,15 @@
 """One steady way to run tests: one torch thread; property tests without time limits, the same
 examples every time; slow files first, so that no worker is left alone with one at the end."""
 
+import signal
+
 import pytest
 import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+# A shell starts what it puts into the background deaf to Ctrl-C, and all children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
 
