@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import ceil, exp
-from statistics import NormalDist
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import Tensor
 
-from privacy.accounting.gdp import mu_of
+from privacy.accounting import advantage, gdp
 from privacy.event import Budget, Mark
 from privacy.mechanism import Combine, Unit, Vectors
 from privacy.noise import Noise
 from privacy.price import Counts, calibrate, counts, distinct
 from privacy.release import Release, Scores, sealed_scores, sealed_update
+from privacy.report.show import percent_up
 from privacy.session import ALL, Part, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
@@ -61,15 +60,14 @@ class Protected:
             f"{self.unit.capitalize()}-level differential privacy, epsilon at most "
             f"{self.epsilon:g} at delta {self.delta:g} over the whole run: whoever sees "
             f"{self.observed} and guesses whether {self.guards} was used is right at most "
-            f"{ceil(1000 * self._guess()) / 10:.1f} % of the time (50 % is a coin)."
+            f"{percent_up(self._guess())} of the time (50 % is a coin)."
         )
 
     def _guess(self) -> float:
-        """Exact for Gaussian noise (Dong, Roth, Su 2019); where units are drawn, what any (epsilon,
-        delta) allows (Kairouz, Oh, Viswanath 2015)."""
+        """Exact for Gaussian noise; where units are drawn, what any (epsilon, delta) allows."""
         if self.sampling_rate == 1:
-            return NormalDist().cdf(mu_of(self.epsilon, self.delta) / 2)
-        return 1 - (1 - self.delta) / (1 + exp(self.epsilon))
+            return gdp.attack_accuracy(gdp.mu_of(self.epsilon, self.delta))
+        return (1 + advantage(self.epsilon, self.delta)) / 2
 
     @property
     def budget(self) -> Budget:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import tanh
 from typing import Literal
 
 from privacy.accounting import gdp, pld, rdp
@@ -102,3 +103,12 @@ def attack_accuracy(events: Sequence[Event]) -> float:
     if sampled(events):
         return (1 + pld.delta_of(events, 0.0)) / 2
     return gdp.attack_accuracy(gdp.mu(events))
+
+
+def advantage(epsilon: float, delta: float) -> float:
+    """The most by which true may exceed false positive rate under any (epsilon, delta)-DP: 0 to 1.
+
+    (e^epsilon - 1 + 2 delta) / (e^epsilon + 1) (Kairouz, Oh, Viswanath 2015, The composition
+    theorem for differential privacy).
+    """
+    return min(1.0, tanh(epsilon / 2) + delta * (1 - tanh(epsilon / 2)))

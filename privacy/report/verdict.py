@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from privacy import accounting
 from privacy.report.given import BESIDE, Given
 from privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
 from privacy.report.show import percent_up, show_budget, show_loss, show_small
@@ -68,16 +69,11 @@ def advantage(mu: float | None, epsilons: tuple[AtDelta, ...]) -> float:
     """The most by which true may exceed false positive rate when guessing membership.
 
     With ``mu``: 2 Phi(mu / 2) - 1, exact (Dong, Roth, Su 2019, Gaussian differential privacy).
-    Else the smallest of (e^eps - 1 + 2 delta) / (e^eps + 1) (Kairouz, Oh, Viswanath 2015, The
-    composition theorem for differential privacy). No ``epsilons`` at all: 1.
+    Else the smallest that any of the ``epsilons`` allows; 1 where there is none.
     """
     if mu is not None:
         return math.erf(mu / 2 / math.sqrt(2))
-    return min((_advantage(at) for at in epsilons), default=1.0)
-
-
-def _advantage(at: AtDelta) -> float:
-    return min(1.0, math.tanh(at.epsilon / 2) + at.delta * (1 - math.tanh(at.epsilon / 2)))
+    return min((accounting.advantage(at.epsilon, at.delta) for at in epsilons), default=1.0)
 
 
 def risk(hospital: Hospital) -> Risk:

@@ -48,17 +48,16 @@ from privacy.sums import Record
 from server.privacy.blank import blank_tasks, most_tasks, public_records, task_size
 from sim import Sim
 
-CANNOT_BELOW = 3.0
-DOUBTFUL_BELOW = 30.0
-"""Limits of the ratio, which supposes that all clipped gradients agree. At the start of the default
-network on the phantoms their mean has 4 (tasks that number classes afresh) to 13 % (named classes)
-of the clip norm, as measured: a ratio of 8 to 25 is one of 1 in truth."""
+GRADIENTS = (3.0, 30.0)
+"""Limits of the ratio: below the first it cannot work, below the second is doubt. The ratio
+supposes that all clipped gradients agree. At the start of the default network on the phantoms their
+mean has 4 (tasks that number classes afresh) to 13 % (named classes) of the clip norm, as measured:
+a ratio of 8 to 25 is one of 1 in truth."""
 
-GRADIENTS = (CANNOT_BELOW, DOUBTFUL_BELOW)
 MOMENTS = (1.0, 10.0)
-"""The two limits where theta follows second moments: their mean has 28 to 45 % of the clip norm
-there, three times that of gradients and more. Settled with docs/accuracy.md in view: not a forecast
-of its rows."""
+"""The same where theta follows second moments: their mean has 28 to 45 % of the clip norm there,
+three times that of gradients and more. Settled with docs/accuracy.md in view: not a forecast of its
+rows."""
 
 Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 

@@ -23,8 +23,7 @@ from server.engines.inprocess import run_inprocess
 from server.folder import Folder
 from server.privacy.advice import advised
 from server.privacy.plan import (
-    CANNOT_BELOW,
-    DOUBTFUL_BELOW,
+    GRADIENTS,
     planned,
     question,
     verdict,
@@ -244,9 +243,10 @@ def test_theta_of_a_metric_follows_second_moments() -> None:
 
 
 def test_verdicts() -> None:
-    assert [verdict(r) for r in (0.0, CANNOT_BELOW * 0.999)] == ["cannot work"] * 2
-    assert [verdict(r) for r in (CANNOT_BELOW, DOUBTFUL_BELOW * 0.999)] == ["doubtful"] * 2
-    assert verdict(DOUBTFUL_BELOW) == "can work"
+    cannot, doubtful = GRADIENTS
+    assert [verdict(r) for r in (0.0, cannot * 0.999)] == ["cannot work"] * 2
+    assert [verdict(r) for r in (cannot, doubtful * 0.999)] == ["doubtful"] * 2
+    assert verdict(doubtful) == "can work"
     assert [verdict(r, (1.0, 10.0)) for r in (0.9, 9.0, 10.0)] == [
         "cannot work",
         "doubtful",
@@ -260,6 +260,6 @@ def test_a_body_of_random_weights_is_never_foretold_to_work() -> None:
     """configs/private.yaml has a ratio of 65 and gains nothing over its untrained start."""
     plan = advised(question(sim.load(sim.HERE / "configs" / "private.yaml")))
     assert plan.ratio is not None
-    assert plan.ratio > DOUBTFUL_BELOW
+    assert plan.ratio > GRADIENTS[1]
     assert plan.verdict == "doubtful"
     assert any("drawn at random" in note for note in plan.notes)
