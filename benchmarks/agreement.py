@@ -1,0 +1,78 @@
+"""How far the clipped vectors of a sum agree, which the plan's ratio supposes that they do.
+
+For every training hospital of a configuration the first round is computed without noise. Printed is
+the length of the mean of all clipped vectors, as a share of the clip norm: 100 % where all are as
+long as C and point one way. It opens records, so it is for public or made-up data only.
+
+    python benchmarks/agreement.py [sim.yaml] [--set section.key=value ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import sim
+from client import work
+from client.charging import plan
+from privacy import Opening
+from privacy.noise import SeededNoise
+from privacy.session import Kind, Parts
+from privacy.sums import NoisySums, Record
+
+
+@dataclass
+class Watched(NoisySums):
+    """Noisy sums that write down how long each mean is."""
+
+    shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+        """The mean, whose length over the clip norm is kept."""
+        found = super().mean(parts, kind, dim)
+        self.shares[kind].append(float(found.norm()) / self.mechanism.clip_norms[kind])
+        return found
+
+
+def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
+    """Of each kind of sum, the shares at one hospital in round 1."""
+    desk, mechanism, learner = run.desk(), run.privacy, run.client.inner
+    if not isinstance(mechanism, Record):
+        raise SystemExit(f"mechanism {mechanism.unit} clips no records; choose record or patient")
+    root = sim.data_root(run)
+    hospital = work.open_hospital(desk.source, index, root, desk.seed)
+    share, setting = work.tasks_of(desk, hospital, index, root, 1), work.open_setting(desk)
+    theta = learner.initial(setting, run.seed)
+    price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(0))
+    silent = dict.fromkeys(price.noise, 0.0)
+    opening = Opening(price.uses, silent, work.units(mechanism, hospital), SeededNoise(0))
+    session = Watched(mechanism, opening, Counter(opening.uses))
+    learner.update(setting, theta, share.episodes, session, np.random.default_rng(0))
+    return session.shares
+
+
+def main() -> None:
+    """Print the range over the training hospitals, a line a kind."""
+    torch.set_num_threads(1)
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    parser.add_argument("config", nargs="?", type=Path, default=sim.DEFAULT)
+    parser.add_argument("--set", action="append", default=[], help="key=value that wins")
+    asked = parser.parse_args()
+    run = sim.load(asked.config, asked.set)
+    found: dict[str, list[float]] = defaultdict(list)
+    for index, seat in enumerate(run.client.tasks.roster()):
+        if seat.role == "train":
+            for kind, values in shares(run, index).items():
+                found[kind] += values
+    for kind, values in found.items():
+        print(f"{kind}: {100 * min(values):.1f} to {100 * max(values):.1f} % of C")
+
+
+if __name__ == "__main__":
+    main()
