@@ -23,7 +23,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import sqrt
@@ -32,6 +32,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 HOME = Path(__file__).resolve().parent.parent
@@ -137,6 +138,14 @@ def keep(path: Path, result: Result) -> None:
         path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 
+def work_off(do: Callable[[Any], Result], todo: Sequence[Any], path: Path, jobs: int) -> None:
+    """Do all that is to do, ``jobs`` at a time, and keep each result as it comes."""
+    with ThreadPoolExecutor(jobs) as pool:
+        for result in pool.map(do, todo):
+            keep(path, result)
+            print(*_order(result), flush=True)
+
+
 def _order(result: Result) -> tuple[str, float, int]:
     return result.get("case") or result["trial"], -result["epsilon"], result["seed"]
 
@@ -144,12 +153,17 @@ def _order(result: Result) -> tuple[str, float, int]:
 # ------------------------------------------------------------------------------- the table
 
 
+def half_width(x: NDArray[np.float64]) -> float:
+    """Half the 95 % t-interval of the mean (n,)."""
+    return float(stdtrit(len(x) - 1, 0.975) * x.std(ddof=1) / sqrt(len(x)))
+
+
 def mean(values: Sequence[float]) -> str:
     """Mean in percent with its t-interval over seeds."""
     x = 100 * np.array(values)
     if len(x) < 2:
         return f"{x.mean():.1f}"
-    half = float(stdtrit(len(x) - 1, 0.975)) * x.std(ddof=1) / sqrt(len(x))
+    half = half_width(x)
     return f"{x.mean():.1f} [{x.mean() - half:.1f}, {x.mean() + half:.1f}]"
 
 
@@ -203,10 +217,7 @@ def main() -> None:
         if (not asked.only or case.name in asked.only) and (case.name, epsilon, seed) not in done
     ]
     if not asked.table:
-        with ThreadPoolExecutor(asked.jobs) as pool:
-            for result in pool.map(lambda job: measure(*job, asked.data), todo):
-                keep(SAVED, result)
-                print(result["case"], result["epsilon"], result["seed"], flush=True)
+        work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
     print(table(read(SAVED)))
 
 

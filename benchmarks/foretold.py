@@ -24,15 +24,12 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from math import sqrt
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from epsilon import Result, keep, read, run_of
-from scipy.special import stdtrit
+from epsilon import Case, Result, half_width, read, run_of, work_off
+from numpy.typing import NDArray
 
 RESULTS = Path(__file__).parent / "results"
 PLANS, SAVED = RESULTS / "foretold_plan.json", RESULTS / "foretold.json"
@@ -62,52 +59,45 @@ SINE = (
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A configuration, what is changed in it, and what a plan must be told beside it."""
+class Trial(Case):
+    """A case in which keys are changed, and the epsilons that it is run at."""
 
-    name: str
-    words: str
-    config: str
-    options: tuple[str, ...]
-    epsilons: tuple[float, ...]
-    facts: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+    epsilons: tuple[float, ...] = (8, 1, 0.25)
 
 
 TRIALS = (
-    Trial("small", "phantoms, 4 hospitals of 150 images", "sim.yaml", SMALL, (8, 3, 1)),
-    Trial("large", "phantoms, 24 hospitals of 1200 images", "sim.yaml", LARGE, (1, 0.25)),
-    Trial("fine", "phantoms, grid 2", "sim.yaml", ("client.model.grid=2",), (8, 1, 0.25)),
+    Trial("small", "phantoms, 4 hospitals of 150 images", "sim.yaml", (), SMALL, (8, 3, 1)),
+    Trial("large", "phantoms, 24 hospitals of 1200 images", "sim.yaml", (), LARGE, (1, 0.25)),
+    Trial("fine", "phantoms, grid 2", "sim.yaml", (), ("client.model.grid=2",)),
     Trial(
         "patients",
         "phantoms, patient, 280 patients a hospital",
         "sim.yaml",
-        (PATIENT,),
-        (8, 1, 0.25),
         ("--patients", "280"),
+        (PATIENT,),
     ),
     Trial(
         "beats",
         "ECG, record: each beat by itself",
         "configs/ecg-private.yaml",
+        ("--records", "6000"),
         (RECORD,),
         (8, 1, 0.1),
-        ("--records", "6000"),
     ),
     Trial(
         "medmnist",
         "MedMNIST, 6 hospitals of 119 to 2923 images",
         "configs/medmnist.yaml",
-        METRIC,
-        (8, 1, 0.25),
         ("--records", "119"),
+        METRIC,
     ),
     Trial(
         "sine",
         "sinusoids, FOMAML (gradients)",
         "configs/sine.yaml",
-        SINE,
-        (8, 1, 0.25),
         ("--records", "1000"),
+        SINE,
     ),
 )
 
@@ -138,10 +128,9 @@ def measure(trial: Trial, epsilon: float, seed: int, data: str | None) -> Result
 # ------------------------------------------------------------------------------------ the table
 
 
-def right(verdict: str, share: float, gain: np.ndarray[Any, Any]) -> str:
+def right(verdict: str, share: float, gain: NDArray[np.float64]) -> str:
     """The rule, as fixed beforehand."""
-    half = float(stdtrit(len(gain) - 1, 0.975)) * gain.std(ddof=1) / sqrt(len(gain))
-    if abs(gain.mean()) <= half:
+    if abs(gain.mean()) <= half_width(gain):
         return "no test: nothing to gain"
     if verdict == "doubtful":
         return "no promise"
@@ -201,10 +190,7 @@ def main() -> None:
         and (trial.name, epsilon, seed) not in done
         and not asked.table
     ]
-    with ThreadPoolExecutor(asked.jobs) as pool:
-        for result in pool.map(lambda job: measure(*job, asked.data), todo):
-            keep(SAVED, result)
-            print(result["trial"], result["epsilon"], result["seed"], flush=True)
+    work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
     print(table(read(PLANS), read(SAVED)))
 
 
