@@ -18,13 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import sim
-from client import work
-from client.charging import plan
-from privacy import Opening
-from privacy.noise import SeededNoise
-from privacy.session import Kind, Parts
-from privacy.sums import NoisySums, Record
+from metaward import sim
+from metaward.client import work
+from metaward.client.charging import plan
+from metaward.privacy import Opening
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import Kind, Parts
+from metaward.privacy.sums import NoisySums, Record
 
 
 @dataclass

@@ -37,10 +37,10 @@ from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.overrides import TorchFunctionMode
 
-from client.models import Network, network
-from client.models.conv import Conv
-from client.tasks.base import TaskSpec
-from privacy.clipping import clipped_sum, gradient
+from metaward.client.models import Network, network
+from metaward.client.models.conv import Conv
+from metaward.client.tasks.base import TaskSpec
+from metaward.privacy.clipping import clipped_sum, gradient
 
 SPEC = TaskSpec("classification", (1, 28, 28), 5, 5, True)
 CLIP = 0.5

@@ -35,8 +35,8 @@ from typing import Any
 
 import numpy as np
 
-from privacy.event import Budget, Charge, Event
-from privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
+from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
 
 STAGES = ("start", "begin", "check", "commit", "compute", "store", "send", "sent", "refuse")
 LONGEST_LIFE = 0.12

@@ -28,13 +28,13 @@ from pathlib import Path
 
 import torch
 
-import sim
-from client import work
-from options import override
-from server.engines import ENGINES
-from server.engines.inprocess import InProcessGrid
-from server.folder import Folder
-from server.run import Run
+from metaward import sim
+from metaward.client import work
+from metaward.options import override
+from metaward.server.engines import ENGINES
+from metaward.server.engines.inprocess import InProcessGrid
+from metaward.server.folder import Folder
+from metaward.server.run import Run
 
 HOSPITALS, TASKS, STEPS, WORKERS = 16, 4, 5, 2
 SETTINGS = (

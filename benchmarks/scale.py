@@ -21,11 +21,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import sim
-from options import override
-from server.engines.inprocess import InProcessGrid
-from server.folder import Folder
-from server.run import Run
+from metaward import sim
+from metaward.options import override
+from metaward.server.engines.inprocess import InProcessGrid
+from metaward.server.folder import Folder
+from metaward.server.run import Run
 
 UNSEEN = 2
 

@@ -17,16 +17,16 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-import sim
-from client import work
-from client.errors import DataError
-from client.guard import Guard, open_guard
-from client.inner import Algorithm
-from options import ConfigError
-from privacy import REFUSALS, Answer, Refusal
-from privacy.ledger import LedgerError
-from privacy.policy import Refused
-from privacy.wire import Request, WireError, decode_request, encode_answer
+from metaward import sim
+from metaward.client import work
+from metaward.client.errors import DataError
+from metaward.client.guard import Guard, open_guard
+from metaward.client.inner import Algorithm
+from metaward.options import ConfigError
+from metaward.privacy import REFUSALS, Answer, Refusal
+from metaward.privacy.ledger import LedgerError
+from metaward.privacy.policy import Refused
+from metaward.privacy.wire import Request, WireError, decode_request, encode_answer
 
 log = logging.getLogger("metaward.hospital")
 app = ClientApp()

@@ -14,17 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.charging import plan
-from client.inner import Algorithm, Setting
-from client.models import Network
-from client.schedule import Share
-from client.tasks.base import Episode, FewShot, IntArray, TaskSpec
-from client.work import Desk, one_thread, open_setting
-from privacy import Session
-from privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
-from privacy.audit.bounds import trials_needed
-from privacy.noise import Noise
-from privacy.session import Part
+from metaward.client.charging import plan
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.models import Network
+from metaward.client.schedule import Share
+from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
+from metaward.client.work import Desk, one_thread, open_setting
+from metaward.privacy import Session
+from metaward.privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
+from metaward.privacy.audit.bounds import trials_needed
+from metaward.privacy.noise import Noise
+from metaward.privacy.session import Part
 
 TASKS = 2  # two, so that the noise of one can be held against the other's
 CANARIES = 256

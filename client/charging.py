@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.inner import Algorithm, Setting
-from client.schedule import Share
-from client.tasks.base import Hospital
-from privacy import Charge, Event, Mechanism, Rehearsal, Use
-from privacy.price import counts, events
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.schedule import Share
+from metaward.client.tasks.base import Hospital
+from metaward.privacy import Charge, Event, Mechanism, Rehearsal, Use
+from metaward.privacy.price import counts, events
 
 
 @dataclass(frozen=True)

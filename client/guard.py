@@ -17,11 +17,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from privacy import Charge, Mark, Mechanism
-from privacy.accounting import allows
-from privacy.ledger import Entry, Ledger, LedgerError, RequestKey
-from privacy.noise import Noise, SeededNoise, SystemNoise
-from privacy.policy import Asked, Policy, Refused
+from metaward.privacy import Charge, Mark, Mechanism
+from metaward.privacy.accounting import allows
+from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
+from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
+from metaward.privacy.policy import Asked, Policy, Refused
 
 NodeConfig = Mapping[str, object]
 

@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
-from client.errors import DataError
-from client.tasks.base import Episode, Hospital, IntArray
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import Episode, Hospital, IntArray
 
 Order = Literal["random", "passes"]
 Dealt = Callable[[int], tuple[Episode, ...]]

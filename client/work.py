@@ -16,17 +16,17 @@ from typing import Literal
 import numpy as np
 import torch
 
-from client.charging import Plan, charges, plan
-from client.errors import DataError
-from client.guard import Guard
-from client.inner import Algorithm, Setting
-from client.models import Architecture
-from client.schedule import Order, Share, deal, pass_share, random_share
-from client.tasks.base import Episode, Hospital, Seat, TaskSource
-from privacy import Attendance, Mechanism, Opening, Release, Scores
-from privacy.ledger import RequestKey
-from privacy.policy import Asked, Refused
-from privacy.wire import Request, digest, pack, unpack
+from metaward.client.charging import Plan, charges, plan
+from metaward.client.errors import DataError
+from metaward.client.guard import Guard
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.models import Architecture
+from metaward.client.schedule import Order, Share, deal, pass_share, random_share
+from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSource
+from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores
+from metaward.privacy.ledger import RequestKey
+from metaward.privacy.policy import Asked, Refused
+from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}

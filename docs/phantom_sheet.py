@@ -9,7 +9,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from client.tasks.phantom import NAMES, Phantom
+from metaward.client.tasks.phantom import NAMES, Phantom
 
 
 def main() -> None:

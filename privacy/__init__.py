@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from privacy.event import Budget, Charge, Event, Mark
-from privacy.mechanism import Mechanism, Opening, Unit
-from privacy.none import NoPrivacy
-from privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
-from privacy.session import Batch, Contribution, Kind, Losses, OpenSession, Rehearsal, Session, Use
-from privacy.sums import Patient, Record
-from privacy.whole import Hospital, Task
+from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.mechanism import Mechanism, Opening, Unit
+from metaward.privacy.none import NoPrivacy
+from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.session import (
+    Batch,
+    Contribution,
+    Kind,
+    Losses,
+    OpenSession,
+    Rehearsal,
+    Session,
+    Use,
+)
+from metaward.privacy.sums import Patient, Record
+from metaward.privacy.whole import Hospital, Task
 
 MECHANISMS: dict[str, type[Mechanism]] = {
     "none": NoPrivacy,

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 from torch.func import grad, vmap
 
-from privacy.noise import check_clip
-from privacy.session import Contribution, Losses
+from metaward.privacy.noise import check_clip
+from metaward.privacy.session import Contribution, Losses
 
 _BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
 

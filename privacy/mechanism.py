@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.event import Budget, Mark
-from privacy.noise import Noise
-from privacy.release import Release, Scores
-from privacy.session import Part, Session, Use
+from metaward.privacy.event import Budget, Mark
+from metaward.privacy.noise import Noise
+from metaward.privacy.release import Release, Scores
+from metaward.privacy.session import Part, Session, Use
 
 Unit = Literal["none", "record", "patient", "task", "hospital"]
 Vectors = NDArray[np.float32]

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from privacy.event import Budget, Mark
-from privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
-from privacy.noise import Noise
-from privacy.release import Release, Scores, sealed_scores, sealed_update
-from privacy.session import ALL, OpenSession, Part, Session, Use
+from metaward.privacy.event import Budget, Mark
+from metaward.privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
+from metaward.privacy.noise import Noise
+from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.session import ALL, OpenSession, Part, Session, Use
 
 
 @dataclass(frozen=True)

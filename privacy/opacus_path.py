@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from privacy.noise import check_clip
+from metaward.privacy.noise import check_clip
 
 
 def opacus_sum(

@@ -17,8 +17,8 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field
 
-from options import ConfigError, build, plain, read_yaml
-from privacy.event import Budget
+from metaward.options import ConfigError, build, plain, read_yaml
+from metaward.privacy.event import Budget
 
 POLICY_CODES = frozenset(
     {

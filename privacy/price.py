@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
-from privacy.accounting import allows, enforced_epsilon
-from privacy.accounting.gdp import mu_of
-from privacy.event import Budget, Event
-from privacy.session import Use
+from metaward.privacy.accounting import allows, enforced_epsilon
+from metaward.privacy.accounting.gdp import mu_of
+from metaward.privacy.event import Budget, Event
+from metaward.privacy.session import Use
 
 Counts = Counter[str]
 """How many sums of each kind a unit stands in."""

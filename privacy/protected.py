@@ -9,14 +9,14 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from privacy.accounting import advantage, gdp
-from privacy.event import Budget, Mark
-from privacy.mechanism import Combine, Unit, Vectors
-from privacy.noise import Noise
-from privacy.price import Counts, calibrate, counts, distinct
-from privacy.release import Release, Scores, sealed_scores, sealed_update
-from privacy.report.show import percent_up
-from privacy.session import ALL, Part, Use
+from metaward.privacy.accounting import advantage, gdp
+from metaward.privacy.event import Budget, Mark
+from metaward.privacy.mechanism import Combine, Unit, Vectors
+from metaward.privacy.noise import Noise
+from metaward.privacy.price import Counts, calibrate, counts, distinct
+from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.report.show import percent_up
+from metaward.privacy.session import ALL, Part, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2)]

@@ -13,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.event import Mark
-from privacy.ledger.errors import CODES as LEDGER_CODES
-from privacy.policy import POLICY_CODES
+from metaward.privacy.event import Mark
+from metaward.privacy.ledger.errors import CODES as LEDGER_CODES
+from metaward.privacy.policy import POLICY_CODES
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,22 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from privacy.clipping import clipped_sum, gradient, rows
-from privacy.mechanism import Opening, Rehearse, Unit
-from privacy.noise import noisy
-from privacy.price import Counts, counts, distinct
-from privacy.protected import Norm, Protected
-from privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session, Use, use
+from metaward.privacy.clipping import clipped_sum, gradient, rows
+from metaward.privacy.mechanism import Opening, Rehearse, Unit
+from metaward.privacy.noise import noisy
+from metaward.privacy.price import Counts, counts, distinct
+from metaward.privacy.protected import Norm, Protected
+from metaward.privacy.session import (
+    Batch,
+    Contribution,
+    Kind,
+    Losses,
+    Part,
+    Parts,
+    Session,
+    Use,
+    use,
+)
 
 
 class Overdraft(RuntimeError):

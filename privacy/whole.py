@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from privacy.clipping import sum_clipped
-from privacy.event import Mark
-from privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
-from privacy.noise import Noise, noisy
-from privacy.protected import Protected
-from privacy.release import Release, sealed_update
-from privacy.session import OpenSession, Session, Use
-from privacy.sums import clip_to
+from metaward.privacy.clipping import sum_clipped
+from metaward.privacy.event import Mark
+from metaward.privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
+from metaward.privacy.noise import Noise, noisy
+from metaward.privacy.protected import Protected
+from metaward.privacy.release import Release, sealed_update
+from metaward.privacy.session import OpenSession, Session, Use
+from metaward.privacy.sums import clip_to
 
 
 @dataclass(frozen=True)

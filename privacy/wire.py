@@ -21,8 +21,8 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
-from privacy.event import Mark
-from privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.event import Mark
+from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
 
 SCHEMA = 2
 MARK: dict[str, type] = {"ledger": str, "sequence": int, "head": str}

@@ -14,12 +14,12 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-import sim
-from server.folder import Folder, Status
-from server.privacy.report import write_ended, write_finished
-from server.report import write_reports
-from server.run import Observer, Run
-from server.version import code_version
+from metaward import sim
+from metaward.server.folder import Folder, Status
+from metaward.server.office.report.write import write_ended, write_finished
+from metaward.server.report import write_reports
+from metaward.server.run import Observer, Run
+from metaward.server.version import code_version
 
 app = ServerApp()
 

@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
-from client.inner import Algorithm
-from client.inner.centroid import Centroid
-from client.inner.fedavg import FedAvg
-from client.inner.reptile import Reptile
-from privacy import NoPrivacy
-from sim import LEARNER, Sim
-from strategies import Combine, Outer
-from strategies.combine import Mean
-from strategies.outer import Sgd
+from metaward.client.inner import Algorithm
+from metaward.client.inner.centroid import Centroid
+from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.reptile import Reptile
+from metaward.privacy import NoPrivacy
+from metaward.sim import LEARNER, Sim
+from metaward.strategies import Combine, Outer
+from metaward.strategies.combine import Mean
+from metaward.strategies.outer import Sgd
 
 
 @dataclass(frozen=True)

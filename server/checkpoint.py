@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
-from strategies.meta import MetaState
+from metaward.strategies.meta import MetaState
 
 PATTERN = "round-*"
 

@@ -12,20 +12,20 @@ import torch
 import typer
 from rich.console import Console
 
-import sim
-from client.errors import DataError
-from client.tasks.phantom import Phantom
-from client.tasks.phantom_files import write_phantom
-from options import ConfigError
-from server import show
-from server.app import default_folder
-from server.checkpoint import CheckpointError
-from server.deploy.command import deploy
-from server.engines import ENGINES, EngineError
-from server.folder import BusyError, Folder
-from server.privacy import ledger, privacy
-from strategies.meta import QuorumError
-from strategies.roster import RosterError
+from metaward import sim
+from metaward.client.errors import DataError
+from metaward.client.tasks.phantom import Phantom
+from metaward.client.tasks.phantom_files import write_phantom
+from metaward.options import ConfigError
+from metaward.server import show
+from metaward.server.app import default_folder
+from metaward.server.checkpoint import CheckpointError
+from metaward.server.deploy.command import deploy
+from metaward.server.engines import ENGINES, EngineError
+from metaward.server.folder import BusyError, Folder
+from metaward.server.office import ledger, privacy
+from metaward.strategies.meta import QuorumError
+from metaward.strategies.roster import RosterError
 
 BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 

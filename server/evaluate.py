@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from privacy import Scores
+from metaward.privacy import Scores
 
 Metric = Literal["accuracy", "mse"]
 Z95 = 1.959963984540054

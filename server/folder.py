@@ -29,10 +29,10 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from privacy import Mark
-from server.checkpoint import replace_file
-from sim import Sim, load_json
-from strategies.marks import Marks, Seen
+from metaward.privacy import Mark
+from metaward.server.checkpoint import replace_file
+from metaward.sim import Sim, load_json
+from metaward.strategies.marks import Marks, Seen
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from server.evaluate import Table
-from server.folder import Folder
+from metaward.server.evaluate import Table
+from metaward.server.folder import Folder
 
 COLOURS = (
     *("#1b6ca8", "#d1495b", "#8d96a3", "#edae49", "#66a182"),

@@ -6,11 +6,11 @@ import hashlib
 
 import numpy as np
 
-from privacy import Use
-from privacy.noise import SeededNoise, SystemNoise
-from sim import Sim
-from strategies import Combine
-from strategies.meta import Protect, Vector
+from metaward.privacy import Use
+from metaward.privacy.noise import SeededNoise, SystemNoise
+from metaward.sim import Sim
+from metaward.strategies import Combine
+from metaward.strategies.meta import Protect, Vector
 
 STREAM = 6  # the random stream of the server's seeded noise
 

@@ -6,19 +6,21 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from privacy.wire import compact
-from server.checkpoint import digest, replace_file
-from server.evaluate import Row, Table
-from server.folder import Folder
-from sim import Sim
+from metaward.privacy.wire import compact
+from metaward.server.checkpoint import digest, replace_file
+from metaward.server.evaluate import Row, Table
+from metaward.server.folder import Folder
+from metaward.sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 
 
 def write_reports(run: Sim, folder: Folder, table: Table) -> None:
     """Write the final table for programs and for people, and draw the run."""
-    from server.picture import draw_curve  # here, because matplotlib takes a second to import
-    from server.sine_picture import draw_sine
+    from metaward.server.picture import (
+        draw_curve,  # here, because matplotlib takes a second to import
+    )
+    from metaward.server.sine_picture import draw_sine
 
     folder.write_json("result.json", result(run, table))
     text = report(run, table)

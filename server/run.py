@@ -15,17 +15,17 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from client.inner import Algorithm, Setting
-from privacy.wire import Request, compact
-from server.baselines import BASELINES, Contender, own
-from server.checkpoint import latest_state, replace_file, save_state
-from server.evaluate import Metric, Row, Table, summarise, with_gap
-from server.folder import Folder
-from server.protection import protection
-from sim import Sim, learner_json
-from strategies.marks import Marks
-from strategies.meta import MetaState, MetaStrategy, QuorumError, plain
-from strategies.roster import Roster
+from metaward.client.inner import Algorithm, Setting
+from metaward.privacy.wire import Request, compact
+from metaward.server.baselines import BASELINES, Contender, own
+from metaward.server.checkpoint import latest_state, replace_file, save_state
+from metaward.server.evaluate import Metric, Row, Table, summarise, with_gap
+from metaward.server.folder import Folder
+from metaward.server.protection import protection
+from metaward.sim import Sim, learner_json
+from metaward.strategies.marks import Marks
+from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
 WATCHED = ("before", "after", "low", "high", "worst", "worst_hospital")

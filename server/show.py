@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table as Grid
 from rich.text import Text
 
-from client.tasks.base import Hospital
-from server.evaluate import Row
-from server.folder import Folder
-from server.report import cells
-from server.run import Observer
-from sim import Sim, data_root
+from metaward.client.tasks.base import Hospital
+from metaward.server.evaluate import Row
+from metaward.server.folder import Folder
+from metaward.server.report import cells
+from metaward.server.run import Observer
+from metaward.sim import Sim, data_root
 
 
 def wide() -> Console:

@@ -12,12 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
-from client.inner import Setting
-from client.tasks.sine import SPAN, Sine
-from client.work import stream
-from server.folder import Folder
-from server.picture import COLOURS
-from sim import Sim
+from metaward.client.inner import Setting
+from metaward.client.tasks.sine import SPAN, Sine
+from metaward.client.work import stream
+from metaward.server.folder import Folder
+from metaward.server.picture import COLOURS
+from metaward.sim import Sim
 
 
 def draw_sine(run: Sim, folder: Folder) -> None:

@@ -6,7 +6,7 @@ import subprocess
 from functools import cache
 from importlib.metadata import version
 
-from sim import HERE
+from metaward.sim import HERE
 
 
 @cache

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from strategies.combine import Combine, Mean, Median, TrimmedMean
-from strategies.outer import Adam, Momentum, Outer, Sgd
+from metaward.strategies.combine import Combine, Mean, Median, TrimmedMean
+from metaward.strategies.outer import Adam, Momentum, Outer, Sgd
 
 COMBINE: dict[str, type[Combine]] = {
     "mean": Mean,

@@ -13,8 +13,8 @@ from typing import TypeVar
 import numpy as np
 from flwr.app import Message
 
-from privacy import Answer, Attendance, Refusal, Release, Scores
-from privacy.wire import WireError, decode_answer
+from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.wire import WireError, decode_answer
 
 Kind = TypeVar("Kind", Release, Scores, Attendance)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from privacy import Mark, Release
+from metaward.privacy import Mark, Release
 
 
 @dataclass(frozen=True)

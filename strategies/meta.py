@@ -19,13 +19,13 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from privacy import Release, Scores
-from privacy.wire import Request, encode_request, with_mark
-from strategies.checks import Rejected, check_release, check_scores, read
-from strategies.combine import Combine
-from strategies.marks import Marks
-from strategies.outer import Outer, State
-from strategies.roster import Roster
+from metaward.privacy import Release, Scores
+from metaward.privacy.wire import Request, encode_request, with_mark
+from metaward.strategies.checks import Rejected, check_release, check_scores, read
+from metaward.strategies.combine import Combine
+from metaward.strategies.marks import Marks
+from metaward.strategies.outer import Outer, State
+from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
 log = logging.getLogger("metaward.server")

@@ -14,9 +14,9 @@ from flwr.app import Message, MessageType
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-from privacy import Attendance
-from privacy.wire import Request, encode_request
-from strategies.checks import Rejected, read
+from metaward.privacy import Attendance
+from metaward.privacy.wire import Request, encode_request
+from metaward.strategies.checks import Rejected, read
 
 POLL_SECONDS = 0.2
 REST = 5.0

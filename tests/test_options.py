@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from options import ConfigError, Registry, build, plain, read_yaml
+from metaward.options import ConfigError, Registry, build, plain, read_yaml
 
 
 class Engine(Protocol):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from options import ConfigError, override, read_yaml
+from metaward.options import ConfigError, override, read_yaml
 
 # -------------------------------------------------------------------------------- yaml
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import yaml
 
-import sim
-from client.inner import ALGORITHMS
-from options import ConfigError, override
-from privacy import MECHANISMS
-from strategies import COMBINE, OUTER
+from metaward import sim
+from metaward.client.inner import ALGORITHMS
+from metaward.options import ConfigError, override
+from metaward.privacy import MECHANISMS
+from metaward.strategies import COMBINE, OUTER
 
 FILES = [sim.DEFAULT, *sorted((sim.HERE / "configs").glob("*.yaml"))]
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from client.inner.base import Algorithm, Setting, Update
-from client.inner.centroid import Centroid
-from client.inner.embedding import Embedding
-from client.inner.fedavg import FedAvg
-from client.inner.maml import Fomaml, Maml
-from client.inner.metric import Metric
-from client.inner.proto_maml import ProtoMaml
-from client.inner.reptile import Reptile
+from metaward.client.inner.base import Algorithm, Setting, Update
+from metaward.client.inner.centroid import Centroid
+from metaward.client.inner.embedding import Embedding
+from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.metric import Metric
+from metaward.client.inner.proto_maml import ProtoMaml
+from metaward.client.inner.reptile import Reptile
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "reptile": Reptile,

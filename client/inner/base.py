@@ -20,9 +20,9 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from client.models import Architecture, Network, network
-from client.tasks.base import Episode, IntArray, TaskSpec
-from privacy import Batch, Kind, OpenSession, Session, Unit
+from metaward.client.models import Architecture, Network, network
+from metaward.client.tasks.base import Episode, IntArray, TaskSpec
+from metaward.privacy import Batch, Kind, OpenSession, Session, Unit
 
 Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.inner.base import Predictor, Setting, Update
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Session, Unit
+from metaward.client.inner.base import Predictor, Setting, Update
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)

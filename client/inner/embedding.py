@@ -14,7 +14,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from client.inner.base import (
+from metaward.client.inner.base import (
     Lambda,
     Predictor,
     Rate,
@@ -25,11 +25,11 @@ from client.inner.base import (
     pooled_gradient,
     refuse_mixed_tasks,
 )
-from client.inner.proto_maml import from_prototypes
-from client.inner.reptile import named
-from client.models import Network
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Session, Unit
+from metaward.client.inner.proto_maml import from_prototypes
+from metaward.client.inner.reptile import named
+from metaward.client.models import Network
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)

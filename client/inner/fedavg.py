@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.inner.base import (
+from metaward.client.inner.base import (
     Predictor,
     Setting,
     Update,
@@ -22,10 +22,10 @@ from client.inner.base import (
     plain_gradient,
     private_gradient,
 )
-from client.inner.reptile import Reptile, named, pooled, whole
-from client.models import Network
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Session, Unit
+from metaward.client.inner.reptile import Reptile, named, pooled, whole
+from metaward.client.models import Network
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)

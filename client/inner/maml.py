@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from client.inner.base import (
+from metaward.client.inner.base import (
     GradientLearner,
     Setting,
     Update,
@@ -19,9 +19,9 @@ from client.inner.base import (
     pooled_gradient,
     private_gradient,
 )
-from client.models import Network
-from client.tasks.base import Episode
-from privacy import Batch, Session
+from metaward.client.models import Network
+from metaward.client.tasks.base import Episode
+from metaward.privacy import Batch, Session
 
 Tasks = Sequence[tuple[Batch, Batch]]
 """Support and query of each task."""

@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
-from client.inner.reptile import named
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Session, Unit
+from metaward.client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
+from metaward.client.inner.reptile import named
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn import functional
 
-from client.inner.base import (
+from metaward.client.inner.base import (
     GradientLearner,
     Predictor,
     Setting,
@@ -28,9 +28,9 @@ from client.inner.base import (
     plain_gradient,
     private_gradient,
 )
-from client.inner.maml import MetaGradient, Tasks, each, meta_update
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, Contribution, Session, Unit
+from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Contribution, Session, Unit
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from client.inner.base import (
+from metaward.client.inner.base import (
     GradientLearner,
     Setting,
     Update,
@@ -21,8 +21,8 @@ from client.inner.base import (
     pooled_gradient,
     private_gradient,
 )
-from client.tasks.base import Episode
-from privacy import Batch, Session
+from metaward.client.tasks.base import Episode
+from metaward.privacy import Batch, Session
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from client.models.base import Architecture, Network, network
-from client.models.conv import Conv
-from client.models.mlp import Mlp
-from client.models.scatter import Scatter
+from metaward.client.models.base import Architecture, Network, network
+from metaward.client.models.conv import Conv
+from metaward.client.models.mlp import Mlp
+from metaward.client.models.scatter import Scatter
 
 MODELS: dict[str, type[Architecture]] = {
     "conv": Conv,

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from client.tasks.base import TaskSpec
+from metaward.client.tasks.base import TaskSpec
 
 
 class Architecture(Protocol):

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from client.models.base import Mix
+from metaward.client.models.base import Mix
 
 SIZE = 9  # pixels of a filter along each axis
 SCALES = ((0.8, 2.5), (1.4, 4.0), (2.2, 7.0))  # width of the envelope, wave length; in pixels

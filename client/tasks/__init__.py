@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from client.tasks.base import TaskSource
-from client.tasks.ecg import Ecg
-from client.tasks.heart import Heart
-from client.tasks.medmnist import MedMnist
-from client.tasks.omniglot import Omniglot
-from client.tasks.phantom import Phantom
-from client.tasks.sine import Sine
+from metaward.client.tasks.base import TaskSource
+from metaward.client.tasks.ecg import Ecg
+from metaward.client.tasks.heart import Heart
+from metaward.client.tasks.medmnist import MedMnist
+from metaward.client.tasks.omniglot import Omniglot
+from metaward.client.tasks.phantom import Phantom
+from metaward.client.tasks.sine import Sine
 
 TASKS: dict[str, type[TaskSource]] = {
     "ecg": Ecg,

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.errors import DataError
+from metaward.client.errors import DataError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.errors import DataError
-from client.tasks.base import (
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import (
     FewShot,
     FloatArray,
     Hospital,
@@ -36,7 +36,7 @@ from client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
+from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
 
 # fmt: off
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122,

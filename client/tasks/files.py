@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import DataError
+from metaward.client.errors import DataError
 
 Stamp = tuple[int, int]
 

@@ -24,8 +24,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import DataError
-from client.tasks.base import (
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import (
     Episode,
     FewShot,
     FloatArray,
@@ -36,7 +36,7 @@ from client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from client.tasks.files import DataFile, Stamp, frozen, stamp
+from metaward.client.tasks.files import DataFile, Stamp, frozen, stamp
 
 Site = Literal["cleveland", "hungarian", "switzerland", "va"]
 

@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.errors import DataError
-from client.tasks.base import (
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import (
     FewShot,
     FloatArray,
     Hospital,
@@ -34,8 +34,8 @@ from client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from client.tasks.files import Stamp, frozen, stamp
-from client.tasks.medmnist_files import (
+from metaward.client.tasks.files import Stamp, frozen, stamp
+from metaward.client.tasks.medmnist_files import (
     SIDE,
     Pool,
     Projection,
@@ -45,7 +45,7 @@ from client.tasks.medmnist_files import (
     originals,
     read_pool,
 )
-from client.tasks.scanner import Scanner, draw_scanner
+from metaward.client.tasks.scanner import Scanner, draw_scanner
 
 SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test"}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL converts

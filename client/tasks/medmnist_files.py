@@ -21,11 +21,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import DataError
-from client.tasks.base import IntArray
-from client.tasks.files import DataFile, Layout, Stamp, frozen, md5, stamp
-from client.tasks.phantom_anatomy import MODALITIES
-from client.tasks.phantom_findings import FINDINGS
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import IntArray
+from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, md5, stamp
+from metaward.client.tasks.phantom_anatomy import MODALITIES
+from metaward.client.tasks.phantom_findings import FINDINGS
 
 Split = Literal["train", "test"]
 SIDE = 28

@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.tasks.base import (
+from metaward.client.tasks.base import (
     ROLES,
     FewShot,
     FloatArray,
@@ -38,7 +38,7 @@ from client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
+from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
 
 # Alphabet: number of characters, in the authors' order; the first 30 are the background set.
 _COUNTS = """

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.tasks.base import (
+from metaward.client.tasks.base import (
     ROLES,
     FewShot,
     FloatArray,
@@ -27,9 +27,9 @@ from client.tasks.base import (
     TaskSpec,
     draw_classes,
 )
-from client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
-from client.tasks.phantom_findings import FINDINGS, place
-from client.tasks.scanner import draw_scanner
+from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
+from metaward.client.tasks.phantom_findings import FINDINGS, place
+from metaward.client.tasks.scanner import draw_scanner
 
 Modality = Literal["ct", "xray", "mri", "ultrasound"]
 NAMES = tuple(FINDINGS)

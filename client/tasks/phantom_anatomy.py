@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from client.tasks.base import FloatArray, IntArray
+from metaward.client.tasks.base import FloatArray, IntArray
 
 SIDE = 28
 PIXEL = 2 / SIDE

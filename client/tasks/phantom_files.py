@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.errors import DataError
-from client.tasks.phantom import NAMES, Phantom, Ward, draw_ward
+from metaward.client.errors import DataError
+from metaward.client.tasks.phantom import NAMES, Phantom, Ward, draw_ward
 
 INDEX = "phantom.json"
 VAL_SHARE = 0.1  # of the patients of each meta-training hospital

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.tasks.base import FloatArray
-from client.tasks.phantom_anatomy import PIXEL, Body, Ellipse, line, step
+from metaward.client.tasks.base import FloatArray
+from metaward.client.tasks.phantom_anatomy import PIXEL, Body, Ellipse, line, step
 
 TILT = 1.2  # radians, how far gravity may turn away from straight down in an image
 

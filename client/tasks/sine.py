@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from client.errors import DataError
-from client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat, TaskSpec
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat, TaskSpec
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, float(np.pi))  # radians

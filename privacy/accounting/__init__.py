@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from math import tanh
 from typing import Literal
 
-from privacy.accounting import gdp, pld, rdp
-from privacy.event import Budget, Event
+from metaward.privacy.accounting import gdp, pld, rdp
+from metaward.privacy.event import Budget, Event
 
 ACCOUNTANTS: dict[str, Callable[[Sequence[Event], float], float]] = {
     "gdp": gdp.epsilon_of,

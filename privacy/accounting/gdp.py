@@ -22,8 +22,8 @@ from math import erf, exp, expm1, fsum, inf, log, sqrt
 from scipy.optimize import brentq
 from scipy.special import erfinv, log_ndtr, ndtri
 
-from privacy.accounting.multiset import check_budget, check_delta, check_epsilon, counted
-from privacy.event import Budget, Event
+from metaward.privacy.accounting.multiset import check_budget, check_delta, check_epsilon, counted
+from metaward.privacy.event import Budget, Event
 
 SAFE = 1e-9
 """``mu_of`` gives this part of mu away, so that errors of rounding stay on the safe side."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Event
 
 Counts = dict[tuple[float, float], int]
 """(noise multiplier, sampling rate) -> how many sums."""

@@ -18,9 +18,9 @@ from functools import lru_cache
 from math import inf
 from typing import Any
 
-from privacy.accounting import rdp
-from privacy.accounting.multiset import Counts, check_delta, check_epsilon, counted
-from privacy.event import Event
+from metaward.privacy.accounting import rdp
+from metaward.privacy.accounting.multiset import Counts, check_delta, check_epsilon, counted
+from metaward.privacy.event import Event
 
 FINEST = 1e-4
 """The grid's step in nats, dp-accounting's own choice, unless losses spread too far for it."""

@@ -20,8 +20,8 @@ from math import inf, log, log1p
 import numpy as np
 from numpy.typing import NDArray
 
-from privacy.accounting.multiset import Counts, check_budget, check_delta, counted
-from privacy.event import Budget, Event
+from metaward.privacy.accounting.multiset import Counts, check_budget, check_delta, counted
+from metaward.privacy.event import Budget, Event
 
 ORDERS = (
     *(1 + tenths / 10 for tenths in range(1, 100)),

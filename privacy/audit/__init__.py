@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.accounting import gdp
-from privacy.audit import verdict
-from privacy.audit.bounds import mu_lower, mu_lower_any
-from privacy.audit.play import Life, Stage, Work, lives
-from privacy.audit.report import AuditReport, Correlation, Fault, LayerNoise
-from privacy.audit.structure import (
+from metaward.privacy.accounting import gdp
+from metaward.privacy.audit import verdict
+from metaward.privacy.audit.bounds import mu_lower, mu_lower_any
+from metaward.privacy.audit.play import Life, Stage, Work, lives
+from metaward.privacy.audit.report import AuditReport, Correlation, Fault, LayerNoise
+from metaward.privacy.audit.structure import (
     Layers,
     Noised,
     correlations,
@@ -29,9 +29,9 @@ from privacy.audit.structure import (
     mixing,
     shape,
 )
-from privacy.audit.verdict import LEVEL
-from privacy.price import counts, events
-from privacy.session import Kind
+from metaward.privacy.audit.verdict import LEVEL
+from metaward.privacy.price import counts, events
+from metaward.privacy.session import Kind
 
 CONFIDENCE = 1 - LEVEL
 """Of the bound: a sound mechanism's is above the claim as seldom as any other check fails."""

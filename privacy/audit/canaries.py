@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session
+from metaward.privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session
 
 FORCE = 1000.0
 """Length of a canary's vector, in clip norms."""

@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.audit.canaries import Canaries, Probe, Seen
-from privacy.mechanism import Mechanism, Opening
-from privacy.noise import Noise, SeededNoise
-from privacy.session import Batch, Kind, Rehearsal, Session, Use
-from privacy.sums import Record
+from metaward.privacy.audit.canaries import Canaries, Probe, Seen
+from metaward.privacy.mechanism import Mechanism, Opening
+from metaward.privacy.noise import Noise, SeededNoise
+from metaward.privacy.session import Batch, Kind, Rehearsal, Session, Use
+from metaward.privacy.sums import Record
 
 Work = Callable[[Session], Tensor]
 """One round of the real algorithm on fixed records; its update (dim,). Repeatable."""

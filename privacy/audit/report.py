@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from privacy.session import Kind
+from metaward.privacy.session import Kind
 
 Code = Literal[
     "bound",

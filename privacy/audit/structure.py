@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from privacy.audit.bounds import correlation, deviation_band, gaussian_p
-from privacy.audit.canaries import FORCE, Seen
-from privacy.audit.play import Life, Stage
-from privacy.audit.report import Between, Correlation, LayerNoise
-from privacy.session import Kind
+from metaward.privacy.audit.bounds import correlation, deviation_band, gaussian_p
+from metaward.privacy.audit.canaries import FORCE, Seen
+from metaward.privacy.audit.play import Life, Stage
+from metaward.privacy.audit.report import Between, Correlation, LayerNoise
+from metaward.privacy.session import Kind
 
 Layers = Sequence[tuple[str, int]]
 """Names and sizes of the trained layers, in theta's order."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from privacy.audit.report import Correlation, Fault, LayerNoise
-from privacy.session import Kind
+from metaward.privacy.audit.report import Correlation, Fault, LayerNoise
+from metaward.privacy.session import Kind
 
 LEVEL = 1e-6
 """How often a sound mechanism fails any one check."""

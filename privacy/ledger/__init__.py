@@ -1,12 +1,12 @@
 """The hospital's ledger: what was ever done with each record, written down before it is done."""
 
-from privacy.event import Mark
-from privacy.ledger.audit import verify
-from privacy.ledger.errors import BudgetSpent, LedgerError
-from privacy.ledger.history import Answered, Charged, History, Part, Point, Refused, Run
-from privacy.ledger.keys import Entry, RequestKey
-from privacy.ledger.ledger import Ledger
-from privacy.ledger.spend import Allows, Events
+from metaward.privacy.event import Mark
+from metaward.privacy.ledger.audit import verify
+from metaward.privacy.ledger.errors import BudgetSpent, LedgerError
+from metaward.privacy.ledger.history import Answered, Charged, History, Part, Point, Refused, Run
+from metaward.privacy.ledger.keys import Entry, RequestKey
+from metaward.privacy.ledger.ledger import Ledger
+from metaward.privacy.ledger.spend import Allows, Events
 
 __all__ = [
     "Allows",

@@ -14,11 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from privacy.ledger import chain, file
-from privacy.ledger.chain import Row
-from privacy.ledger.errors import LedgerError
-from privacy.ledger.history import Answered, Charged, History, Refused, due, read_history
-from privacy.ledger.ledger import Ledger
+from metaward.privacy.ledger import chain, file
+from metaward.privacy.ledger.chain import Row
+from metaward.privacy.ledger.errors import LedgerError
+from metaward.privacy.ledger.history import Answered, Charged, History, Refused, due, read_history
+from metaward.privacy.ledger.ledger import Ledger
 
 
 def verify(path: Path) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from privacy.ledger.errors import LedgerError
+from metaward.privacy.ledger.errors import LedgerError
 
 GENESIS = bytes(32)
 KINDS = frozenset({"init", "charge", "reply", "refusal"})

@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
-from privacy.ledger.errors import LedgerError, translated
+from metaward.privacy.ledger.errors import LedgerError, translated
 
 FORMAT = 2
 APPLICATION = 0x6D776C67

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from privacy.event import Budget, Charge, Event, Mark
-from privacy.ledger.chain import Row, now
-from privacy.ledger.keys import RequestKey
-from privacy.ledger.spend import Events, coalesced
+from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.ledger.chain import Row, now
+from metaward.privacy.ledger.keys import RequestKey
+from metaward.privacy.ledger.spend import Events, coalesced
 
 Price = Callable[[Events], float]
 ALWAYS_NOTED = 20

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from privacy.event import Mark
-from privacy.ledger.chain import canonical, sha256
+from metaward.privacy.event import Mark
+from metaward.privacy.ledger.chain import canonical, sha256
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

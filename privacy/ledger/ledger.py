@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from privacy.event import Budget, Charge, Event, Mark
-from privacy.ledger import chain, file, spend
-from privacy.ledger.errors import LedgerError
-from privacy.ledger.history import History, due, pack_charge, read_history
-from privacy.ledger.keys import Entry, RequestKey
-from privacy.ledger.spend import Allows, Events
+from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.ledger import chain, file, spend
+from metaward.privacy.ledger.errors import LedgerError
+from metaward.privacy.ledger.history import History, due, pack_charge, read_history
+from metaward.privacy.ledger.keys import Entry, RequestKey
+from metaward.privacy.ledger.spend import Allows, Events
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 _COUNT = """

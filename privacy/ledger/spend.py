@@ -13,8 +13,8 @@ import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from privacy.event import Budget, Charge, Event, merged
-from privacy.ledger.errors import BudgetSpent
+from metaward.privacy.event import Budget, Charge, Event, merged
+from metaward.privacy.ledger.errors import BudgetSpent
 
 Events = tuple[Event, ...]
 Allows = Callable[[Events, Events, Budget], bool]

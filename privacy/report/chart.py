@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from privacy.report.parts import Hospital
-from privacy.report.show import show_budget, show_loss
+from metaward.privacy.report.parts import Hospital
+from metaward.privacy.report.show import show_budget, show_loss
 
 WIDTH, HEIGHT = 760, 340
 LEFT, RIGHT, TOP, BOTTOM = 56, 580, 30, 300

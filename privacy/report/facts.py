@@ -15,9 +15,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from privacy.report.given import Given
-from privacy.report.parts import UNLIMITED
-from privacy.report.verdict import Federation, Risk, Verdict, federation, judge, risk
+from metaward.privacy.report.given import Given
+from metaward.privacy.report.parts import UNLIMITED
+from metaward.privacy.report.verdict import Federation, Risk, Verdict, federation, judge, risk
 
 DERIVED = ("verdict", "federation", "risks")
 

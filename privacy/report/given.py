@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from privacy.report.parts import (
+from metaward.privacy.report.parts import (
     TOUCHES,
     Accounting,
     AtDelta,

@@ -13,14 +13,14 @@ from typing import Any
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from privacy.report import chart as picture
-from privacy.report import show
-from privacy.report.facts import PrivacyReport
-from privacy.report.glossary import GLOSSARY
-from privacy.report.parts import STANDARD_DELTAS, Hospital, Refusal
-from privacy.report.style import STYLE
-from privacy.report.template import CHART, TEMPLATE
-from privacy.report.verdict import Risk
+from metaward.privacy.report import chart as picture
+from metaward.privacy.report import show
+from metaward.privacy.report.facts import PrivacyReport
+from metaward.privacy.report.glossary import GLOSSARY
+from metaward.privacy.report.parts import STANDARD_DELTAS, Hospital, Refusal
+from metaward.privacy.report.style import STYLE
+from metaward.privacy.report.template import CHART, TEMPLATE
+from metaward.privacy.report.verdict import Risk
 
 MOST_ROWS = 15
 SHORT_ROWS = 10

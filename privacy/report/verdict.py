@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from privacy import accounting
-from privacy.report.given import BESIDE, Given
-from privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
-from privacy.report.show import percent_up, show_budget, show_loss, show_small
+from metaward.privacy import accounting
+from metaward.privacy.report.given import BESIDE, Given
+from metaward.privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
+from metaward.privacy.report.show import percent_up, show_budget, show_loss, show_small
 
 Level = Literal["protected", "weak", "attention", "none"]
 

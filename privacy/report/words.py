@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from privacy.report.given import GAPS
-from privacy.report.parts import Gap, Guarantee, Observer, Unit
+from metaward.privacy.report.given import GAPS
+from metaward.privacy.report.parts import Gap, Guarantee, Observer, Unit
 
 _ZEROED = "Compared are two runs: one as it was, one in which {} had been left empty."
 NEIGHBOURS: dict[Unit, str] = {

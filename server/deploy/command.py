@@ -10,16 +10,16 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-import sim
-from options import ConfigError
-from server import show
-from server.app import default_folder
-from server.deploy.commands import CONNECTION
-from server.deploy.layout import Site
-from server.deploy.up import Deployment, check_size, default_policy, deployment
-from server.engines import EngineError
-from server.engines.follow import true_ending
-from server.folder import Folder
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.server import show
+from metaward.server.app import default_folder
+from metaward.server.deploy.commands import CONNECTION
+from metaward.server.deploy.layout import Site
+from metaward.server.deploy.up import Deployment, check_size, default_policy, deployment
+from metaward.server.engines import EngineError
+from metaward.server.engines.follow import true_ending
+from metaward.server.folder import Folder
 
 INTERRUPTED = 130
 deploy = typer.Typer(help="Real deployments of Flower.", no_args_is_help=True)

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-import sim
-from server.deploy.layout import HospitalFiles, Site
+from metaward import sim
+from metaward.server.deploy.layout import HospitalFiles, Site
 
 LOOPBACK = "127.0.0.1"
 CONNECTION = "local"  # the SuperLink's name in Flower's own configuration

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from options import ConfigError
-from privacy.ledger import Ledger
-from server.deploy import pki
-from server.folder import BusyError
+from metaward.options import ConfigError
+from metaward.privacy.ledger import Ledger
+from metaward.server.deploy import pki
+from metaward.server.folder import BusyError
 
 HOSTS = ("localhost", "127.0.0.1")
 IGNORE = "# Private keys and ledgers: nothing here belongs into a repository.\n*\n"

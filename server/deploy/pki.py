@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from options import ConfigError
+from metaward.options import ConfigError
 
 Key = ec.EllipticCurvePrivateKey
 AUTHORITY_DAYS, SERVER_DAYS, RENEW_DAYS = 3650, 365, 30

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from server.engines.guard import Guard, Process, children
+from metaward.server.engines.guard import Guard, Process, children
 
 
 @dataclass

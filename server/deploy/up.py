@@ -15,14 +15,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import sim
-from options import ConfigError
-from privacy import NoPrivacy
-from server.checkpoint import replace_file
-from server.deploy import commands, layout
-from server.deploy.layout import HospitalFiles, Site
-from server.deploy.supervisor import Supervised
-from server.engines.follow import (
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.privacy import NoPrivacy
+from metaward.server.checkpoint import replace_file
+from metaward.server.deploy import commands, layout
+from metaward.server.deploy.layout import HospitalFiles, Site
+from metaward.server.deploy.supervisor import Supervised
+from metaward.server.engines.follow import (
     EngineError,
     Trail,
     await_superlink,
@@ -32,11 +32,11 @@ from server.engines.follow import (
     true_ending,
     with_log,
 )
-from server.engines.guard import Guard, Process, free_port
-from server.engines.progress import Progress
-from server.engines.warden import processes
-from server.folder import Folder
-from server.run import Observer
+from metaward.server.engines.guard import Guard, Process, free_port
+from metaward.server.engines.progress import Progress
+from metaward.server.engines.warden import processes
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
 
 RESTART_SECONDS = 15.0
 GOODBYE_SECONDS = 8.0  # for SuperNodes that were asked to end: they sign off at the SuperLink

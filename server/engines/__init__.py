@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from server.engines.flower import run_flower
-from server.engines.follow import EngineError
-from server.engines.inprocess import run_inprocess
-from server.folder import Folder
-from server.run import Observer
-from sim import Sim
+from metaward.server.engines.flower import run_flower
+from metaward.server.engines.follow import EngineError
+from metaward.server.engines.inprocess import run_inprocess
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
+from metaward.sim import Sim
 
 Engine = Callable[[Sim, Folder, Observer], None]
 

@@ -18,9 +18,9 @@ from typing import Any
 
 from flwr.common.constant import ErrorCode
 
-import sim
-from options import ConfigError
-from server.engines.follow import (
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.server.engines.follow import (
     EngineError,
     Trail,
     await_superlink,
@@ -29,10 +29,10 @@ from server.engines.follow import (
     run_config,
     true_ending,
 )
-from server.engines.guard import Guard, free_port
-from server.engines.progress import Progress
-from server.folder import Folder
-from server.run import Observer
+from metaward.server.engines.guard import Guard, free_port
+from metaward.server.engines.progress import Progress
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
 
 LOG = "flower.log"
 WORKER_DIED = f"error-{ErrorCode.UNKNOWN}"

@@ -16,11 +16,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import sim
-from options import ConfigError
-from privacy.wire import compact
-from server.engines.guard import Process
-from server.folder import BusyError, Folder
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.privacy.wire import compact
+from metaward.server.engines.guard import Process
+from metaward.server.folder import BusyError, Folder
 
 POLL_SECONDS = 0.25
 HEALTH_SECONDS = 2.0

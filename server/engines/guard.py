@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engines import warden
+from metaward.server.engines import warden
 
 Process = subprocess.Popen[bytes]
 

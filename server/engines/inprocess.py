@@ -28,10 +28,10 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from server.app import conduct
-from server.folder import Folder
-from server.run import Observer
-from sim import Sim, data_root
+from metaward.server.app import conduct
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
+from metaward.sim import Sim, data_root
 
 SERVER_NODE, FIRST_NODE, RUN_ID = 1, 1000, 1
 HOSPITAL_LOG = logging.getLogger("metaward.hospital")
@@ -239,7 +239,7 @@ def _begin(log_file: Path) -> None:
 
 def _work(message: bytes, config: dict[str, Any]) -> bytes:
     """One message through the ClientApp, exactly as Flower would call it."""
-    from client.app import app
+    from metaward.client.app import app
 
     received = pickle.loads(message)
     node = received.metadata.dst_node_id

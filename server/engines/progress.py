@@ -10,8 +10,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from server.folder import Folder
-from server.run import Observer
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
 
 
 class Progress:

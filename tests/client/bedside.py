@@ -11,15 +11,15 @@ import yaml
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-import sim
-from client import work
-from client.app import app
-from options import plain
-from privacy import Answer, Refusal
-from privacy.ledger import Ledger
-from privacy.policy import Policy
-from privacy.wire import Request, decode_answer, encode_request
-from sim import learner_json
+from metaward import sim
+from metaward.client import work
+from metaward.client.app import app
+from metaward.options import plain
+from metaward.privacy import Answer, Refusal
+from metaward.privacy.ledger import Ledger
+from metaward.privacy.policy import Policy
+from metaward.privacy.wire import Request, decode_answer, encode_request
+from metaward.sim import learner_json
 from tests.server.small import small
 
 RECORD = small("privacy={mechanism: record, epsilon: 6.0}", "client.schedule=passes")

@@ -13,18 +13,18 @@ import pytest
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from client import app as app_module
-from client import work
-from client.app import app
-from client.errors import DataError
-from client.guard import Guard
-from client.inner import ALGORITHMS
-from options import ConfigError
-from privacy import Attendance, Refusal, Release, Scores
-from privacy.ledger import BudgetSpent, LedgerError
-from privacy.policy import Refused
-from privacy.wire import Request, compact, decode_answer, encode_request
-from sim import learner_json
+from metaward.client import app as app_module
+from metaward.client import work
+from metaward.client.app import app
+from metaward.client.errors import DataError
+from metaward.client.guard import Guard
+from metaward.client.inner import ALGORITHMS
+from metaward.options import ConfigError
+from metaward.privacy import Attendance, Refusal, Release, Scores
+from metaward.privacy.ledger import BudgetSpent, LedgerError
+from metaward.privacy.policy import Refused
+from metaward.privacy.wire import Request, compact, decode_answer, encode_request
+from metaward.sim import learner_json
 from tests.server.small import small
 
 RUN = small()

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from client.charging import Plan, charges, contents, plan
-from client.inner import ALGORITHMS, Setting
-from client.models import Mlp
-from client.schedule import Share, deal
-from client.tasks import TASKS
-from client.tasks.base import Hospital, TaskSpec
-from client.work import units
-from privacy import MECHANISMS, Charge, Event, Opening, Use
-from privacy.accounting import enforced_epsilon
-from privacy.event import merged
-from privacy.noise import SeededNoise
+from metaward.client.charging import Plan, charges, contents, plan
+from metaward.client.inner import ALGORITHMS, Setting
+from metaward.client.models import Mlp
+from metaward.client.schedule import Share, deal
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import Hospital, TaskSpec
+from metaward.client.work import units
+from metaward.privacy import MECHANISMS, Charge, Event, Opening, Use
+from metaward.privacy.accounting import enforced_epsilon
+from metaward.privacy.event import merged
+from metaward.privacy.noise import SeededNoise
 from tests.client.wards import share, ward
 
 SETTING = Setting(Mlp((3,)), TaskSpec("classification", (4,), 2, 2, False))

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import work
-from client.guard import open_guard
-from privacy import MECHANISMS, Attendance, Mark, Refusal, Release, Scores
-from privacy.ledger import Ledger
-from privacy.noise import SeededNoise, SystemNoise
+from metaward.client import work
+from metaward.client.guard import open_guard
+from metaward.privacy import MECHANISMS, Attendance, Mark, Refusal, Release, Scores
+from metaward.privacy.ledger import Ledger
+from metaward.privacy.noise import SeededNoise, SystemNoise
 from tests.client.bedside import OPEN, RECORD, Site, ask, code, reply_to, request, site, theta
 from tests.server.small import small
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client import schedule, work
-from client.errors import DataError
-from client.schedule import Share, deal, pass_share, random_share
-from client.tasks import TASKS
-from client.tasks.base import Episode, FewShot, Hospital
+from metaward.client import schedule, work
+from metaward.client.errors import DataError
+from metaward.client.schedule import Share, deal, pass_share, random_share
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import Episode, FewShot, Hospital
 from tests.client.wards import rows_of, ward
 from tests.server.small import small
 
@@ -191,8 +191,8 @@ def parts(*settings: str, rounds: int = 12) -> tuple[Hospital, list[Share]]:
 
 
 def with_settings(*settings: str) -> Any:
-    import sim
-    from options import override
+    from metaward import sim
+    from metaward.options import override
 
     mapping = RUN.mapping()
     for text in settings:

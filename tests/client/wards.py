@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.schedule import Share
-from client.tasks.base import Episode, FewShot, Hospital, Seat, draw_classes
-from client.tasks.heart import draw_natural
+from metaward.client.schedule import Share
+from metaward.client.tasks.base import Episode, FewShot, Hospital, Seat, draw_classes
+from metaward.client.tasks.heart import draw_natural
 
 FEW = FewShot(ways=2, shots=1, queries=2)
 

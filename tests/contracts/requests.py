@@ -11,14 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.charging import Plan, plan
-from client.inner import ALGORITHMS, Algorithm, Setting
-from client.models import Mlp
-from client.schedule import Share
-from client.tasks.base import Episode, TaskSpec
-from privacy import MECHANISMS, Batch, Mechanism, Opening, Session, Use
-from privacy.noise import SeededNoise
-from privacy.session import use
+from metaward.client.charging import Plan, plan
+from metaward.client.inner import ALGORITHMS, Algorithm, Setting
+from metaward.client.models import Mlp
+from metaward.client.schedule import Share
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import MECHANISMS, Batch, Mechanism, Opening, Session, Use
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import use
 
 WAYS, SUPPORT, QUERY, TASKS, ROUNDS = 3, 2, 4, 2, 7
 ROWS = WAYS * (SUPPORT + QUERY)

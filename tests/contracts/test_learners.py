@@ -8,10 +8,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.inner import ALGORITHMS, Setting
-from client.models import MODELS, Mlp, network
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession, Rehearsal
+from metaward.client.inner import ALGORITHMS, Setting
+from metaward.client.models import MODELS, Mlp, network
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession, Rehearsal
 
 # ------------------------------------------------------------------------------ MODELS
 

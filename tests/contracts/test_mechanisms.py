@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from privacy import MECHANISMS, Mark, Release, Scores
-from privacy.wire import decode_answer, encode_answer
+from metaward.privacy import MECHANISMS, Mark, Release, Scores
+from metaward.privacy.wire import decode_answer, encode_answer
 from tests.contracts.requests import MASK, PHI, X, Y, every_mechanism, small_session, squares
 from tests.server.small import small
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from client.charging import Plan, plan
-from client.schedule import Share
-from privacy import MECHANISMS, Event, Mechanism
-from privacy.accounting import allows, enforced_epsilon
-from privacy.noise import SeededNoise
-from privacy.price import counts, events
+from metaward.client.charging import Plan, plan
+from metaward.client.schedule import Share
+from metaward.privacy import MECHANISMS, Event, Mechanism
+from metaward.privacy.accounting import allows, enforced_epsilon
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.price import counts, events
 from tests.contracts.requests import (
     MASK,
     PAIRS,

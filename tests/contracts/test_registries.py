@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.inner import ALGORITHMS
-from client.models import MODELS
-from client.tasks import TASKS
-from options import Registry, plain
-from privacy import MECHANISMS
-from strategies import COMBINE, OUTER
+from metaward.client.inner import ALGORITHMS
+from metaward.client.models import MODELS
+from metaward.client.tasks import TASKS
+from metaward.options import Registry, plain
+from metaward.privacy import MECHANISMS
+from metaward.strategies import COMBINE, OUTER
 
 REGISTRIES: dict[str, dict[str, type[Any]]] = {
     "ALGORITHMS": ALGORITHMS,

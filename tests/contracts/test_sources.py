@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks import TASKS
-from client.tasks.base import Episode, TaskSource, TaskSpec
+from metaward.client.errors import DataError
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import Episode, TaskSource, TaskSpec
 
 
 def modest(cls: type[TaskSource]) -> TaskSource:

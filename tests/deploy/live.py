@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from server.deploy.layout import Site
-from server.folder import Folder
+from metaward.server.deploy.layout import Site
+from metaward.server.folder import Folder
 
 COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
 LISTENING = "0A"

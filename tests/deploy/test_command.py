@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-import sim
-from privacy.policy import Policy
-from server.cli import main
-from server.deploy import up
-from server.folder import Folder
+from metaward import sim
+from metaward.privacy.policy import Policy
+from metaward.server.cli import main
+from metaward.server.deploy import up
+from metaward.server.folder import Folder
 
 CONFIG = sim.HERE / "configs" / "deploy.yaml"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from flwr.common.config import parse_config_args
 
-from server.deploy import commands
-from server.deploy.layout import Site
+from metaward.server.deploy import commands
+from metaward.server.deploy.layout import Site
 
 SITE = Site(Path("/data/it's = a 'site' é"))
 NORTH = SITE.hospitals(["south", "north east"])[1]

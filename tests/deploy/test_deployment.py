@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-import sim
-from server.deploy import commands, pki
-from server.deploy.layout import HospitalFiles, Site
-from server.engines import ENGINES
-from server.engines.guard import Guard, free_port
-from server.folder import Folder
+from metaward import sim
+from metaward.server.deploy import commands, pki
+from metaward.server.deploy.layout import HospitalFiles, Site
+from metaward.server.engines import ENGINES
+from metaward.server.engines.guard import Guard, free_port
+from metaward.server.folder import Folder
 from tests.deploy.live import Live, wait_for
 
 pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from options import ConfigError
-from privacy.ledger import Ledger, verify
-from server.deploy.layout import Site, prepare
-from server.folder import BusyError
+from metaward.options import ConfigError
+from metaward.privacy.ledger import Ledger, verify
+from metaward.server.deploy.layout import Site, prepare
+from metaward.server.folder import BusyError
 
 NAMES = ["north", "east side"]
 

@@ -11,8 +11,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
-from options import ConfigError
-from server.deploy import pki
+from metaward.options import ConfigError
+from metaward.server.deploy import pki
 
 HOSTS = ("localhost", "127.0.0.1")
 

@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 
-import sim
-from privacy.accounting import enforced_epsilon, gdp
-from privacy.ledger import History, Ledger, verify
-from server.cli import main
+from metaward import sim
+from metaward.privacy.accounting import enforced_epsilon, gdp
+from metaward.privacy.ledger import History, Ledger, verify
+from metaward.server.cli import main
 from tests.deploy.live import COMMAND, Live, wait_for
 
 pytestmark = [pytest.mark.flower, pytest.mark.long, pytest.mark.timeout(900)]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from server.deploy.supervisor import Supervised
-from server.engines.guard import Guard, children
+from metaward.server.deploy.supervisor import Supervised
+from metaward.server.engines.guard import Guard, children
 
 LONG = 600.0
 

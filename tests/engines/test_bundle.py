@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import sim
+from metaward import sim
 
-SUFFIXES = {"client": ".py", "privacy": ".py", "server": ".py", "strategies": ".py"}
-TOP = {"LICENSE", "options.py", "pyproject.toml", "sim.py", "sim.yaml"}
+CODE = ("client", "metaward", "privacy", "server", "strategies")
+TOP = {"LICENSE", "pyproject.toml", "sim.yaml"}
 SOURCES = (
-    *SUFFIXES,
+    *CODE,
     "configs",
     "policies",
     "tests",
@@ -40,7 +40,8 @@ MAX_BYTES = 1_500_000
 LOAD = """
 import json, sys
 from pathlib import Path
-import client.app, server.app, sim
+import metaward.client.app as client, metaward.server.app as server
+from metaward import sim
 from flwr.cli.config_utils import load_and_validate
 from flwr.clientapp import ClientApp
 from flwr.serverapp import ServerApp
@@ -51,7 +52,7 @@ named = config["tool"]["flwr"]["app"]["components"]
 assert isinstance(load_app(named["clientapp"], RuntimeError, home), ClientApp)
 assert isinstance(load_app(named["serverapp"], RuntimeError, home), ServerApp)
 runs = [sim.load(path).name for path in [sim.DEFAULT, *sorted(home.glob("configs/*.yaml"))]]
-files = [module.__file__ for module in (client.app, server.app, sim)]
+files = [module.__file__ for module in (client, server, sim)]
 print(json.dumps({"files": files, "runs": runs, "warnings": warnings}))
 """
 
@@ -62,7 +63,7 @@ def checkout(path: Path) -> Path:
         source = sim.HERE / name
         if source.is_dir():
             ignore = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(source, path / name, ignore=ignore)
+            shutil.copytree(source, path / name, ignore=ignore, symlinks=True)
         elif source.exists():
             path.mkdir(exist_ok=True)
             shutil.copy(source, path / name)
@@ -99,8 +100,8 @@ def test_it_holds_the_app_and_nothing_else(app: Path, bundle: Path) -> None:
         names = set(zipped.namelist())
     code = {
         path.relative_to(sim.HERE).as_posix()
-        for folder, suffix in SUFFIXES.items()
-        for path in (sim.HERE / folder).rglob(f"*{suffix}")
+        for folder in CODE
+        for path in (sim.HERE / folder).rglob("*.py")
     }
     files = {
         folder: {f"{folder}/{path.name}" for path in (sim.HERE / folder).glob("*.yaml")}

@@ -16,18 +16,18 @@ from typing import Any
 import pytest
 from flwr.app import Context, Message, MessageType, RecordDict
 
-import sim
-from client.app import app
-from options import ConfigError
-from privacy import Answer, Attendance, Refusal
-from privacy.wire import Request, decode_answer, encode_request
-from server.engines import ENGINES, EngineError, flower
-from server.engines.follow import Trail, await_superlink, run_config
-from server.engines.follow import follow as follow_run
-from server.engines.guard import free_port
-from server.engines.inprocess import InProcessGrid
-from server.engines.progress import Progress
-from server.folder import BusyError, Folder
+from metaward import sim
+from metaward.client.app import app
+from metaward.options import ConfigError
+from metaward.privacy import Answer, Attendance, Refusal
+from metaward.privacy.wire import Request, decode_answer, encode_request
+from metaward.server.engines import ENGINES, EngineError, flower
+from metaward.server.engines.follow import Trail, await_superlink, run_config
+from metaward.server.engines.follow import follow as follow_run
+from metaward.server.engines.guard import free_port
+from metaward.server.engines.inprocess import InProcessGrid
+from metaward.server.engines.progress import Progress
+from metaward.server.folder import BusyError, Folder
 from tests.server.small import small
 
 LATER = 1e9

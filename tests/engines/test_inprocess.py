@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from privacy import Release
-from privacy.ledger import Ledger
-from privacy.wire import Request, decode_answer, encode_request
-from server.engines.inprocess import FIRST_NODE, InProcessGrid
-from server.folder import Folder
-from server.run import Run
-from sim import Sim, learner_json
+from metaward.privacy import Release
+from metaward.privacy.ledger import Ledger
+from metaward.privacy.wire import Request, decode_answer, encode_request
+from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid
+from metaward.server.folder import Folder
+from metaward.server.run import Run
+from metaward.sim import Sim, learner_json
 from tests.server.small import small
 
 RUN = small("strategies.quorum=0.25", "strategies.hospitals_per_round=4")

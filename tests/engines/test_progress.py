@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from server.engines.progress import Progress
-from server.folder import Folder
+from metaward.server.engines.progress import Progress
+from metaward.server.folder import Folder
 
 
 def row(round: int, seconds: float = 0.5) -> dict[str, Any]:

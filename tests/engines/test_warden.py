@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.engines import warden
+from metaward.server.engines import warden
 
 # A child, a child in a session of its own, and a grandchild whose parent ends at once.
 FAMILY = "sleep 600 & setsid sleep 600 & (setsid sh -c 'sleep 600 & sleep 600 &' &) ; "

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from client.inner import Setting
-from client.inner.embedding import Embedding
-from client.inner.proto_maml import ProtoMaml
-from client.models.mlp import Mlp
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession
+from metaward.client.inner import Setting
+from metaward.client.inner.embedding import Embedding
+from metaward.client.inner.proto_maml import ProtoMaml
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession
 
 SPEC = TaskSpec("classification", (2,), 2, 4, False)
 RNG = np.random.default_rng(0)

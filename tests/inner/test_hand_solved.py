@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from client.inner import Setting, Update
-from client.inner.base import minibatches
-from client.inner.fedavg import FedAvg
-from client.inner.maml import Fomaml, Maml
-from client.inner.reptile import Reptile
-from client.models.mlp import Mlp
-from client.tasks.base import Episode, TaskSpec
-from privacy import Batch, OpenSession
+from metaward.client.inner import Setting, Update
+from metaward.client.inner.base import minibatches
+from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.reptile import Reptile
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, OpenSession
 
 SPEC = TaskSpec("regression", (2,), 1, 0, True)
 RNG = np.random.default_rng(0)

@@ -15,12 +15,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from client.inner import Setting
-from client.inner.maml import Fomaml, Maml
-from client.models.conv import Conv
-from client.models.mlp import Mlp
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession
+from metaward.client.inner import Setting
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.models.conv import Conv
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")

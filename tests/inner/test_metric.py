@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional
 
-from client.inner import Setting
-from client.inner.metric import Metric, features, pack, unpack, whitening
-from client.models.mlp import Mlp
-from client.models.scatter import Scatter
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession, Rehearsal
-from privacy.session import Part
+from metaward.client.inner import Setting
+from metaward.client.inner.metric import Metric, features, pack, unpack, whitening
+from metaward.client.models.mlp import Mlp
+from metaward.client.models.scatter import Scatter
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession, Rehearsal
+from metaward.privacy.session import Part
 from tests.inner.test_private_paths import silent
 from tests.privacy.attacked import FLAT, SUPPORT, records
 from tests.privacy.attacked import episodes as tasks_of

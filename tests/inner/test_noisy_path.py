@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from client.inner import ALGORITHMS, Algorithm, Setting
-from client.inner.maml import Fomaml, Maml
-from client.inner.proto_maml import ProtoMaml
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession
+from metaward.client.inner import ALGORITHMS, Algorithm, Setting
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.proto_maml import ProtoMaml
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession
 from tests.inner.test_maml_reference import CASES, episode
 
 SPECS = {name: case for name, case in CASES.items() if case[1].kind == "classification"}

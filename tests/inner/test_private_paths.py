@@ -14,15 +14,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from client.inner import Algorithm, Setting
-from client.inner.embedding import Embedding
-from client.inner.maml import Fomaml, Maml
-from client.inner.metric import Metric
-from client.inner.proto_maml import ProtoMaml, with_prototypes
-from client.work import units
-from privacy import MECHANISMS, Opening, OpenSession, Rehearsal
-from privacy.noise import SeededNoise
-from privacy.session import Batch, Kind, Losses, Part, Parts
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner.embedding import Embedding
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.metric import Metric
+from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
+from metaward.client.work import units
+from metaward.privacy import MECHANISMS, Opening, OpenSession, Rehearsal
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import Batch, Kind, Losses, Part, Parts
 from tests.privacy.attacked import CASES, LEARNERS, admits, episodes, pairs, records, start
 
 HUGE = {"mlp": 64.0, "curve": 64.0, "conv": 1024.0}

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from client.inner import Setting
-from client.inner.base import descend, plain_gradient
-from client.inner.maml import Fomaml
-from client.inner.proto_maml import ProtoMaml, with_prototypes
-from client.models.mlp import Mlp
-from client.tasks.base import Episode, TaskSpec
-from privacy import OpenSession
+from metaward.client.inner import Setting
+from metaward.client.inner.base import descend, plain_gradient
+from metaward.client.inner.maml import Fomaml
+from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import OpenSession
 
 SPEC = TaskSpec("classification", (4,), 3, 3, False)
 RNG = np.random.default_rng(0)

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from client.models import Architecture, Conv, Mlp, Network, network
-from client.tasks.base import TaskSpec
+from metaward.client.models import Architecture, Conv, Mlp, Network, network
+from metaward.client.tasks.base import TaskSpec
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "images": (Conv(width=4, depth=2, groups=2), (3, 8, 9)),

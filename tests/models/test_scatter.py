@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from client.models.base import network
-from client.models.scatter import FLOOR, SCALES, Front, Scatter, _filters, _noise
-from client.tasks.base import TaskSpec
+from metaward.client.models.base import network
+from metaward.client.models.scatter import FLOOR, SCALES, Front, Scatter, _filters, _noise
+from metaward.client.tasks.base import TaskSpec
 
 SHAPES = [((1, 28, 28), 342 // 3), ((3, 28, 28), 342), ((1, 128), 33), ((12, 100), 396)]
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from flwr.app import RecordDict
 
-from privacy import Release
-from privacy.wire import (
+from metaward.privacy import Release
+from metaward.privacy.wire import (
     WireError,
 )
 

@@ -8,18 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from client.inner import Algorithm, Setting
-from client.inner.embedding import Embedding
-from client.inner.fedavg import FedAvg
-from client.inner.maml import Fomaml, Maml
-from client.inner.metric import Metric
-from client.inner.proto_maml import ProtoMaml
-from client.inner.reptile import Reptile
-from client.models.conv import Conv
-from client.models.mlp import Mlp
-from client.tasks.base import Episode, Hospital, Seat, TaskSpec
-from client.work import Desk
-from privacy import MECHANISMS, Mechanism
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner.embedding import Embedding
+from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.metric import Metric
+from metaward.client.inner.proto_maml import ProtoMaml
+from metaward.client.inner.reptile import Reptile
+from metaward.client.models.conv import Conv
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSpec
+from metaward.client.work import Desk
+from metaward.privacy import MECHANISMS, Mechanism
 
 FLAT = TaskSpec("classification", (6,), 3, 7, False)
 IMAGE = TaskSpec("classification", (1, 8, 8), 3, 7, False)

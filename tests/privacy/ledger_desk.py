@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from privacy.event import Budget, Charge, Event
-from privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
-from privacy.ledger.errors import CODES
+from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
+from metaward.privacy.ledger.errors import CODES
 
 STEPS = Event(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""

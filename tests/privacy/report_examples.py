@@ -12,9 +12,9 @@ from math import exp, inf
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
-from privacy.report import words
-from privacy.report.facts import PrivacyReport
-from privacy.report.parts import (
+from metaward.privacy.report import words
+from metaward.privacy.report.facts import PrivacyReport
+from metaward.privacy.report.parts import (
     STANDARD_DELTAS,
     TOUCHES,
     Accounting,

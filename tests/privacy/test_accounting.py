@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import privacy
-from privacy import accounting
-from privacy.accounting import (
+from metaward import privacy
+from metaward.privacy import accounting
+from metaward.privacy.accounting import (
     ACCOUNTANTS,
     METHODS,
     Reported,
@@ -24,7 +24,7 @@ from privacy.accounting import (
     reported_epsilon,
     second_epsilon,
 )
-from privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Event
 
 SIGMAS = (1.0, 2.5, 10.0)
 RATES = (0.02, 0.2, 1.0)

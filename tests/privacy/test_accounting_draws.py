@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from privacy.accounting import enforced_epsilon, gdp, pld, reported_epsilon
-from privacy.event import Event
+from metaward.privacy.accounting import enforced_epsilon, gdp, pld, reported_epsilon
+from metaward.privacy.event import Event
 
 CASES = pytest.mark.parametrize(
     ("rate", "sigma", "steps", "rounds", "delta", "naive", "kept", "open_"),

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.accounting import allows, enforced_epsilon, gdp
-from privacy.event import Budget, Event
+from metaward.privacy.accounting import allows, enforced_epsilon, gdp
+from metaward.privacy.event import Budget, Event
 
 PLAIN = st.builds(Event, st.floats(0.5, 50), st.integers(1, 500))
 MIXED = st.builds(

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from privacy.accounting import gdp
-from privacy.event import Budget, Event
+from metaward.privacy.accounting import gdp
+from metaward.privacy.event import Budget, Event
 
 MUS = st.floats(1e-4, 100)
 DELTAS = st.floats(-12, -0.5).map(lambda power: 10**power)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from opacus.accountants import PRVAccountant
 
-from privacy.accounting import gdp, pld, rdp
-from privacy.event import Event
+from metaward.privacy.accounting import gdp, pld, rdp
+from metaward.privacy.event import Event
 
 
 @pytest.mark.parametrize("delta", [1e-10, 1e-5, 1e-3])

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from opacus.accountants import RDPAccountant
 
-from privacy.accounting import gdp, rdp
-from privacy.event import Budget, Event
+from metaward.privacy.accounting import gdp, rdp
+from metaward.privacy.event import Budget, Event
 
 SIGMAS = (0.7, 1.0, 2.0, 5.0, 20.0)
 RATES = (0.001, 0.02, 0.2, 1.0)

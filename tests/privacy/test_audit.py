@@ -15,16 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from client.audit import audit_run
-from client.inner.maml import Fomaml, Maml
-from client.inner.reptile import Reptile
-from privacy import MECHANISMS, NoPrivacy
-from privacy.accounting import gdp
-from privacy.audit import AuditReport
-from privacy.audit.structure import mixing
-from privacy.noise import Noise, SeededNoise, SystemNoise, noisy
-from privacy.sums import Patient, Record
-from privacy.whole import Hospital, Task
+from metaward.client.audit import audit_run
+from metaward.client.inner.maml import Fomaml, Maml
+from metaward.client.inner.reptile import Reptile
+from metaward.privacy import MECHANISMS, NoPrivacy
+from metaward.privacy.accounting import gdp
+from metaward.privacy.audit import AuditReport
+from metaward.privacy.audit.structure import mixing
+from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, noisy
+from metaward.privacy.sums import Patient, Record
+from metaward.privacy.whole import Hospital, Task
 from tests.privacy.attacked import CASES, LEARNERS, desk, pairs
 
 Add = Callable[[NDArray[np.float64], float, float, Noise], NDArray[np.float64]]
@@ -121,7 +121,7 @@ def test_a_record_without_a_fixed_budget_claims_what_it_is_charged() -> None:
 # ------------------------------------------------------------------------ planted faults
 
 
-def adding(monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "privacy.sums") -> None:
+def adding(monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "metaward.privacy.sums") -> None:
     """Plant another way to add noise; without noise it must stay the sum as it is."""
 
     def planted(
@@ -145,14 +145,14 @@ def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> Non
 
 
 def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    from privacy.clipping import clipped_sum
+    from metaward.privacy.clipping import clipped_sum
 
     def loose(
         one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, *rest: object
     ) -> Tensor:
         return clipped_sum(one, x, y, g, n, 2 * c, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("privacy.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", loose)
     report = audited(Record())
     assert codes(report) == {"sensitivity", "not-finite", "bound"}
     assert report.sensitivity["support"] == pytest.approx(2)
@@ -245,7 +245,7 @@ def test_records_that_are_not_finite_get_through(monkeypatch: pytest.MonkeyPatch
             torch.nan if not vectors.isfinite().all() else 0
         )
 
-    monkeypatch.setattr("privacy.sums.clipped_sum", trusting)
+    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", trusting)
     report = audited(Record())
     assert codes(report) == {"not-finite"}
     assert report.extreme == {"support": float("inf")}
@@ -266,10 +266,12 @@ def test_a_patients_records_clipped_one_by_one(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_tasks_and_hospitals_that_are_not_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privacy.whole.sum_clipped", lambda vectors, norm: vectors.sum(dim=0))
-    monkeypatch.setattr("privacy.whole.clip_to", lambda vector, norm: vector)
-    monkeypatch.setattr("privacy.audit.structure.extremes", lambda stage, kinds: {})
-    monkeypatch.setattr("privacy.audit.extremes", lambda stage, kinds: {})
+    monkeypatch.setattr(
+        "metaward.privacy.whole.sum_clipped", lambda vectors, norm: vectors.sum(dim=0)
+    )
+    monkeypatch.setattr("metaward.privacy.whole.clip_to", lambda vector, norm: vector)
+    monkeypatch.setattr("metaward.privacy.audit.structure.extremes", lambda stage, kinds: {})
+    monkeypatch.setattr("metaward.privacy.audit.extremes", lambda stage, kinds: {})
     for mechanism in (Task(), Hospital()):
         report = audited(mechanism)
         assert {"sensitivity", "bound"} <= codes(report)
@@ -278,7 +280,7 @@ def test_tasks_and_hospitals_that_are_not_clipped(monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("mechanism", [Task(), Hospital()])
 def test_half_noise_on_whole_updates(monkeypatch: pytest.MonkeyPatch, mechanism: Task) -> None:
-    adding(monkeypatch, lambda t, c, s, n: noisy(t, c, s / 2, n), "privacy.whole")
+    adding(monkeypatch, lambda t, c, s, n: noisy(t, c, s / 2, n), "metaward.privacy.whole")
     assert codes(audited(mechanism)) == {"noise-too-small", "bound"}
 
 
@@ -291,7 +293,7 @@ def test_a_network_that_mixes_records() -> None:
 
 
 def test_mixing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privacy.audit.mixing", lambda outputs, x: 0.5)
+    monkeypatch.setattr("metaward.privacy.audit.mixing", lambda outputs, x: 0.5)
     assert codes(audited(Record())) == {"records-mixed"}
 
 
@@ -306,7 +308,7 @@ def test_what_cannot_be_audited_is_refused() -> None:
 
 
 def test_too_few_scores_are_refused() -> None:
-    from privacy.audit import Size
+    from metaward.privacy.audit import Size
 
     with pytest.raises(ValueError, match="too few"):
         Size(canaries=10, rounds=1, lives=3)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from privacy.audit import CONFIDENCE
-from privacy.audit.bounds import (
+from metaward.privacy.audit import CONFIDENCE
+from metaward.privacy.audit.bounds import (
     correlation,
     deviation_band,
     gaussian_p,

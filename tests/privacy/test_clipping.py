@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from client.models import network
-from client.models.conv import Conv
-from client.models.mlp import Mlp
-from client.tasks.base import TaskSpec
-from privacy import clipping
-from privacy.clipping import clipped_sum, gradient, rows, sum_clipped
+from metaward.client.models import network
+from metaward.client.models.conv import Conv
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import TaskSpec
+from metaward.privacy import clipping
+from metaward.privacy.clipping import clipped_sum, gradient, rows, sum_clipped
 from tests.privacy.vectors import (
     SEEDS,
     choose,

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from privacy import accounting
-from privacy.event import Budget, Charge, Event
-from privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
+from metaward.privacy import accounting
+from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
 from tests.privacy.ledger_desk import CAP, STEPS, code_of, keys, pay, read, request, within
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.event import Charge, Event
-from privacy.ledger import Ledger, LedgerError, verify
+from metaward.privacy.event import Charge, Event
+from metaward.privacy.ledger import Ledger, LedgerError, verify
 from tests.privacy.ledger_desk import CAP, STEPS, code_of, full, keys, pay, request, vandal, within
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from privacy.ledger import Ledger, LedgerError, verify
-from privacy.ledger.chain import canonical
-from privacy.ledger.file import key_path
+from metaward.privacy.ledger import Ledger, LedgerError, verify
+from metaward.privacy.ledger.chain import canonical
+from metaward.privacy.ledger.file import key_path
 from tests.privacy.ledger_desk import full, pay, read, vandal
 
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.event import Charge, Event
-from privacy.ledger import Events, Ledger, Part
+from metaward.privacy.event import Charge, Event
+from metaward.privacy.ledger import Events, Ledger, Part
 from tests.privacy.ledger_desk import CAP, STEPS, full, mu_squared, pay, read, request, within
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.ledger import Ledger
+from metaward.privacy.ledger import Ledger
 
 
 def script(name: str) -> ModuleType:

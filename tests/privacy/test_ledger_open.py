@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.ledger import Ledger, LedgerError, verify
-from privacy.ledger.file import key_path
+from metaward.privacy.ledger import Ledger, LedgerError, verify
+from metaward.privacy.ledger.file import key_path
 from tests.privacy.ledger_desk import code_of, pay, read, vandal
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from privacy.event import Budget, Charge, Event
-from privacy.ledger import BudgetSpent, Events, Ledger, verify
+from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.ledger import BudgetSpent, Events, Ledger, verify
 from tests.privacy.ledger_desk import CAP, STEPS, pay, request
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-import sim
-from client.app import guard_of
-from privacy import MECHANISMS, Opening, Use
-from privacy.noise import Noise, SeededNoise, SystemNoise, deviation
-from privacy.session import Batch, Kind
-from privacy.sums import Record
-from privacy.wire import Request
-from server.protection import protection
+from metaward import sim
+from metaward.client.app import guard_of
+from metaward.privacy import MECHANISMS, Opening, Use
+from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, deviation
+from metaward.privacy.session import Batch, Kind
+from metaward.privacy.sums import Record
+from metaward.privacy.wire import Request
+from metaward.server.protection import protection
 
 N = 60_000
 """Coordinates. Kolmogorov-Smirnov at level 1e-6: D stays below sqrt(ln(2e6) / 2N) = 0.011. Half the

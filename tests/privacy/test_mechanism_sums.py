@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from privacy import MECHANISMS, Opening, Use
-from privacy.noise import SeededNoise
-from privacy.session import Batch
-from privacy.sums import Overdraft
+from metaward.privacy import MECHANISMS, Opening, Use
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import Batch
+from metaward.privacy.sums import Overdraft
 
 SEEDS = st.integers(0, 2**32)
 WEIGHTS = torch.linspace(-1, 1, 12, dtype=torch.float64)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from privacy.noise import (
+from metaward.privacy.noise import (
     INFLATION,
     Noise,
     SeededNoise,
@@ -110,7 +110,7 @@ def test_the_last_words_give_the_ends_of_the_range(
 ) -> None:
     """Box-Muller at its two singular points: ln 0 must not occur, nor the root of a negative."""
     words = np.frombuffer(byte * 16, np.uint64)
-    monkeypatch.setattr("privacy.noise._words", lambda n: words[:n])
+    monkeypatch.setattr("metaward.privacy.noise._words", lambda n: words[:n])
     assert SystemNoise().gaussian(1) == pytest.approx([expected])
     assert 0 <= SystemNoise().uniform(1)[0] < 1
 

@@ -11,12 +11,12 @@ from scipy import stats
 from torch import Tensor, nn
 from torch.nn import functional
 
-from client.models import Architecture, network
-from client.models.conv import Conv
-from client.models.mlp import Mlp
-from client.tasks.base import TaskSpec
-from privacy.clipping import clipped_sum, gradient
-from privacy.opacus_path import check_module, opacus_sum
+from metaward.client.models import Architecture, network
+from metaward.client.models.conv import Conv
+from metaward.client.models.mlp import Mlp
+from metaward.client.tasks.base import TaskSpec
+from metaward.privacy.clipping import clipped_sum, gradient
+from metaward.privacy.opacus_path import check_module, opacus_sum
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "conv-2d": (Conv(8, 2, 4), (1, 8, 8)),

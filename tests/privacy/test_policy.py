@@ -7,9 +7,16 @@ from typing import Any, get_args, get_type_hints
 import numpy as np
 import pytest
 
-from privacy import MECHANISMS
-from privacy.event import Budget
-from privacy.policy import LARGEST_NOISE, POLICY_CODES, SMALLEST_CLIP, Asked, Policy, Refused
+from metaward.privacy import MECHANISMS
+from metaward.privacy.event import Budget
+from metaward.privacy.policy import (
+    LARGEST_NOISE,
+    POLICY_CODES,
+    SMALLEST_CLIP,
+    Asked,
+    Policy,
+    Refused,
+)
 
 POLICY = Policy(
     hospital="north",

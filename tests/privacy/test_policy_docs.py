@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
-from options import build
-from privacy.accounting.gdp import epsilon as epsilon_of_mu
-from privacy.accounting.gdp import mu_of
-from privacy.clipping import clipped_sum
-from privacy.ledger.errors import CODES
-from privacy.policy import POLICY_CODES, Asked, Policy
+from metaward.options import build
+from metaward.privacy.accounting.gdp import epsilon as epsilon_of_mu
+from metaward.privacy.accounting.gdp import mu_of
+from metaward.privacy.clipping import clipped_sum
+from metaward.privacy.ledger.errors import CODES
+from metaward.privacy.policy import POLICY_CODES, Asked, Policy
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 USER = (DOCS / "privacy.md").read_text()

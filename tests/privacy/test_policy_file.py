@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from options import ConfigError, plain
-from privacy.policy import POLICY_CODES, Asked, Policy, Refused
+from metaward.options import ConfigError, plain
+from metaward.privacy.policy import POLICY_CODES, Asked, Policy, Refused
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {name: ROOT / "policies" / f"{name}.yaml" for name in ("strict", "research", "open")}

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from privacy.policy import Asked, Policy, Refused
+from metaward.privacy.policy import Asked, Policy, Refused
 
 
 def around(*values: Any) -> st.SearchStrategy[Any]:

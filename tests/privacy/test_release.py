@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from privacy import (
+from metaward.privacy import (
     REFUSALS,
     Answer,
     Attendance,
@@ -22,8 +22,8 @@ from privacy import (
     Session,
     Use,
 )
-from privacy.noise import SeededNoise
-from privacy.none import NoPrivacy
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.none import NoPrivacy
 
 
 def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:

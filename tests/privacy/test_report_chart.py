@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from privacy.report import chart as picture
-from privacy.report import show
-from privacy.report.chart import chart
-from privacy.report.parts import Point
+from metaward.privacy.report import chart as picture
+from metaward.privacy.report import show
+from metaward.privacy.report.chart import chart
+from metaward.privacy.report.parts import Point
 from tests.privacy.report_examples import (
     history,
     hospital,

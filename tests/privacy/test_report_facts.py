@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import pytest
 from jsonschema import Draft202012Validator
 
-from privacy.report import given as given_module
-from privacy.report import parts, verdict
-from privacy.report.facts import PrivacyReport, from_plain, plain, schema, to_json
-from privacy.report.parts import AtDelta, CrossCheck, Facts, Ledger
+from metaward.privacy.report import given as given_module
+from metaward.privacy.report import parts, verdict
+from metaward.privacy.report.facts import PrivacyReport, from_plain, plain, schema, to_json
+from metaward.privacy.report.parts import AtDelta, CrossCheck, Facts, Ledger
 from tests.privacy.report_examples import (
     ACCOUNTING,
     EXAMPLES,

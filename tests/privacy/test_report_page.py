@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from privacy.report import chart as picture
-from privacy.report.page import _environment, page
-from privacy.report.parts import AtDelta
+from metaward.privacy.report import chart as picture
+from metaward.privacy.report.page import _environment, page
+from metaward.privacy.report.parts import AtDelta
 from tests.privacy.report_examples import (
     EXAMPLES,
     HOSTILE,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy.report import parts, words
-from privacy.report.facts import PrivacyReport
-from privacy.report.parts import AtDelta, CrossCheck
-from privacy.report.verdict import advantage
+from metaward.privacy.report import parts, words
+from metaward.privacy.report.facts import PrivacyReport
+from metaward.privacy.report.parts import AtDelta, CrossCheck
+from metaward.privacy.report.verdict import advantage
 from tests.privacy.report_examples import (
     ACCOUNTING,
     DELTA,

@@ -15,16 +15,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from client.charging import Plan, charges, plan
-from client.inner import Algorithm, Setting
-from client.schedule import Share
-from client.tasks.base import Hospital
-from client.work import units
-from privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
-from privacy.accounting import gdp
-from privacy.noise import SeededNoise
-from privacy.session import Batch, Kind, Losses, Part, Parts, use
-from privacy.sums import Record
+from metaward.client.charging import Plan, charges, plan
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.schedule import Share
+from metaward.client.tasks.base import Hospital
+from metaward.client.work import units
+from metaward.privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
+from metaward.privacy.accounting import gdp
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import Batch, Kind, Losses, Part, Parts, use
+from metaward.privacy.sums import Record
 from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
 
 CLIP = 1e-2
@@ -216,12 +216,12 @@ def test_with_masks(name: str, train: tuple[str, ...]) -> None:
 
 
 def test_the_measurement_sees_clipping_that_is_too_loose(monkeypatch: pytest.MonkeyPatch) -> None:
-    from privacy.clipping import clipped_sum
+    from metaward.privacy.clipping import clipped_sum
 
     def loose(*given: object) -> Tensor:
         return clipped_sum(*given[:5], 1.02 * given[5], *given[6:])  # type: ignore[operator,arg-type]
 
-    monkeypatch.setattr("privacy.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", loose)
     moved = played(small("record"), LEARNERS["reptile"], "mlp", records(FLAT, 1))
     assert max(size for sums in moved.values() for _, size in sums) == pytest.approx(1.02)
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from privacy import REFUSALS, Answer, Attendance, Mark, Refusal, Release, Scores
-from privacy.wire import (
+from metaward.privacy import REFUSALS, Answer, Attendance, Mark, Refusal, Release, Scores
+from metaward.privacy.wire import (
     SCHEMA,
     Request,
     compact,

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from privacy import Release, wire
-from privacy.wire import (
+from metaward.privacy import Release, wire
+from metaward.privacy.wire import (
     WireError,
     decode_answer,
 )

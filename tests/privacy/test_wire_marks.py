@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from privacy import Mark, Release
-from privacy.wire import Request, decode_answer, digest, encode_answer, pack, unpack
+from metaward.privacy import Mark, Release
+from metaward.privacy.wire import Request, decode_answer, digest, encode_answer, pack, unpack
 from tests.privacy.answers import code_of, release
 from tests.privacy.test_wire import ANSWERS, INT64, MARKS, NAMES, REQUEST, VECTORS, same
 

@@ -7,7 +7,7 @@ import torch
 from hypothesis import strategies as st
 from torch import Tensor
 
-from privacy.clipping import clipped_sum
+from metaward.privacy.clipping import clipped_sum
 
 EVIL = (0.0, 1e-45, 1.0, -1e30, 3e38, math.inf, -math.inf, math.nan)
 SEEDS = st.integers(0, 2**32)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sim
-from options import override
+from metaward import sim
+from metaward.options import override
 from tests.server.small import small
 
 ONE_TASK = "{source: phantom, hospitals: 2, unseen: 1, records: 24, shots: 3, queries: 5}"

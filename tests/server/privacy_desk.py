@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from privacy.accounting import allows
-from privacy.event import Budget, Charge, Event
-from privacy.ledger import Entry, Ledger, RequestKey
-from server.cli import main
-from server.folder import Folder
-from sim import Sim
-from strategies.marks import Seen
+from metaward.privacy.accounting import allows
+from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.ledger import Entry, Ledger, RequestKey
+from metaward.server.cli import main
+from metaward.server.folder import Folder
+from metaward.sim import Sim
+from metaward.strategies.marks import Seen
 from tests.server.small import small
 
 EIGHT = Budget(8.0, 1e-5)

@@ -9,14 +9,14 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-import sim
-from options import override
-from privacy.report.facts import PrivacyReport, from_plain, schema
-from privacy.report.page import page
-from privacy.report.parts import Hospital
-from server.engines import ENGINES
-from server.folder import Folder
-from server.run import Observer
+from metaward import sim
+from metaward.options import override
+from metaward.privacy.report.facts import PrivacyReport, from_plain, schema
+from metaward.privacy.report.page import page
+from metaward.privacy.report.parts import Hospital
+from metaward.server.engines import ENGINES
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
 
 PHANTOM: dict[str, Any] = {
     "name": "wards",

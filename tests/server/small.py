@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import sim
-from options import override
+from metaward import sim
+from metaward.options import override
 
 SMALL: dict[str, Any] = {
     "name": "small",

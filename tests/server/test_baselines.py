@@ -6,18 +6,26 @@ from typing import Any
 
 import pytest
 
-from client.inner import Setting
-from client.inner.centroid import Centroid
-from client.inner.fedavg import FedAvg
-from client.inner.reptile import Reptile
-from privacy.accounting import enforced_epsilon
-from privacy.ledger import Ledger
-from server.baselines import BASELINES, centroid, fedavg, fedavg_names, own, scratch, untrained
-from server.engines.inprocess import run_inprocess
-from server.folder import Folder
-from sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
-from strategies.combine import Mean, Median
-from strategies.outer import Adam, Sgd
+from metaward.client.inner import Setting
+from metaward.client.inner.centroid import Centroid
+from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.reptile import Reptile
+from metaward.privacy.accounting import enforced_epsilon
+from metaward.privacy.ledger import Ledger
+from metaward.server.baselines import (
+    BASELINES,
+    centroid,
+    fedavg,
+    fedavg_names,
+    own,
+    scratch,
+    untrained,
+)
+from metaward.server.engines.inprocess import run_inprocess
+from metaward.server.folder import Folder
+from metaward.sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
+from metaward.strategies.combine import Mean, Median
+from metaward.strategies.outer import Adam, Sgd
 from tests.server.privacy_desk import PRIVATE
 from tests.server.small import small
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server import checkpoint
-from server.checkpoint import (
+from metaward.server import checkpoint
+from metaward.server.checkpoint import (
     CheckpointError,
     digest,
     latest_state,
@@ -18,7 +18,7 @@ from server.checkpoint import (
     replace_file,
     save_state,
 )
-from strategies.meta import MetaState
+from metaward.strategies.meta import MetaState
 
 CONFIG = '{"seed":7}'
 

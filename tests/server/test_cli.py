@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 
-from server.cli import cli, main
+from metaward.server.cli import cli, main
 from tests.server.small import small
 
 README = Path(__file__).parents[2] / "README.md"

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
-from privacy import Scores
-from server.evaluate import Metric, Row, Table, summarise, with_gap
+from metaward.privacy import Scores
+from metaward.server.evaluate import Metric, Row, Table, summarise, with_gap
 
 
 def scores(hospital: str, after: Any, before: Any = 0.25) -> Scores:

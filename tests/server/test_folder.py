@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-import sim
-from options import ConfigError
-from server.folder import BusyError, Folder
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.server.folder import BusyError, Folder
 from tests.server.small import small
 
 ROWS = [{"round": n, "loss": n / 3, "who": ["é", "\u2028"]} for n in (1, 2, 2, 3, 4)]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from server.folder import Folder
+from metaward.server.folder import Folder
 from tests.server.small import small
 
 COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from privacy.event import Budget, Event
-from privacy.ledger import BudgetSpent, Ledger
+from metaward.privacy.event import Budget, Event
+from metaward.privacy.ledger import BudgetSpent, Ledger
 from tests.privacy.ledger_desk import vandal
 from tests.server.privacy_desk import Call, caller, pay
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.tasks.sine import Sine
-from privacy.noise import Noise, noisy
-from server.folder import Folder
-from server.privacy.audit_command import participations
+from metaward.client.tasks.sine import Sine
+from metaward.privacy.noise import Noise, noisy
+from metaward.server.folder import Folder
+from metaward.server.office.audit.command import participations
 from tests.server.plan_desk import CROWDED, run_with
 from tests.server.privacy_desk import Call, caller, private, written
 
@@ -62,7 +62,7 @@ def test_half_the_noise_is_a_fault(
     def half(total: np.ndarray, clip: float, sigma: float, noise: Noise) -> np.ndarray:
         return noisy(total, clip, sigma / 2, noise)
 
-    monkeypatch.setattr("privacy.sums.noisy", half)
+    monkeypatch.setattr("metaward.privacy.sums.noisy", half)
     assert call("privacy", "audit", config, *QUICK) == 1
     words = printed(capsys)
     assert "FAULT (noise-too-small)" in words

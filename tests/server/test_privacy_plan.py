@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim
-from client.schedule import deal
-from client.tasks.phantom import Phantom
-from client.work import open_hospital
-from options import ConfigError
-from privacy.accounting import enforced_epsilon
-from privacy.event import Event
-from privacy.ledger import History, Ledger
-from privacy.noise import SeededNoise, noisy
-from server.engines.inprocess import run_inprocess
-from server.folder import Folder
-from server.privacy.advice import advised
-from server.privacy.plan import (
+from metaward import sim
+from metaward.client.schedule import deal
+from metaward.client.tasks.phantom import Phantom
+from metaward.client.work import open_hospital
+from metaward.options import ConfigError
+from metaward.privacy.accounting import enforced_epsilon
+from metaward.privacy.event import Event
+from metaward.privacy.ledger import History, Ledger
+from metaward.privacy.noise import SeededNoise, noisy
+from metaward.server.engines.inprocess import run_inprocess
+from metaward.server.folder import Folder
+from metaward.server.office.plan.advice import advised
+from metaward.server.office.plan.plan import (
     GRADIENTS,
     planned,
     question,

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from server.privacy.advice import advised
-from server.privacy.plan import Planned, planned, question
+from metaward.server.office.plan.advice import advised
+from metaward.server.office.plan.plan import Planned, planned, question
 from tests.server.plan_desk import big, run_with
 from tests.server.privacy_desk import Call, caller, private, written
 from tests.server.small import small

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 import torch
 
-from client import work
-from client.charging import plan
-from client.errors import DataError
-from client.tasks import TASKS
-from privacy.accounting import gdp
-from privacy.ledger import Ledger
-from privacy.report.facts import PrivacyReport
-from server.folder import Folder
-from server.privacy import report_words
-from server.run import Observer
-from server.version import code_version
-from strategies.meta import QuorumError
-from strategies.roster import RosterError
+from metaward.client import work
+from metaward.client.charging import plan
+from metaward.client.errors import DataError
+from metaward.client.tasks import TASKS
+from metaward.privacy.accounting import gdp
+from metaward.privacy.ledger import Ledger
+from metaward.privacy.report.facts import PrivacyReport
+from metaward.server.folder import Folder
+from metaward.server.office.report import touches as report_words
+from metaward.server.run import Observer
+from metaward.server.version import code_version
+from metaward.strategies.meta import QuorumError
+from metaward.strategies.roster import RosterError
 from tests.server.privacy_desk import private
 from tests.server.report_desk import NO_BASELINES, executed, ledger_of, named, phantom, saved
 

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from options import ConfigError
-from privacy.event import Mark
-from privacy.ledger import Ledger
-from privacy.report.page import page
-from server.folder import Folder
-from server.privacy.report import of_folder
-from strategies.marks import Seen
+from metaward.options import ConfigError
+from metaward.privacy.event import Mark
+from metaward.privacy.ledger import Ledger
+from metaward.privacy.report.page import page
+from metaward.server.folder import Folder
+from metaward.server.office.report.write import of_folder
+from metaward.strategies.marks import Seen
 from tests.server.report_desk import (
     NO_BASELINES,
     deployed,

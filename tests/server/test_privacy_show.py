@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from privacy.accounting import reported_epsilon
-from privacy.event import Budget, Event, Mark
-from privacy.ledger import Ledger
-from server.engines.inprocess import run_inprocess
-from server.folder import Folder
-from server.privacy import check as checking
-from server.privacy.found import Found
-from strategies.marks import Seen
+from metaward.privacy.accounting import reported_epsilon
+from metaward.privacy.event import Budget, Event, Mark
+from metaward.privacy.ledger import Ledger
+from metaward.server.engines.inprocess import run_inprocess
+from metaward.server.folder import Folder
+from metaward.server.office.accounts import check as checking
+from metaward.server.office.accounts.places import Found
+from metaward.strategies.marks import Seen
 from tests.privacy.ledger_desk import vandal
 from tests.server.privacy_desk import Call, caller, folder_with, pay, private, see
 from tests.server.small import small

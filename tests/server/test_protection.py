@@ -9,11 +9,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
-from privacy import MECHANISMS, Event
-from privacy.accounting import enforced_epsilon
-from server.protection import noise_multiplier, protection
-from sim import Sim, learner_json
-from strategies.combine import Mean
+from metaward.privacy import MECHANISMS, Event
+from metaward.privacy.accounting import enforced_epsilon
+from metaward.server.protection import noise_multiplier, protection
+from metaward.sim import Sim, learner_json
+from metaward.strategies.combine import Mean
 from tests.server.small import small
 
 CLIP, HOSPITALS, DIM = 0.5, 4, 100_000

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-import sim
-from client import work
-from client.errors import DataError
-from server.engines import ENGINES
-from server.folder import BusyError, Folder
-from server.run import Observer
-from strategies.meta import QuorumError
-from strategies.roster import RosterError
+from metaward import sim
+from metaward.client import work
+from metaward.client.errors import DataError
+from metaward.server.engines import ENGINES
+from metaward.server.folder import BusyError, Folder
+from metaward.server.run import Observer
+from metaward.strategies.meta import QuorumError
+from metaward.strategies.roster import RosterError
 from tests.server.small import small
 
 

@@ -15,8 +15,8 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
-from privacy import Answer, Attendance
-from privacy.wire import Request, decode_request, encode_answer
+from metaward.privacy import Answer, Attendance
+from metaward.privacy.wire import Request, decode_request, encode_answer
 
 Script = Callable[[Request, str], Answer | RecordDict | Error | None]
 """(request, message type) -> what the hospital answers; None: it stays silent."""

@@ -8,12 +8,12 @@ import numpy as np
 from flwr.app import Error, Message, RecordDict
 from numpy.typing import NDArray
 
-from privacy import Answer, Attendance, Refusal, Release, Scores
-from privacy.wire import Request
-from strategies.combine import Mean
-from strategies.meta import MetaState, MetaStrategy, RoundReport
-from strategies.outer import Adam
-from strategies.roster import Roster
+from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.wire import Request
+from metaward.strategies.combine import Mean
+from metaward.strategies.meta import MetaState, MetaStrategy, RoundReport
+from metaward.strategies.outer import Adam
+from metaward.strategies.roster import Roster
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 
 Vector = NDArray[np.float32]

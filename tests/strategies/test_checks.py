@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from privacy import REFUSALS, Answer, Attendance, Refusal, Release, Scores
-from privacy.wire import encode_answer
-from strategies.checks import Rejected, check_release, check_scores, read
+from metaward.privacy import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.wire import encode_answer
+from metaward.strategies.checks import Rejected, check_release, check_scores, read
 
 Vector = NDArray[np.float32]
 DIM, ROUND, CAP = 4, 3, 10.0

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
-from strategies import COMBINE
-from strategies.combine import Combine, Mean, Median, TrimmedMean
+from metaward.strategies import COMBINE
+from metaward.strategies.combine import Combine, Mean, Median, TrimmedMean
 
 Vector = NDArray[np.float32]
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from privacy import Mark, Release
-from privacy.wire import Request
-from strategies.marks import Marks, Seen
-from strategies.meta import QuorumError
+from metaward.privacy import Mark, Release
+from metaward.privacy.wire import Request
+from metaward.strategies.marks import Marks, Seen
+from metaward.strategies.meta import QuorumError
 from tests.strategies.federation import THETA, grid_of, honest, run, strategy
 
 MINE = "0123456789abcdef"

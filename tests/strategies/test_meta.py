@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from privacy import Release
-from privacy.wire import Request
-from strategies import COMBINE
-from strategies.combine import Mean
-from strategies.meta import RoundReport
-from strategies.outer import Adam, Momentum, Outer, Sgd
+from metaward.privacy import Release
+from metaward.privacy.wire import Request
+from metaward.strategies import COMBINE
+from metaward.strategies.combine import Mean
+from metaward.strategies.meta import RoundReport
+from metaward.strategies.outer import Adam, Momentum, Outer, Sgd
 from tests.strategies.federation import (
     SEATS,
     THETA,

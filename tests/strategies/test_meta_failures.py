@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from privacy import Refusal, Release, Scores
-from privacy.wire import Request
-from strategies.meta import QuorumError
-from strategies.roster import Roster
+from metaward.privacy import Refusal, Release, Scores
+from metaward.privacy.wire import Request
+from metaward.strategies.meta import QuorumError
+from metaward.strategies.roster import Roster
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 from tests.strategies.federation import (
     FAILURES,

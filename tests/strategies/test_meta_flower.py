@@ -7,8 +7,8 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
-from privacy import Scores
-from strategies.meta import MetaStrategy, QuorumError
+from metaward.privacy import Scores
+from metaward.strategies.meta import MetaStrategy, QuorumError
 from tests.strategies.federation import (
     FAILURES,
     THETA,

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from strategies import OUTER
-from strategies.combine import Mean
-from strategies.outer import Adam, Momentum, Outer, Scheduled, Sgd
+from metaward.strategies import OUTER
+from metaward.strategies.combine import Mean
+from metaward.strategies.outer import Adam, Momentum, Outer, Scheduled, Sgd
 
 Vector = NDArray[np.float32]
 THETA = np.array([1.0, -2.0, 0.5], np.float32)

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import pytest
 from flwr.app import Error, Message, RecordDict
 
-from privacy import Attendance, Refusal, Release
-from privacy.wire import Request
-from strategies import roster as module
-from strategies.roster import Roster, RosterError
+from metaward.privacy import Attendance, Refusal, Release
+from metaward.privacy.wire import Request
+from metaward.strategies import roster as module
+from metaward.strategies.roster import Roster, RosterError
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 
 SEATS = ["north", "east", "south"]

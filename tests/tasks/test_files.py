@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks.files import DataFile, Layout, frozen, md5, stamp
+from metaward.client.errors import DataError
+from metaward.client.tasks.files import DataFile, Layout, frozen, md5, stamp
 
 FILE = DataFile("kind/beats.npz", "at https://example.org/beats")
 LAYOUT = {"x": Layout((None, 4), "i2"), "y": Layout((None,), "U")}

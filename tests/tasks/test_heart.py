@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks.heart import FEATURES, SITES, Heart, encode
+from metaward.client.errors import DataError
+from metaward.client.tasks.heart import FEATURES, SITES, Heart, encode
 
 DATA = os.environ.get("METAWARD_DATA")
 real = pytest.mark.skipif(not DATA, reason="METAWARD_DATA is not set: no heart disease files")

@@ -16,12 +16,12 @@ import medmnist
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks.base import Hospital
-from client.tasks.medmnist import MedMnist, deal_evenly, deal_skewed, to_input
-from client.tasks.medmnist_files import Projection
-from client.tasks.phantom_findings import FINDINGS
-from client.tasks.scanner import Scanner, draw_scanner
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.medmnist import MedMnist, deal_evenly, deal_skewed, to_input
+from metaward.client.tasks.medmnist_files import Projection
+from metaward.client.tasks.phantom_findings import FINDINGS
+from metaward.client.tasks.scanner import Scanner, draw_scanner
 
 DATA = os.environ.get("METAWARD_DATA")
 real = pytest.mark.skipif(not DATA, reason="METAWARD_DATA is not set: no MedMNIST files")

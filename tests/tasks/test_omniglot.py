@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks.base import Hospital
-from client.tasks.omniglot import ALPHABET_OF, ALPHABETS, CHARACTERS, Omniglot, render
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.omniglot import ALPHABET_OF, ALPHABETS, CHARACTERS, Omniglot, render
 
 DATA = os.environ.get("METAWARD_DATA")
 real = pytest.mark.skipif(not DATA, reason="METAWARD_DATA is not set: no Omniglot drawings")

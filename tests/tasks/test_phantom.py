@@ -9,11 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from client.tasks import TASKS
-from client.tasks.base import Hospital
-from client.tasks.phantom import NAMES, Modality, Phantom, case_mix, draw_ward, to_input, visits
-from client.tasks.phantom_anatomy import MODALITIES, SIDE, Body, pose
-from client.tasks.phantom_findings import FINDINGS, place
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.phantom import (
+    NAMES,
+    Modality,
+    Phantom,
+    case_mix,
+    draw_ward,
+    to_input,
+    visits,
+)
+from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, Body, pose
+from metaward.client.tasks.phantom_findings import FINDINGS, place
 
 SEED = 7
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from client.errors import DataError
-from client.tasks.medmnist import MedMnist
-from client.tasks.phantom import NAMES, Phantom, draw_ward
-from client.tasks.phantom_files import INDEX, pooled, write_phantom
+from metaward.client.errors import DataError
+from metaward.client.tasks.medmnist import MedMnist
+from metaward.client.tasks.phantom import NAMES, Phantom, draw_ward
+from metaward.client.tasks.phantom_files import INDEX, pooled, write_phantom
 
 SOURCE = Phantom(hospitals=4, unseen=4, records=60, shots=1, queries=5)
 FLAGS = [f"phantom{modality}" for modality in SOURCE.modalities]

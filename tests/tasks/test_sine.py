@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from client.tasks import TASKS
-from client.tasks.base import Hospital
-from client.tasks.sine import AMPLITUDE, PHASE, Sine, draw_waves
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.sine import AMPLITUDE, PHASE, Sine, draw_waves
 
 SEED = 3
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from options import ConfigError
-from privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
-from privacy.ledger import Charged, Events, History, Ledger, Run
-from server.privacy.found import learner
+from metaward.options import ConfigError
+from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
+from metaward.privacy.ledger import Charged, Events, History, Ledger, Run
+from metaward.server.office.accounts.places import learner
 
 DELTA = 1e-5
 """Used where no budget has said at which delta it holds."""

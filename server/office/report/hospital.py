@@ -12,13 +12,13 @@ from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
-from privacy.event import Mark
-from privacy.ledger import History, Ledger, LedgerError, Refused, verify
-from privacy.report import parts
-from privacy.report.parts import Chain, HighWater, Hospital, Refusal
-from server.privacy.blank import public_records, task_size
-from server.privacy.report_case import REWOUND, Case, clean
-from server.privacy.report_spent import (
+from metaward.privacy.event import Mark
+from metaward.privacy.ledger import History, Ledger, LedgerError, Refused, verify
+from metaward.privacy.report import parts
+from metaward.privacy.report.parts import Chain, HighWater, Hospital, Refusal
+from metaward.server.office.plan.blank import public_records, task_size
+from metaward.server.office.report.case import REWOUND, Case, clean
+from metaward.server.office.report.spent import (
     NOTHING,
     Spent,
     budget_at,
@@ -28,8 +28,8 @@ from server.privacy.report_spent import (
     spent,
     without_limit,
 )
-from server.privacy.report_sums import bound
-from strategies.marks import Seen
+from metaward.server.office.report.sums import bound
+from metaward.strategies.marks import Seen
 
 
 def hospital(case: Case, name: str) -> tuple[Hospital, Spent]:

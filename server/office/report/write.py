@@ -12,23 +12,23 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from options import ConfigError
-from privacy.ledger import History, Ledger, LedgerError
-from privacy.report.facts import PrivacyReport, to_json
-from privacy.report.page import page
-from privacy.report.parts import Run
-from server.baselines import own
-from server.checkpoint import replace_file
-from server.folder import Folder, now
-from server.privacy import report_parts as parts
-from server.privacy.found import simulated
-from server.privacy.report_case import Case, agreed_delta, clean, rounds_of, utc
-from server.privacy.report_hospital import hospital, read
-from server.privacy.report_sums import mechanism
-from server.privacy.report_words import touches
-from server.version import code_version
-from sim import Sim
-from strategies.marks import Seen
+from metaward.options import ConfigError
+from metaward.privacy.ledger import History, Ledger, LedgerError
+from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.privacy.report.page import page
+from metaward.privacy.report.parts import Run
+from metaward.server.baselines import own
+from metaward.server.checkpoint import replace_file
+from metaward.server.folder import Folder, now
+from metaward.server.office.accounts.places import simulated
+from metaward.server.office.report import whole as parts
+from metaward.server.office.report.case import Case, agreed_delta, clean, rounds_of, utc
+from metaward.server.office.report.hospital import hospital, read
+from metaward.server.office.report.sums import mechanism
+from metaward.server.office.report.touches import touches
+from metaward.server.version import code_version
+from metaward.sim import Sim
+from metaward.strategies.marks import Seen
 
 log = logging.getLogger("metaward.server")
 

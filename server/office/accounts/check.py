@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from math import inf, isinf
 from pathlib import Path
 
-from privacy.accounting import allows, reported_epsilon, second_epsilon
-from privacy.ledger import Events, History, Ledger, LedgerError, verify
-from privacy.ledger.spend import coalesced
-from server.folder import Folder
-from server.privacy.account import DELTA, worst
-from server.privacy.found import Found, marks, unprotected
-from strategies.marks import Seen
+from metaward.privacy.accounting import allows, reported_epsilon, second_epsilon
+from metaward.privacy.ledger import Events, History, Ledger, LedgerError, verify
+from metaward.privacy.ledger.spend import coalesced
+from metaward.server.folder import Folder
+from metaward.server.office.accounts.account import DELTA, worst
+from metaward.server.office.accounts.places import Found, marks, unprotected
+from metaward.strategies.marks import Seen
 
 TOLERANCE = 0.01
 """How far the two accountants may be apart: the second rounds up to a grid."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from client.tasks.base import Episode, FewShot, TaskSource, TaskSpec
-from options import ConfigError
+from metaward.client.tasks.base import Episode, FewShot, TaskSource, TaskSpec
+from metaward.options import ConfigError
 
 
 @dataclass(frozen=True)

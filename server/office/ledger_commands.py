@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from options import ConfigError
-from privacy.ledger import Ledger, verify
-from privacy.ledger.file import key_path
-from privacy.report.facts import plain_value
-from server.privacy import text
-from server.privacy.account import account, check_deltas
-from server.privacy.found import FAILED, plainly
+from metaward.options import ConfigError
+from metaward.privacy.ledger import Ledger, verify
+from metaward.privacy.ledger.file import key_path
+from metaward.privacy.report.facts import plain_value
+from metaward.server.office import text
+from metaward.server.office.accounts.account import account, check_deltas
+from metaward.server.office.accounts.places import FAILED, plainly
 
 ledger = typer.Typer(help="The hospital's ledger of every use of a record.", no_args_is_help=True)
 

@@ -10,10 +10,10 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from options import ConfigError
-from privacy.accounting import METHODS, second_epsilon
-from privacy.report import words
-from privacy.report.parts import (
+from metaward.options import ConfigError
+from metaward.privacy.accounting import METHODS, second_epsilon
+from metaward.privacy.report import words
+from metaward.privacy.report.parts import (
     Accounting,
     Audit,
     CrossCheck,
@@ -23,12 +23,12 @@ from privacy.report.parts import (
     Hospital,
     Library,
 )
-from privacy.wire import compact
-from server.checkpoint import digest
-from server.privacy.report_case import Case
-from server.privacy.report_spent import Spent
-from server.privacy.report_words import beside
-from sim import Sim
+from metaward.privacy.wire import compact
+from metaward.server.checkpoint import digest
+from metaward.server.office.report.case import Case
+from metaward.server.office.report.spent import Spent
+from metaward.server.office.report.touches import beside
+from metaward.sim import Sim
 
 LIBRARIES = ("metaward", "scipy", "dp-accounting", "numpy")
 ENFORCED = "Budgets are enforced, and the chart is drawn, by a Renyi filter, which counts more."

@@ -8,18 +8,18 @@ from typing import Annotated
 
 import typer
 
-import sim
-from options import ConfigError
-from privacy.report.facts import plain_value
-from server.privacy import text
-from server.privacy.account import account, check_deltas
-from server.privacy.advice import advised
-from server.privacy.audit_command import audit
-from server.privacy.check import check
-from server.privacy.found import FAILED, found, plainly, unprotected
-from server.privacy.ledger import Deltas, Json
-from server.privacy.plan import question
-from server.privacy.report_command import report
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.privacy.report.facts import plain_value
+from metaward.server.office import text
+from metaward.server.office.accounts.account import account, check_deltas
+from metaward.server.office.accounts.check import check
+from metaward.server.office.accounts.places import FAILED, found, plainly, unprotected
+from metaward.server.office.audit.command import audit
+from metaward.server.office.ledger_commands import Deltas, Json
+from metaward.server.office.plan.advice import advised
+from metaward.server.office.plan.plan import question
+from metaward.server.office.report.command import report
 
 privacy = typer.Typer(help="What privacy costs, has cost, and whether it is so.")
 privacy.command()(audit)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
 
-from privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
-from privacy.event import Budget, Event
-from privacy.ledger import Charged, Events, History, Part
-from privacy.report.parts import STANDARD_DELTAS, AtDelta, Point
-from server.privacy.account import worst, worst_mu
-from server.privacy.report_case import Case, clean, utc
+from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
+from metaward.privacy.event import Budget, Event
+from metaward.privacy.ledger import Charged, Events, History, Part
+from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Point
+from metaward.server.office.accounts.account import worst, worst_mu
+from metaward.server.office.report.case import Case, clean, utc
 
 
 @dataclass(frozen=True)

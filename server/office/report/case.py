@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from privacy import REFUSALS
-from privacy.protected import Protected
-from server.baselines import own
-from sim import Sim
-from strategies.marks import Seen
+from metaward.privacy import REFUSALS
+from metaward.privacy.protected import Protected
+from metaward.server.baselines import own
+from metaward.sim import Sim
+from metaward.strategies.marks import Seen
 
 DELTA = 1e-5
 """Under mechanism none, which agrees on none."""

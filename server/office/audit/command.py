@@ -8,19 +8,20 @@ from typing import Annotated, Any
 
 import typer
 
-import sim
-from client.audit import SECONDS, audit_run
-from options import ConfigError
-from privacy.audit import AuditReport
-from privacy.noise import SystemNoise
-from privacy.report.facts import plain_value
-from server.folder import Folder, now
-from server.privacy import audit_text, text
-from server.privacy import report as privacy_report
-from server.privacy.found import FAILED, plainly
-from server.privacy.plan import first_share, question
-from server.privacy.report_case import utc
-from sim import Sim
+from metaward import sim
+from metaward.client.audit import SECONDS, audit_run
+from metaward.options import ConfigError
+from metaward.privacy.audit import AuditReport
+from metaward.privacy.noise import SystemNoise
+from metaward.privacy.report.facts import plain_value
+from metaward.server.folder import Folder, now
+from metaward.server.office import text
+from metaward.server.office.accounts.places import FAILED, plainly
+from metaward.server.office.audit import text as audit_text
+from metaward.server.office.plan.plan import first_share, question
+from metaward.server.office.report import write as privacy_report
+from metaward.server.office.report.case import utc
+from metaward.sim import Sim
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 

@@ -1,6 +1,6 @@
 """What a privacy officer types: `metaward ledger ...` and `metaward privacy ...`."""
 
-from server.privacy.commands import privacy
-from server.privacy.ledger import ledger
+from metaward.server.office.commands import privacy
+from metaward.server.office.ledger_commands import ledger
 
 __all__ = ["ledger", "privacy"]

@@ -10,11 +10,11 @@ from pathlib import Path
 import typer
 from rich.console import Console
 
-from options import ConfigError
-from privacy.ledger import LedgerError
-from server.baselines import BASELINES
-from server.folder import Folder
-from strategies.marks import Seen
+from metaward.options import ConfigError
+from metaward.privacy.ledger import LedgerError
+from metaward.server.baselines import BASELINES
+from metaward.server.folder import Folder
+from metaward.strategies.marks import Seen
 
 FAILED = 1
 DAMAGED = {"ledger-damaged", "ledger-busy"}

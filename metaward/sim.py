@@ -17,18 +17,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from client.inner import ALGORITHMS, Algorithm
-from client.models import MODELS, Architecture
-from client.schedule import Order
-from client.tasks import TASKS
-from client.tasks.base import TaskSource
-from client.work import Desk
-from options import ConfigError, Registry, build, override, plain, read_yaml
-from privacy import MECHANISMS, Mechanism
-from privacy.wire import compact
-from strategies import COMBINE, OUTER, Combine, Outer
+from metaward.client.inner import ALGORITHMS, Algorithm
+from metaward.client.models import MODELS, Architecture
+from metaward.client.schedule import Order
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import TaskSource
+from metaward.client.work import Desk
+from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
+from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy.wire import compact
+from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
-HERE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent
+HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE
+"""The folder of sim.yaml, configs and policies: the checkout, Flower's bundle, or the package."""
+
 DEFAULT = HERE / "sim.yaml"
 
 LEARNER = Registry("algorithm", ALGORITHMS)

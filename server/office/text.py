@@ -12,10 +12,10 @@ from rich.panel import Panel
 from rich.table import Table as Grid
 from rich.text import Text
 
-from privacy.report.show import show_left, show_loss
-from server.privacy.account import Account, Spent
-from server.privacy.check import Checked
-from server.privacy.plan import Planned
+from metaward.privacy.report.show import show_left, show_loss
+from metaward.server.office.accounts.account import Account, Spent
+from metaward.server.office.accounts.check import Checked
+from metaward.server.office.plan.plan import Planned
 
 COLOURS = {"cannot work": "bold red", "doubtful": "bold yellow", "can work": "bold green"}
 

@@ -5,12 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from client.tasks.base import FewShot
-from options import ConfigError, override
-from privacy.protected import Protected
-from privacy.sums import Record
-from server.privacy.plan import Planned, Question, Suggestion, per_round, planned, question
-from sim import Sim, parse
+from metaward.client.tasks.base import FewShot
+from metaward.options import ConfigError, override
+from metaward.privacy.protected import Protected
+from metaward.privacy.sums import Record
+from metaward.server.office.plan.plan import (
+    Planned,
+    Question,
+    Suggestion,
+    per_round,
+    planned,
+    question,
+)
+from metaward.sim import Sim, parse
 
 RECORDS = "client.tasks.records"
 HELPS = 1.01

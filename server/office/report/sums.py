@@ -15,22 +15,22 @@ from typing import Literal
 
 import numpy as np
 
-from client.charging import Plan
-from client.inner import Setting
-from client.schedule import Share
-from privacy.accounting import gdp
-from privacy.event import Event
-from privacy.ledger import Events, History
-from privacy.price import Counts, events
-from privacy.protected import Protected
-from privacy.report.parts import STANDARD_DELTAS, AtDelta, Mechanism, NoisySum
-from server.privacy.account import most_participations
-from server.privacy.blank import blank_tasks, task_size
-from server.privacy.plan import Summed, priced, summed
-from server.privacy.report_case import Case
-from server.privacy.report_spent import Spent, own_charges, spent
-from server.privacy.report_words import how, sampling
-from sim import Sim
+from metaward.client.charging import Plan
+from metaward.client.inner import Setting
+from metaward.client.schedule import Share
+from metaward.privacy.accounting import gdp
+from metaward.privacy.event import Event
+from metaward.privacy.ledger import Events, History
+from metaward.privacy.price import Counts, events
+from metaward.privacy.protected import Protected
+from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Mechanism, NoisySum
+from metaward.server.office.accounts.account import most_participations
+from metaward.server.office.plan.blank import blank_tasks, task_size
+from metaward.server.office.plan.plan import Summed, priced, summed
+from metaward.server.office.report.case import Case
+from metaward.server.office.report.spent import Spent, own_charges, spent
+from metaward.server.office.report.touches import how, sampling
+from metaward.sim import Sim
 
 POWER_OF_TWO = (
     "Clipped sum and noise are rounded to one power-of-two grid before they meet (Mironov 2012)."

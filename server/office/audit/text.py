@@ -9,11 +9,11 @@ from rich.console import RenderableType
 from rich.table import Table as Grid
 from rich.text import Text
 
-from privacy.audit import AuditReport
-from privacy.audit.verdict import LEVEL, MIXED, ROUNDING, SLACK, WHERE
-from privacy.report.show import show_loss
-from server.privacy.text import Parts, grid
-from sim import LEARNER, Sim
+from metaward.privacy.audit import AuditReport
+from metaward.privacy.audit.verdict import LEVEL, MIXED, ROUNDING, SLACK, WHERE
+from metaward.privacy.report.show import show_loss
+from metaward.server.office.text import Parts, grid
+from metaward.sim import LEARNER, Sim
 
 NOTHING = (
     "none protects nothing, so there is nothing to attack; choose another with --set "

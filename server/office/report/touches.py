@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from privacy.report.given import BESIDE
-from privacy.report.parts import Gap, Touch, TouchName
-from server.baselines import BASELINES, Contender
-from sim import LEARNER, Sim
+from metaward.privacy.report.given import BESIDE
+from metaward.privacy.report.parts import Gap, Touch, TouchName
+from metaward.server.baselines import BASELINES, Contender
+from metaward.sim import LEARNER, Sim
 
 Covered = Literal["yes", "no", "not used"]
 

@@ -8,14 +8,14 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-import sim
-from options import ConfigError
-from privacy.report.facts import PrivacyReport, to_json
-from server.folder import Folder
-from server.privacy import report as privacy_report
-from server.privacy import text
-from server.privacy.found import plainly
-from server.privacy.ledger import Json
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.server.folder import Folder
+from metaward.server.office import text
+from metaward.server.office.accounts.places import plainly
+from metaward.server.office.ledger_commands import Json
+from metaward.server.office.report import write as privacy_report
 
 
 def report(

@@ -37,16 +37,16 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
-from client.charging import Plan, plan
-from client.inner import Setting
-from client.schedule import Share, pass_share
-from options import ConfigError
-from privacy.accounting import gdp
-from privacy.price import Counts, events, spend
-from privacy.protected import Protected
-from privacy.sums import Record
-from server.privacy.blank import blank_tasks, most_tasks, public_records, task_size
-from sim import Sim
+from metaward.client.charging import Plan, plan
+from metaward.client.inner import Setting
+from metaward.client.schedule import Share, pass_share
+from metaward.options import ConfigError
+from metaward.privacy.accounting import gdp
+from metaward.privacy.price import Counts, events, spend
+from metaward.privacy.protected import Protected
+from metaward.privacy.sums import Record
+from metaward.server.office.plan.blank import blank_tasks, most_tasks, public_records, task_size
+from metaward.sim import Sim
 
 GRADIENTS = (3.0, 30.0)
 """Limits of the ratio: below the first it cannot work, below the second is doubt. The ratio

@@ -1,0 +1,1 @@
+"""What hospitals have spent, read from their ledgers, and whether it is true."""

@@ -1,0 +1,1 @@
+"""An attack on the mechanism of a run, as a command."""

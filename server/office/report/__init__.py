@@ -1,0 +1,1 @@
+"""The privacy report of a run or of one hospital, filled in from ledgers and the result folder."""
