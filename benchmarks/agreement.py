@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from metaward.privacy.sums import NoisySums, Record
 from torch import Tensor
 
 from metaward import sim
@@ -24,7 +25,6 @@ from metaward.client.charging import plan
 from metaward.privacy import Opening
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Kind, Parts
-from metaward.privacy.sums import NoisySums, Record
 
 
 @dataclass

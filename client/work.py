@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from metaward.client.inner import Algorithm, Setting
 from metaward.client.models import Architecture
 from metaward.client.schedule import Order, Share, deal, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSource
-from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores
+from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores, Unit
 from metaward.privacy.ledger import RequestKey
 from metaward.privacy.policy import Asked, Refused
 from metaward.privacy.wire import Request, digest, pack, unpack
@@ -72,7 +72,8 @@ def train(
         entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
         if entry is not None and entry.reply is not None:
             return unpack(entry.reply)
-        opening = Opening(price.uses, price.noise, units(desk.mechanism, hospital), guard.noise)
+        owners = desk.mechanism.unit.owners(hospital)
+        opening = Opening(price.uses, price.noise, owners, guard.noise)
         session = desk.mechanism.session(opening)
         update = algorithm.update(setting, start, share.episodes, session, again())
     release = desk.mechanism.release(
@@ -96,7 +97,7 @@ def evaluate(
     guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk)
     metric = "accuracy" if setting.spec.kind == "classification" else "mse"
-    name, unit = hospital.seat.name, desk.mechanism.unit
+    name, unit = hospital.seat.name, desk.mechanism.unit.name
     asked = Asked(
         "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=(metric,)
     )
@@ -127,44 +128,36 @@ def judge(
 def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
     """The tasks of one round at one hospital, as the schedule has them."""
     share = _scheduled(desk, hospital, index, root, round)
-    if desk.mechanism.unit == "hospital":  # it takes part as a whole, whichever records it uses
-        return Share(share.episodes, desk.rounds)
-    return share
+    times = desk.mechanism.unit.participations(share.participations, desk.rounds)
+    return replace(share, participations=times)
 
 
 def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
     if desk.order == "random":
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks, desk.rounds, rng)
-    cap = 1 if desk.mechanism.unit == "patient" else None
 
     def dealt(number: int) -> tuple[Episode, ...]:
-        return _dealt(desk.source, index, root, desk.seed, cap, number)
+        return _dealt(desk.source, index, root, desk.seed, desk.mechanism.unit, number)
 
     return pass_share(dealt, desk.tasks, desk.rounds, round)
-
-
-def units(mechanism: Mechanism, hospital: Hospital) -> np.ndarray:
-    """Who stands behind each of the hospital's rows (n,): a patient, or the record itself."""
-    who = hospital.patients if mechanism.unit == "patient" else hospital.ids
-    return np.asarray(who)
 
 
 def _asked(
     desk: Desk, learner: Algorithm, hospital: Hospital, request: Request, share: Share, price: Plan
 ) -> Asked:
-    unprotected = desk.mechanism.unit == "none"
+    protected = desk.mechanism.unit.protected
     return Asked(
         "train",
         hospital.seat.name,
-        desk.mechanism.unit,
+        desk.mechanism.unit.name,
         desk.rounds,
         request.round,
         len(share.episodes),
         max(1, getattr(learner, "steps", 1)),
-        None if unprotected else min(price.noise.values()),
+        min(price.noise.values()) if protected else None,
         desk.mechanism.clip,
-        ("loss",) if unprotected else (),
+        () if protected else ("loss",),
     )
 
 
@@ -176,7 +169,7 @@ def _open(
     With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
     """
     seat = seat_of(desk, index)
-    asked = Asked("attend", seat.name, desk.mechanism.unit, desk.rounds)
+    asked = Asked("attend", seat.name, desk.mechanism.unit.name, desk.rounds)
     guard.admit(asked, request.mark)
     if role and seat.role != role:
         raise Refused("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
@@ -206,10 +199,10 @@ def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) 
 
 @lru_cache(maxsize=64)
 def _dealt(
-    source: TaskSource, index: int, root: Path | None, seed: int, cap: int | None, number: int
+    source: TaskSource, index: int, root: Path | None, seed: int, unit: Unit, number: int
 ) -> tuple[Episode, ...]:
     hospital = open_hospital(source, index, root, seed)
-    return deal(hospital, cap, stream(seed, "deal", index, number))
+    return deal(hospital, unit, stream(seed, "deal", index, number))
 
 
 @lru_cache(maxsize=8)

@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, TypeAdapter, ValidationError
 
 
 class ConfigError(ValueError):
@@ -29,10 +29,14 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Registry:
-    """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``."""
+    """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``.
+
+    ``way_out`` may say what to write instead of a name that no entry has.
+    """
 
     by: str
     parts: Mapping[str, type[Any]]
+    way_out: Callable[[str], str] = lambda name: ""
 
     def names(self) -> str:
         """The choices, as an error lists them."""
@@ -50,7 +54,8 @@ class Registry:
             return None
         name = given[self.by]
         if not isinstance(name, str) or name not in self.parts:
-            faults.append(f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}")
+            fault = f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}"
+            faults.append(fault + self.way_out(str(name)))
             return None
         options = {key: value for key, value in given.items() if key != self.by}
         foreign = self._foreign(name, options)
@@ -68,6 +73,35 @@ class Registry:
         known = {field.name for field in fields(self.parts[name])}
         others = {field.name for part in self.parts.values() for field in fields(part)}
         return [key for key in options if key not in known and key in others]
+
+
+@dataclass(frozen=True)
+class Named:
+    """Marks a field whose value is one of ``values``; the yaml file has its name there."""
+
+    values: Mapping[str, Any]
+
+    def plain(self, value: Any) -> str:
+        """The name of the value."""
+        return next(name for name, known in self.values.items() if known == value)
+
+    def build(self, given: Any, path: str, faults: list[str]) -> Any:
+        """The value of this name; None where there is none, which is a fault."""
+        if not isinstance(given, str) or given not in self.values:
+            faults.append(f"{path}: unknown {_show(given)}; choose from {', '.join(self.values)}")
+            return None
+        return self.values[given]
+
+
+def one_of(registry: Mapping[str, Any]) -> AfterValidator:
+    """For ``Annotated[str, ...]``: only names that the registry has when a value is checked."""
+
+    def check(name: str) -> str:
+        if name not in registry:
+            raise ValueError(f"must be one of {', '.join(registry)}")
+        return name
+
+    return AfterValidator(check)
 
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
@@ -214,6 +248,8 @@ _WORDS = {
 
 def _why(error: Any) -> str:
     """What is allowed instead, in words for the writer of a yaml file."""
+    if error["type"] == "value_error":  # a check of our own, which says it itself
+        return str(error["ctx"]["error"])
     words: str = error["msg"].replace("Input should be", "must be")
     return _WORDS.get(error["type"], words.replace("String should match", "must match"))
 
@@ -225,7 +261,7 @@ def _where(path: str, error: Any) -> str:
 
 def _missing(hint: Any, path: str) -> str:
     registry = _registry(hint)
-    if registry:
+    if isinstance(registry, Registry):
         return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
     if is_dataclass(hint):
         return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(hint))}"
@@ -236,8 +272,8 @@ def _required(spec: Field[Any]) -> bool:
     return spec.default is MISSING and spec.default_factory is MISSING
 
 
-def _registry(hint: Any) -> Registry | None:
-    return next((arg for arg in get_args(hint) if isinstance(arg, Registry)), None)
+def _registry(hint: Any) -> Registry | Named | None:
+    return next((arg for arg in get_args(hint) if isinstance(arg, Registry | Named)), None)
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:

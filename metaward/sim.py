@@ -25,6 +25,7 @@ from metaward.client.tasks.base import TaskSource
 from metaward.client.work import Desk
 from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
 from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy.mechanisms import serving
 from metaward.privacy.wire import compact
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
@@ -144,7 +145,7 @@ class Sim:
 
     client: Client
     strategies: Strategies
-    privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS)]
+    privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS, serving)]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     data: Data = field(default_factory=Data)
@@ -260,18 +261,18 @@ def cross_faults(run: Sim) -> list[str]:
 def privacy_faults(run: Sim) -> Iterator[str]:
     """What would make an account wrong: it cannot be said in a configuration."""
     unit = run.privacy.unit
-    if unit == "none":
+    if not unit.protected:
         return
     if run.client.schedule == "random":
         yield (
             "client.schedule: random lets a record return as chance has it, and task sampling "
-            f"amplifies nothing for a {unit}; set it to passes"
+            f"amplifies nothing for a {unit.name}; set it to passes"
         )
     mean = isinstance(run.strategies.combine, COMBINE["mean"])
-    if unit == "hospital" and not mean:
+    if unit.noise_at_server and not mean:
         yield (
-            "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
-            "mean; set it to mean"
+            f"strategies.combine.rule: the server's noise for a {unit.name} is measured for the "
+            "uniform mean; set it to mean"
         )
 
 

@@ -80,7 +80,7 @@ class Given(Facts):
             )
 
     def _same_protection(self) -> None:
-        unprotected = self.guarantee.unit == "none"
+        unprotected = not self.guarantee.of.protected
         if unprotected != (not self.mechanism.sums):
             raise ValueError(
                 f"guarantee.unit is {self.guarantee.unit} with {len(self.mechanism.sums)} noisy "

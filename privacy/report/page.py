@@ -21,6 +21,7 @@ from metaward.privacy.report.parts import STANDARD_DELTAS, Hospital, Refusal
 from metaward.privacy.report.style import STYLE
 from metaward.privacy.report.template import CHART, TEMPLATE
 from metaward.privacy.report.verdict import Risk
+from metaward.privacy.rounding import percent_up, rounded_up
 
 MOST_ROWS = 15
 SHORT_ROWS = 10
@@ -42,7 +43,7 @@ class Row:
         budget, spent = self.hospital.budget, self.hospital.spent.epsilon
         if budget is None or math.isinf(spent):
             return None
-        return int(show.rounded_up(100 * spent / budget, 0))
+        return int(rounded_up(100 * spent / budget, 0))
 
     @property
     def epsilons(self) -> list[float]:
@@ -98,14 +99,14 @@ def view(report: PrivacyReport) -> dict[str, Any]:
 
 
 def _sentences(report: PrivacyReport) -> dict[str, str]:
-    unit = report.guarantee.unit
+    unit = report.guarantee.of
     delta = show.show_small(report.guarantee.delta)
     caption = f"Epsilon at delta {delta}: this run, and all that was spent, against the budget"
     return {
-        "together_who": _PERSON[unit] if len(report.hospitals) > 1 else "",
+        "together_who": unit.person if len(report.hospitals) > 1 else "",
         "counted": _counted(report),
-        "unit": "record" if unit == "none" else unit,
-        "units": {"none": "Records", "hospital": "Units"}.get(unit, f"{unit.capitalize()}s"),
+        "unit": unit.counted,
+        "units": unit.plural,
         "spent_caption": caption,
         "annex_caption": f"{caption}; all hospitals, the most urgent first",
         "budgets": _budgets(report),
@@ -115,15 +116,6 @@ def _sentences(report: PrivacyReport) -> dict[str, str]:
         "cross_check": _cross_check(report),
         "audit": _audit(report),
     }
-
-
-_PERSON = {
-    "none": "",
-    "record": "A person with a record",
-    "patient": "A patient",
-    "task": "A person in a task",
-    "hospital": "",
-}
 
 
 def _counted(report: PrivacyReport) -> str:
@@ -226,7 +218,7 @@ def _environment() -> Environment:
         "number": show.show_number,
         "small": show.show_small,
         "time": show.show_time,
-        "percent_up": lambda share: show.tight(show.percent_up(share)),
+        "percent_up": lambda share: show.tight(percent_up(share)),
         "tight": show.tight,
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }

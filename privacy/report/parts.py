@@ -13,6 +13,9 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from metaward.options import one_of
+from metaward.privacy.units import UNITS, Unit
+
 UNLIMITED = "unlimited"
 
 
@@ -37,7 +40,7 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Loss = Annotated[float, Field(ge=0), BeforeValidator(_infinity)]
 
-Unit = Literal["none", "record", "patient", "task", "hospital"]
+UnitName = Annotated[str, one_of(UNITS)]
 Chain = Literal["verified", "broken", "not checked"]
 HighWater = Literal["held", "went back", "not checked"]
 TouchName = Literal[
@@ -90,13 +93,18 @@ class Guarantee(Facts):
     ``cap_per_person``: the most units one person may stand in, None where nothing caps it.
     """
 
-    unit: Unit
+    unit: UnitName
     neighbours: Text
     delta: Delta
     cap_per_person: Positive | None
     unprotected: tuple[Text, ...]
     trust: Text
     observers: tuple[Observer, ...]
+
+    @property
+    def of(self) -> Unit:
+        """The unit itself."""
+        return UNITS[self.unit]
 
 
 @dataclass(frozen=True)

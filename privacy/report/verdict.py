@@ -10,7 +10,8 @@ from typing import Literal
 from metaward.privacy import accounting
 from metaward.privacy.report.given import BESIDE, Given
 from metaward.privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
-from metaward.privacy.report.show import percent_up, show_budget, show_loss, show_small
+from metaward.privacy.report.show import show_budget, show_loss, show_small
+from metaward.privacy.rounding import percent_up
 
 Level = Literal["protected", "weak", "attention", "none"]
 
@@ -129,7 +130,7 @@ def judge(given: Given) -> Verdict:
 
 
 def _level(given: Given, concerns: tuple[str, ...]) -> Level:
-    if given.guarantee.unit == "none":
+    if not given.guarantee.of.protected:
         return "none"
     if concerns:
         return "attention"
@@ -146,28 +147,19 @@ def _headline(given: Given, level: Level) -> str:
     return f"A deployment would {words}" if simulated else words.replace("be ", "").capitalize()
 
 
-_QUESTION = {
-    "record": "a given record took part",
-    "patient": "a given patient took part",
-    "task": "a given task took part",
-    "hospital": "a given hospital's update took part",
-}
-
-
 def _sentence(given: Given, level: Level, accuracy: float) -> str:
-    unit, n = given.guarantee.unit, len(given.hospitals)
+    unit, n = given.guarantee.of, len(given.hospitals)
     hospitals = f"the {n} training hospitals" if n > 1 else "the training hospital"
-    if unit == "none":
+    if not unit.protected:
         return (
             f"The updates of {hospitals} left without any noise. Whoever saw them may be able to "
             "tell who took part, and more. Use this setting with public or synthetic data only."
         )
     is_protected = "would be protected" if given.run.setting == "simulation" else "is protected"
-    whole = "update" if unit == "hospital" else unit
     promise = (
-        f"every {whole} of {hospitals} {is_protected}: nobody who sees everything that left can "
-        f"tell whether {_QUESTION[unit]} better than {percent_up(accuracy)} of the time "
-        "(50 % is a coin)."
+        f"every {unit.part} of {hospitals} {is_protected}: nobody who sees everything that left "
+        f"can tell whether a given {unit.subject} took part better than {percent_up(accuracy)} of "
+        "the time (50 % is a coin)."
     )
     if level == "attention":
         return (
@@ -177,18 +169,18 @@ def _sentence(given: Given, level: Level, accuracy: float) -> str:
 
 
 def _notes(given: Given) -> Iterator[str]:
-    if given.run.setting == "simulation" and given.guarantee.unit != "none":
+    if given.run.setting == "simulation" and given.guarantee.of.protected:
         yield (
             "This was a simulation on one machine. Its noise was drawn from a seed, so that the "
             "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
             "what a real deployment with the same settings would claim."
         )
-    if given.guarantee.unit != "none" and any(gap.name == BESIDE for gap in given.not_covered):
+    if given.guarantee.of.protected and any(gap.name == BESIDE for gap in given.not_covered):
         yield (
             "Other learners were trained on the same records, to compare. They are in none of the "
             "numbers above; what left under them stands under what is not covered."
         )
-    if given.guarantee.unit == "hospital":
+    if given.guarantee.of.noise_at_server:
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
     if given.run.status != "finished":
         done, planned = given.run.rounds, given.run.rounds_planned
@@ -198,7 +190,7 @@ def _notes(given: Given) -> Iterator[str]:
 
 
 def _concerns(given: Given) -> Iterator[str]:
-    if given.guarantee.unit == "none":
+    if not given.guarantee.of.protected:
         return
     for hospital in given.hospitals:
         yield from (f"{hospital.name}: {what}" for what in _of_hospital(given, hospital))

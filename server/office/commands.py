@@ -10,6 +10,7 @@ import typer
 
 from metaward import sim
 from metaward.options import ConfigError
+from metaward.privacy.mechanisms import choices
 from metaward.privacy.report.facts import plain_value
 from metaward.server.office import text
 from metaward.server.office.accounts.account import account, check_deltas
@@ -29,13 +30,13 @@ Paths = Annotated[
     list[Path], typer.Argument(help="Result folders or ledger files.", metavar="PATH...")
 ]
 NO_BUDGET = (
-    "mechanism none has no budget; choose another with --set privacy.mechanism=record (or patient, "
-    "task, hospital) --set client.schedule=passes"
+    "mechanism none has no budget; choose another with --set 'privacy={{mechanism: sums, unit: "
+    "record}}' --set client.schedule=passes ({choices})"
 )
-NO_PATIENTS = (
-    "missing: under mechanism patient the signal is that of the patients, however many records "
-    "each has; give --patients N, those of the smallest training hospital (`metaward tasks show` "
-    "counts them where the data lies)"
+NO_UNITS = (
+    "missing: under unit {unit} the signal is that of the {plural}, however many records each has; "
+    "give --units N, those of the smallest training hospital (`metaward tasks show` counts records "
+    "and patients where the data lies)"
 )
 
 
@@ -54,16 +55,19 @@ def plan(
         int | None, typer.Option(min=1, help="Disjoint tasks that its records make.")
     ] = None,
     hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
-    patients: Annotated[
-        int | None, typer.Option(min=1, help="Patients of the smallest training hospital.")
+    units: Annotated[
+        int | None,
+        typer.Option(min=1, help="Units with several records, such as patients, of the same one."),
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Before a run: its noise, its epsilon, and whether it can work at all. Opens no data."""
     run = _planned_run(config, set_ or [], {"epsilon": epsilon, "delta": delta})
-    if run.privacy.unit == "patient" and patients is None:
-        raise ConfigError([NO_PATIENTS], "--patients")
-    found = advised(question(run, hospitals, records, tasks, patients))
+    unit = run.privacy.unit
+    if unit.cap is not None and units is None:
+        text_ = NO_UNITS.format(unit=unit.name, plural=unit.plural.lower())
+        raise ConfigError([text_], "--units")
+    found = advised(question(run, hospitals, records, tasks, units))
     if as_json:
         print(json.dumps(plain_value(found), indent=1))
     else:
@@ -112,6 +116,6 @@ def _planned_run(config: Path, overrides: list[str], asked: dict[str, float | No
     """The configuration; ``--epsilon`` and ``--delta`` are settings of its mechanism."""
     given = {key: value for key, value in asked.items() if value is not None}
     run = sim.load(config, overrides)
-    if run.privacy.unit == "none" and given:
-        raise ConfigError([NO_BUDGET], f"--{next(iter(given))}")
+    if given and not run.privacy.unit.protected:
+        raise ConfigError([NO_BUDGET.format(choices=choices())], f"--{next(iter(given))}")
     return sim.load(config, [*overrides, *(f"privacy.{k}={v!r}" for k, v in given.items())])

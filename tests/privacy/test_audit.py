@@ -12,6 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from metaward.privacy.sums import Patient, Record
+from metaward.privacy.whole import Hospital, Task
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,8 +25,6 @@ from metaward.privacy.accounting import gdp
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.audit.structure import mixing
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, noisy
-from metaward.privacy.sums import Patient, Record
-from metaward.privacy.whole import Hospital, Task
 from tests.privacy.attacked import CASES, LEARNERS, desk, pairs
 
 Add = Callable[[NDArray[np.float64], float, float, Noise], NDArray[np.float64]]

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from metaward.privacy.sums import Record
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -21,7 +22,6 @@ from metaward.client.app import guard_of
 from metaward.privacy import MECHANISMS, Opening, Use
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, deviation
 from metaward.privacy.session import Batch, Kind
-from metaward.privacy.sums import Record
 from metaward.privacy.wire import Request
 from metaward.server.protection import protection
 

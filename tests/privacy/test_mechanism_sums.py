@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metaward.privacy.sums import Overdraft
 from torch import Tensor
 
 from metaward.privacy import MECHANISMS, Opening, Use
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch
-from metaward.privacy.sums import Overdraft
 
 SEEDS = st.integers(0, 2**32)
 WEIGHTS = torch.linspace(-1, 1, 12, dtype=torch.float64)

@@ -6,6 +6,7 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
+from metaward.privacy.none import NoPrivacy
 from torch import Tensor
 
 from metaward.privacy import (
@@ -23,7 +24,6 @@ from metaward.privacy import (
     Use,
 )
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.none import NoPrivacy
 
 
 def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:

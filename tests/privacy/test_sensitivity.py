@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from metaward.privacy.sums import Record
 from torch import Tensor
 
 from metaward.client.charging import Plan, charges, plan
@@ -24,7 +25,6 @@ from metaward.privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
 from metaward.privacy.accounting import gdp
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch, Kind, Losses, Part, Parts, use
-from metaward.privacy.sums import Record
 from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
 
 CLIP = 1e-2

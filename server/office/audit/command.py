@@ -12,6 +12,7 @@ from metaward import sim
 from metaward.client.audit import SECONDS, audit_run
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
+from metaward.privacy.mechanisms import choices
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.facts import plain_value
 from metaward.server.folder import Folder, now
@@ -73,8 +74,8 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     In every one where neither the configuration nor the caller says how many records there are:
     that is the most, and needs the most noise.
     """
-    if run.privacy.unit == "none":
-        raise ConfigError([audit_text.NOTHING], "privacy.mechanism")
+    if not run.privacy.unit.protected:
+        raise ConfigError([audit_text.NOTHING.format(choices=choices())], "privacy.mechanism")
     declared = getattr(run.client.tasks, "records", None) or getattr(
         run.client.tasks, "functions", None
     )

@@ -17,7 +17,7 @@ from metaward.sim import LEARNER, Sim
 
 NOTHING = (
     "none protects nothing, so there is nothing to attack; choose another with --set "
-    "'privacy={mechanism: record}' (or patient, task, hospital) --set client.schedule=passes"
+    "'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})"
 )
 PROVES = (
     "The bound is what this attack could prove; the claim is what no attack can exceed, by the "
@@ -46,8 +46,8 @@ def _attacked(found: AuditReport, run: Sim, times: int) -> str:
     rounds = f"{found.rounds} of the {times} rounds" if times > found.rounds else "all rounds"
     sums = ", ".join(f"{kind} {sigma:.4g}" for kind, sigma in found.noise_multipliers.items())
     return (
-        f"Attacked: mechanism {found.mechanism} with learner {learner}; {rounds} that a "
-        f"{found.unit} takes part in, {found.lives} times over,\n"
+        f"Attacked: mechanism {found.mechanism}, unit {found.unit}, with learner {learner};\n"
+        f"{rounds} that a unit takes part in, {found.lives} times over,\n"
         f"each time with {found.canaries} made-up units to be found, half of them present: "
         f"{found.sums} noisy sums. Noise multipliers: {sums}.\n"
         f"Noise: {found.noise_source}."

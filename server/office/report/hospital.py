@@ -37,7 +37,7 @@ def hospital(case: Case, name: str) -> tuple[Hospital, Spent]:
     path, seen = case.ledgers.get(name), case.seen_of(name)
     if path is not None:
         return _from_ledger(case, name, path)
-    if case.run.privacy.unit == "none":
+    if not case.run.privacy.unit.protected:
         return _from_server(case, name, without_limit(case.delta))
     if not case.simulated:
         return _from_server(case, name, bound(case, name))
@@ -63,7 +63,7 @@ def _from_ledger(case: Case, name: str, path: Path) -> tuple[Hospital, Spent]:
         name=clean(name),
         units=units(case, history),
         participations=len({charge.request.round for charge in mine}),
-        counted_from="run" if case.run.privacy.unit == "hospital" else "ledger",
+        counted_from="run" if case.run.privacy.unit.every_round else "ledger",
         mu=account.mu,
         spent=account.at,
         this_run=here.at.epsilon,
@@ -89,12 +89,11 @@ def units(case: Case, history: History) -> int:
 
     A ledger charges a task's records; tasks are as many as these make, all being of one size.
     """
-    unit, charged = case.run.privacy.unit, history.units()
-    if unit == "hospital":
-        return 1
-    if unit == "task":
-        return ceil(charged.get("record", 0) / task_size(case.run.client.tasks).records)
-    return charged.get("patient" if unit == "patient" else "record", 0)
+    unit = case.run.privacy.unit
+    charged = history.units().get(unit.key, 0)
+    if unit.clips_tasks:
+        return ceil(charged / task_size(case.run.client.tasks).records)
+    return 1 if unit.every_round else charged
 
 
 def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]) -> parts.Ledger:
@@ -152,9 +151,9 @@ def _from_server(case: Case, name: str, account: Spent) -> tuple[Hospital, Spent
 def _declared(case: Case) -> int | None:
     """Units of a hospital without its ledger: what the configuration says; None: unknown."""
     unit = case.run.privacy.unit
-    if unit == "hospital":
+    if unit.every_round:
         return 1
-    return public_records(case.run.client.tasks) if unit in ("none", "record") else None
+    return public_records(case.run.client.tasks) if unit.single else None
 
 
 def _mark(case: Case, name: str) -> Mark | None:

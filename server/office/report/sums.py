@@ -21,8 +21,8 @@ from metaward.client.schedule import Share
 from metaward.privacy.accounting import gdp
 from metaward.privacy.event import Event
 from metaward.privacy.ledger import Events, History
+from metaward.privacy.mechanisms.base import Protected
 from metaward.privacy.price import Counts, events
-from metaward.privacy.protected import Protected
 from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Mechanism, NoisySum
 from metaward.server.office.accounts.account import most_participations
 from metaward.server.office.plan.blank import blank_tasks, task_size
@@ -80,7 +80,7 @@ def mechanism(case: Case, histories: Sequence[History]) -> Mechanism:
     sums, between = _sums(case, list(charges))
     rate = case.run.privacy.sampling_rate
     return Mechanism(
-        name=case.run.privacy.unit,
+        name=case.run.privacy.name,
         words=" ".join([how(case.run), *_remarks(case, between, bool(charges))]),
         sums=sums,
         inner_steps=getattr(case.run.client.inner, "steps", 0),
@@ -99,7 +99,7 @@ def charged(case: Case, history: History) -> Iterator[Paid]:
     size = task_size(case.run.client.tasks).records
     for charge in own_charges(case, history):
         count = Counter(kinds[unit - 1] for unit in charge.units())
-        records = count.get("record") or count.get("content", 0)  # a patient's are known by content
+        records = count.get("record") or count.get("content", 0)  # a group's are known by content
         parts = (event for part in charge.parts for event in part.events)
         yield Paid(ceil(records / size), frozenset(event.noise_multiplier for event in parts))
 
@@ -127,7 +127,7 @@ def _sums(case: Case, charges: Sequence[Paid]) -> tuple[tuple[NoisySum, ...], tu
 
 
 def _sum(case: Case, each: Summed, sigma: float) -> NoisySum:
-    at_server = each.kind == "hospital"  # divided by however many hospitals answered
+    at_server = case.run.privacy.unit.noise_at_server  # divided by how many hospitals answered
     batch = None if at_server else case.run.privacy.sampling_rate * each.vectors / each.sums
     return NoisySum(each.kind, each.clip, sigma, batch, each.each)
 
@@ -148,7 +148,7 @@ def _noise(planned: Mapping[str, float], charged: frozenset[float]) -> Mapping[s
 def _participations(case: Case, histories: Sequence[History], charges: Sequence[Paid]) -> int:
     """The most rounds of the run that a unit may be in."""
     run, rounds = case.run, case.run.server.rounds
-    if case.protected is None or run.privacy.unit == "hospital" or not charges:
+    if case.protected is None or run.privacy.unit.every_round or not charges:
         return rounds
     own = (own_charges(case, history) for history in histories)
     seen = max((most_participations(mine) for mine in own), default=0)
@@ -196,7 +196,7 @@ def bound(case: Case, hospital: str) -> Spent:
     rounds, again = len(case.left_rounds(hospital)), case.repeated(hospital)
     if not rounds:
         return spent((), case.delta)
-    if mechanism.unit == "hospital" or mechanism.noise_multiplier is not None:
+    if mechanism.unit.every_round or mechanism.noise_multiplier is not None:
         bodies: Iterable[Events] = _every_round(case, rounds + again)
     elif mechanism.sampling_rate == 1:
         mu = gdp.mu_of(mechanism.epsilon, mechanism.delta)
