@@ -43,8 +43,11 @@ class Metric:
     """
 
     lr: Rate = 0.01
+    """The rate of the steps at an unseen hospital."""
     adapt_steps: Steps = 10
+    """Full-batch steps at an unseen hospital, on metric and prototypes together."""
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""

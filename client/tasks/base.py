@@ -135,20 +135,22 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 @dataclass(frozen=True)
 class FewShot:
-    """Options shared by all classification sources.
-
-    A task has ``ways`` classes, ``shots`` records of each to adapt on and ``queries`` others of
-    each to be judged on. ``canonical``: label j means the same class in every task, otherwise each
-    task numbers its classes afresh. ``train_shots`` and ``train_queries`` give meta-training
-    hospitals tasks of another size (null: the same), because noise weighs less on larger ones.
-    """
+    """Options shared by all classification sources: N-way K-shot tasks."""
 
     ways: Ways = 3
+    """N, the classes of a task."""
     shots: Count = 5
+    """K, the support records of each class."""
     queries: Count = 10
+    """The query records of each class."""
     canonical: bool = False
+    """Whether label j means the same class in every task; otherwise each task numbers its classes
+    afresh."""
     train_shots: Count | None = None
+    """Support records of each class at meta-training hospitals; null: as `shots`. Noise weighs less
+    on larger tasks."""
     train_queries: Count | None = None
+    """Query records of each class at meta-training hospitals; null: as `queries`."""
 
     def sizes(self, role: Role) -> tuple[int, int]:
         """Support and query records a class in the tasks of such a hospital."""
