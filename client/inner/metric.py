@@ -124,7 +124,8 @@ def features(setting: Setting) -> Callable[[Tensor], Tensor]:
 
 
 def pack(matrix: Tensor) -> Tensor:
-    """A symmetric matrix (d, d) as (d (d + 1) / 2,): its norm is kept, what stands twice once."""
+    """A symmetric matrix (d, d) as (d (d + 1) / 2,): each pair is kept once,
+    and the norm stays the same."""
     row, column = torch.triu_indices(*matrix.shape, device=matrix.device)
     twice: Tensor = (1 + (row != column)).to(matrix).sqrt()
     return matrix[row, column] * twice

@@ -38,7 +38,7 @@ class TaskSpec:
     """What the server and the network may know about the tasks without seeing a record.
 
     ``outputs`` is N for N-way classification and the number of targets for regression.
-    ``vocabulary`` counts the class names that stand in the meta-training hospitals (0 for
+    ``vocabulary`` counts the class names that meta-training hospitals hold (0 for
     regression): federated averaging needs a head of that size. ``canonical`` is true when label j
     means the same finding in every task, false when each task numbers its classes afresh.
     """
@@ -76,8 +76,8 @@ class Hospital:
 
     ``x`` (n, ...) and ``y`` (n,) may be views into a file shared by several hospitals in a
     simulation: ``rows`` (m,) names the records that are this hospital's own. For classification
-    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 stand in the meta-training hospitals,
-    higher ones only in unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
+    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 are held by meta-training hospitals,
+    higher ones only by unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
     (n,) tells which function a record was measured on. ``ids`` (n,) are stable record identities,
     unique across the whole federation; ``patients`` (n,) names whose record it is. ``view`` turns
     raw records (k, ...) into the network's input (k, *input_shape) float32. ``note`` holds what

@@ -82,7 +82,7 @@ class Omniglot(FewShot):
     and its turned copy as two classes.
 
     ``patients`` are the people who drew, 20 an alphabet. The published split draws the held-out
-    characters from the alphabets that train, so there the same people stand on both sides.
+    characters from the alphabets that train, so there the same people are on both sides.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 5
@@ -254,12 +254,12 @@ def _read(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
         row = next(
             i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1
         )
-        what = f"character {row} is of {found[row]}, but {expected[row]} stands there"
+        what = f"character {row} is of {found[row]}, not of {expected[row]}, whose row it is"
         raise FILE.damaged(path, what)
     if (arrays["is_evaluation"] != (ALPHABET_OF >= BACKGROUND)).any():
         raise FILE.damaged(path, "is_evaluation is not 0 for the first 30 alphabets, then 1")
     if len(set(arrays["names"].tolist())) != CHARACTERS:
-        raise FILE.damaged(path, "a character stands in it twice")
+        raise FILE.damaged(path, "it holds a character twice")
     if arrays["images"].mean() < 128:
         raise FILE.damaged(path, "its images are inverted: ink must be 0 on background 255")
     return arrays["images"].reshape(-1, SIDE, SIDE)
