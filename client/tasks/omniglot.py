@@ -254,7 +254,7 @@ def _read(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
         row = next(
             i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1
         )
-        what = f"character {row} is of {found[row]}, not of {expected[row]}, whose row it is"
+        what = f"character {row} is of {found[row]}, but {expected[row]} should be there"
         raise FILE.damaged(path, what)
     if (arrays["is_evaluation"] != (ALPHABET_OF >= BACKGROUND)).any():
         raise FILE.damaged(path, "is_evaluation is not 0 for the first 30 alphabets, then 1")
