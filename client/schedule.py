@@ -36,7 +36,7 @@ class Share:
 
 
 def random_share(hospital: Hospital, tasks: int, rounds: int, rng: np.random.Generator) -> Share:
-    """``tasks`` tasks drawn at random; any record may stand in every round."""
+    """``tasks`` tasks drawn at random; any record may be used in every round."""
     return Share(tuple(hospital.episode(rng) for _ in range(tasks)), rounds)
 
 

@@ -16,7 +16,8 @@ from functools import cache
 from typing import Any, get_args, get_type_hints
 
 import yaml
-from pydantic import AfterValidator, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core.core_schema import no_info_after_validator_function, str_schema
 
 
 class ConfigError(ValueError):
@@ -54,7 +55,7 @@ class Registry:
             return None
         name = given[self.by]
         if not isinstance(name, str) or name not in self.parts:
-            fault = f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}"
+            fault = f"{path}.{self.by}: unknown {show(name)}; choose from {self.names()}"
             faults.append(fault + self.way_out(str(name)))
             return None
         options = {key: value for key, value in given.items() if key != self.by}
@@ -77,31 +78,30 @@ class Registry:
 
 @dataclass(frozen=True)
 class Named:
-    """Marks a field whose value is one of ``values``; the yaml file has its name there."""
+    """Marks a field that is one of ``values``, as they are when it is read; yaml has its name.
+
+    In ``Annotated[str, Named(...)]`` the field holds the name, else the value itself.
+    """
 
     values: Mapping[str, Any]
 
     def plain(self, value: Any) -> str:
         """The name of the value."""
-        return next(name for name, known in self.values.items() if known == value)
+        return next(name for name, known in self.values.items() if value in (name, known))
 
-    def build(self, given: Any, path: str, faults: list[str]) -> Any:
-        """The value of this name; None where there is none, which is a fault."""
-        if not isinstance(given, str) or given not in self.values:
-            faults.append(f"{path}: unknown {_show(given)}; choose from {', '.join(self.values)}")
-            return None
-        return self.values[given]
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """A text that is a known name, and what it becomes."""
 
+        def read(name: str) -> Any:
+            if name not in self.values:
+                raise ValueError(f"must be one of {', '.join(self.values)}")
+            return name if source is str else self.values[name]
 
-def one_of(registry: Mapping[str, Any]) -> AfterValidator:
-    """For ``Annotated[str, ...]``: only names that the registry has when a value is checked."""
+        return no_info_after_validator_function(read, str_schema(strict=True))
 
-    def check(name: str) -> str:
-        if name not in registry:
-            raise ValueError(f"must be one of {', '.join(registry)}")
-        return name
-
-    return AfterValidator(check)
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """The names, for a published schema."""
+        return {"type": "string", "enum": list(self.values)}
 
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
@@ -109,13 +109,13 @@ def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
     known = {f.name: f for f in fields(cls)}
     if not isinstance(given, dict):
         faults.append(
-            f"{path.rstrip('.') or 'file'}: {_show(given)} is not a mapping of {_list(known)}"
+            f"{path.rstrip('.') or 'file'}: {show(given)} is not a mapping of {_list(known)}"
         )
         return None
     before = len(faults)
     unknown = [key for key in given if key not in known]
     faults += [f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in unknown]
-    hints = _hints(cls)
+    hints = hints_of(cls)
     values = {}
     for name, spec in known.items():
         if name in given:
@@ -135,12 +135,12 @@ def plain(value: Any) -> Any:
     """The inverse of ``build``: nested mappings, lists and scalars, every default filled in."""
     if not is_dataclass(value) or isinstance(value, type):
         return list(value) if isinstance(value, tuple) else value
-    hints = _hints(type(value))
+    hints = hints_of(type(value))
     out = {}
     for f in fields(value):
-        registry = _registry(hints[f.name])
+        choice = registry_of(hints[f.name]) or named_in(hints[f.name])
         part = getattr(value, f.name)
-        out[f.name] = registry.plain(part) if registry else plain(part)
+        out[f.name] = choice.plain(part) if choice else plain(part)
     return out
 
 
@@ -174,7 +174,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise _refuse(key_node, f"key {_show(key)} stands twice")
+                raise _refuse(key_node, f"key {show(key)} stands twice")
             seen.append(key)
         return super().construct_mapping(node, deep)
 
@@ -211,7 +211,7 @@ def read_yaml(text: str | bytes, source: str) -> Any:
 
 
 def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
-    registry = _registry(hint)
+    registry = registry_of(hint)
     if registry:
         return registry.build(given, path, faults)
     if is_dataclass(hint):
@@ -221,16 +221,16 @@ def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
         return _adapter(hint).validate_json(json.dumps(given, allow_nan=False), strict=True)
     except ValidationError as error:
         faults += [
-            f"{_where(path, e)}: {_show(e['input'])} is refused: {_why(e)}" for e in error.errors()
+            f"{_where(path, e)}: {show(e['input'])} is refused: {_why(e)}" for e in error.errors()
         ]
     except ValueError:
-        faults.append(f"{path}: {_show(given)} is refused: must be finite")
+        faults.append(f"{path}: {show(given)} is refused: must be finite")
     except TypeError:
-        faults.append(f"{path}: {_show(given)} is refused: put it in quotes if it is text")
+        faults.append(f"{path}: {show(given)} is refused: put it in quotes if it is text")
     return None
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """A value as a yaml file has it: true and null, not True and None."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -260,8 +260,8 @@ def _where(path: str, error: Any) -> str:
 
 
 def _missing(hint: Any, path: str) -> str:
-    registry = _registry(hint)
-    if isinstance(registry, Registry):
+    registry = registry_of(hint)
+    if registry:
         return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
     if is_dataclass(hint):
         return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(hint))}"
@@ -272,8 +272,14 @@ def _required(spec: Field[Any]) -> bool:
     return spec.default is MISSING and spec.default_factory is MISSING
 
 
-def _registry(hint: Any) -> Registry | Named | None:
-    return next((arg for arg in get_args(hint) if isinstance(arg, Registry | Named)), None)
+def registry_of(hint: Any) -> Registry | None:
+    """The registry that a field chooses its part from, None for any other field."""
+    return next((arg for arg in get_args(hint) if isinstance(arg, Registry)), None)
+
+
+def named_in(hint: Any) -> Named | None:
+    """The values that a field chooses one of, None for any other field."""
+    return next((arg for arg in get_args(hint) if isinstance(arg, Named)), None)
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:
@@ -285,7 +291,8 @@ def _list(known: Mapping[str, Any]) -> str:
     return ", ".join(known) if known else "no keys"
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def hints_of(cls: type[Any]) -> dict[str, Any]:
+    """The types of the fields of ``cls`` with their limits."""
     return get_type_hints(cls, include_extras=True)
 
 

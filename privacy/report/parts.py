@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from metaward.options import one_of
+from metaward.options import Named
 from metaward.privacy.units import UNITS, Unit
 
 UNLIMITED = "unlimited"
@@ -40,7 +40,7 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Loss = Annotated[float, Field(ge=0), BeforeValidator(_infinity)]
 
-UnitName = Annotated[str, one_of(UNITS)]
+UnitName = Annotated[str, Named(UNITS)]
 Chain = Literal["verified", "broken", "not checked"]
 HighWater = Literal["held", "went back", "not checked"]
 TouchName = Literal[
