@@ -78,7 +78,7 @@ TRIALS = (
         "patients",
         "phantoms, patient, 280 patients a hospital",
         "sim.yaml",
-        ("--patients", "280"),
+        ("--units", "280"),
         (PATIENT,),
     ),
     Trial(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -97,9 +97,16 @@ def evaluate(
     guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk)
     metric = "accuracy" if setting.spec.kind == "classification" else "mse"
-    name, unit = hospital.seat.name, desk.mechanism.unit.name
+    name, mechanism = hospital.seat.name, desk.mechanism
     asked = Asked(
-        "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=(metric,)
+        "evaluate",
+        name,
+        mechanism.name,
+        mechanism.unit.name,
+        desk.rounds,
+        request.round,
+        request.episodes,
+        metrics=(metric,),
     )
     guard.admit(asked, request.mark)
     rng = stream(desk.seed, "evaluate", index, 0)
@@ -129,7 +136,7 @@ def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, roun
     """The tasks of one round at one hospital, as the schedule has them."""
     share = _scheduled(desk, hospital, index, root, round)
     times = desk.mechanism.unit.participations(share.participations, desk.rounds)
-    return replace(share, participations=times)
+    return Share(share.episodes, times)
 
 
 def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
@@ -150,6 +157,7 @@ def _asked(
     return Asked(
         "train",
         hospital.seat.name,
+        desk.mechanism.name,
         desk.mechanism.unit.name,
         desk.rounds,
         request.round,
@@ -169,7 +177,8 @@ def _open(
     With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
     """
     seat = seat_of(desk, index)
-    asked = Asked("attend", seat.name, desk.mechanism.unit.name, desk.rounds)
+    mechanism = desk.mechanism
+    asked = Asked("attend", seat.name, mechanism.name, mechanism.unit.name, desk.rounds)
     guard.admit(asked, request.mark)
     if role and seat.role != role:
         raise Refused("policy-purpose", f"{seat.name} is no {role} hospital in the roster")

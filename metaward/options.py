@@ -76,12 +76,9 @@ class Registry:
         return [key for key in options if key not in known and key in others]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # by identity, so that it can be hashed
 class Named:
-    """Marks a field that is one of ``values``, as they are when it is read; yaml has its name.
-
-    In ``Annotated[str, Named(...)]`` the field holds the name, else the value itself.
-    """
+    """Marks a field that is one of ``values`` (a ``str``: its name); yaml has the name."""
 
     values: Mapping[str, Any]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+from metaward.options import Named
 
 
 class Holder(Protocol):
@@ -210,3 +212,6 @@ UNITS: dict[str, Unit] = {
         ),
     )
 }
+
+UnitName = Annotated[str, Named(UNITS)]
+"""A unit as a file names it."""

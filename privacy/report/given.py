@@ -20,6 +20,7 @@ from metaward.privacy.report.parts import (
     Run,
     Touch,
 )
+from metaward.privacy.units import UNITS, Unit
 
 GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
 """What no report may keep silent about."""
@@ -53,6 +54,11 @@ class Given(Facts):
         self._same_check()
         self._same_protection()
 
+    @property
+    def unit(self) -> Unit:
+        """Who is protected."""
+        return UNITS[self.guarantee.unit]
+
     def _same_delta(self) -> None:
         for hospital in self.hospitals:
             if hospital.spent.delta != self.guarantee.delta:
@@ -80,7 +86,7 @@ class Given(Facts):
             )
 
     def _same_protection(self) -> None:
-        unprotected = not self.guarantee.of.protected
+        unprotected = not self.unit.protected
         if unprotected != (not self.mechanism.sums):
             raise ValueError(
                 f"guarantee.unit is {self.guarantee.unit} with {len(self.mechanism.sums)} noisy "

@@ -99,7 +99,7 @@ def view(report: PrivacyReport) -> dict[str, Any]:
 
 
 def _sentences(report: PrivacyReport) -> dict[str, str]:
-    unit = report.guarantee.of
+    unit = report.unit
     delta = show.show_small(report.guarantee.delta)
     caption = f"Epsilon at delta {delta}: this run, and all that was spent, against the budget"
     return {

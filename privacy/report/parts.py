@@ -1,7 +1,6 @@
 """The facts of a privacy report, part by part, as a run folder and the ledgers give them.
 
-Every part is checked when a whole report is made (``facts.PrivacyReport``). Losses (epsilon, mu)
-may be infinite, which JSON writes as the text "unlimited". Times are UTC, as 2026-03-02T08:15:30Z.
+Every part is checked when a whole report is made. An infinite loss is "unlimited" in JSON.
 """
 
 from __future__ import annotations
@@ -13,8 +12,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from metaward.options import Named
-from metaward.privacy.units import UNITS, Unit
+from metaward.privacy.units import UnitName
 
 UNLIMITED = "unlimited"
 
@@ -40,7 +38,6 @@ Delta = Annotated[float, Field(gt=0, lt=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 Loss = Annotated[float, Field(ge=0), BeforeValidator(_infinity)]
 
-UnitName = Annotated[str, Named(UNITS)]
 Chain = Literal["verified", "broken", "not checked"]
 HighWater = Literal["held", "went back", "not checked"]
 TouchName = Literal[
@@ -100,11 +97,6 @@ class Guarantee(Facts):
     unprotected: tuple[Text, ...]
     trust: Text
     observers: tuple[Observer, ...]
-
-    @property
-    def of(self) -> Unit:
-        """The unit itself."""
-        return UNITS[self.unit]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ the JSON file beside this page lists them all.</li>{% endif %}</ul></div>{% endi
 <dl class="figures">
 <div class="figure"><dt>Most spent</dt><dd><b>{{ r.federation.maximum | loss }}</b>\
 {{ word("epsilon", "epsilon") }} at {{ word("delta", "delta") }} \
-{{ r.guarantee.delta | small }}{% if r.guarantee.of.protected %}, \
+{{ r.guarantee.delta | small }}{% if r.unit.protected %}, \
 {{ name(r.federation.maximum_hospital) }}{% endif %}</dd></div>
 <div class="figure"><dt>Least left</dt><dd>{% if v.least_left is none %}<b>none</b>\
 no {{ word("budget", "budget") }} is set{% else %}<b>{{ v.least_left | left }}</b>\
@@ -85,7 +85,7 @@ and {{ r.run.evaluation_hospitals }} that only judged, not covered</dd></div>
 <dd><b>{{ v.verified }} of {{ r.federation.hospitals }}</b>{{ v.ledgers }}</dd></div></dl>
 
 <h2>What is promised</h2>
-{% if not r.guarantee.of.protected %}<p>Nothing.</p>{% else %}
+{% if not r.unit.protected %}<p>Nothing.</p>{% else %}
 <p>The protected {{ word("unit", "unit") }} is one <strong>{{ r.guarantee.unit }}</strong>. \
 {{ r.guarantee.neighbours }} The best guess above says how well anybody could tell, from what \
 left the hospitals, which of the two it was.</p>

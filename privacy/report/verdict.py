@@ -130,7 +130,7 @@ def judge(given: Given) -> Verdict:
 
 
 def _level(given: Given, concerns: tuple[str, ...]) -> Level:
-    if not given.guarantee.of.protected:
+    if not given.unit.protected:
         return "none"
     if concerns:
         return "attention"
@@ -148,7 +148,7 @@ def _headline(given: Given, level: Level) -> str:
 
 
 def _sentence(given: Given, level: Level, accuracy: float) -> str:
-    unit, n = given.guarantee.of, len(given.hospitals)
+    unit, n = given.unit, len(given.hospitals)
     hospitals = f"the {n} training hospitals" if n > 1 else "the training hospital"
     if not unit.protected:
         return (
@@ -169,18 +169,18 @@ def _sentence(given: Given, level: Level, accuracy: float) -> str:
 
 
 def _notes(given: Given) -> Iterator[str]:
-    if given.run.setting == "simulation" and given.guarantee.of.protected:
+    if given.run.setting == "simulation" and given.unit.protected:
         yield (
             "This was a simulation on one machine. Its noise was drawn from a seed, so that the "
             "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
             "what a real deployment with the same settings would claim."
         )
-    if given.guarantee.of.protected and any(gap.name == BESIDE for gap in given.not_covered):
+    if given.unit.protected and any(gap.name == BESIDE for gap in given.not_covered):
         yield (
             "Other learners were trained on the same records, to compare. They are in none of the "
             "numbers above; what left under them stands under what is not covered."
         )
-    if given.guarantee.of.noise_at_server:
+    if given.unit.noise_at_server:
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
     if given.run.status != "finished":
         done, planned = given.run.rounds, given.run.rounds_planned
@@ -190,7 +190,7 @@ def _notes(given: Given) -> Iterator[str]:
 
 
 def _concerns(given: Given) -> Iterator[str]:
-    if not given.guarantee.of.protected:
+    if not given.unit.protected:
         return
     for hospital in given.hospitals:
         yield from (f"{hospital.name}: {what}" for what in _of_hospital(given, hospital))

@@ -153,7 +153,7 @@ def test_a_learner_that_the_mechanism_cannot_protect_is_refused(
 ) -> None:
     """It comes beside the configuration, whose own learner was checked with it: under mechanism
     task one that goes round the clipping would send what no noise was added to."""
-    run = small("privacy={mechanism: task}", "client.schedule=passes")
+    run = small("privacy={mechanism: whole, unit: task}", "client.schedule=passes")
     config = {"simulation": str(tmp_path)}
     asked = request(sim=run.for_hospitals(), learner=learner_json(learner))
     assert ask("train", encode_request(asked), 0, **config) == Refusal("bad-request")

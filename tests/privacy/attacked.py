@@ -19,7 +19,8 @@ from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSpec
 from metaward.client.work import Desk
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy import Mechanism
+from tests.mechanisms import protecting
 
 FLAT = TaskSpec("classification", (6,), 3, 7, False)
 IMAGE = TaskSpec("classification", (1, 8, 8), 3, 7, False)
@@ -57,7 +58,7 @@ def pairs(*units: str, spec: TaskSpec = FLAT) -> list[tuple[str, str]]:
         (unit, name)
         for unit in units
         for name, learner in LEARNERS.items()
-        if admits(MECHANISMS[unit](), learner, spec)
+        if admits(protecting(unit), learner, spec)
     ]
 
 

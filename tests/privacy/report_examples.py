@@ -31,8 +31,8 @@ from metaward.privacy.report.parts import (
     Refusal,
     Run,
     Touch,
-    Unit,
 )
+from metaward.privacy.units import UNITS
 
 DELTA = 1e-5
 HOSTILE = "<script>alert(1)</script>\"'& </td><img src=x onerror=alert(2)>"
@@ -119,7 +119,7 @@ RUN = Run(
     evaluation_hospitals=6,
 )
 MECHANISM = Mechanism(
-    name="record",
+    name="sums",
     words=(
         "DP-Reptile: in every inner step each record's gradient is clipped and Gaussian noise is "
         "added to their sum; only the mean of the adapted vectors leaves."
@@ -150,11 +150,11 @@ def crossed(one: Hospital) -> Accounting:
     return replace(ACCOUNTING, cross_check=CrossCheck.of("PLD", one.name, eps, 1.0007 * eps))
 
 
-def report(unit: Unit = "record", cap: int | None = 1, **parts: object) -> PrivacyReport:
+def report(unit: str = "record", cap: int | None = 1, **parts: object) -> PrivacyReport:
     given: dict[str, object] = {
         "schema_version": 1,
         "run": RUN,
-        "guarantee": words.guarantee(unit, DELTA, cap),
+        "guarantee": replace(words.guarantee(UNITS[unit], DELTA), cap_per_person=cap),
         "mechanism": MECHANISM,
         "accounting": ACCOUNTING,
         "touches": touches(),
@@ -230,7 +230,7 @@ def troubled() -> PrivacyReport:
         1,
         run=replace(DEPLOYED, rounds=11, status="stopped", name="ward study"),
         hospitals=found,
-        mechanism=replace(MECHANISM, name="patient", noise_source="operating system"),
+        mechanism=replace(MECHANISM, noise_source="operating system"),
         evidence=replace(EVIDENCE, audit=replace(AUDIT, mu_lower=1.6)),
     )
 
@@ -267,7 +267,7 @@ def deployment() -> PrivacyReport:
         1,
         run=run,
         hospitals=found,
-        mechanism=replace(MECHANISM, name="patient", noise_source="operating system"),
+        mechanism=replace(MECHANISM, noise_source="operating system"),
         accounting=crossed(found[0]),
         evidence=replace(EVIDENCE, audit=None),
     )

@@ -6,7 +6,6 @@ from typing import get_args
 import numpy as np
 import pytest
 import torch
-from metaward.privacy.none import NoPrivacy
 from torch import Tensor
 
 from metaward.privacy import (
@@ -23,6 +22,7 @@ from metaward.privacy import (
     Session,
     Use,
 )
+from metaward.privacy.mechanisms.none import NoPrivacy
 from metaward.privacy.noise import SeededNoise
 
 
