@@ -16,7 +16,7 @@ from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
 from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
 from metaward.privacy.report.show import percent_up
-from metaward.privacy.session import ALL, Part, Use
+from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2)]
@@ -49,9 +49,9 @@ class Protected:
         return 1.0
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """All coordinates."""
-        return ALL
+        return ALL_GROUPS
 
     @property
     def claim(self) -> str:
