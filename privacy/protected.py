@@ -35,9 +35,14 @@ class Protected:
     """
 
     epsilon: Epsilon = 8.0
+    """The most that the run may spend on any one unit, over all rounds."""
     delta: Delta = 1e-5
+    """The delta at which this epsilon holds; keep it below 1 / (records of a hospital)."""
     noise_multiplier: Multiplier | None = None
+    """The standard deviation of the noise over the clip norm; null: for each kind of sum the
+    smallest that keeps the budget."""
     clip_norm: Norm = 1.0
+    """C, the largest norm that a unit's contribution to one sum may have."""
 
     unit: ClassVar[Unit]
     guards: ClassVar[str]

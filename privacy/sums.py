@@ -60,10 +60,17 @@ class Record(Protected):
     """
 
     clip_query: Norm | None = None
+    """C of query gradients; null: `clip_norm`."""
     clip_adjoint: Norm | None = None
+    """C of Hessian and Jacobian products; null: `clip_norm`."""
     clip_features: Norm | None = None
+    """C of class features; null: `clip_norm`."""
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1: every unit is drawn afresh, secretly and with this probability, before each sum; 1:
+    all records are used, and no amplification is claimed."""
     train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
+    """The coordinates that are trained, hence noised: `[norm, head]` suits a body that was trained
+    on public data."""
 
     unit: ClassVar[Unit] = "record"
     guards: ClassVar[str] = "a record"

@@ -214,19 +214,19 @@ def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
 
 @dataclass(frozen=True)
 class GradientLearner:
-    """Options and adaptation shared by all learners that fine-tune the whole network.
-
-    ``lr`` is the inner rate, ``steps`` the inner steps T of meta-training, ``adapt_steps`` those at
-    an unseen hospital, ``l2`` the weight lambda of (lambda/2) * |theta|^2 in the outer objective.
-    ``local_lr = 0`` sends the mean direction over a round's tasks (one outer step a round);
-    ``local_lr > 0`` is Per-FedAvg: the hospital takes an outer step of that rate after every task.
-    """
+    """Options and adaptation shared by all learners that fine-tune the whole network."""
 
     lr: Rate = 0.1
+    """The inner rate."""
     steps: Steps = 5
+    """Inner steps T of a task in meta-training."""
     adapt_steps: Steps = 10
+    """Inner steps at an unseen hospital."""
     l2: Lambda = 0.0
+    """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """0: the mean direction over a round's tasks is sent. Above 0 (Per-FedAvg): the hospital takes
+    an outer step of this rate after every task."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""

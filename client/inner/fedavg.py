@@ -42,7 +42,9 @@ class FedAvg(Reptile):
     """
 
     names: bool = False
+    """Whether all hospitals share one vocabulary of class names, with one output for each name."""
     head_seed: int = 0
+    """The seed of the fresh head that an unseen hospital puts on the body where `names` is true."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Tasks are pooled, so that none of them can be clipped alone."""

@@ -44,8 +44,11 @@ class Metric:
     """
 
     lr: Rate = 0.01
+    """The rate of the steps at an unseen hospital."""
     adapt_steps: Steps = 10
+    """Full-batch steps at an unseen hospital, on metric and prototypes together."""
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
@@ -126,7 +129,8 @@ def features(setting: Setting) -> Callable[[Tensor], Tensor]:
 
 
 def pack(matrix: Tensor) -> Tensor:
-    """A symmetric matrix (d, d) as (d (d + 1) / 2,): its norm is kept, what stands twice once."""
+    """A symmetric matrix (d, d) as (d (d + 1) / 2,): each pair is kept once,
+    and the norm stays the same."""
     row, column = torch.triu_indices(*matrix.shape, device=matrix.device)
     twice: Tensor = (1 + (row != column)).to(matrix).sqrt()
     return matrix[row, column] * twice

@@ -48,6 +48,7 @@ class ProtoMaml(GradientLearner):
     """
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 5
+    """Inner steps T of a task in meta-training; 0 is the prototypical network."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes: regression has none."""

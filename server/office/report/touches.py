@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 
 from metaward.privacy.report.given import BESIDE
 from metaward.privacy.report.parts import Gap, Touch, TouchName
+from metaward.sections import LEARNER
 from metaward.server.baselines import BASELINES, Contender
-from metaward.sim import LEARNER, Sim
+from metaward.sim import Sim
 
 Covered = Literal["yes", "no", "not used"]
 
