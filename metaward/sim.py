@@ -10,132 +10,26 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.inner import ALGORITHMS, Algorithm
-from metaward.client.models import MODELS, Architecture
-from metaward.client.schedule import Order
-from metaward.client.tasks import TASKS
-from metaward.client.tasks.base import TaskSource
-from metaward.client.work import Desk
-from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.client.desk import MECHANISM, Desk, Seed
+from metaward.client.inner import ALGORITHMS
+from metaward.options import ConfigError, build, override, plain, read_yaml
+from metaward.privacy import Mechanism
 from metaward.privacy.wire import compact
-from metaward.strategies import COMBINE, OUTER, Combine, Outer
+from metaward.sections import Client, Data, Server, Strategies
+from metaward.strategies import COMBINE
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE
 """The folder of sim.yaml, configs and policies: the checkout, Flower's bundle, or the package."""
 
 DEFAULT = HERE / "sim.yaml"
-
-LEARNER = Registry("algorithm", ALGORITHMS)
-
-Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where real data lies. ``root`` null: the environment's METAWARD_DATA, if any."""
-
-    root: str | None = None
-
-
-@dataclass(frozen=True)
-class Client:
-    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round.
-
-    ``schedule``: ``random`` draws tasks afresh every round; ``passes`` goes through all records
-    before any comes again, in disjoint tasks, which is what every guarantee needs.
-    """
-
-    tasks: Annotated[TaskSource, Registry("source", TASKS)]
-    model: Annotated[Architecture, Registry("network", MODELS)]
-    inner: Annotated[Algorithm, LEARNER]
-    tasks_per_round: Positive = 4
-    schedule: Order = "random"
-
-
-@dataclass(frozen=True)
-class Strategies:
-    """How the server combines updates and moves theta, and which replies it accepts."""
-
-    combine: Annotated[Combine, Registry("rule", COMBINE)]
-    outer: Annotated[Outer, Registry("optimizer", OUTER)]
-    hospitals_per_round: Positive | None = None
-    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
-    timeout: Annotated[float, Field(gt=0)] = 600.0
-    max_norm: Annotated[float, Field(gt=0)] = 1000.0
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
-
-    ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
-    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks, in
-    ``rounds`` rounds. null: as the run's learner has it.
-    """
-
-    lr: Annotated[float, Field(gt=0, le=100)] | None = None
-    steps: Positive | None = None
-    batch: Natural | None = None
-    rounds: Positive | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
-
-    every: Positive = 10
-    episodes: Positive = 10
-    final_episodes: Positive = 100
-    baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
-    scratch_steps: Natural = 0
-    fine_tune: FineTune = field(default_factory=FineTune)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """How often the state is saved, and how many of the last ones are kept."""
-
-    every: Positive = 5
-    keep: Positive = 3
-
-
-@dataclass(frozen=True)
-class Flower:
-    """Resources of one hospital in Flower's simulation runtime, and how long hospitals may take.
-
-    ``startup_timeout`` (seconds) until all have come; ``return_timeout`` is what a round waits for
-    one that came back to say who it is.
-    """
-
-    cpus: Positive = 1
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    startup_timeout: Annotated[float, Field(gt=0)] = 180.0
-    return_timeout: Annotated[float, Field(gt=0)] = 60.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """The run: engine, rounds, workers, device, evaluation, checkpoints, result folder."""
-
-    engine: Literal["inprocess", "flower"] = "inprocess"
-    rounds: Positive = 100
-    workers: Positive = 2
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    out: str = "results"
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    flower: Flower = field(default_factory=Flower)
 
 
 @dataclass(frozen=True)
@@ -144,23 +38,25 @@ class Sim:
 
     client: Client
     strategies: Strategies
-    privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS)]
+    privacy: Annotated[Mechanism, MECHANISM]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """The name of the run, which its result folder begins with."""
+    seed: Seed = 0
+    """The seed of everything that is drawn, but for the noise of a real hospital."""
     data: Data = field(default_factory=Data)
     server: Server = field(default_factory=Server)
 
     def desk(self) -> Desk:
-        """What a hospital needs of this run."""
+        """What the hospitals are sent of this run."""
         client = self.client
         return Desk(
             client.tasks,
             client.model,
+            client.inner,
             self.privacy,
             client.tasks_per_round,
-            self.seed,
-            self.server.device,
             client.schedule,
+            self.seed,
             self.server.rounds,
         )
 
@@ -169,8 +65,11 @@ class Sim:
         mapping: dict[str, Any] = plain(self)
         return mapping
 
-    def for_hospitals(self) -> str:
-        """The configuration as JSON for the messages: without any path of the server's machine."""
+    def canonical(self) -> str:
+        """The configuration as canonical JSON, without any path of this machine.
+
+        It is equal for equal runs, wherever they work: a checkpoint belongs to it.
+        """
         server = replace(self.server, out="results")
         return compact(replace(self, data=Data(), server=server).mapping())
 
@@ -186,7 +85,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:
-    """Read what ``for_hospitals`` or a result folder wrote."""
+    """Read what ``canonical`` or a result folder wrote."""
     return parse(_json(text, source), source)
 
 
@@ -204,21 +103,6 @@ def data_root(run: Sim) -> Path | None:
     return root
 
 
-def learner_json(algorithm: Algorithm) -> str:
-    """An algorithm and its options as JSON."""
-    return compact(LEARNER.plain(algorithm))
-
-
-def learner_from_json(text: str) -> Algorithm:
-    """The inverse of ``learner_json``."""
-    faults: list[str] = []
-    part = LEARNER.build(_json(text, "learner"), "learner", faults)
-    if faults:
-        raise ConfigError(faults)
-    algorithm: Algorithm = part
-    return algorithm
-
-
 def parse(mapping: Any, source: str = "configuration") -> Sim:
     """Plain data to a ``Sim``; every fault of the whole file is collected before raising."""
     faults: list[str] = []
@@ -230,6 +114,10 @@ def parse(mapping: Any, source: str = "configuration") -> Sim:
     return run
 
 
+YAML = {"architecture": "client.model", "learner": "client.inner", "schedule": "client.schedule"}
+"""Where the fields of a desk are in the yaml file."""
+
+
 def cross_faults(run: Sim) -> list[str]:
     """Faults that only the whole shows: does the network fit the tasks, are there hospitals?"""
     faults = []
@@ -237,42 +125,21 @@ def cross_faults(run: Sim) -> list[str]:
     for role in ("train", "unseen"):
         if not any(seat.role == role for seat in roster):
             faults.append(f"client.tasks: no {role} hospital; the run needs at least one")
-    try:
-        run.client.model.features(run.client.tasks.spec().input_shape)
-    except ValueError as error:
-        faults.append(f"client.model.{error}")
     train = sum(seat.role == "train" for seat in roster)
     chosen = run.strategies.hospitals_per_round
     if chosen is not None and chosen > train:
         faults.append(
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
-    try:
-        run.client.inner.check(run.client.tasks.spec(), run.privacy.unit)
-    except ValueError as error:
-        faults.append(f"client.inner.algorithm: {error}")
-    faults += privacy_faults(run)
-    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
-        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
-    return faults
-
-
-def privacy_faults(run: Sim) -> Iterator[str]:
-    """What would make an account wrong: it cannot be said in a configuration."""
-    unit = run.privacy.unit
-    if unit == "none":
-        return
-    if run.client.schedule == "random":
-        yield (
-            "client.schedule: random lets a record return as chance has it, and task sampling "
-            f"amplifies nothing for a {unit}; set it to passes"
-        )
-    mean = isinstance(run.strategies.combine, COMBINE["mean"])
-    if unit == "hospital" and not mean:
-        yield (
+    faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
+    if run.privacy.unit == "hospital" and not isinstance(run.strategies.combine, COMBINE["mean"]):
+        faults.append(
             "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
             "mean; set it to mean"
         )
+    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
+        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
+    return faults
 
 
 def _json(text: str, source: str) -> Any:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from metaward.client.desk import LEARNER
 from metaward.privacy.report.given import BESIDE
 from metaward.privacy.report.parts import Gap, Touch, TouchName
 from metaward.server.baselines import BASELINES, Contender
-from metaward.sim import LEARNER, Sim
+from metaward.sim import Sim
 
 Covered = Literal["yes", "no", "not used"]
 
