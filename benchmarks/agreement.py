@@ -24,7 +24,7 @@ from metaward.client.charging import plan
 from metaward.privacy import Opening
 from metaward.privacy.mechanisms.sums import NoisySums, Sums
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import Kind, Parts
+from metaward.privacy.session import Contributions, Kind
 
 
 @dataclass
@@ -33,9 +33,9 @@ class Watched(NoisySums):
 
     shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The mean, whose length over the clip norm is kept."""
-        found = super().mean(parts, kind, dim)
+        found = super().mean(contributions, kind, dim)
         self.shares[kind].append(float(found.norm()) / self.mechanism.clip_of(kind))
         return found
 

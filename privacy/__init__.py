@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.event import Budget, Charge, Event, Events, Mark, gaussian
 from metaward.privacy.mechanisms import MECHANISMS, Mechanism, NoPrivacy, Sums, Whole
 from metaward.privacy.mechanisms.base import Opening, Protected
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
@@ -29,6 +29,7 @@ __all__ = [
     "Charge",
     "Contribution",
     "Event",
+    "Events",
     "Kind",
     "Losses",
     "Mark",
@@ -46,4 +47,5 @@ __all__ = [
     "Unit",
     "Use",
     "Whole",
+    "gaussian",
 ]

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from metaward.privacy.accounting import allows, enforced_epsilon
 from metaward.privacy.accounting.gdp import mu_of
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.session import Use
 
 Who = TypeVar("Who", bound=Hashable)
@@ -30,9 +30,9 @@ def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]
     return found
 
 
-def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> tuple[Event, ...]:
+def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> Events:
     """A unit's sums as events, with the noise multiplier of each kind."""
-    return tuple(Event(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
+    return tuple(gaussian(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
 
 
 def calibrate(

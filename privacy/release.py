@@ -80,7 +80,8 @@ POLICY_CODES = frozenset(
 """Codes of what a hospital's policy does not allow."""
 
 REFUSALS = (
-    frozenset({"bad-request", "data-refused", "failed", "federation-size", "ledger-rewound"})
+    frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
+    | {"ledger-rewound"}
     | POLICY_CODES
     | LEDGER_CODES
 )

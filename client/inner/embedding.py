@@ -27,7 +27,7 @@ from metaward.client.inner.base import (
 )
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
-from metaward.client.models import Network
+from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -63,6 +63,10 @@ class Embedding:
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a class name."""
         return self._network(setting).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the network."""
+        return self._network(setting).layers()
 
     def update(
         self,

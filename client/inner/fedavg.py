@@ -23,7 +23,7 @@ from metaward.client.inner.base import (
     private_gradient,
 )
 from metaward.client.inner.reptile import Reptile, named, pooled, whole
-from metaward.client.models import Network
+from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -54,6 +54,10 @@ class FedAvg(Reptile):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network: one output a way, or one a class name."""
         return self._network(setting).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the network."""
+        return self._network(setting).layers()
 
     def update(
         self,

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from metaward.client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
 from metaward.client.inner.reptile import named
+from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -60,6 +61,10 @@ class Metric:
         """The identity: plain distance between features."""
         return pack(torch.eye(setting.network(0).features))
 
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """The covariance, in the place of a body."""
+        return (Layer("covariance", len(self.initial(setting, 0)), "body"),)
+
     def update(
         self,
         setting: Setting,
@@ -72,7 +77,7 @@ class Metric:
 
         The loss is their mean squared distance from the means.
         """
-        if "body" not in session.parts:
+        if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
         measure, means = features(setting), _class_means(setting, batches, session)

@@ -19,7 +19,7 @@ from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
 from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
 from metaward.privacy.rounding import percent_up
-from metaward.privacy.session import ALL, Part, Session, Use
+from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
 Vectors = NDArray[np.float32]
@@ -103,7 +103,7 @@ class Mechanism(Protocol):
         ...
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """The coordinates that are trained, hence noised."""
         ...
 
@@ -182,9 +182,9 @@ class Protected(ABC):
         return 1.0
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """All coordinates."""
-        return ALL
+        return ALL_GROUPS
 
     @property
     def claim(self) -> str:

@@ -20,7 +20,7 @@ from metaward.privacy.mechanisms.base import (
 )
 from metaward.privacy.noise import Noise
 from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
-from metaward.privacy.session import ALL, OpenSession, Part, Session, Use
+from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
 
@@ -35,7 +35,7 @@ class NoPrivacy:
         "Used without any protection.",
         "Used without any protection.",
     )
-    parts: ClassVar[frozenset[Part]] = ALL
+    trained: ClassVar[frozenset[ParameterGroup]] = ALL_GROUPS
     budget: ClassVar[Budget | None] = None
     clip: ClassVar[float | None] = None
     sampling_rate: ClassVar[float] = 1.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from metaward import sim
-from metaward.client.app import guard_of
+from metaward.client.desk import read_desk
+from metaward.client.node import open_node
 from metaward.privacy import Opening, Use
 from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, deviation
@@ -118,7 +118,7 @@ def test_sums_over_hospitals(source: Callable[[], Noise]) -> None:
 def test_a_mean_over_several_tasks_has_one_noise() -> None:
     """Two tasks of three records: one noise over six, so half of what two noises would come to."""
     mechanism, x = protecting("record", clip_norm=CLIP), torch.ones(6, N, dtype=torch.float64)
-    parts = [
+    contributions = [
         (lambda x, y: x, Batch(x[rows], torch.arange(3), np.array(rows)))
         for rows in ([0, 1, 2], [3, 4, 5])
     ]
@@ -126,7 +126,7 @@ def test_a_mean_over_several_tasks_has_one_noise() -> None:
 
     def mean(sigma: float) -> Floats:
         opening = Opening([use], {"support": sigma}, np.arange(6), SeededNoise(4))
-        return np.asarray(mechanism.session(opening).mean(parts, "support", N).numpy())
+        return np.asarray(mechanism.session(opening).mean(contributions, "support", N).numpy())
 
     holds((mean(SIGMA) - mean(0.0)) * 6, CLIP)
 
@@ -171,12 +171,13 @@ def guards(folder: Path) -> Iterator[tuple[str, Noise]]:
     run = sim.load(
         sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=sums", "client.schedule=passes"]
     )
-    text, learner = run.for_hospitals(), sim.learner_json(run.client.inner)
-    context = SimpleNamespace(node_config={"simulation": str(folder)})
-    other = sim.learner_json(run.client.inner).replace("0.02", "0.03")
-    for index, round, which in [(0, 1, learner), (0, 2, learner), (1, 1, learner), (0, 1, other)]:
-        request = Request(round, text, which, np.zeros(1, np.float32), 0, "r")
-        yield f"{index} {round}", guard_of(context, run.desk(), request, index).noise
+    desk = run.desk()
+    other = read_desk(desk.json().replace("0.02", "0.03"))
+    assert other.learner != desk.learner
+    for index, round, which in [(0, 1, desk), (0, 2, desk), (1, 1, desk), (0, 1, other)]:
+        request = Request(round, which.json(), np.zeros(1, np.float32), 0, "r")
+        node = open_node({"partition-id": index, "simulation": str(folder)}, which, request)
+        yield f"{index} {round}", node.guard.noise
 
 
 def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path) -> None:
@@ -189,13 +190,15 @@ def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path)
 
 
 def test_the_server_s_noise_is_fresh_every_round_and_secret_outside_simulations() -> None:
-    run = sim.load(
-        sim.HERE / "configs/phantom.yaml", [spelled("hospital"), "client.schedule=passes"]
-    )
+    settings = [spelled("hospital"), "client.schedule=passes"]
+    runs = [
+        sim.load(sim.HERE / "configs/phantom.yaml", [*settings, f"client.inner.lr={lr}"])
+        for lr in (0.02, 0.03)
+    ]
     updates = np.zeros((2, N), np.float32)
 
     def drawn(simulated: bool) -> Floats:
-        protect = [protection(run, learner, simulated) for learner in ("a", "b")]
+        protect = [protection(run, simulated) for run in runs]
         return np.stack([p(updates, lambda u: u[0], round) for p in protect for round in (1, 2)])
 
     seeded, secret = drawn(True), drawn(False)

@@ -74,7 +74,7 @@ def suggestion(asked: Question, change: Change) -> Suggestion | None:
 
 def _less_trained(asked: Question, ratio: float) -> Iterator[Suggestion]:
     """Fewer coordinates, less noise."""
-    if "body" in asked.run.privacy.parts:
+    if "body" in asked.run.privacy.trained:
         words = "train (and noise) only normalisation and head; the body then stays as it was drawn"
         found = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
         if found and found.ratio > HELPS * ratio:
@@ -200,7 +200,7 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     assert isinstance(mechanism, Protected)
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
-    if "body" not in mechanism.parts:
+    if "body" not in mechanism.trained:
         yield BODY
     unit = mechanism.unit
     if unit.cap is not None:
