@@ -20,6 +20,7 @@ from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
 LEARNER = Registry("algorithm", ALGORITHMS)
+NETWORK = Registry("network", MODELS)
 
 Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
 Positive = Annotated[int, Field(ge=1)]
@@ -43,7 +44,7 @@ class Client:
     """
 
     tasks: Annotated[TaskSource, Registry("source", TASKS)]
-    model: Annotated[Architecture, Registry("network", MODELS)]
+    model: Annotated[Architecture, NETWORK]
     inner: Annotated[Algorithm, LEARNER]
     tasks_per_round: Positive = 4
     """The most tasks that a hospital works on in a round."""

@@ -17,12 +17,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.inner import ALGORITHMS, Algorithm
+from metaward.client.inner import Algorithm, Setting
+from metaward.client.models import check_architecture
 from metaward.client.work import Desk
 from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
 from metaward.privacy import MECHANISMS, Mechanism
 from metaward.privacy.wire import compact
-from metaward.sections import LEARNER, Client, Data, Server, Strategies
+from metaward.sections import LEARNER, NETWORK, Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
 
 PACKAGE = Path(__file__).resolve().parent
@@ -134,7 +135,7 @@ def cross_faults(run: Sim) -> list[str]:
         if not any(seat.role == role for seat in roster):
             faults.append(f"client.tasks: no {role} hospital; the run needs at least one")
     try:
-        run.client.model.features(run.client.tasks.spec().input_shape)
+        check_architecture(run.client.model, run.client.tasks.spec().input_shape)
     except ValueError as error:
         faults.append(f"client.model.{error}")
     train = sum(seat.role == "train" for seat in roster)
@@ -148,9 +149,18 @@ def cross_faults(run: Sim) -> list[str]:
     except ValueError as error:
         faults.append(f"client.inner.algorithm: {error}")
     faults += privacy_faults(run)
-    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
-        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
-    return faults
+    return faults or list(learner_faults(run))
+
+
+def learner_faults(run: Sim) -> Iterator[str]:
+    """A learner that has nothing to learn with this network; some are baselines only."""
+    setting = Setting(run.client.model, run.client.tasks.spec())
+    if all(layer.local for layer in run.client.inner.layers(setting)):
+        name, network = LEARNER.plain(run.client.inner), NETWORK.plain(run.client.model)
+        yield (
+            f"client.inner.algorithm: {name[LEARNER.by]} learns nothing: its theta is empty with "
+            f"network {network[NETWORK.by]}; choose another learner, or a network with parameters"
+        )
 
 
 def privacy_faults(run: Sim) -> Iterator[str]:
