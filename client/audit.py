@@ -6,7 +6,7 @@ be allowed to see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import ceil
 from time import perf_counter
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metaward.client.charging import plan
-from metaward.client.inner import Algorithm, Setting
-from metaward.client.models import Network
+from metaward.client.inner import Algorithm
+from metaward.client.models import Layer
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
 from metaward.client.work import Desk, one_thread, open_setting
@@ -24,7 +24,7 @@ from metaward.privacy import Session
 from metaward.privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
-from metaward.privacy.session import Part
+from metaward.privacy.session import ParameterGroup
 
 TASKS = 2  # two, so that the noise of one can be held against the other's
 CANARIES = 256
@@ -55,12 +55,13 @@ def audit_run(
     """
     with one_thread():
         setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
-        net, delta = _network(setting, algorithm, seed), getattr(desk.mechanism.budget, "delta", 0)
+        net = setting.network(setting.spec.outputs)
+        delta = getattr(desk.mechanism.budget, "delta", 0)
         x = torch.from_numpy(made_up(setting.spec, 1, 1, _rng(seed))[0].support_x)
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
-            _layers(net, desk.mechanism.parts),
+            _layers(algorithm.layers(setting), desk.mechanism.trained),
             delta,
             size_of(stage, participations, seconds),
             seed,
@@ -140,18 +141,9 @@ def _sizes(source: object) -> tuple[int, int]:
     return getattr(source, "shots", 5), getattr(source, "queries", 10)
 
 
-def _network(setting: Setting, algorithm: Algorithm, seed: int) -> Network:
-    """The network whose gradients are taken: theta's own, with a head where theta has none."""
-    net = setting.network(setting.spec.outputs)
-    if len(algorithm.initial(setting, seed)) > net.dim:
-        return setting.network(setting.spec.vocabulary)
-    return net
-
-
-def _layers(net: Network, parts: Iterable[Part]) -> Layers:
+def _layers(layers: Iterable[Layer], trained: Collection[ParameterGroup]) -> Layers:
     """Names of the layers and how many of their coordinates are trained."""
-    trained = torch.split(net.mask(parts), net.sizes)
-    return [(name, int(one.sum())) for name, one in zip(net.names, trained, strict=True)]
+    return [(layer.name, layer.size if layer.group in trained else 0) for layer in layers]
 
 
 def _rng(seed: int) -> np.random.Generator:

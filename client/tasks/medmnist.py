@@ -64,24 +64,36 @@ class MedMnist(FewShot):
     - ``scanner``: by the machine that took the images, ``scanner`` scales how far machines differ;
     - ``modality``: not at all; only the set itself differs from hospital to hospital.
 
-    ``channels`` 1 or 3 converts all images (null: as they are). Volumes of the 3-D sets become
-    images by ``projection`` along ``axis``. A missing file is fetched only with ``download``.
-    ``canonical`` needs one set and all its classes. ``size`` is 28, the only one that is read.
+    ``canonical`` needs one set and all its classes.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 2
+    """N, the classes of a task."""
     datasets: tuple[str, ...] = ("breastmnist", "pneumoniamnist")
+    """The sets that meta-training hospitals hold."""
     unseen_datasets: tuple[str, ...] = ()
+    """The sets that unseen hospitals hold; an empty list: the same ones."""
     partition: Literal["dirichlet", "scanner", "modality"] = "dirichlet"
+    """How hospitals that hold one set differ: `dirichlet` by case mix, `scanner` by the machine
+    that took the images, `modality` not at all."""
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 6
+    """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
+    """Hospitals that only judge the result."""
     skew: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How far machines differ under `scanner`; 0: not at all."""
     size: Literal[28] = 28
+    """Pixels along each axis."""
     channels: Literal[1, 3] | None = None
+    """All images are converted to so many channels; null: as they are."""
     projection: Literal["mean", "max"] = "mean"
+    """How volumes of the 3-D sets become images."""
     axis: Literal[0, 1, 2] = 0
+    """The axis along which volumes are projected."""
     download: bool = False
+    """Whether a missing file is fetched."""
 
     def __post_init__(self) -> None:
         for key, sets, count in (

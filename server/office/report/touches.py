@@ -12,8 +12,9 @@ from typing import Literal, NamedTuple
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
+from metaward.sections import LEARNER
 from metaward.server.baselines import BASELINES, Contender
-from metaward.sim import LEARNER, Sim
+from metaward.sim import Sim
 
 Covered = Literal["yes", "no", "not used"]
 
