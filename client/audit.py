@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from metaward.client.charging import plan
-from metaward.client.inner import Algorithm
+from metaward.client.desk import Desk
+from metaward.client.inner import Setting
 from metaward.client.models import Layer
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
-from metaward.client.work import Desk, one_thread, open_setting
+from metaward.client.work import one_thread, open_setting
 from metaward.privacy import Session
 from metaward.privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
 from metaward.privacy.audit.bounds import trials_needed
@@ -34,35 +35,35 @@ SECONDS = 60.0
 
 def audit_run(
     desk: Desk,
-    algorithm: Algorithm,
     noise: Callable[[int], Noise],
     participations: int,
     seed: int = 0,
     seconds: float = SECONDS,
+    device: str = "cpu",
 ) -> AuditReport:
     """Attack what a run does at its hospitals, and check its parts.
 
     Args:
         desk: the run's parts.
-        algorithm: its learner.
         noise: round (from 0) -> where its noise comes from, as at a hospital in that round.
         participations: in how many rounds a unit takes part; sets the noise that keeps the budget.
         seed: of the made-up records and the canaries, not of the noise.
         seconds: for the attack, on this machine; a looser bound where they are few.
+        device: where this machine computes.
 
     Raises:
         ValueError: a mechanism that claims nothing, or that draws units in secret.
     """
     with one_thread():
-        setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
+        setting = open_setting(desk, device)
+        stage = stage_of(desk, setting, noise, participations, seed)
         net = setting.network(setting.spec.outputs)
-        delta = getattr(desk.mechanism.budget, "delta", 0)
         x = torch.from_numpy(made_up(setting.spec, 1, 1, _rng(seed))[0].support_x)
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
-            _layers(algorithm.layers(setting), desk.mechanism.trained),
-            delta,
+            _layers(desk.learner.layers(setting), desk.mechanism.trained),
+            getattr(desk.mechanism.budget, "delta", 0),
             size_of(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
@@ -70,14 +71,14 @@ def audit_run(
 
 
 def stage_of(
-    desk: Desk, algorithm: Algorithm, noise: Callable[[int], Noise], participations: int, seed: int
+    desk: Desk, setting: Setting, noise: Callable[[int], Noise], participations: int, seed: int
 ) -> Stage:
     """The run's mechanism, and one round of its learner on made-up records.
 
     The noise is that of tasks as large as the run's. What is played on are smaller ones, unless the
     learner takes mini-batches: in how many of them a record stands depends on the size.
     """
-    setting = open_setting(desk)
+    algorithm = desk.learner
     theta = algorithm.initial(setting, seed).to(setting.device)
     sizes = _sizes(desk.source)
     small = sizes if getattr(algorithm, "batch", 0) else (2, 2)

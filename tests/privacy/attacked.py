@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaward.client.desk import Desk
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
@@ -18,7 +19,6 @@ from metaward.client.inner.reptile import Reptile
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSpec
-from metaward.client.work import Desk
 from metaward.privacy import MECHANISMS, Mechanism
 
 FLAT = TaskSpec("classification", (6,), 3, 7, False)
@@ -102,8 +102,10 @@ class Source:
         return self.shape
 
 
-def desk(mechanism: Mechanism, spec: TaskSpec = FLAT, network: object = None) -> Desk:
-    return Desk(Source(spec), network or Mlp((16,)), mechanism, 2, 0, "cpu", "passes", 4)
+def desk(
+    mechanism: Mechanism, learner: Algorithm, spec: TaskSpec = FLAT, network: object = None
+) -> Desk:
+    return Desk(Source(spec), network or Mlp((16,)), learner, mechanism, 2, "passes", 0, 4)
 
 
 def norm(vector: Tensor) -> float:
