@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 
 from metaward.privacy.event import Mark
-from metaward.privacy.ledger import History, Ledger, LedgerError, Refused, verify
+from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
 from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
 from metaward.server.office.plan.blank import public_records, task_size
@@ -174,13 +174,13 @@ def _at_hospital(case: Case, name: str) -> LedgerState | None:
 # --------------------------------------------------------------------------- refusals
 
 
-def _refusals(case: Case, name: str, noted: Sequence[Refused]) -> tuple[RefusalCount, ...]:
+def _refusals(case: Case, name: str, noted: Sequence[NotedRefusal]) -> tuple[RefusalCount, ...]:
     """Refusals in this run: the ledger and the server count the same ones, so the larger holds."""
     counts = _noted([one for one in noted if one.run == case.key]) | case.refused(name)
     return tuple(RefusalCount(clean(code), n) for code, n in counts.most_common())
 
 
-def _noted(refusals: Sequence[Refused]) -> Counter[str]:
+def _noted(refusals: Sequence[NotedRefusal]) -> Counter[str]:
     """In a flood not every refusal has a row; rows hold their numbers within code and day."""
     days: dict[tuple[str, str], list[int]] = {}
     for one in refusals:
