@@ -18,7 +18,7 @@ from metaward.client.errors import DataError
 from metaward.client.tasks import TASKS
 from metaward.privacy.accounting import gdp
 from metaward.privacy.ledger import Ledger
-from metaward.privacy.report.facts import PrivacyReport
+from metaward.privacy.report.document import PrivacyReport
 from metaward.server.folder import Folder
 from metaward.server.office.report import touches as report_words
 from metaward.server.run import Observer
@@ -44,9 +44,9 @@ def raw_events(path: Path) -> dict[str, Counter[float]]:
     names: list[str] = []
     for charge in Ledger.open(path).history().charges:
         names += charge.new
-        for part in charge.parts:
-            for unit in part.units:
-                for event in part.events:
+        for payment in charge.payments:
+            for unit in payment.units:
+                for event in payment.events:
                     spent = found.setdefault(names[unit - 1], Counter())
                     spent[event.noise_multiplier] += event.count
     return found

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
-from metaward.privacy import MECHANISMS, Event
+from metaward.privacy import MECHANISMS, gaussian
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
@@ -60,8 +60,8 @@ def test_noise_is_priced_for_a_hospital_that_is_always_chosen() -> None:
     z, rounds = noise_multiplier(RUN), RUN.server.rounds
     assert RUN.privacy.budget is not None
     epsilon, delta = RUN.privacy.budget.epsilon, RUN.privacy.budget.delta
-    assert 0.99 * epsilon < enforced_epsilon([Event(z, rounds)], delta) <= epsilon
-    assert enforced_epsilon([Event(z, rounds + 1)], delta) > epsilon
+    assert 0.99 * epsilon < enforced_epsilon([gaussian(z, rounds)], delta) <= epsilon
+    assert enforced_epsilon([gaussian(z, rounds + 1)], delta) > epsilon
 
 
 def test_the_hospitals_ledger_and_the_server_mean_the_same_noise() -> None:
