@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from metaward.privacy.report.given import GAPS
-from metaward.privacy.report.parts import Gap, Guarantee, Observer
+from metaward.privacy.report.inputs import GAPS
+from metaward.privacy.report.sections import Gap, Guarantee, Observer
 from metaward.privacy.units import Unit
 
 NOT_COVERED = tuple(

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from metaward.options import ConfigError
 from metaward.privacy.ledger import History, Ledger, LedgerError
-from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.privacy.report.document import PrivacyReport, concluded, to_json
+from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
-from metaward.privacy.report.parts import Run
+from metaward.privacy.report.sections import RunSummary
 from metaward.server.baselines import own
 from metaward.server.checkpoint import replace_file
 from metaward.server.folder import Folder, now
@@ -28,7 +29,7 @@ from metaward.server.office.report.sums import mechanism
 from metaward.server.office.report.touches import touches
 from metaward.server.version import code_version
 from metaward.sim import Sim
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 log = logging.getLogger("metaward.server")
 
@@ -101,10 +102,10 @@ def of_ledger(path: Path, run: Sim) -> PrivacyReport:
     return _report(case, facts, code_version(), None)
 
 
-def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyReport:
+def _report(case: Case, facts: RunSummary, code: str, audit: Path | None) -> PrivacyReport:
     found = [hospital(case, name) for name in case.hospitals]
     histories = [history for path in case.ledgers.values() if (history := read(path))]
-    return PrivacyReport(
+    inputs = ReportInputs(
         schema_version=1,
         run=facts,
         guarantee=parts.guarantee(case),
@@ -115,11 +116,12 @@ def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyRep
         evidence=parts.evidence(case.run, code, audit),
         not_covered=parts.gaps(case),
     )
+    return concluded(inputs)
 
 
-def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> Run:
+def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> RunSummary:
     ending = ENDINGS[status]
-    return Run(
+    return RunSummary(
         name=case.run.name,
         id=clean(case.id),
         seed=case.run.seed,
@@ -176,7 +178,7 @@ def _training(run: Sim) -> tuple[str, ...]:
     return tuple(seat.name for seat in run.client.tasks.roster() if seat.role == "train")
 
 
-def _marks(folder: Folder) -> Iterable[Seen]:
+def _marks(folder: Folder) -> Iterable[SeenMark]:
     try:
         return folder.marks().seen
     except (ValueError, KeyError, TypeError) as error:
@@ -184,7 +186,7 @@ def _marks(folder: Folder) -> Iterable[Seen]:
 
 
 def _ledgers(
-    folder: Folder, run: Sim, marks: Sequence[Seen], named: Sequence[Path]
+    folder: Folder, run: Sim, marks: Sequence[SeenMark], named: Sequence[Path]
 ) -> dict[str, Path]:
     """Files by hospital: simulated ones by name, given ones by what the server saw of them."""
     place = folder.hospitals / f"{folder.id}.{own(run).key}"
