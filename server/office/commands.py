@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from metaward import sim
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.report.values import plain_value
 from metaward.server.office import text
 from metaward.server.office.accounts.account import account, check_deltas
 from metaward.server.office.accounts.check import check
-from metaward.server.office.accounts.places import FAILED, found, plainly, unprotected
+from metaward.server.office.accounts.places import found, unprotected
 from metaward.server.office.audit.command import audit
 from metaward.server.office.ledger_commands import Deltas, Json
 from metaward.server.office.plan.advice import advised
@@ -75,8 +76,7 @@ def show_(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     """Print what every hospital has spent and has left, at any delta."""
     check_deltas(delta or ())
     there = found(paths)
-    with plainly():
-        accounts = [account(path, delta or ()) for path in there.ledgers]
+    accounts = [account(path, delta or ()) for path in there.ledgers]
     warnings = [warning for folder in there.folders for warning in unprotected(folder)]
     if not accounts and not warnings:
         raise ConfigError(
@@ -97,8 +97,7 @@ def show_(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
 def verify(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     """Check chains, budgets and the server's marks; recompute epsilon by a second accountant."""
     check_deltas(delta or ())
-    with plainly():
-        done = check(found(paths), delta or ())
+    done = check(found(paths), delta or ())
     if as_json:
         facts = plain_value(done) | {"accounts": plain_value(tuple(done.accounts))}
         print(json.dumps(facts, indent=1))

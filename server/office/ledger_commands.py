@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.ledger import Ledger, verify
 from metaward.privacy.ledger.file import key_path
 from metaward.privacy.report.values import plain_value
 from metaward.server.office import text
 from metaward.server.office.accounts.account import account, check_deltas
-from metaward.server.office.accounts.places import FAILED, plainly
 
 ledger = typer.Typer(help="The hospital's ledger of every use of a record.", no_args_is_help=True)
 
@@ -32,11 +32,10 @@ def init(
     as_json: Json = False,
 ) -> None:
     """Make a new ledger and its key, once in the hospital's life; none is ever overwritten."""
-    with plainly():
-        try:
-            made = Ledger.create(path, hospital)
-        except ValueError as error:
-            raise ConfigError([str(error)], "--hospital") from error
+    try:
+        made = Ledger.create(path, hospital)
+    except ValueError as error:
+        raise ConfigError([str(error)], "--hospital") from error
     facts = {
         "ledger": made.id,
         "hospital": hospital,
@@ -50,8 +49,7 @@ def init(
 def show_(path: File, delta: Deltas = None, as_json: Json = False) -> None:
     """Print what the ledger holds: runs, units, spend, what is left, refusals; no identities."""
     check_deltas(delta or ())
-    with plainly():
-        found = account(path, delta or ())
+    found = account(path, delta or ())
     if as_json:
         print(json.dumps(plain_value(found), indent=1))
     else:
@@ -61,9 +59,8 @@ def show_(path: File, delta: Deltas = None, as_json: Json = False) -> None:
 @ledger.command("verify")
 def verify_(path: File, as_json: Json = False) -> None:
     """Check every hash and every table; exit code 1 where anything is wrong."""
-    with plainly():
-        if not path.is_file():
-            Ledger.open(path)  # says what is missing, and what to do
+    if not path.is_file():
+        Ledger.open(path)  # says what is missing, and what to do
     faults = verify(path)
     entries = None if faults else Ledger.open(path).mark().sequence
     if as_json:

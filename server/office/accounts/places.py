@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
 from metaward.options import ConfigError
-from metaward.privacy.ledger import LedgerError
 from metaward.server.baselines import BASELINES
 from metaward.server.folder import Folder
 from metaward.strategies.marks import SeenMark
-
-FAILED = 1
-DAMAGED = {"ledger-damaged", "ledger-busy"}
 
 
 @dataclass(frozen=True)
@@ -87,16 +79,3 @@ def _neither(path: Path) -> str:
     if path.is_dir():
         return "is a folder without a run (no config.json); name a result folder or a ledger file"
     return "is not there; name a result folder or a ledger file"
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """A ledger's complaint as the command's own: 2 for a wrong path, 1 for a damaged ledger."""
-    try:
-        yield
-    except LedgerError as error:
-        if error.code not in DAMAGED:
-            raise ConfigError([str(error)], "ledger") from error
-        text = f"failed: {error}; `metaward ledger verify` looks closer"
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="red", markup=False)
-        raise typer.Exit(FAILED) from None

@@ -10,13 +10,13 @@ import typer
 
 from metaward import sim
 from metaward.client.audit import SECONDS, audit_run
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.values import plain_value
 from metaward.server.folder import Folder, now
 from metaward.server.office import text
-from metaward.server.office.accounts.places import FAILED, plainly
 from metaward.server.office.audit import text as audit_text
 from metaward.server.office.plan.plan import first_share, question
 from metaward.server.office.report import write as privacy_report
@@ -93,8 +93,7 @@ def keep(folder: Folder, found: AuditReport) -> tuple[Path, ...]:
         "faults": [fault.text for fault in found.faults],
     }
     folder.write_json("audit.json", plain_value(facts))
-    with plainly():
-        written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
+    written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
     return (folder.path / "audit.json", *written)
 
 

@@ -14,7 +14,6 @@ from metaward.options import ConfigError
 from metaward.privacy.report.document import PrivacyReport, schema, to_json
 from metaward.server.folder import Folder
 from metaward.server.office import text
-from metaward.server.office.accounts.places import plainly
 from metaward.server.office.ledger_commands import Json
 from metaward.server.office.report import write as privacy_report
 
@@ -50,12 +49,11 @@ def report(
     """Write privacy.json and privacy.html: what was promised, spent, checked and not covered."""
     first, rest = paths[0], paths[1:]
     folder = Folder(first)
-    with plainly():
-        if folder.exists():
-            made, place, name = privacy_report.of_folder(folder, rest), first, "privacy"
-        else:
-            made = privacy_report.of_ledger(_one(paths), sim.load(_config(first, config)))
-            place, name = first.parent, f"{first.stem}.privacy"
+    if folder.exists():
+        made, place, name = privacy_report.of_folder(folder, rest), first, "privacy"
+    else:
+        made = privacy_report.of_ledger(_one(paths), sim.load(_config(first, config)))
+        place, name = first.parent, f"{first.stem}.privacy"
     place = out or place
     place.mkdir(parents=True, exist_ok=True)
     written = privacy_report.write(made, place, name)
