@@ -12,7 +12,7 @@ from math import inf
 from pathlib import Path
 
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
-from metaward.privacy.ledger import Charged, Events, History, Ledger, RunSummary
+from metaward.privacy.ledger import Charged, Events, History, Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 
 DELTA = 1e-5
@@ -69,7 +69,7 @@ class Account:
     mu: float | None
     spent: tuple[Spent, ...]
     budgets: tuple[Left, ...]
-    runs: tuple[RunSummary, ...]
+    runs: tuple[LedgerRun, ...]
     refusals: tuple[Refusals, ...]
 
     @property

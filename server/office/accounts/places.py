@@ -14,7 +14,7 @@ from metaward.privacy.ledger import LedgerError
 from metaward.server.baselines import BASELINES
 from metaward.server.folder import Folder
 from metaward.server.terminal import complain
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 FAILED = 1
 DAMAGED = {"ledger-damaged", "ledger-busy"}
@@ -73,13 +73,13 @@ def unprotected(folder: Folder) -> list[str]:
     return [f"{c.name}: trained beside the run" for c in contenders if c.trained and not c.private]
 
 
-def all_marks(folder: Folder) -> list[Seen]:
+def all_marks(folder: Folder) -> list[SeenMark]:
     """What the server saw of the hospitals' ledgers, for every learner of the run."""
     baselines = sorted(p.name for p in (folder.path / "baselines").glob("*") if p.is_dir())
     return [seen for f in (folder, *map(folder.baseline, baselines)) for seen in marks(f)]
 
 
-def marks(folder: Folder) -> list[Seen]:
+def marks(folder: Folder) -> list[SeenMark]:
     """What the server saw for one learner; ``ConfigError`` where the file cannot be read."""
     try:
         return folder.marks().seen
