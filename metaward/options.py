@@ -18,9 +18,13 @@ from typing import Any, get_args, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from metaward.errors import InputError
 
-class ConfigError(ValueError):
+
+class ConfigError(InputError):
     """What is wrong with a configuration, one line a fault; ``source`` names the file."""
+
+    code = "bad-request"
 
     def __init__(self, faults: Sequence[str], source: str = "configuration") -> None:
         self.faults = tuple(faults)

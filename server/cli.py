@@ -11,24 +11,22 @@ import click
 import typer
 
 from metaward import sim
-from metaward.client.errors import DataError, NodeError
+from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
+from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
 from metaward.server import show
 from metaward.server.app import default_folder
 from metaward.server.arguments import Config, Json, Set
-from metaward.server.checkpoint import CheckpointError
 from metaward.server.deploy.command import deploy
-from metaward.server.engines import ENGINES, EngineError
-from metaward.server.folder import BusyError, Folder
+from metaward.server.engines import ENGINES
+from metaward.server.folder import Folder
 from metaward.server.office import ledger, privacy
 from metaward.server.terminal import complain, say
 from metaward.strategies.meta import QuorumError
 from metaward.strategies.roster import RosterError
-
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 cli = typer.Typer(
     help="Federated meta-learning for hospitals.",
@@ -137,10 +135,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (ConfigError, DataError, NodeError, FileExistsError) as error:
-        complain(f"error: {error}")
-        sys.exit(BAD_INPUT)
-    except (QuorumError, RosterError, CheckpointError, BusyError, EngineError) as error:
-        complain(f"failed: {error}")
-        sys.exit(FAILED)
+    except MetawardError as error:
+        complain(f"{'error' if error.exit_code == BAD_INPUT else 'failed'}: {error}")
+        sys.exit(error.exit_code)
     sys.exit(code)

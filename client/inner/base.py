@@ -48,7 +48,9 @@ class Setting:
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self.network: Callable[[int], Network] = cache(lambda n: network(architecture, spec, n))
+        self.network: Callable[[int], Network] = cache(
+            lambda outputs: network(architecture, spec, outputs, self.device)
+        )
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One loss a record (n,): cross-entropy, or squared error averaged over the targets."""

@@ -11,6 +11,7 @@ import typer
 
 from metaward import sim
 from metaward.client.node import check_device
+from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
 from metaward.server import show
 from metaward.server.app import default_folder
@@ -22,7 +23,6 @@ from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder
 from metaward.server.terminal import say, tell
 
-INTERRUPTED = 130
 deploy = typer.Typer(help="Real deployments of Flower.", no_args_is_help=True)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.ledger import verify as faults_of
@@ -15,7 +16,7 @@ from metaward.server.arguments import Deltas, Json
 from metaward.server.office.accounts import text
 from metaward.server.office.accounts.account import account
 from metaward.server.office.accounts.check import check
-from metaward.server.office.accounts.places import FAILED, places, plainly, unprotected
+from metaward.server.office.accounts.places import places, unprotected
 from metaward.server.terminal import answer
 
 ledger = typer.Typer(help="The hospital's ledger of every use of a record.", no_args_is_help=True)
@@ -33,8 +34,7 @@ NO_LEDGER = (
 def show(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     """Print what every hospital has spent and has left, at any delta."""
     named = places(paths)
-    with plainly():
-        accounts = [account(path, delta or ()) for path in named.ledgers]
+    accounts = [account(path, delta or ()) for path in named.ledgers]
     warnings = [warning for folder in named.folders for warning in unprotected(folder)]
     if not accounts and not warnings:
         raise ConfigError([NO_LEDGER], ", ".join(map(str, paths)))
@@ -44,8 +44,7 @@ def show(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
 
 def verify(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     """Check chains, budgets and the server's marks; recompute epsilon by a second accountant."""
-    with plainly():
-        checked = check(places(paths), delta or ())
+    checked = check(places(paths), delta or ())
     answer(checked, text.checked(checked), as_json)
     if checked.faults:
         raise typer.Exit(FAILED)
@@ -58,11 +57,10 @@ def ledger_init(
     as_json: Json = False,
 ) -> None:
     """Make a new ledger and its key, once in the hospital's life; none is ever overwritten."""
-    with plainly():
-        try:
-            made = Ledger.create(path, hospital)
-        except ValueError as error:
-            raise ConfigError([str(error)], "--hospital") from error
+    try:
+        made = Ledger.create(path, hospital)
+    except ValueError as error:
+        raise ConfigError([str(error)], "--hospital") from error
     file = path.resolve()
     content = {"ledger": made.id, "hospital": hospital, "path": str(file)}
     content["key"] = str(key_path(file))
@@ -72,17 +70,15 @@ def ledger_init(
 @ledger.command("show")
 def ledger_show(path: File, delta: Deltas = None, as_json: Json = False) -> None:
     """Print what the ledger holds: runs, units, spend, what is left, refusals; no identities."""
-    with plainly():
-        its_account = account(path, delta or ())
+    its_account = account(path, delta or ())
     answer(its_account, text.ledger(its_account), as_json)
 
 
 @ledger.command("verify")
 def ledger_verify(path: File, as_json: Json = False) -> None:
     """Check every hash and every table; exit code 1 where anything is wrong."""
-    with plainly():
-        if not path.is_file():
-            Ledger.open(path)  # says what is missing, and what to do
+    if not path.is_file():
+        Ledger.open(path)  # says what is missing, and what to do
     faults = faults_of(path)
     entries = None if faults else Ledger.open(path).mark().sequence
     content = {"path": str(path), "entries": entries, "faults": faults}

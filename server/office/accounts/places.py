@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-
 from metaward.options import ConfigError
-from metaward.privacy.ledger import LedgerError
 from metaward.server.baselines import BASELINES
 from metaward.server.folder import Folder
-from metaward.server.terminal import complain
 from metaward.strategies.marks import SeenMark
-
-FAILED = 1
-DAMAGED = {"ledger-damaged", "ledger-busy"}
 
 
 @dataclass(frozen=True)
@@ -85,15 +77,3 @@ def marks(folder: Folder) -> list[SeenMark]:
         return folder.marks().seen
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError([f"is damaged: {error}"], str(folder.path / "marks.jsonl")) from error
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """A ledger's complaint as the command's own: 2 for a wrong path, 1 for a damaged ledger."""
-    try:
-        yield
-    except LedgerError as error:
-        if error.code not in DAMAGED:
-            raise ConfigError([str(error)], "ledger") from error
-        complain(f"failed: {error}; `metaward ledger verify` looks closer")
-        raise typer.Exit(FAILED) from None

@@ -9,13 +9,14 @@ import typer
 
 from metaward import sim
 from metaward.client.audit import SECONDS, audit_run
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.values import plain_value
 from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
-from metaward.server.office.accounts.places import FAILED, plainly, result_folder
+from metaward.server.office.accounts.places import result_folder
 from metaward.server.office.audit import text
 from metaward.server.office.plan.plan import first_share, question
 from metaward.server.office.report import write as privacy_report
@@ -85,6 +86,5 @@ def keep(folder: Folder, report: AuditReport) -> tuple[Path, ...]:
         "faults": [fault.text for fault in report.faults],
     }
     folder.write_json("audit.json", plain_value(content))
-    with plainly():
-        written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
+    written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
     return (folder.path / "audit.json", *written)

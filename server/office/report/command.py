@@ -12,7 +12,7 @@ from metaward import sim
 from metaward.options import ConfigError
 from metaward.privacy.report.document import PrivacyReport, schema, to_json
 from metaward.server.arguments import Json
-from metaward.server.office.accounts.places import plainly, result_folder
+from metaward.server.office.accounts.places import result_folder
 from metaward.server.office.report.write import of_folder, of_ledger, write
 from metaward.server.terminal import line, say
 
@@ -57,12 +57,11 @@ def report(
     if rest and not folder:
         text = "is the second of several ledgers; name their result folder first, or one ledger"
         raise ConfigError([text], str(rest[0]))
-    with plainly():
-        if folder:
-            made, place, name = of_folder(folder, rest), first, "privacy"
-        else:
-            made = of_ledger(first, sim.load(_config(first, config)))
-            place, name = first.parent, f"{first.stem}.privacy"
+    if folder:
+        made, place, name = of_folder(folder, rest), first, "privacy"
+    else:
+        made = of_ledger(first, sim.load(_config(first, config)))
+        place, name = first.parent, f"{first.stem}.privacy"
     place = out or place
     place.mkdir(parents=True, exist_ok=True)
     written = write(made, place, name)
