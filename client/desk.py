@@ -28,7 +28,7 @@ from metaward.privacy.wire import compact
 SOURCE = Registry("source", TASKS)
 NETWORK = Registry("network", MODELS)
 LEARNER = Registry("algorithm", ALGORITHMS)
-MECHANISM = Registry("mechanism", MECHANISMS, serving)
+MECHANISM = Registry("mechanism", MECHANISMS, way_out=serving)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]

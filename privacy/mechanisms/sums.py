@@ -25,6 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from metaward.errors import RunError
 from metaward.privacy.clipping import clipped_sum, gradient, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
@@ -43,7 +44,7 @@ from metaward.privacy.session import (
 from metaward.privacy.units import Unit
 
 
-class Overdraft(RuntimeError):
+class Overdraft(RunError):
     """An algorithm asked for a sum that was not charged; nothing was computed."""
 
 

@@ -15,7 +15,7 @@ from metaward.privacy.policy import (
     SMALLEST_CLIP,
     Asked,
     Policy,
-    Refused,
+    PolicyError,
 )
 from metaward.privacy.release import POLICY_CODES
 
@@ -52,8 +52,8 @@ EVALUATE = Asked("evaluate", "north", "sums", "patient", 40, 0, 30, metrics=("ac
 ATTEND = Asked("attend", "north", "sums", "record", 40)
 
 
-def refused(policy: Policy, asked: Asked) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refused(policy: Policy, asked: Asked) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
         policy.admit(asked)
     assert caught.value.code in POLICY_CODES
     return caught.value
