@@ -18,10 +18,19 @@ from metaward.client.charging import plan
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.models import Network
 from metaward.client.schedule import Share
-from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
+from metaward.client.tasks.base import TaskSize, TaskSpec
+from metaward.client.tasks.made_up import random_tasks
 from metaward.client.work import Desk, one_thread, open_setting
 from metaward.privacy import Session
-from metaward.privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
+from metaward.privacy.audit import (
+    CONFIDENCE,
+    AttackSize,
+    AuditReport,
+    Layers,
+    Stage,
+    audit,
+    claimed_mu,
+)
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
 from metaward.privacy.session import Part
@@ -56,13 +65,15 @@ def audit_run(
     with one_thread():
         setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
         net, delta = _network(setting, algorithm, seed), getattr(desk.mechanism.budget, "delta", 0)
-        x = torch.from_numpy(made_up(setting.spec, 1, 1, _rng(seed))[0].support_x)
+        x = torch.from_numpy(
+            random_tasks(setting.spec, _size(setting.spec, 1), 1, _rng(seed))[0].support_x
+        )
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
             _layers(net, desk.mechanism.parts),
             delta,
-            size_of(stage, participations, seconds),
+            attack_size(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
         )
@@ -78,20 +89,20 @@ def stage_of(
     """
     setting = open_setting(desk)
     theta = algorithm.initial(setting, seed).to(setting.device)
-    sizes = _sizes(desk.source)
-    small = sizes if getattr(algorithm, "batch", 0) else (2, 2)
-    tasks = made_up(setting.spec, *small, _rng(seed))
+    real = desk.source.task_size()
+    small = real if algorithm.takes_batches else _size(setting.spec, 2)
+    tasks = random_tasks(setting.spec, small, TASKS, _rng(seed))
 
     def work(session: Session) -> Tensor:
         return algorithm.update(setting, theta, tasks, session, _rng(seed)).delta
 
-    share = Share(made_up(setting.spec, *sizes, _rng(seed)), participations)
+    share = Share(random_tasks(setting.spec, real, TASKS, _rng(seed)), participations)
     noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed)).noise
     rows = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in tasks]
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
 
 
-def size_of(stage: Stage, participations: int, seconds: float) -> Size:
+def attack_size(stage: Stage, participations: int, seconds: float) -> AttackSize:
     """As many lives as a tight bound takes, at least 2, of all rounds that a unit takes part in.
 
     Fewer where ``seconds`` do not suffice, as one round tells.
@@ -101,7 +112,7 @@ def size_of(stage: Stage, participations: int, seconds: float) -> Size:
     affordable = seconds / _time_of_a_round(stage, m)
     rounds = max(1, min(participations, int(affordable / 2)))
     needed = ceil(trials_needed(claimed_mu(stage, rounds), CONFIDENCE) / m)
-    return Size(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
+    return AttackSize(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
 
 
 def _time_of_a_round(stage: Stage, m: int) -> float:
@@ -111,33 +122,10 @@ def _time_of_a_round(stage: Stage, m: int) -> float:
     return perf_counter() - started
 
 
-def made_up(
-    spec: TaskSpec, shots: int, queries: int, rng: np.random.Generator
-) -> tuple[Episode, ...]:
-    """Tasks of normal noise (``TASKS`` of them) with disjoint rows, of any shape of task."""
-    ways = spec.outputs if spec.kind == "classification" else 1
-    size = ways * (shots + queries)
-    return tuple(
-        _task(spec, ways * shots, np.arange(i * size, (i + 1) * size), rng) for i in range(TASKS)
-    )
-
-
-def _task(spec: TaskSpec, support: int, rows: IntArray, rng: np.random.Generator) -> Episode:
-    n = len(rows)
-    x = rng.standard_normal((n, *spec.input_shape)).astype(np.float32)
-    y = np.concatenate([np.arange(support), np.arange(n - support)]) % spec.outputs
-    classes = np.arange(spec.outputs) % max(spec.vocabulary, 1)
-    if spec.kind == "regression":
-        y, classes = rng.standard_normal((n, spec.outputs)).astype(np.float32), classes[:0]
-    first, last = slice(None, support), slice(support, None)
-    return Episode(x[first], y[first], x[last], y[last], classes, rows[first], rows[last])
-
-
-def _sizes(source: object) -> tuple[int, int]:
-    """Support and query records a class in the run's training tasks."""
-    if isinstance(source, FewShot):
-        return source.sizes("train")
-    return getattr(source, "shots", 5), getattr(source, "queries", 10)
+def _size(spec: TaskSpec, each: int) -> TaskSize:
+    """Tasks of ``each`` support and query records of each class."""
+    n = each * max(1, spec.classes)
+    return TaskSize(n, n)
 
 
 def _network(setting: Setting, algorithm: Algorithm, seed: int) -> Network:

@@ -252,8 +252,9 @@ def cross_faults(run: Sim) -> list[str]:
     except ValueError as error:
         faults.append(f"client.inner.algorithm: {error}")
     faults += privacy_faults(run)
-    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
-        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
+    if not run.client.inner.learns:
+        name = LEARNER.plain(run.client.inner)[LEARNER.by]
+        faults.append(f"client.inner.algorithm: {name} learns nothing; it is a baseline only")
     return faults
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metaward.privacy import Release, Scores
 from metaward.privacy.wire import Request, encode_request, with_mark
-from metaward.strategies.checks import Rejected, check_release, check_scores, read
+from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
 from metaward.strategies.combine import Combine
 from metaward.strategies.marks import Marks
 from metaward.strategies.outer import Outer, State
@@ -69,7 +69,8 @@ class MetaStrategy(Strategy):
 
     ``sim`` and ``learner`` are the JSON texts that every message carries. ``quorum`` is the share
     of a round's hospitals whose valid reply is needed; below it ``QuorumError`` is raised, because
-    a run that silently goes on with the few is not the run that was asked for.
+    a run that silently goes on with the few is not the run that was asked for. ``scores`` holds the
+    ranges of those that unseen hospitals send.
     """
 
     roster: Roster
@@ -81,11 +82,11 @@ class MetaStrategy(Strategy):
     num_rounds: int
     combine: Combine
     outer: Outer
+    scores: Ranges
     hospitals_per_round: int | None = None
     quorum: float = 0.5
     timeout: float = 600.0
     max_norm: float = 1000.0
-    highest: float = float("inf")
     run: str = "run"
     protect: Protect = plain
     marks: Marks = field(default_factory=Marks)
@@ -173,7 +174,7 @@ class MetaStrategy(Strategy):
         for hospital, reply in self._by_hospital(replies):
             answer = read(reply, Scores, hospital)
             if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, number, episodes, self.highest)
+                answer = check_scores(answer, hospital, number, episodes, self.scores)
             answers[hospital] = answer
         return _sort(answers, hospitals)
 
@@ -189,13 +190,15 @@ class MetaStrategy(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Mean score of the unseen hospitals before and after adaptation."""
-        scores, _ = self._scores(replies, self.unseen, server_round, self._episodes)
-        if not scores:
+        """Mean scores of the unseen hospitals before and after adaptation, as ``NAME-before``."""
+        answers, _ = self._scores(replies, self.unseen, server_round, self._episodes)
+        if not answers:
             return None
-        before = float(np.mean([s.before.mean() for s in scores]))
-        after = float(np.mean([s.after.mean() for s in scores]))
-        return MetricRecord({"before": before, "after": after})
+        means = MetricRecord()
+        for row, name in enumerate(self.scores):
+            means[f"{name}-before"] = float(np.mean([a.before[row].mean() for a in answers]))
+            means[f"{name}-after"] = float(np.mean([a.after[row].mean() for a in answers]))
+        return means
 
     def summary(self) -> None:
         """Log who takes part and how updates are combined."""

@@ -35,6 +35,11 @@ class Reptile(GradientLearner):
 
     batch: Annotated[int, Field(ge=0)] = 0
 
+    @property
+    def takes_batches(self) -> bool:
+        """With the option ``batch``."""
+        return self.batch > 0
+
     def update(
         self,
         setting: Setting,

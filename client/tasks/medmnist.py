@@ -35,6 +35,7 @@ from metaward.client.tasks.base import (
     usable_classes,
 )
 from metaward.client.tasks.files import Stamp, frozen, stamp
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.medmnist_files import (
     SIDE,
     Pool,
@@ -45,6 +46,7 @@ from metaward.client.tasks.medmnist_files import (
     originals,
     read_pool,
 )
+from metaward.client.tasks.preparation import GREY_VALUES, Preparation, Step
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
 SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test"}
@@ -82,6 +84,11 @@ class MedMnist(FewShot):
     projection: Literal["mean", "max"] = "mean"
     axis: Literal[0, 1, 2] = 0
     download: bool = False
+
+    preparation = Preparation(
+        GREY_VALUES,
+        Step("no", "Images were cropped and resized beforehand, by the authors of MedMNIST."),
+    )
 
     def __post_init__(self) -> None:
         for key, sets, count in (
@@ -141,7 +148,7 @@ class MedMnist(FewShot):
         channels = self.channels or facts(self.datasets[0]).channels
         vocabulary = sum(len(facts(flag).classes) for flag in self.datasets)
         return TaskSpec(
-            "classification", (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
+            CLASSIFICATION, (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
         )
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:

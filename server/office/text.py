@@ -9,7 +9,7 @@ from pathlib import Path
 from rich import box
 from rich.console import Console, RenderableType
 from rich.panel import Panel
-from rich.table import Table as Grid
+from rich.table import Table
 from rich.text import Text
 
 from metaward.privacy.report.show import show_left, show_loss
@@ -148,7 +148,7 @@ def _times(number: int, what: str) -> str:
     return f"{number} {what}{'s' * (number != 1)}"
 
 
-def _sums(p: Planned) -> Grid:
+def _sums(p: Planned) -> Table:
     table = grid(
         "sums of", "a round, each hospital", "vectors in all", "a unit stands in", "C", "sigma"
     )
@@ -188,7 +188,7 @@ def _verdict(p: Planned) -> Parts:
     ]
 
 
-def _suggestions(p: Planned) -> Grid:
+def _suggestions(p: Planned) -> Table:
     table = grid("what to change", "type this", "ratio", "then")
     for s in p.suggestions:
         verdict = Text(s.verdict, style=COLOURS[s.verdict])
@@ -196,7 +196,7 @@ def _suggestions(p: Planned) -> Grid:
     return table
 
 
-def _spending(accounts: Sequence[Account]) -> Grid:
+def _spending(accounts: Sequence[Account]) -> Table:
     deltas = list(dict.fromkeys(s.delta for a in accounts for s in a.spent))
     epsilons = [f"epsilon at {delta:g}" for delta in deltas]
     table = grid("hospital", "learner", "mu", *epsilons, "left of", "took part", "units", "refused")
@@ -240,9 +240,9 @@ def _units(found: Account) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in sorted(found.units.items())) or "none"
 
 
-def grid(*names: str) -> Grid:
+def grid(*names: str) -> Table:
     """An empty table with these columns."""
-    table = Grid(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in names:
         table.add_column(Text(name), overflow="fold")
     return table

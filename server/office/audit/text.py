@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import RenderableType
-from rich.table import Table as Grid
+from rich.table import Table
 from rich.text import Text
 
 from metaward.privacy.audit import AuditReport
@@ -54,7 +54,7 @@ def _attacked(found: AuditReport, run: Sim, times: int) -> str:
     )
 
 
-def _bound(found: AuditReport) -> Grid:
+def _bound(found: AuditReport) -> Table:
     table = grid("", "mu", f"epsilon at delta {found.delta:g}")
     table.add_row("claimed for these rounds", *_losses(found.claimed_mu, found.claimed_epsilon))
     confidence = f"proved by the attack (wrong once in {1 / (1 - found.confidence):,.0f} audits)"
@@ -71,7 +71,7 @@ def _losses(mu: float, epsilon: float) -> tuple[str, str]:
     return show_loss(mu), show_loss(epsilon)
 
 
-def _checks(found: AuditReport) -> Grid:
+def _checks(found: AuditReport) -> Table:
     table = grid("check", "measured", "should be", "")
     for name, measured, wanted, good in checks(found):
         mark = Text("ok", style="green") if good else Text("FAULT", style="bold red")
