@@ -23,7 +23,7 @@ from metaward.client import work
 from metaward.client.charging import plan
 from metaward.privacy import Opening
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import Kind, Parts
+from metaward.privacy.session import Contributions, Kind
 from metaward.privacy.sums import NoisySums, Record
 
 
@@ -33,9 +33,9 @@ class Watched(NoisySums):
 
     shares: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The mean, whose length over the clip norm is kept."""
-        found = super().mean(parts, kind, dim)
+        found = super().mean(contributions, kind, dim)
         self.shares[kind].append(float(found.norm()) / self.mechanism.clip_norms[kind])
         return found
 

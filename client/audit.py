@@ -6,7 +6,7 @@ be allowed to see them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from math import ceil
 from time import perf_counter
 
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from metaward.client.charging import plan
-from metaward.client.inner import Algorithm, Setting
-from metaward.client.models import Network
+from metaward.client.inner import Algorithm
+from metaward.client.models import Layer
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import TaskSize, TaskSpec
 from metaward.client.tasks.made_up import random_tasks
@@ -33,7 +33,7 @@ from metaward.privacy.audit import (
 )
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
-from metaward.privacy.session import Part
+from metaward.privacy.session import ParameterGroup
 
 TASKS = 2  # two, so that the noise of one can be held against the other's
 CANARIES = 256
@@ -64,15 +64,14 @@ def audit_run(
     """
     with one_thread():
         setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
-        net, delta = _network(setting, algorithm, seed), getattr(desk.mechanism.budget, "delta", 0)
-        x = torch.from_numpy(
-            random_tasks(setting.spec, _size(setting.spec, 1), 1, _rng(seed))[0].support_x
-        )
+        net, size = setting.network(setting.spec.outputs), _size(setting.spec, 1)
+        budget = desk.mechanism.budget
+        x = torch.from_numpy(random_tasks(setting.spec, size, 1, _rng(seed))[0].support_x)
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
-            _layers(net, desk.mechanism.parts),
-            delta,
+            _layers(algorithm.layers(setting), desk.mechanism.trained),
+            budget.delta if budget else 0.0,
             attack_size(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
@@ -128,18 +127,9 @@ def _size(spec: TaskSpec, each: int) -> TaskSize:
     return TaskSize(n, n)
 
 
-def _network(setting: Setting, algorithm: Algorithm, seed: int) -> Network:
-    """The network whose gradients are taken: theta's own, with a head where theta has none."""
-    net = setting.network(setting.spec.outputs)
-    if len(algorithm.initial(setting, seed)) > net.dim:
-        return setting.network(setting.spec.vocabulary)
-    return net
-
-
-def _layers(net: Network, parts: Iterable[Part]) -> Layers:
+def _layers(layers: Iterable[Layer], trained: Collection[ParameterGroup]) -> Layers:
     """Names of the layers and how many of their coordinates are trained."""
-    trained = torch.split(net.mask(parts), net.sizes)
-    return [(name, int(one.sum())) for name, one in zip(net.names, trained, strict=True)]
+    return [(layer.name, layer.size if layer.group in trained else 0) for layer in layers]
 
 
 def _rng(seed: int) -> np.random.Generator:

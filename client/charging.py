@@ -38,7 +38,7 @@ def plan(
     """What ``algorithm`` will ask for, found in a rehearsal that touches nothing; and its noise."""
 
     def rehearse() -> list[Use]:
-        session = Rehearsal(mechanism.parts)
+        session = Rehearsal(mechanism.trained)
         algorithm.update(setting, theta, share.episodes, session, rng)
         return session.uses
 

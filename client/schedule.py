@@ -34,7 +34,7 @@ class Share:
 
 
 def random_share(hospital: Hospital, tasks: int, rounds: int, rng: np.random.Generator) -> Share:
-    """``tasks`` tasks drawn at random; any record may stand in every round."""
+    """``tasks`` tasks drawn at random; any record may be used in every round."""
     return Share(tuple(hospital.episode(rng) for _ in range(tasks)), rounds)
 
 
@@ -57,7 +57,7 @@ def deal(
 ) -> tuple[Episode, ...]:
     """The hospital's records as disjoint tasks; of ``TRIES`` random deals the one with most tasks.
 
-    With ``per_patient`` no patient's records stand in more than so many of them. ``DataError``
+    With ``per_patient`` no patient has records in more than so many of them. ``DataError``
     where not even one task can be formed.
     """
     return max((_deal_once(hospital, per_patient, rng) for _ in range(TRIES)), key=len)
@@ -89,7 +89,7 @@ def _without(
 
 
 def _seen(hospital: Hospital, tasks: list[Episode]) -> Counter[str]:
-    """In how many tasks each patient stands."""
+    """In how many tasks each patient has records."""
     found: Counter[str] = Counter()
     for task in tasks:
         rows = np.concatenate([task.support_rows, task.query_rows])

@@ -50,7 +50,7 @@ class Registry:
             return None
         name = given[self.by]
         if not isinstance(name, str) or name not in self.parts:
-            faults.append(f"{path}.{self.by}: unknown {_show(name)}; choose from {self.names()}")
+            faults.append(f"{path}.{self.by}: unknown {show(name)}; choose from {self.names()}")
             return None
         options = {key: value for key, value in given.items() if key != self.by}
         foreign = self._foreign(name, options)
@@ -75,13 +75,13 @@ def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
     known = {f.name: f for f in fields(cls)}
     if not isinstance(given, dict):
         faults.append(
-            f"{path.rstrip('.') or 'file'}: {_show(given)} is not a mapping of {_list(known)}"
+            f"{path.rstrip('.') or 'file'}: {show(given)} is not a mapping of {_list(known)}"
         )
         return None
     before = len(faults)
     unknown = [key for key in given if key not in known]
     faults += [f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in unknown]
-    hints = _hints(cls)
+    hints = hints_of(cls)
     values = {}
     for name, spec in known.items():
         if name in given:
@@ -101,10 +101,10 @@ def plain(value: Any) -> Any:
     """The inverse of ``build``: nested mappings, lists and scalars, every default filled in."""
     if not is_dataclass(value) or isinstance(value, type):
         return list(value) if isinstance(value, tuple) else value
-    hints = _hints(type(value))
+    hints = hints_of(type(value))
     out = {}
     for f in fields(value):
-        registry = _registry(hints[f.name])
+        registry = registry_of(hints[f.name])
         part = getattr(value, f.name)
         out[f.name] = registry.plain(part) if registry else plain(part)
     return out
@@ -140,7 +140,7 @@ class _Loader(yaml.SafeLoader):
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise _refuse(key_node, f"key {_show(key)} stands twice")
+                raise _refuse(key_node, f"key {show(key)} stands twice")
             seen.append(key)
         return super().construct_mapping(node, deep)
 
@@ -177,7 +177,7 @@ def read_yaml(text: str | bytes, source: str) -> Any:
 
 
 def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
-    registry = _registry(hint)
+    registry = registry_of(hint)
     if registry:
         return registry.build(given, path, faults)
     if is_dataclass(hint):
@@ -187,16 +187,16 @@ def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
         return _adapter(hint).validate_json(json.dumps(given, allow_nan=False), strict=True)
     except ValidationError as error:
         faults += [
-            f"{_where(path, e)}: {_show(e['input'])} is refused: {_why(e)}" for e in error.errors()
+            f"{_where(path, e)}: {show(e['input'])} is refused: {_why(e)}" for e in error.errors()
         ]
     except ValueError:
-        faults.append(f"{path}: {_show(given)} is refused: must be finite")
+        faults.append(f"{path}: {show(given)} is refused: must be finite")
     except TypeError:
-        faults.append(f"{path}: {_show(given)} is refused: put it in quotes if it is text")
+        faults.append(f"{path}: {show(given)} is refused: put it in quotes if it is text")
     return None
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
     """A value as a yaml file has it: true and null, not True and None."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
@@ -224,7 +224,7 @@ def _where(path: str, error: Any) -> str:
 
 
 def _missing(hint: Any, path: str) -> str:
-    registry = _registry(hint)
+    registry = registry_of(hint)
     if registry:
         return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
     if is_dataclass(hint):
@@ -236,7 +236,8 @@ def _required(spec: Field[Any]) -> bool:
     return spec.default is MISSING and spec.default_factory is MISSING
 
 
-def _registry(hint: Any) -> Registry | None:
+def registry_of(hint: Any) -> Registry | None:
+    """The registry that a field chooses its part from, None for any other field."""
     return next((arg for arg in get_args(hint) if isinstance(arg, Registry)), None)
 
 
@@ -249,7 +250,8 @@ def _list(known: Mapping[str, Any]) -> str:
     return ", ".join(known) if known else "no keys"
 
 
-def _hints(cls: type[Any]) -> dict[str, Any]:
+def hints_of(cls: type[Any]) -> dict[str, Any]:
+    """The types of the fields of ``cls`` with their limits."""
     return get_type_hints(cls, include_extras=True)
 
 

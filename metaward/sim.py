@@ -13,129 +13,23 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.inner import ALGORITHMS, Algorithm
-from metaward.client.models import MODELS, Architecture
-from metaward.client.schedule import Order
-from metaward.client.tasks import TASKS
-from metaward.client.tasks.base import TaskSource
+from metaward.client.inner import Algorithm
 from metaward.client.work import Desk
 from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
 from metaward.privacy import MECHANISMS, Mechanism
 from metaward.privacy.wire import compact
-from metaward.strategies import COMBINE, OUTER, Combine, Outer
+from metaward.sections import LEARNER, Client, Data, Server, Strategies
+from metaward.strategies import COMBINE
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE
 """The folder of sim.yaml, configs and policies: the checkout, Flower's bundle, or the package."""
 
 DEFAULT = HERE / "sim.yaml"
-
-LEARNER = Registry("algorithm", ALGORITHMS)
-
-Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
-Positive = Annotated[int, Field(ge=1)]
-Natural = Annotated[int, Field(ge=0)]
-
-
-@dataclass(frozen=True)
-class Data:
-    """Where real data lies. ``root`` null: the environment's METAWARD_DATA, if any."""
-
-    root: str | None = None
-
-
-@dataclass(frozen=True)
-class Client:
-    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round.
-
-    ``schedule``: ``random`` draws tasks afresh every round; ``passes`` goes through all records
-    before any comes again, in disjoint tasks, which is what every guarantee needs.
-    """
-
-    tasks: Annotated[TaskSource, Registry("source", TASKS)]
-    model: Annotated[Architecture, Registry("network", MODELS)]
-    inner: Annotated[Algorithm, LEARNER]
-    tasks_per_round: Positive = 4
-    schedule: Order = "random"
-
-
-@dataclass(frozen=True)
-class Strategies:
-    """How the server combines updates and moves theta, and which replies it accepts."""
-
-    combine: Annotated[Combine, Registry("rule", COMBINE)]
-    outer: Annotated[Outer, Registry("optimizer", OUTER)]
-    hospitals_per_round: Positive | None = None
-    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
-    timeout: Annotated[float, Field(gt=0)] = 600.0
-    max_norm: Annotated[float, Field(gt=0)] = 1000.0
-
-
-@dataclass(frozen=True)
-class FineTune:
-    """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
-
-    ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
-    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks, in
-    ``rounds`` rounds. null: as the run's learner has it.
-    """
-
-    lr: Annotated[float, Field(gt=0, le=100)] | None = None
-    steps: Positive | None = None
-    batch: Natural | None = None
-    rounds: Positive | None = None
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
-
-    every: Positive = 10
-    episodes: Positive = 10
-    final_episodes: Positive = 100
-    baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
-    scratch_steps: Natural = 0
-    fine_tune: FineTune = field(default_factory=FineTune)
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """How often the state is saved, and how many of the last ones are kept."""
-
-    every: Positive = 5
-    keep: Positive = 3
-
-
-@dataclass(frozen=True)
-class Flower:
-    """Resources of one hospital in Flower's simulation runtime, and how long hospitals may take.
-
-    ``startup_timeout`` (seconds) until all have come; ``return_timeout`` is what a round waits for
-    one that came back to say who it is.
-    """
-
-    cpus: Positive = 1
-    gpus: Annotated[float, Field(ge=0)] = 0.0
-    startup_timeout: Annotated[float, Field(gt=0)] = 180.0
-    return_timeout: Annotated[float, Field(gt=0)] = 60.0
-
-
-@dataclass(frozen=True)
-class Server:
-    """The run: engine, rounds, workers, device, evaluation, checkpoints, result folder."""
-
-    engine: Literal["inprocess", "flower"] = "inprocess"
-    rounds: Positive = 100
-    workers: Positive = 2
-    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
-    out: str = "results"
-    evaluation: Evaluation = field(default_factory=Evaluation)
-    checkpoint: Checkpoint = field(default_factory=Checkpoint)
-    flower: Flower = field(default_factory=Flower)
 
 
 @dataclass(frozen=True)
@@ -146,7 +40,9 @@ class Sim:
     strategies: Strategies
     privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS)]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
+    """The name of the run, which its result folder begins with."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    """The seed of everything that is drawn, but for the noise of a real hospital."""
     data: Data = field(default_factory=Data)
     server: Server = field(default_factory=Server)
 

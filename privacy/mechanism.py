@@ -13,7 +13,7 @@ from torch import Tensor
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
 from metaward.privacy.release import Release, Scores, Values
-from metaward.privacy.session import Part, Session, Use
+from metaward.privacy.session import ParameterGroup, Session, Use
 
 Unit = Literal["none", "record", "patient", "task", "hospital"]
 Vectors = NDArray[np.float32]
@@ -64,7 +64,7 @@ class Mechanism(Protocol):
         ...
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """The coordinates that are trained, hence noised."""
         ...
 

@@ -12,7 +12,7 @@ from metaward.privacy.event import Budget, Mark
 from metaward.privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
 from metaward.privacy.noise import Noise
 from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
-from metaward.privacy.session import ALL, OpenSession, Part, Session, Use
+from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class NoPrivacy:
     """Updates leave as they are. Guarantee: none; epsilon is infinite for every unit."""
 
     unit: ClassVar[Unit] = "none"
-    parts: ClassVar[frozenset[Part]] = ALL
+    trained: ClassVar[frozenset[ParameterGroup]] = ALL_GROUPS
     budget: ClassVar[Budget | None] = None
     clip: ClassVar[float | None] = None
     sampling_rate: ClassVar[float] = 1.0

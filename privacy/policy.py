@@ -97,19 +97,34 @@ class Policy:
     """
 
     hospital: Annotated[str, Field(min_length=1, max_length=200)] | None
+    """The only name under which the hospital takes part; null: any."""
     mechanisms: tuple[Literal["none", "record", "patient", "task", "hospital"], ...]
+    """The mechanisms whose runs the hospital takes part in."""
     epsilon: Annotated[float, Field(gt=0, le=20)] | None
+    """The most that any one protected unit may ever spend, over all runs; null exactly where
+    `mechanisms` is `[none]`, as for the next three keys."""
     delta: Annotated[float, Field(ge=1e-12, le=1e-3)] | None
+    """The delta at which this epsilon holds."""
     noise_multiplier: Annotated[float, Field(gt=0, le=LARGEST_NOISE)] | None
+    """The smallest noise multiplier that a run may use."""
     clip: Annotated[float, Field(ge=SMALLEST_CLIP, le=1e6)] | None
+    """The largest clip norm that a run may use."""
     train: bool
+    """Whether the hospital trains."""
     steps: Positive
+    """The most inner steps of a task."""
     tasks: Positive
+    """The most tasks of a round."""
     rounds: Positive
+    """The most rounds of a run."""
     evaluate: bool
+    """Whether the hospital judges; no epsilon covers the scores that it sends."""
     episodes: Natural
+    """The most tasks of one evaluation."""
     metrics: tuple[str, ...]
+    """The scores that an evaluation may send, by the names that the kinds of task give them."""
     loss: bool
+    """Whether the mean training loss may leave; only under mechanism `none`."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]

@@ -16,7 +16,7 @@ from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
 from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.report.show import percent_up
-from metaward.privacy.session import ALL, Part, Use
+from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2)]
@@ -35,9 +35,14 @@ class Protected:
     """
 
     epsilon: Epsilon = 8.0
+    """The most that the run may spend on any one unit, over all rounds."""
     delta: Delta = 1e-5
+    """The delta at which this epsilon holds; keep it below 1 / (records of a hospital)."""
     noise_multiplier: Multiplier | None = None
+    """The standard deviation of the noise over the clip norm; null: for each kind of sum the
+    smallest that keeps the budget."""
     clip_norm: Norm = 1.0
+    """C, the largest norm that a unit's contribution to one sum may have."""
 
     unit: ClassVar[Unit]
     guards: ClassVar[str]
@@ -49,9 +54,9 @@ class Protected:
         return 1.0
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """All coordinates."""
-        return ALL
+        return ALL_GROUPS
 
     @property
     def claim(self) -> str:

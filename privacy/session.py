@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import vmap
+from torch.func import grad_and_value, vmap
 
 Rows = NDArray[np.int64]
-Part = Literal["body", "norm", "head"]
+ParameterGroup = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "task", "hospital", "open"]
@@ -37,6 +37,22 @@ class Batch(NamedTuple):
     y: Tensor
     rows: Rows
 
+    @classmethod
+    def stack(cls, batches: Sequence[Batch]) -> Batch:
+        """Batches of several tasks as one with a task axis: ``x`` (tasks, n, ...), and so on.
+
+        ``ValueError`` where tasks differ in size: what works on them together needs equal ones.
+        """
+        sizes = sorted({len(batch.rows) for batch in batches})
+        if len(sizes) != 1:
+            raise ValueError(f"tasks of {sizes} records cannot be stacked; group equal ones")
+        x, y, rows = zip(*batches, strict=True)
+        return cls(torch.stack(x), torch.stack(y), np.stack(rows))
+
+    def unstack(self) -> list[Batch]:
+        """The inverse: each task's batch."""
+        return [Batch(*task) for task in zip(*self, strict=True)]
+
 
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(phi (dim,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
@@ -44,7 +60,7 @@ Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 Contribution = Callable[[Tensor, Tensor], Tensor]
 """One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""
 
-Parts = Sequence[tuple[Contribution, Batch]]
+Contributions = Sequence[tuple[Contribution, Batch]]
 """Records of several tasks, each task with its own contribution, all of one length (d,)."""
 
 
@@ -64,7 +80,7 @@ class Session(Protocol):
         ...
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """Which coordinates are trained; the others stay where theta has them."""
         ...
 
@@ -78,11 +94,22 @@ class Session(Protocol):
         """
         ...
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
-        """Mean (dim,) over the records of all ``parts``, each with its own contribution.
+    def gradients(
+        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Each task's own mean gradient (tasks, dim) at its own ``phi`` (tasks, dim), all at once.
+
+        ``tasks`` has a task axis before the records' (``Batch.stack``). One use and one noise a
+        task: price, protection and result are those of one ``gradient`` after the other. The losses
+        (tasks,) are for the hospital's own eyes.
+        """
+        ...
+
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
+        """Mean (dim,) over the records of all ``contributions``.
 
         One noise for all of them: where the tasks of a round are only averaged, asking for their
-        mean at once is cheaper than averaging noisy means. No unit may stand in two parts. Only
+        mean at once is cheaper than averaging noisy means. No unit may stand in two of them. Only
         where ``raw`` is False.
         """
         ...
@@ -92,9 +119,14 @@ class Session(Protocol):
         ...
 
 
+GradientOfMean = Callable[
+    [Losses, Sequence[tuple[Tensor, Batch]], Kind, Tensor], tuple[Tensor, Tensor]
+]
+"""``Session.gradient``."""
+
 HELD = 64  # vectors of records that are held at a time
 
-ALL: frozenset[Part] = frozenset({"body", "norm", "head"})
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
 
 
 @dataclass
@@ -105,7 +137,7 @@ class OpenSession:
     """
 
     raw: bool = True
-    parts: frozenset[Part] = ALL
+    trained: frozenset[ParameterGroup] = ALL_GROUPS
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -119,13 +151,24 @@ class OpenSession:
         weights = (share / share.sum()).to(g)
         return weights @ g * mask, weights @ loss
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def gradients(
+        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """All tasks in one pass of the network, by ``torch.func.vmap``."""
+
+        def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+            return losses(phi, x, y).mean()
+
+        g, value = vmap(grad_and_value(loss))(phi.detach(), tasks.x, tasks.y)
+        return g.detach() * mask, value.detach()
+
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The plain mean, ``HELD`` records at a time."""
         total = torch.zeros(())
-        for one, batch in parts:
+        for one, batch in contributions:
             for x, y in zip(torch.split(batch.x, HELD), torch.split(batch.y, HELD), strict=True):
                 total = total + vmap(one)(x, y).detach().sum(dim=0)
-        return total / sum(len(batch.rows) for _, batch in parts)
+        return total / sum(len(batch.rows) for _, batch in contributions)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """The plain mean."""
@@ -146,7 +189,7 @@ class Rehearsal:
     after all, the real session stops it at the first use that was not rehearsed.
     """
 
-    parts: frozenset[Part] = ALL
+    trained: frozenset[ParameterGroup] = ALL_GROUPS
     raw: bool = False
     uses: list[Use] = field(default_factory=list)
 
@@ -158,15 +201,33 @@ class Rehearsal:
         phi = at[0][0]
         return torch.zeros_like(phi), torch.zeros((), device=phi.device)
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def gradients(
+        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Zeros; a use a task."""
+        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
+
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Zeros."""
-        batches = [batch for _, batch in parts]
+        batches = [batch for _, batch in contributions]
         self.uses.append(use(kind, *batches))
         return torch.zeros(dim, device=batches[0].x.device)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Zeros, as all directions are."""
         return torch.zeros_like(directions[0])
+
+
+def task_by_task(
+    gradient: GradientOfMean, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """What ``Session.gradients`` gives, by one ``Session.gradient`` after the other."""
+    pairs = [
+        gradient(losses, [(one, batch)], kind, mask)
+        for one, batch in zip(phi, tasks.unstack(), strict=True)
+    ]
+    g, loss = (torch.stack(list(column)) for column in zip(*pairs, strict=True))
+    return g, loss
 
 
 def use(kind: Kind, *batches: Batch) -> Use:

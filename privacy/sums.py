@@ -33,12 +33,13 @@ from metaward.privacy.protected import Norm, Protected
 from metaward.privacy.session import (
     Batch,
     Contribution,
+    Contributions,
     Kind,
     Losses,
-    Part,
-    Parts,
+    ParameterGroup,
     Session,
     Use,
+    task_by_task,
     use,
 )
 
@@ -59,10 +60,17 @@ class Record(Protected):
     """
 
     clip_query: Norm | None = None
+    """C of query gradients; null: `clip_norm`."""
     clip_adjoint: Norm | None = None
+    """C of Hessian and Jacobian products; null: `clip_norm`."""
     clip_features: Norm | None = None
+    """C of class features; null: `clip_norm`."""
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Below 1: every unit is drawn afresh, secretly and with this probability, before each sum; 1:
+    all records are used, and no amplification is claimed."""
     train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
+    """The coordinates that are trained, hence noised: `[norm, head]` suits a body that was trained
+    on public data."""
 
     unit: ClassVar[Unit] = "record"
     guards: ClassVar[str] = "a record"
@@ -72,7 +80,7 @@ class Record(Protected):
             raise ValueError(f"train: {list(self.train)} must name body, norm or head, each once")
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """The coordinates that are trained."""
         return frozenset(self.train)
 
@@ -129,9 +137,9 @@ class NoisySums:
     raw: bool = field(default=False, init=False)
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """The coordinates that are trained."""
-        return self.mechanism.parts
+        return self.mechanism.trained
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -144,21 +152,29 @@ class NoisySums:
             return lambda x, y: one(phi, x, y)[chosen]
 
         found = torch.zeros_like(at[0][0])
-        parts = [(contribution(phi.detach()), batch) for phi, batch in at]
-        found[chosen] = self.mean(parts, kind, len(chosen)).to(found)
+        contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
+        found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
         return found, torch.full((), float("nan"), device=found.device)
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def gradients(
+        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """One clipped and noised sum a task; the losses are not looked at and are NaN."""
+        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
+
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
-        wanted = use(kind, *(batch for _, batch in parts))
+        wanted = use(kind, *(batch for _, batch in contributions))
         self._take(wanted)
-        here = [np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in parts]
+        here = [
+            np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in contributions
+        ]
         units = sum(len(names) for names, _ in here)
         if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
             raise ValueError(f"a {self.mechanism.unit} stands in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_norms[kind], self.mechanism.sampling_rate
         total: Tensor | float = 0.0
-        for (one, batch), (names, group) in zip(parts, here, strict=True):
+        for (one, batch), (names, group) in zip(contributions, here, strict=True):
             index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
             drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
@@ -168,7 +184,7 @@ class NoisySums:
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
         scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
-        x = parts[0][1].x
+        x = contributions[0][1].x
         return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:

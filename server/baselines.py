@@ -16,7 +16,8 @@ from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import NoPrivacy
-from metaward.sim import LEARNER, Sim
+from metaward.sections import LEARNER
+from metaward.sim import Sim
 from metaward.strategies import Combine, Outer
 from metaward.strategies.combine import Mean
 from metaward.strategies.outer import Sgd

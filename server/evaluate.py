@@ -10,7 +10,7 @@ needs).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import sqrt
 from typing import Any
 
@@ -105,10 +105,11 @@ def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
     """The row with the advantage of ``own`` over it: mean and 95 % t-interval over hospitals."""
     gaps = np.array([score.advantage(own.hospitals[h], v) for h, v in row.hospitals.items()])
     mean = float(gaps.mean())
-    if len(gaps) < 2:
-        return replace(row, gap=mean)
-    half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
-    return replace(row, gap=mean, gap_low=mean - half, gap_high=mean + half)
+    found = {**vars(row), "gap": mean}
+    if len(gaps) > 1:
+        half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
+        found |= {"gap_low": mean - half, "gap_high": mean + half}
+    return LearnerRow(**found)
 
 
 def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:

@@ -52,6 +52,8 @@ class TrimmedMean:
     """
 
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """The share of the hospitals that is cut at either end of each coordinate; ceil(trim * n) of n
+    values go, at least one stays."""
 
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise mean of the middle values."""

@@ -44,8 +44,12 @@ class Scheduled:
     """
 
     lr: Rate = 1.0
+    """The outer step size eps at the start of the run."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """How the step size goes from `lr` to `final_lr`: not at all, linearly, or by half a cosine
+    wave."""
     final_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """The step size at the end of the run, for schedules other than `constant`."""
 
     def rate(self, at: float) -> float:
         """eps when the part ``at`` of the run is over."""
@@ -75,6 +79,7 @@ class Momentum(Scheduled):
     """Heavy-ball momentum (Polyak 1964): v <- beta v + combined; theta + eps * v."""
 
     beta: Decay = 0.9
+    """The share of the velocity that is kept from round to round."""
 
     def init(self, theta: Vector) -> State:
         """Velocity 0."""
@@ -97,9 +102,13 @@ class Adam(Scheduled):
     """
 
     lr: Rate = 0.001
+    """The outer step size eps at the start of the run."""
     beta1: Decay = 0.9
+    """The decay rate of the first moment."""
     beta2: Decay = 0.999
+    """The decay rate of the second moment."""
     epsilon: Rate = 1e-8
+    """What is added to the root of the second moment."""
 
     def init(self, theta: Vector) -> State:
         """Both moments 0, no steps taken."""

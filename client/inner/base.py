@@ -3,14 +3,14 @@
 An algorithm is a frozen dataclass whose fields are its yaml options (``client.inner``). It turns
 theta and a few episodes into an update (meta-training), and theta and a support set into a
 predictor (adaptation). Learners without a head, with local heads or with learned rates fit the
-same three methods: the length and meaning of theta are theirs alone.
+same methods: the length and meaning of theta are theirs alone.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.models import Architecture, Network, network
+from metaward.client.models import Architecture, Layer, Network, network
 from metaward.client.tasks.base import Episode, IntArray, TaskSpec
 from metaward.privacy import Batch, Kind, OpenSession, Session, Unit
 
@@ -97,6 +97,13 @@ class Algorithm(Protocol):
         """The first theta (dim,), a pure function of the seed; empty where nothing is learned."""
         ...
 
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """What theta's coordinates are, in order; then those of each task's own, if any.
+
+        A gradient over records has all of them, theta those that are not ``local``.
+        """
+        ...
+
     def update(
         self,
         setting: Setting,
@@ -124,8 +131,11 @@ class Algorithm(Protocol):
 def descend(
     gradient: Gradient, phi: Tensor, batches: Sequence[Batch], lr: float
 ) -> tuple[Tensor, Tensor]:
-    """The inner loop: one gradient step a batch. Returns phi_T (dim,) and the last mean loss."""
-    loss = torch.zeros((), device=phi.device)
+    """The inner loop: one gradient step a batch. Returns phi_T (dim,) and the last mean loss.
+
+    For several tasks at once phi is (tasks, dim) and there is a loss for each (tasks,).
+    """
+    loss = torch.zeros(phi.shape[:-1], device=phi.device)
     for batch in batches:
         g, loss = gradient(phi, batch)
         phi = phi - lr * g
@@ -145,12 +155,17 @@ def private_gradient(setting: Setting, net: Network, session: Session, kind: Kin
 
 def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
     """The same over several tasks at once, each at its own phi: one noise for their mean."""
-    mask = net.mask(session.parts).to(setting.device)
-
-    def losses(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return setting.losses(net, phi, x, y)
-
+    losses, mask = partial(setting.losses, net), net.mask(session.trained).to(setting.device)
     return lambda at: session.gradient(losses, at, kind, mask)
+
+
+def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
+    """Each task's own gradient, all tasks at once: phi (tasks, dim), a batch with a task axis.
+
+    ``descend`` takes it as it takes the gradient of one task.
+    """
+    losses, mask = partial(setting.losses, net), net.mask(session.trained).to(setting.device)
+    return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
 
 
 def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
@@ -211,19 +226,19 @@ def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
 
 @dataclass(frozen=True)
 class GradientLearner(Algorithm):
-    """Options and adaptation shared by all learners that fine-tune the whole network.
-
-    ``lr`` is the inner rate, ``steps`` the inner steps T of meta-training, ``adapt_steps`` those at
-    an unseen hospital, ``l2`` the weight lambda of (lambda/2) * |theta|^2 in the outer objective.
-    ``local_lr = 0`` sends the mean direction over a round's tasks (one outer step a round);
-    ``local_lr > 0`` is Per-FedAvg: the hospital takes an outer step of that rate after every task.
-    """
+    """Options and adaptation shared by all learners that fine-tune the whole network."""
 
     lr: Rate = 0.1
+    """The inner rate."""
     steps: Steps = 5
+    """Inner steps T of a task in meta-training."""
     adapt_steps: Steps = 10
+    """Inner steps at an unseen hospital."""
     l2: Lambda = 0.0
+    """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """0: the mean direction over a round's tasks is sent. Above 0 (Per-FedAvg): the hospital takes
+    an outer step of this rate after every task."""
 
     @property
     def inner_steps(self) -> int:
@@ -237,6 +252,10 @@ class GradientLearner(Algorithm):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a way (or a target)."""
         return setting.network(setting.spec.outputs).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the network."""
+        return setting.network(setting.spec.outputs).layers()
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Full-batch gradient descent on the support set from theta."""

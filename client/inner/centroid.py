@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from metaward.client.inner.base import Algorithm, Predictor, Setting, Update
+from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -37,6 +38,10 @@ class Centroid(Algorithm):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """Nothing to learn: an empty vector."""
         return torch.zeros(0)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """None: theta is empty."""
+        return ()
 
     def update(
         self,

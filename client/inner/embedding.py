@@ -29,7 +29,7 @@ from metaward.client.inner.base import (
 )
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
-from metaward.client.models import Network
+from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -41,17 +41,20 @@ class Embedding(Algorithm):
     All hospitals agree on the name of every class. The update is the direction of steepest descent
     of the cross-entropy over a round's tasks, support and query alike. An unseen hospital, whose
     classes may be new, keeps the body, replaces the head by its own prototypes, and fine-tunes as
-    Proto-MAML does: ``adapt_steps`` full-batch steps of rate ``lr``.
+    Proto-MAML does.
 
     Made for noise: a round asks for one sum, over all records of its tasks, and no step starts at
-    the result of another noisy one. ``local_lr > 0`` takes a step of that rate after every task
-    instead, one sum each; ``l2`` is the weight lambda of (lambda/2) * |theta|^2.
+    the result of another noisy one, as long as ``local_lr`` is 0.
     """
 
     lr: Rate = 0.1
+    """The rate of fine-tuning at an unseen hospital."""
     adapt_steps: Steps = 10
+    """Full-batch steps at an unseen hospital."""
     l2: Lambda = 0.0
+    """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
+    """Above 0: the hospital takes a step of this rate after every task, one noisy sum each."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""
@@ -61,6 +64,10 @@ class Embedding(Algorithm):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a class name."""
         return self._network(setting).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the network."""
+        return self._network(setting).layers()
 
     def update(
         self,

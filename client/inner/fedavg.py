@@ -23,7 +23,7 @@ from metaward.client.inner.base import (
     private_gradient,
 )
 from metaward.client.inner.reptile import Reptile, named, pooled, whole
-from metaward.client.models import Network
+from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -42,7 +42,9 @@ class FedAvg(Reptile):
     """
 
     names: bool = False
+    """Whether all hospitals share one vocabulary of class names, with one output for each name."""
     head_seed: int = 0
+    """The seed of the fresh head that an unseen hospital puts on the body where `names` is true."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Tasks are pooled, so that none of them can be clipped alone."""
@@ -52,6 +54,10 @@ class FedAvg(Reptile):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network: one output a way, or one a class name."""
         return self._network(setting).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the network."""
+        return self._network(setting).layers()
 
     def update(
         self,

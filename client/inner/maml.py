@@ -96,7 +96,7 @@ class Maml(GradientLearner):
     def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
         inner = private_gradient(setting, net, session, "support")
         outer = private_gradient(setting, net, session, "query")
-        chosen = net.mask(session.parts).to(setting.device)
+        chosen = net.mask(session.trained).to(setting.device)
 
         def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
             def one(x: Tensor, y: Tensor) -> Tensor:

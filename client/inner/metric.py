@@ -31,6 +31,7 @@ from metaward.client.inner.base import (
     require_classes,
 )
 from metaward.client.inner.reptile import named
+from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
@@ -52,8 +53,11 @@ class Metric(Algorithm):
     """
 
     lr: Rate = 0.01
+    """The rate of the steps at an unseen hospital."""
     adapt_steps: Steps = 10
+    """Full-batch steps at an unseen hospital, on metric and prototypes together."""
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
@@ -64,6 +68,10 @@ class Metric(Algorithm):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """The identity: plain distance between features."""
         return pack(torch.eye(setting.network(0).features))
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """The covariance, in the place of a body."""
+        return (Layer("covariance", len(self.initial(setting, 0)), "body"),)
 
     def update(
         self,
@@ -77,7 +85,7 @@ class Metric(Algorithm):
 
         The loss is their mean squared distance from the means.
         """
-        if "body" not in session.parts:
+        if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
         measure, means = features(setting), _class_means(setting, batches, session)
@@ -129,7 +137,8 @@ def features(setting: Setting) -> Callable[[Tensor], Tensor]:
 
 
 def pack(matrix: Tensor) -> Tensor:
-    """A symmetric matrix (d, d) as (d (d + 1) / 2,): its norm is kept, what stands twice once."""
+    """A symmetric matrix (d, d) as (d (d + 1) / 2,): each pair is kept once,
+    and the norm stays the same."""
     row, column = torch.triu_indices(*matrix.shape, device=matrix.device)
     twice: Tensor = (1 + (row != column)).to(matrix).sqrt()
     return matrix[row, column] * twice

@@ -30,6 +30,7 @@ from metaward.client.inner.base import (
     require_classes,
 )
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
+from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Contribution, Session, Unit
 
@@ -48,6 +49,7 @@ class ProtoMaml(GradientLearner):
     """
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 5
+    """Inner steps T of a task in meta-training; 0 is the prototypical network."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes: regression has none."""
@@ -57,6 +59,10 @@ class ProtoMaml(GradientLearner):
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh body."""
         return setting.network(0).initial(seed)
+
+    def layers(self, setting: Setting) -> tuple[Layer, ...]:
+        """Those of the body; the head is each task's own."""
+        return setting.network(setting.spec.outputs).layers(local_head=True)
 
     def update(
         self,
@@ -155,7 +161,7 @@ def _query_gradient(
     and its gradient of the head to its own task's place. Together they are clipped as one vector.
     """
     net, dim = setting.network(setting.spec.outputs), len(theta)
-    chosen = net.mask(session.parts | {"head"}).to(setting.device)[:dim].nonzero().squeeze(1)
+    chosen = net.mask(session.trained | {"head"}).to(setting.device)[:dim].nonzero().squeeze(1)
     head = net.dim - dim
 
     def at(phi: Tensor, place: int) -> Contribution:
@@ -166,8 +172,8 @@ def _query_gradient(
 
         return one
 
-    parts = [(at(phi, i), q) for i, (phi, q) in enumerate(zip(ends, queries, strict=True))]
-    found = session.mean(parts, "query", len(chosen) + head * len(ends))
+    contributions = [(at(phi, i), q) for i, (phi, q) in enumerate(zip(ends, queries, strict=True))]
+    found = session.mean(contributions, "query", len(chosen) + head * len(ends))
     v = torch.zeros_like(theta)
     v[chosen] = found[: len(chosen)]
     # a task's own mean: the sum is over the records of all tasks, which are equally large
@@ -189,7 +195,7 @@ def _way_back(
 ) -> Tensor:
     """Noisy mean over the tasks of (d prototypes / d theta)^T pull (dim,), one sum for all."""
     body = setting.network(0)
-    chosen = body.mask(session.parts).to(setting.device).nonzero().squeeze(1)
+    chosen = body.mask(session.trained).to(setting.device).nonzero().squeeze(1)
 
     def at(weights: Tensor) -> Contribution:
         def one(x: Tensor, y: Tensor) -> Tensor:
@@ -199,9 +205,9 @@ def _way_back(
         return one
 
     scaled = [p / _shares(setting, s)[:, None] for p, s in zip(pulls, supports, strict=True)]
-    parts = [(at(weights), s) for weights, s in zip(scaled, supports, strict=True)]
+    contributions = [(at(weights), s) for weights, s in zip(scaled, supports, strict=True)]
     found = torch.zeros_like(theta)
-    found[chosen] = session.mean(parts, "adjoint", len(chosen))
+    found[chosen] = session.mean(contributions, "adjoint", len(chosen))
     return found
 
 

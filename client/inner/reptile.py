@@ -34,6 +34,7 @@ class Reptile(GradientLearner):
     """
 
     batch: Annotated[int, Field(ge=0)] = 0
+    """Records of a mini-batch; 0: all records of a task in every step."""
 
     @property
     def takes_batches(self) -> bool:

@@ -8,13 +8,14 @@ so there are no buffers: the vector is the whole state, and no record touches an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from metaward.client.tasks.base import TaskSpec
+from metaward.privacy.session import ParameterGroup
 
 
 class Architecture(Protocol):
@@ -39,6 +40,18 @@ class Mix(nn.Linear):
 
     def __init__(self, size: int) -> None:
         super().__init__(size, size, bias=False)
+
+
+class Layer(NamedTuple):
+    """Coordinates in a row that belong together: their name, how many there are, their group.
+
+    ``local``: every task makes its own, so they have gradients but are no part of theta.
+    """
+
+    name: str
+    size: int
+    group: ParameterGroup
+    local: bool = False
 
 
 class Network:
@@ -70,22 +83,30 @@ class Network:
         head = sum(n for name, n in zip(self.names, self.sizes, strict=True) if name[:4] == "head")
         self.head = slice(self.dim - head, self.dim)
 
-    def mask(self, parts: Iterable[str]) -> Tensor:
-        """Which coordinates (dim,) bool belong to ``parts``: body, norm (GroupNorm), head."""
-        wanted = set(parts)
-        sizes = zip(self._parts(), self.sizes, strict=True)
-        return torch.cat([torch.full((size,), part in wanted) for part, size in sizes])
-
-    def _parts(self) -> list[str]:
-        """The part that each named parameter belongs to."""
+    def layers(self, local_head: bool = False) -> tuple[Layer, ...]:
+        """The named parameters, in the vector's order; with a head of each task's own, or not."""
         norms = {n for n, m in self.module.named_modules() if isinstance(m, nn.GroupNorm)}
-        inside = ["norm" if n.rpartition(".")[0] in norms else "body" for n in self.names]
-        return ["head" if n[:4] == "head" else p for n, p in zip(self.names, inside, strict=True)]
+
+        def group(name: str) -> ParameterGroup:
+            if name.startswith("head."):
+                return "head"
+            return "norm" if name.rpartition(".")[0] in norms else "body"
+
+        return tuple(
+            Layer(name, size, group(name), local_head and group(name) == "head")
+            for name, size in zip(self.names, self.sizes, strict=True)
+        )
+
+    def mask(self, groups: Iterable[ParameterGroup]) -> Tensor:
+        """Which coordinates (dim,) bool belong to ``groups``: body, norm (GroupNorm), head."""
+        wanted = set(groups)
+        pieces = [torch.full((layer.size,), layer.group in wanted) for layer in self.layers()]
+        return torch.cat([torch.zeros(0, dtype=torch.bool), *pieces])
 
     def split(self, phi: Tensor) -> dict[str, Tensor]:
         """Views of the flat vector (dim,) as named parameters; differentiable."""
-        parts = zip(self.names, torch.split(phi, self.sizes), self.shapes, strict=True)
-        return {name: part.view(shape) for name, part, shape in parts}
+        pieces = zip(self.names, torch.split(phi, self.sizes), self.shapes, strict=True)
+        return {name: piece.view(shape) for name, piece, shape in pieces}
 
     def forward(self, phi: Tensor, x: Tensor) -> Tensor:
         """Outputs (batch, outputs) of the network at ``phi`` (dim,) for ``x`` (batch, ...)."""

@@ -19,15 +19,17 @@ class Conv:
 
     The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm
     (Wu, He 2018) in place of batch statistics, which would let records touch each other. The number
-    of spatial axes follows the task: (C, L) signals, (C, H, W) images. Every block has ``width``
-    channels, normalised in ``groups`` groups. ``halve: stride`` lets the convolution step by two
-    in place of the pool.
+    of spatial axes follows the task: (C, L) signals, (C, H, W) images.
     """
 
     width: Width = 32
+    """Channels of every block."""
     depth: Depth = 4
+    """Blocks; each of them halves every axis."""
     groups: Annotated[int, Field(ge=1)] = 8
+    """Groups of channels that are normalised together; must divide `width`."""
     halve: Literal["pool", "stride"] = "pool"
+    """What halves an axis: a 2-wide max-pool, or a convolution that steps by two."""
 
     def __post_init__(self) -> None:
         if self.width % self.groups:

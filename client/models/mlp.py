@@ -15,12 +15,10 @@ Width = Annotated[int, Field(ge=1, le=4096)]
 
 @dataclass(frozen=True)
 class Mlp:
-    """Linear layers with ReLU between; (40, 40) is the sinusoid network of Finn et al. (2017).
-
-    ``hidden: []`` gives logistic (or linear) regression.
-    """
+    """Linear layers with ReLU between; (40, 40) is the sinusoid network of Finn et al. (2017)."""
 
     hidden: tuple[Width, ...] = (40, 40)
+    """Widths of the hidden layers; an empty list gives logistic (or linear) regression."""
 
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
         """A flatten and the hidden layers: (batch, *input_shape) -> (batch, features)."""

@@ -45,7 +45,10 @@ class Scatter:
     """
 
     orientations: Annotated[int, Field(ge=1, le=16)] = 4
+    """Directions of the fixed filters on an image; on a signal there is one."""
     grid: Annotated[int, Field(ge=1, le=16)] = 1
+    """Cells along each axis in which the filters' answers are summarised; 1 forgets where something
+    is."""
 
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Front end and mixing layer: (batch, C, ...) -> (batch, features)."""

@@ -98,8 +98,8 @@ class Hospital:
 
     ``x`` (n, ...) and ``y`` (n,) may be views into a file shared by several hospitals in a
     simulation: ``rows`` (m,) names the records that are this hospital's own. For classification
-    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 stand in the meta-training hospitals,
-    higher ones only in unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
+    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 are held by meta-training hospitals,
+    higher ones only by unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
     (n,) tells which function a record was measured on. ``ids`` (n,) are stable record identities,
     unique across the whole federation; ``patients`` (n,) names whose record it is. ``view`` turns
     raw records (k, ...) into the network's input (k, *input_shape) float32. ``note`` holds what
@@ -179,20 +179,22 @@ Count = Annotated[int, Field(ge=1, le=10_000)]
 
 @dataclass(frozen=True)
 class FewShot:
-    """Options shared by all classification sources.
-
-    A task has ``ways`` classes, ``shots`` records of each to adapt on and ``queries`` others of
-    each to be judged on. ``canonical``: label j means the same class in every task, otherwise each
-    task numbers its classes afresh. ``train_shots`` and ``train_queries`` give meta-training
-    hospitals tasks of another size (null: the same), because noise weighs less on larger ones.
-    """
+    """Options shared by all classification sources: N-way K-shot tasks."""
 
     ways: Ways = 3
+    """N, the classes of a task."""
     shots: Count = 5
+    """K, the support records of each class."""
     queries: Count = 10
+    """The query records of each class."""
     canonical: bool = False
+    """Whether label j means the same class in every task; otherwise each task numbers its classes
+    afresh."""
     train_shots: Count | None = None
+    """Support records of each class at meta-training hospitals; null: as `shots`. Noise weighs less
+    on larger tasks."""
     train_queries: Count | None = None
+    """Query records of each class at meta-training hospitals; null: as `queries`."""
 
     records_option: ClassVar[str | None] = None
     preparation: ClassVar[Preparation] = UNSAID

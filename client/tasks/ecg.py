@@ -75,20 +75,22 @@ LAYOUTS = {
 class Ecg(FewShot):
     """N-way K-shot recognition of the kinds of heartbeat that a hospital's patients have.
 
-    ``hospitals`` groups of DS1 patients meta-train and ``unseen`` groups of DS2 patients are kept
-    for meta-testing. ``deal`` seeds who goes where: public, fixed, independent of ``data.seed``.
-    The default is the first under which each of 6 + 6 hospitals can fill a 3-way task of 5 shots
-    and 10 queries with either kind of label. ``labels`` are the 15 annotation letters or the 5 AAMI
-    groups; ``kinds`` keeps some of them only (empty: all). Names of kinds are public knowledge, so
-    the vocabulary holds all of them, whoever has such beats. ``canonical`` needs ways to equal
-    the number of kinds, as only then label j means the same kind in every task.
+    The default ``deal`` is the first under which each of 6 + 6 hospitals can fill a 3-way task of
+    5 shots and 10 queries with either kind of label. Names of kinds are public knowledge, so the
+    vocabulary holds all of them, whoever has such beats. ``canonical`` needs ways to equal the
+    number of kinds, as only then label j means the same kind in every task.
     """
 
     hospitals: Annotated[int, Field(ge=1, le=len(DS1))] = 6
+    """Groups of DS1 patients, which meta-train."""
     unseen: Annotated[int, Field(ge=0, le=len(DS2))] = 6
+    """Groups of DS2 patients, which only judge the result."""
     deal: Annotated[int, Field(ge=0)] = 8
+    """The seed of who goes where; public, and independent of the run's seed."""
     labels: Literal["symbol", "aami"] = "symbol"
+    """The 15 annotation letters, or the 5 groups of the AAMI."""
     kinds: tuple[str, ...] = ()
+    """The kinds of beat that are kept; an empty list keeps all."""
 
     preparation = Preparation(
         Step(

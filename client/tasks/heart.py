@@ -98,17 +98,20 @@ FEATURES = len(PLAIN) + 3 + 2
 class Heart(FewShot):
     """Healthy or diseased, from 13 clinical features; every hospital is a real one.
 
-    Hospitals in ``unseen`` are kept for meta-testing, those in ``left_out`` take no part, and the
-    others meta-train. ``episodes: balanced`` draws shots + queries patients of each class;
-    ``natural`` draws 2 x shots and 2 x queries patients at the hospital's own case mix, with at
-    least one patient of each class in the support set. Label 1 is disease when ``canonical``.
+    The hospitals that are neither unseen nor left out meta-train.
     """
 
     ways: Literal[2] = 2
+    """Healthy or diseased."""
     canonical: bool = True
+    """Whether label 1 is disease in every task."""
     unseen: tuple[Site, ...] = ("va",)
+    """The hospitals that only judge the result."""
     left_out: tuple[Site, ...] = ("switzerland",)
+    """The hospitals that take no part."""
     episodes: Literal["balanced", "natural"] = "balanced"
+    """`balanced` draws shots + queries patients of each class; `natural` draws twice as many of any
+    class, at the hospital's own case mix, with at least one of each class in the support set."""
 
     preparation = Preparation(
         Step("not used", "Features are scaled by reference values of clinical guidelines."),

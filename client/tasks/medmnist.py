@@ -12,7 +12,6 @@ patient" is in truth one for an image.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,6 +33,7 @@ from metaward.client.tasks.base import (
     draw_classes,
     usable_classes,
 )
+from metaward.client.tasks.dealing import deal_evenly, deal_skewed
 from metaward.client.tasks.files import Stamp, frozen, stamp
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.medmnist_files import (
@@ -66,24 +66,36 @@ class MedMnist(FewShot):
     - ``scanner``: by the machine that took the images, ``scanner`` scales how far machines differ;
     - ``modality``: not at all; only the set itself differs from hospital to hospital.
 
-    ``channels`` 1 or 3 converts all images (null: as they are). Volumes of the 3-D sets become
-    images by ``projection`` along ``axis``. A missing file is fetched only with ``download``.
-    ``canonical`` needs one set and all its classes. ``size`` is 28, the only one that is read.
+    ``canonical`` needs one set and all its classes.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 2
+    """N, the classes of a task."""
     datasets: tuple[str, ...] = ("breastmnist", "pneumoniamnist")
+    """The sets that meta-training hospitals hold."""
     unseen_datasets: tuple[str, ...] = ()
+    """The sets that unseen hospitals hold; an empty list: the same ones."""
     partition: Literal["dirichlet", "scanner", "modality"] = "dirichlet"
+    """How hospitals that hold one set differ: `dirichlet` by case mix, `scanner` by the machine
+    that took the images, `modality` not at all."""
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 6
+    """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
+    """Hospitals that only judge the result."""
     skew: Annotated[float, Field(ge=0, le=100)] = 1.0
+    """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How far machines differ under `scanner`; 0: not at all."""
     size: Literal[28] = 28
+    """Pixels along each axis."""
     channels: Literal[1, 3] | None = None
+    """All images are converted to so many channels; null: as they are."""
     projection: Literal["mean", "max"] = "mean"
+    """How volumes of the 3-D sets become images."""
     axis: Literal[0, 1, 2] = 0
+    """The axis along which volumes are projected."""
     download: bool = False
+    """Whether a missing file is fetched."""
 
     preparation = Preparation(
         GREY_VALUES,
@@ -252,39 +264,3 @@ def _dealt(
     else:
         dealt = deal_evenly(by_class, place.shares, rng)
     return pool, frozen(pool.labels + source.offset(place.flag)), dealt
-
-
-def deal_evenly(
-    by_class: Sequence[IntArray], shares: int, rng: np.random.Generator
-) -> tuple[IntArray, ...]:
-    """Equal parts of every class, at random, each part sorted."""
-    mixed = [rng.permutation(own) for own in by_class]
-    return tuple(np.sort(np.concatenate([own[k::shares] for own in mixed])) for k in range(shares))
-
-
-def deal_skewed(
-    by_class: Sequence[IntArray],
-    shares: int,
-    ways: int,
-    need: int,
-    concentration: float,
-    rng: np.random.Generator,
-) -> tuple[IntArray, ...]:
-    """Dirichlet shares of every class, after ``need`` records of ``ways`` classes for each share.
-
-    Hsu, Qi and Brown (2019, "Measuring the effects of non-identical data distribution for
-    federated visual classification") skew the mix of clients by a Dirichlet law; the first
-    records see to it that each hospital can fill a task. Only classes with ``need`` records for
-    every share are given out first. Returns the sorted rows of each share.
-    """
-    plenty = [c for c, own in enumerate(by_class) if len(own) >= need * shares]
-    first = [set(rng.permutation(plenty)[:ways].tolist()) for _ in range(shares)]
-    parts: list[list[IntArray]] = [[] for _ in range(shares)]
-    for c, own in enumerate(by_class):
-        floor = np.array([need * (c in chosen) for chosen in first])
-        free = rng.dirichlet(np.full(shares, concentration)).cumsum() * (len(own) - floor.sum())
-        ends = floor.cumsum() + np.round(free).astype(np.int64)
-        cut = np.split(rng.permutation(own), ends[:-1])
-        for part, piece in zip(parts, cut, strict=True):
-            part.append(piece)
-    return tuple(np.sort(np.concatenate(part)) for part in parts)

@@ -135,10 +135,10 @@ def read_pool(path: Path, stamp: Stamp, flag: str, split: Split, projection: Pro
 def originals(
     path: Path, stamp: Stamp, flag: str, split: Split, projection: Projection
 ) -> IntArray:
-    """Rows of a split whose image stands neither in ``train`` (for ``test``) nor above them.
+    """Rows of a split whose image is neither in ``train`` (for ``test``) nor in a row above.
 
     The published files repeat some images, even across splits. A repeated image is dealt to one
-    hospital only, else a record would stand in two, or be both trained on and tested on.
+    hospital only, else a record would be in two, or be both trained on and tested on.
     """
     earlier: set[bytes] = set()
     if split == "test":

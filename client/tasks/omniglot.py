@@ -79,26 +79,34 @@ LAYOUTS = {
 class Omniglot(FewShot):
     """N-way K-shot character recognition; every character has 20 drawings.
 
-    ``hospitals`` and ``unseen`` keep the first so many alphabets of either side (null: all);
-    ``deal`` seeds the shuffle of the published split: public and fixed, independent of the run's
-    seed. With ``rotations`` every training character gives three more classes, turned by 90, 180
-    and 270 degrees; unseen characters are never turned. A turned drawing is no new record: it
-    keeps the id of the drawing it shows, and its person; as in the published protocol, one task
-    may hold a character and its turned copy as two classes.
+    Unseen characters are never turned. A turned drawing is no new record: it keeps the id of the
+    drawing it shows, and its person; as in the published protocol, one task may hold a character
+    and its turned copy as two classes.
 
     ``patients`` are the people who drew, 20 an alphabet. The published split draws the held-out
-    characters from the alphabets that train, so there the same people stand on both sides.
+    characters from the alphabets that train, so there the same people are on both sides.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 5
+    """N, the classes of a task."""
     shots: Annotated[int, Field(ge=1, le=DRAWINGS - 1)] = 1
+    """K, the support drawings of each class."""
     queries: Annotated[int, Field(ge=1, le=DRAWINGS - 1)] = 5
+    """The query drawings of each class."""
     canonical: Literal[False] = False
+    """Each task numbers its classes afresh."""
     split: Literal["alphabets", "published"] = "alphabets"
+    """`alphabets`: the background alphabets train. `published`: 1200 characters train and 423 are
+    held out."""
     hospitals: Annotated[int, Field(ge=1, le=len(ALPHABETS))] | None = None
+    """Only the first so many of the training alphabets; null: all."""
     unseen: Annotated[int, Field(ge=0, le=len(ALPHABETS) - BACKGROUND)] | None = None
+    """Only the first so many of the held-out alphabets; null: all."""
     rotations: bool = False
+    """Whether every training character gives three more classes, turned by 90, 180 and 270 degrees.
+"""
     deal: Annotated[int, Field(ge=0)] = 0
+    """The seed of the published split's shuffle; public, and independent of the run's seed."""
 
     preparation = Preparation(
         Step("not used", "Grey values become 0 to 1 by a constant, not by statistics."),
@@ -253,12 +261,12 @@ def _read(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
         row = next(
             i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1
         )
-        what = f"character {row} is of {found[row]}, but {expected[row]} stands there"
+        what = f"character {row} is of {found[row]}, but {expected[row]} should be there"
         raise FILE.damaged(path, what)
     if (arrays["is_evaluation"] != (ALPHABET_OF >= BACKGROUND)).any():
         raise FILE.damaged(path, "is_evaluation is not 0 for the first 30 alphabets, then 1")
     if len(set(arrays["names"].tolist())) != CHARACTERS:
-        raise FILE.damaged(path, "a character stands in it twice")
+        raise FILE.damaged(path, "it holds a character twice")
     if arrays["images"].mean() < 128:
         raise FILE.damaged(path, "its images are inverted: ink must be 0 on background 255")
     return arrays["images"].reshape(-1, SIDE, SIDE)

@@ -43,25 +43,30 @@ EXPOSURE = (0.9, 1.1)  # factor on the brightness of a whole image
 class Phantom(FewShot):
     """Options of ``client.tasks.source: phantom``.
 
-    ``hospitals`` meta-train, ``unseen`` are kept for testing; each holds ``records`` images of at
-    most ``held`` findings. ``findings`` is the number of known findings, ``novel`` the number that
-    only unseen hospitals hold (0: unseen hospitals hold the known ones). ``skew`` makes the case
-    mix of a hospital uneven: Dirichlet shares with concentration 1 / skew, and 0 means equal
-    shares. ``scanner`` scales how far scanners differ, 0 means that all are the same.
-    ``modalities`` are dealt to the hospitals in turn; with ``mixed`` each patient of a hospital
-    gets any of them.
+    Each hospital has a scanner and a case mix of its own.
     """
 
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 12
+    """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 6
+    """Hospitals that only judge the result."""
     records: Annotated[int, Field(ge=1, le=100_000)] = 300
+    """Images of each hospital."""
     modalities: tuple[Modality, ...] = ("ct", "xray", "mri", "ultrasound")
+    """The kinds of image, dealt to the hospitals in turn."""
     mixed: bool = False
+    """Whether each patient of a hospital gets any of the modalities."""
     findings: Annotated[int, Field(ge=2, le=len(NAMES))] = 11
+    """Findings that meta-training hospitals know."""
     novel: Annotated[int, Field(ge=0, le=len(NAMES))] = 5
+    """Findings that only unseen hospitals hold; 0: unseen hospitals hold the known ones."""
     held: Annotated[int, Field(ge=2, le=len(NAMES))] = 6
+    """The most findings that one hospital holds."""
     skew: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """How uneven the case mix of a hospital is: Dirichlet shares with concentration 1 / skew; 0
+    gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
+    """How far scanners differ; 0: not at all."""
 
     records_option = "records"
     preparation = Preparation(GREY_VALUES, MADE_UP)

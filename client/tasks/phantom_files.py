@@ -4,7 +4,7 @@ One ``phantom<modality>.npz`` a modality with the six arrays of Yang et al. (202
 large-scale lightweight benchmark for 2D and 3D biomedical image classification"), and an index
 ``phantom.json`` with what ``medmnist.INFO`` holds about a published set. Official splits keep
 their meaning: ``train`` and ``val`` come from meta-training hospitals (no patient in both),
-``test`` from unseen hospitals, with findings that stand in neither when ``novel`` > 0.
+``test`` from unseen hospitals, with findings that neither of them has when ``novel`` > 0.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def write_phantom(
     after the files that it describes. Entries are stored without compression and without a clock
     time, so the same options and seed give the same bytes and MD5 on the same numpy and processor
     (another one may round a grey value differently). ``DataError`` when a file of other content
-    stands there already and ``overwrite`` is false, or when a split would be empty; nothing is
+    is there already and ``overwrite`` is false, or when a split would be empty; nothing is
     written then.
     """
     files, index = {}, {}
@@ -127,7 +127,7 @@ def _refuse_empty(modality: str, parts: dict[str, list[Any]]) -> None:
 
 
 def _refuse_clashes(directory: Path, files: dict[str, bytes]) -> None:
-    """Stop before the first write when another file stands in the way."""
+    """Stop before the first write when another file is in the way."""
     clashes = [name for name in files if _differs(directory / name, files[name])]
     if clashes:
         raise DataError(

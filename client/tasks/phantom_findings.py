@@ -189,7 +189,7 @@ def malformation(s: Site) -> FloatArray:
 
 
 # The order is part of the data: the first ``findings`` entries are the known classes 0, 1, ...,
-# the last ``novel`` ones stand in unseen hospitals only.
+# only unseen hospitals hold the last ``novel`` ones.
 FINDINGS: dict[str, Callable[[Site], FloatArray]] = {
     "nodule": nodule,
     "mass": mass,

@@ -40,21 +40,26 @@ Range = tuple[float, float]
 class Sine:
     """Options of ``client.tasks.source: sine``.
 
-    Each of ``hospitals`` meta-training and ``unseen`` hospitals holds ``functions`` sinusoids with
-    ``points`` measurements each, with normal noise of deviation ``noise``. A task is one of the
-    sinusoids: ``shots`` of its measurements to adapt on, ``queries`` others to be judged on.
-    ``spread`` says how far hospitals differ: at 0 all draw from the full ranges of amplitude and
-    phase, at s each draws from a part of length 1 - s of either range, at a random place.
+    A task is one of the sinusoids of a hospital, of which some measurements are given.
     """
 
     shots: Annotated[int, Field(ge=1, le=10_000)] = 10
+    """Measurements of a task to adapt on."""
     queries: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Other measurements of a task to be judged on."""
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 20
+    """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 10
+    """Hospitals that only judge the result."""
     functions: Annotated[int, Field(ge=1, le=10_000)] = 50
+    """Sinusoids that each hospital holds; a task is one of them."""
     points: Annotated[int, Field(ge=2, le=10_000)] = 50
+    """Measurements of each sinusoid."""
     spread: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """How far hospitals differ: at 0 all draw from the full ranges of amplitude and phase, at s
+    each draws from a part of length 1 - s of either range, at a random place."""
     noise: Annotated[float, Field(ge=0, le=5)] = 0.0
+    """The standard deviation of the normal noise on each measurement."""
 
     records_option = None
     preparation = Preparation(

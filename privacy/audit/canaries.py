@@ -18,7 +18,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaward.privacy.session import Batch, Contribution, Kind, Losses, Part, Parts, Session
+from metaward.privacy.session import (
+    Batch,
+    Contribution,
+    Contributions,
+    Kind,
+    Losses,
+    ParameterGroup,
+    Session,
+    task_by_task,
+)
 
 FORCE = 1000.0
 """Length of a canary's vector, in clip norms."""
@@ -117,9 +126,9 @@ class Probe:
         return self.session.raw
 
     @property
-    def parts(self) -> frozenset[Part]:
+    def trained(self) -> frozenset[ParameterGroup]:
         """As the real session."""
-        return self.session.parts
+        return self.session.trained
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -140,16 +149,26 @@ class Probe:
         self._see(kind, found[chosen], known, batches, joined is not None)
         return found, loss
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def gradients(
+        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As the real session; where it noises sums, each task's is one more that is seen."""
+        if self.raw:
+            return self.session.gradients(losses, phi, tasks, kind, mask)
+        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
+
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The real session's answer over real records and canaries."""
-        batches = [batch for _, batch in parts]
-        known = None if self.quiet is None else self.quiet.mean(parts, kind, dim)
+        batches = [batch for _, batch in contributions]
+        known = None if self.quiet is None else self.quiet.mean(contributions, kind, dim)
         joined = self.canaries.place_in(batches)
         if joined is not None:
             x = batches[joined].x
             like = x if x.is_floating_point() else x.float()
-            parts = _after(parts, joined, (_push(dim, like), self.canaries.batch(dim, kind, like)))
-        found = self.session.mean(parts, kind, dim)
+            contributions = _after(
+                contributions, joined, (_push(dim, like), self.canaries.batch(dim, kind, like))
+            )
+        found = self.session.mean(contributions, kind, dim)
         self._see(kind, found, known, batches, joined is not None)
         return found
 
@@ -181,9 +200,9 @@ class Probe:
         self.seen.append(Seen(kind, values, real, joined))
 
 
-def _after(parts: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:
-    """The parts with the canaries' own after the one that they join."""
-    return [*parts[: place + 1], own, *parts[place + 1 :]]
+def _after(pieces: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:
+    """The pieces with the canaries' own after the one that they join."""
+    return [*pieces[: place + 1], own, *pieces[place + 1 :]]
 
 
 def _planted(losses: Losses, chosen: Tensor) -> Losses:

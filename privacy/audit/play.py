@@ -89,7 +89,7 @@ class Stage:
         """What the work asks for, with the canaries or without."""
 
         def rehearse() -> list[Use]:
-            rehearsal = Rehearsal(self.mechanism.parts)
+            rehearsal = Rehearsal(self.mechanism.trained)
             self.work(rehearsal if canaries is None else Probe(rehearsal, canaries))
             return rehearsal.uses
 

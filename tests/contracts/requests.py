@@ -97,15 +97,21 @@ class Watch:
 
     def __init__(self, session: Session) -> None:
         self.session, self.uses, self.combined = session, list[Use](), 0
-        self.raw, self.parts = session.raw, session.parts
+        self.raw, self.trained = session.raw, session.trained
 
     def gradient(self, losses: Any, at: Any, kind: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
         self.uses.append(use(kind, *(batch for _, batch in at)))
         return self.session.gradient(losses, at, kind, mask)
 
-    def mean(self, parts: Any, kind: Any, dim: int) -> Tensor:
-        self.uses.append(use(kind, *(batch for _, batch in parts)))
-        return self.session.mean(parts, kind, dim)
+    def gradients(
+        self, losses: Any, phi: Tensor, tasks: Batch, kind: Any, mask: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        self.uses += [use(kind, batch) for batch in tasks.unstack()]
+        return self.session.gradients(losses, phi, tasks, kind, mask)
+
+    def mean(self, contributions: Any, kind: Any, dim: int) -> Tensor:
+        self.uses.append(use(kind, *(batch for _, batch in contributions)))
+        return self.session.mean(contributions, kind, dim)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         self.combined += 1

@@ -84,6 +84,9 @@ def test_algorithm(name: str, kind: str) -> None:
     setting = Setting(Mlp((5,)), spec)
     theta = algorithm.initial(setting, 4)
     assert torch.equal(theta, algorithm.initial(setting, 4))
+    layers = algorithm.layers(setting)
+    assert sum(layer.size for layer in layers if not layer.local) == len(theta)
+    assert len({layer.name for layer in layers}) == len(layers)
     assert theta.dim() == 1
     assert theta.dtype == torch.float32
     episodes = [episode(spec, n) for n in range(2)]

@@ -28,7 +28,7 @@ def test_session_types_and_untouched_inputs(name: str) -> None:
     assert not gradient.requires_grad
     assert not loss.requires_grad
     assert type(session.raw) is bool
-    assert session.parts == mechanism.parts
+    assert session.trained == mechanism.trained
     for now, before in ((phi, PHI), (batch.x, X), (batch.y, Y), (mask, MASK)):
         assert torch.equal(now, before)
     assert phi.grad is None

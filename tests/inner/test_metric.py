@@ -19,7 +19,7 @@ from metaward.client.models.scatter import Scatter
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import ACCURACY, CLASSIFICATION, REGRESSION
 from metaward.privacy import OpenSession, Rehearsal
-from metaward.privacy.session import Part
+from metaward.privacy.session import ParameterGroup
 from tests.inner.test_private_paths import silent
 from tests.privacy.attacked import FLAT, SUPPORT, records
 from tests.privacy.attacked import episodes as tasks_of
@@ -236,7 +236,7 @@ def test_a_body_with_parameters_stays_as_it_starts() -> None:
 
 @dataclass
 class Headless(Rehearsal):
-    parts: frozenset[Part] = field(default=frozenset({"norm", "head"}))
+    trained: frozenset[ParameterGroup] = field(default=frozenset({"norm", "head"}))
 
 
 def test_it_asks_for_two_sums_over_all_records_and_for_none_without_the_body() -> None:

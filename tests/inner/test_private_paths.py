@@ -22,7 +22,7 @@ from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
 from metaward.client.work import units
 from metaward.privacy import MECHANISMS, Opening, OpenSession, Rehearsal
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import Batch, Kind, Losses, Part, Parts
+from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup
 from tests.privacy.attacked import CASES, LEARNERS, admits, episodes, pairs, records, start
 
 HUGE = {"mlp": 64.0, "curve": 64.0, "conv": 1024.0}
@@ -46,7 +46,7 @@ def silent(
     theta, tasks = start(setting, learner), episodes(hospital)
 
     def rehearse() -> list:
-        rehearsal = Rehearsal(mechanism.parts)
+        rehearsal = Rehearsal(mechanism.trained)
         learner.update(setting, theta.float(), tasks, rehearsal, np.random.default_rng(5))
         return rehearsal.uses
 
@@ -121,12 +121,12 @@ class Masked(OpenSession):
     """Plain means, with some coordinates trained only."""
 
     raw: bool = False
-    parts: frozenset[Part] = frozenset({"norm", "head"})
+    trained: frozenset[ParameterGroup] = frozenset({"norm", "head"})
 
 
 @pytest.mark.parametrize("train", [("norm", "head"), ("head",), ("norm",), ("body",)])
 @pytest.mark.parametrize("name", LEARNERS)
-def test_a_mask_moves_its_coordinates_only(name: str, train: tuple[Part, ...]) -> None:
+def test_a_mask_moves_its_coordinates_only(name: str, train: tuple[ParameterGroup, ...]) -> None:
     architecture, spec = CASES["conv"]
     learner = LEARNERS[name]
     learner = replace(learner, l2=0.0) if hasattr(learner, "l2") else learner
@@ -138,7 +138,7 @@ def test_a_mask_moves_its_coordinates_only(name: str, train: tuple[Part, ...]) -
     assert (found[~mask] == 0).all()
     if mask.any():
         assert (found[mask] != 0).float().mean() > 0.5
-    expected = plain(learner, "conv", Masked(parts=frozenset(train)))
+    expected = plain(learner, "conv", Masked(trained=frozenset(train)))
     torch.testing.assert_close(found, expected, rtol=0, atol=CLOSE["conv"])
 
 
@@ -190,7 +190,7 @@ class Deaf:
     ``contributions`` lists, sum by sum, each row's vector.
     """
 
-    parts: frozenset[Part] = frozenset({"body", "norm", "head"})
+    trained: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
     raw: bool = False
     rng: np.random.Generator = field(default_factory=lambda: np.random.default_rng(8))
     contributions: list[dict[int, Tensor]] = field(default_factory=list)
@@ -207,10 +207,10 @@ class Deaf:
 
         return self.mean([(slope(phi), b) for phi, b in at], kind, len(mask)), torch.zeros(())
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         found = {
             row: one(x, y).detach()
-            for one, batch in parts
+            for one, batch in contributions
             for row, x, y in zip(batch.rows.tolist(), batch.x, batch.y, strict=True)
         }
         self.contributions.append(found)

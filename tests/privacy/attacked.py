@@ -17,7 +17,7 @@ from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.inner.reptile import Reptile
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
-from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSpec
+from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSize, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.client.work import Desk
 from metaward.privacy import MECHANISMS, Mechanism
@@ -96,6 +96,7 @@ class Source:
     """A source of tasks that only says what they look like; the audit opens no data."""
 
     shape: TaskSpec = FLAT
+
     def spec(self) -> TaskSpec:
         return self.shape
 

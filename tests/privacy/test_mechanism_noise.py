@@ -117,7 +117,7 @@ def test_sums_over_hospitals(source: Callable[[], Noise]) -> None:
 def test_a_mean_over_several_tasks_has_one_noise() -> None:
     """Two tasks of three records: one noise over six, so half of what two noises would come to."""
     mechanism, x = MECHANISMS["record"](clip_norm=CLIP), torch.ones(6, N, dtype=torch.float64)
-    parts = [
+    contributions = [
         (lambda x, y: x, Batch(x[rows], torch.arange(3), np.array(rows)))
         for rows in ([0, 1, 2], [3, 4, 5])
     ]
@@ -125,7 +125,7 @@ def test_a_mean_over_several_tasks_has_one_noise() -> None:
 
     def mean(sigma: float) -> Floats:
         opening = Opening([use], {"support": sigma}, np.arange(6), SeededNoise(4))
-        return np.asarray(mechanism.session(opening).mean(parts, "support", N).numpy())
+        return np.asarray(mechanism.session(opening).mean(contributions, "support", N).numpy())
 
     holds((mean(SIGMA) - mean(0.0)) * 6, CLIP)
 

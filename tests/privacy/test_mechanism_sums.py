@@ -73,7 +73,7 @@ def test_a_patient_is_no_record() -> None:
 def test_tasks_of_one_sum_may_not_share_a_patient() -> None:
     """Else she would move it by two clip norms; nothing is computed."""
     x = torch.eye(4, dtype=torch.float64)
-    parts = [
+    contributions = [
         (lambda x, y: x, Batch(x[rows], torch.zeros(2), np.array(rows)))
         for rows in ([0, 1], [2, 3])
     ]
@@ -82,22 +82,22 @@ def test_tasks_of_one_sum_may_not_share_a_patient() -> None:
         opening = Opening([use], {"query": 0.0}, np.array(names), SeededNoise(0))
         session = MECHANISMS["patient"]().session(opening)
         if fits:
-            session.mean(parts, "query", 4)
+            session.mean(contributions, "query", 4)
         else:
             with pytest.raises(ValueError, match="a patient stands in two tasks of one query sum"):
-                session.mean(parts, "query", 4)
+                session.mean(contributions, "query", 4)
 
 
 def test_several_tasks_are_one_sum() -> None:
     """Each with its own contribution; the mean is over the records of both."""
     x = torch.tensor([[3.0, 0.0], [0.0, 0.5], [0.0, 4.0]], dtype=torch.float64)
     y = torch.zeros(3)
-    parts = [
+    contributions = [
         (lambda x, y: x, Batch(x[:2], y[:2], np.array([0, 1]))),
         (lambda x, y: -x, Batch(x[2:], y[2:], np.array([2]))),
     ]
     opening = Opening([Use("query", (0, 1, 2))], {"query": 0.0}, np.arange(3), SeededNoise(0))
-    found = MECHANISMS["record"](clip_norm=1.0).session(opening).mean(parts, "query", 2)
+    found = MECHANISMS["record"](clip_norm=1.0).session(opening).mean(contributions, "query", 2)
     assert (found * 3).tolist() == pytest.approx([1.0, 0.5 - 1.0])
 
 

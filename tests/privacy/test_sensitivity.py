@@ -23,7 +23,7 @@ from metaward.client.work import units
 from metaward.privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
 from metaward.privacy.accounting import gdp
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import Batch, Kind, Losses, Part, Parts, use
+from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup, use
 from metaward.privacy.sums import Record
 from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
 
@@ -33,7 +33,7 @@ CLIP = 1e-2
 EXACT = 1e-9
 """What float64 networks leave open: sums themselves are exact."""
 
-Sum = Callable[[Parts], Tensor]
+Sum = Callable[[Contributions], Tensor]
 
 
 @dataclass
@@ -50,8 +50,8 @@ class Neighbours:
     noise: SeededNoise = field(default_factory=lambda: SeededNoise(1))
 
     @property
-    def parts(self) -> frozenset[Part]:
-        return self.mechanism.parts
+    def trained(self) -> frozenset[ParameterGroup]:
+        return self.mechanism.trained
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -62,12 +62,12 @@ class Neighbours:
 
         return self._measure(total, at, kind), torch.zeros(())
 
-    def mean(self, parts: Parts, kind: Kind, dim: int) -> Tensor:
-        def total(pairs: Parts) -> Tensor:
+    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
+        def total(pairs: Contributions) -> Tensor:
             session = self._quiet(kind, [batch for _, batch in pairs])
             return session.mean(pairs, kind, dim) * _rows(pairs)
 
-        return self._measure(total, parts, kind)
+        return self._measure(total, contributions, kind)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(directions)).mean(dim=0)

@@ -12,6 +12,7 @@ from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.ledger import Ledger
+from metaward.sections import Evaluation, FineTune
 from metaward.server.baselines import (
     BASELINES,
     centroid,
@@ -23,7 +24,7 @@ from metaward.server.baselines import (
 )
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
-from metaward.sim import Evaluation, FineTune, Sim, learner_from_json, learner_json
+from metaward.sim import Sim, learner_from_json, learner_json
 from metaward.strategies.combine import Mean, Median
 from metaward.strategies.outer import Adam, Sgd
 from tests.server.privacy_desk import PRIVATE

@@ -12,8 +12,9 @@ from rich.text import Text
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.audit.verdict import LEVEL, MIXED, ROUNDING, SLACK, WHERE
 from metaward.privacy.report.show import show_loss
+from metaward.sections import LEARNER
 from metaward.server.office.text import Parts, grid
-from metaward.sim import LEARNER, Sim
+from metaward.sim import Sim
 
 NOTHING = (
     "none protects nothing, so there is nothing to attack; choose another with --set "

@@ -206,7 +206,7 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     assert isinstance(mechanism, Protected)
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
-    if "body" not in mechanism.parts:
+    if "body" not in mechanism.trained:
         yield BODY
     if mechanism.unit == "patient":
         people = asked.patients and f"{asked.patients} patients"

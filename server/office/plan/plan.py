@@ -172,7 +172,7 @@ def planned(asked: Question) -> Planned:
     setting = Setting(run.client.model, run.client.tasks.spec())
     theta = run.client.inner.initial(setting, run.seed)
     known = _facts(asked, share) | {"parameters": len(theta)}
-    known |= {"coordinates": coordinates(setting, theta, run)}
+    known |= {"coordinates": coordinates(setting, run)}
     known |= {"mechanism": run.privacy.unit, "claim": run.privacy.claim}
     if not isinstance(run.privacy, Protected):
         return Planned(**known)
@@ -199,7 +199,7 @@ def _account(
         "ratio_of_a_round": of_a_round,
         "ratio": ratio,
         "limits": limits,
-        "verdict": verdict(ratio, limits, "body" in mechanism.parts),
+        "verdict": verdict(ratio, limits, "body" in mechanism.trained),
     }
 
 
@@ -229,16 +229,10 @@ def priced(run: Sim, setting: Setting, theta: Tensor, share: Share) -> Plan:
     return plan(run.privacy, run.client.inner, setting, theta, share, rng)
 
 
-def coordinates(setting: Setting, theta: Tensor, run: Sim) -> int:
-    """How many coordinates of theta are trained.
-
-    theta is a network with a head, a body, or what a learner keeps in the place of a body.
-    """
-    spec = setting.spec
-    nets = (setting.network(n) for n in (spec.outputs, 0, spec.vocabulary))
-    net = next((net for net in nets if net.dim == len(theta)), None)
-    own = len(theta) if "body" in run.privacy.parts else 0
-    d = own if net is None else int(net.mask(run.privacy.parts).sum())
+def coordinates(setting: Setting, run: Sim) -> int:
+    """How many coordinates of theta are trained, by what the learner says of its layers."""
+    own = [layer for layer in run.client.inner.layers(setting) if not layer.local]
+    d = sum(layer.size for layer in own if layer.group in run.privacy.trained)
     if d == 0:
         raise ConfigError(["privacy.train: names no coordinate that this learner's theta has"])
     return d

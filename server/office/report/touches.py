@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.given import BESIDE
 from metaward.privacy.report.parts import Gap, Touch, TouchName
+from metaward.sections import LEARNER
 from metaward.server.baselines import BASELINES, Contender
-from metaward.sim import LEARNER, Sim
+from metaward.sim import Sim
 
 _HOW = {
     "record": (

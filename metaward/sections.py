@@ -1,0 +1,151 @@
+"""The sections of sim.yaml as types: each field is a key, and the text below it says what it means.
+
+Parts that can be exchanged (task source, network, learner, combiner, optimiser) are entries of the
+registries of their folders; a part's keys are the fields of its dataclass.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from metaward.client.inner import ALGORITHMS, Algorithm
+from metaward.client.models import MODELS, Architecture
+from metaward.client.schedule import Order
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import TaskSource
+from metaward.options import Registry
+from metaward.strategies import COMBINE, OUTER, Combine, Outer
+
+LEARNER = Registry("algorithm", ALGORITHMS)
+
+Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
+Positive = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Where real data lies. ``root`` null: the environment's METAWARD_DATA, if any."""
+
+    root: str | None = None
+    """The folder of real data; null: the environment's METAWARD_DATA, if it is set."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round.
+
+    ``schedule``: ``random`` draws tasks afresh every round; ``passes`` goes through all records
+    before any comes again, in disjoint tasks, which is what every guarantee needs.
+    """
+
+    tasks: Annotated[TaskSource, Registry("source", TASKS)]
+    model: Annotated[Architecture, Registry("network", MODELS)]
+    inner: Annotated[Algorithm, LEARNER]
+    tasks_per_round: Positive = 4
+    """The most tasks that a hospital works on in a round."""
+    schedule: Order = "random"
+    """`random` draws tasks afresh every round. `passes` goes through all records, in disjoint
+    tasks, before any record comes again; every guarantee needs it."""
+
+
+@dataclass(frozen=True)
+class Strategies:
+    """How the server combines updates and moves theta, and which replies it accepts."""
+
+    combine: Annotated[Combine, Registry("rule", COMBINE)]
+    outer: Annotated[Outer, Registry("optimizer", OUTER)]
+    hospitals_per_round: Positive | None = None
+    """How many training hospitals work in a round; null: all of them."""
+    quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The share of these hospitals whose valid update a round needs; below it the run stops."""
+    timeout: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds that a round waits for answers."""
+    max_norm: Annotated[float, Field(gt=0)] = 1000.0
+    """An update with a larger norm is rejected."""
+
+
+@dataclass(frozen=True)
+class FineTune:
+    """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
+
+    ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
+    gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks, in
+    ``rounds`` rounds. null: as the run's learner has it.
+    """
+
+    lr: Annotated[float, Field(gt=0, le=100)] | None = None
+    """The baselines' rate at training and at unseen hospitals; null: that of the run's learner."""
+    steps: Positive | None = None
+    """Gradient steps that FedAvg takes for each of a round's tasks; null: as the run's learner."""
+    batch: Natural | None = None
+    """Records of a mini-batch, 0 for as many as a task has; null: as the run's learner."""
+    rounds: Positive | None = None
+    """Rounds in which the baselines are trained; null: as many as the run's."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
+
+    every: Positive = 10
+    """Rounds between two looks at the unseen hospitals."""
+    episodes: Positive = 10
+    """Tasks of an unseen hospital at such a look."""
+    final_episodes: Positive = 100
+    """Tasks of an unseen hospital in the final table."""
+    baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
+    """What the run's learner is compared with."""
+    scratch_steps: Natural = 0
+    """Above 0: a second fit from scratch with so many adaptation steps joins the table."""
+    fine_tune: FineTune = field(default_factory=FineTune)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """How often the state is saved, and how many of the last ones are kept."""
+
+    every: Positive = 5
+    """Rounds between two checkpoints."""
+    keep: Positive = 3
+    """How many of the last checkpoints are kept."""
+
+
+@dataclass(frozen=True)
+class Flower:
+    """Resources of one hospital in Flower's simulation runtime, and how long hospitals may take.
+
+    ``startup_timeout`` (seconds) until all have come; ``return_timeout`` is what a round waits for
+    one that came back to say who it is.
+    """
+
+    cpus: Positive = 1
+    """CPU cores of one hospital in Flower's simulation."""
+    gpus: Annotated[float, Field(ge=0)] = 0.0
+    """The share of a GPU of one hospital in Flower's simulation."""
+    startup_timeout: Annotated[float, Field(gt=0)] = 180.0
+    """Seconds until all hospitals must have come."""
+    return_timeout: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that a round waits for a hospital that came back to say who it is."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """The run: engine, rounds, workers, device, evaluation, checkpoints, result folder."""
+
+    engine: Literal["inprocess", "flower"] = "inprocess"
+    """How the run is simulated: in worker processes of this machine, or on Flower's runtime."""
+    rounds: Positive = 100
+    """Rounds of meta-training."""
+    workers: Positive = 2
+    """Worker processes of a simulation, one torch thread each."""
+    device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
+    """The device of the simulated hospitals. In a deployment each hospital sets its own."""
+    out: str = "results"
+    """The folder in which a new result folder is made for each run."""
+    evaluation: Evaluation = field(default_factory=Evaluation)
+    checkpoint: Checkpoint = field(default_factory=Checkpoint)
+    flower: Flower = field(default_factory=Flower)
