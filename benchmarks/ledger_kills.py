@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 
-from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
 
 STAGES = ("start", "begin", "check", "commit", "compute", "store", "send", "sent", "refuse")
@@ -85,7 +85,7 @@ def charges(number: int) -> list[Charge]:
     which costs more than the budget, so that some requests must be refused."""
     start = 4 * (number // 3)
     records = tuple(f"record:{index}" for index in range(start, start + 12))
-    return [Charge(records, (Event(NOISE, 5 + 5 * (number % 3)),))]
+    return [Charge(records, (gaussian(NOISE, 5 + 5 * (number % 3)),))]
 
 
 def mu_squared(events: Events) -> float:
@@ -235,9 +235,9 @@ def overspent(books: Books) -> list[str]:
     """Units above the cap, from the raw charges."""
     spent: dict[int, float] = {}
     for body in books.charges.values():
-        for part in body["parts"]:
-            cost = sum(count / noise**2 for noise, count, _ in part["events"])
-            for unit in unpack(part["units"]):
+        for payment in body["payments"]:
+            cost = sum(n / event["noise_multiplier"] ** 2 for event, n in payment["events"])
+            for unit in unpack(payment["units"]):
                 spent[unit] = spent.get(unit, 0.0) + cost
     return [f"unit {unit} has spent {cost}" for unit, cost in spent.items() if cost > CAP]
 

@@ -30,7 +30,10 @@ import torch
 
 from metaward import sim
 from metaward.client import work
+from metaward.client.desk import read_desk
+from metaward.client.node import open_node
 from metaward.options import override
+from metaward.privacy.wire import Request
 from metaward.server.engines import ENGINES
 from metaward.server.engines.inprocess import InProcessGrid
 from metaward.server.folder import Folder
@@ -61,11 +64,12 @@ def configuration(rounds: int, width: int) -> sim.Sim:
 
 def bare(text: str, indices: list[int], round: int) -> None:
     """The inner loops of some hospitals, and nothing else."""
-    run = sim.load_json(text)
-    desk, algorithm = run.desk(), run.client.inner
-    theta = algorithm.initial(work.open_setting(desk), run.seed).numpy()
+    desk = read_desk(text)
+    theta = desk.learner.initial(work.open_setting(desk), desk.seed).numpy()
+    request = Request(round, text, theta)
     for index in indices:
-        work.train(desk, algorithm, theta, index, round, None)
+        config = {"partition-id": index, "simulation": "no ledger under mechanism none"}
+        work.train(desk, request, open_node(config, desk, request))
 
 
 def bare_round(pools: list[ProcessPoolExecutor], text: str, round: int) -> float:
@@ -84,10 +88,11 @@ def inprocess(
     run: sim.Sim, pools: list[ProcessPoolExecutor], folder: Folder
 ) -> list[dict[str, float]]:
     """Bare and engine rounds in turn; the first of each is a warm-up and left out."""
-    text, pairs = run.for_hospitals(), []
+    text, pairs = run.desk().json(), []
     total = len(run.client.tasks.roster())
-    with InProcessGrid(total, WORKERS, None, folder.hospital_log) as grid:
-        job = Run(run, grid, folder, lambda row: None)
+    folder.create(run)
+    with InProcessGrid(total, WORKERS, None, folder) as grid:
+        job = Run(run, grid, folder, lambda row: None, simulated=True)
         job.roster.gather(grid)
         strategy = job.strategy(job.own)
         rounds = strategy.rounds(grid, strategy.begin(job.start(run.client.inner)))
@@ -103,7 +108,7 @@ def flower(
     run: sim.Sim, pools: list[ProcessPoolExecutor], folder: Folder
 ) -> dict[str, list[float]]:
     """Seconds of Flower's rounds after the first, and of bare rounds before and after them."""
-    text = run.for_hospitals()
+    text = run.desk().json()
     before = [bare_round(pools, text, r) for r in range(1, 5)][1:]
     folder.create(run)
     ENGINES["flower"](run, folder, lambda row: None)
@@ -131,7 +136,7 @@ def main() -> None:
         "cores": os.cpu_count(),
     }
     with tempfile.TemporaryDirectory() as home:
-        pairs = inprocess(run, pools, Folder(Path(home)))
+        pairs = inprocess(run, pools, Folder(Path(home) / "inprocess"))
         ratios = sorted(pair["engine"] / pair["bare"] for pair in pairs)
         found["inprocess"] = {"ratio_median": statistics.median(ratios), "ratios": ratios}
         found["bare_seconds_median"] = statistics.median(pair["bare"] for pair in pairs)

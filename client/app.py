@@ -1,27 +1,23 @@
 """The Flower ClientApp: a message becomes an answer, and nothing else leaves.
 
-``node_config`` names ``partition-id`` (which hospital this is), ``policy`` and ``ledger`` (files of
-the hospital's own), and may name ``data-root`` (its data folder; otherwise ``METAWARD_DATA``). A
-path is never taken from the server.
+What the hospital is asked is in the message (``client.desk``); what is its own is in its node
+config (``client.node``).
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from metaward import sim
 from metaward.client import work
-from metaward.client.errors import DataError
-from metaward.client.guard import Guard, open_guard
-from metaward.client.inner import Algorithm
+from metaward.client.desk import Desk, read_desk
+from metaward.client.errors import DataError, NodeError
+from metaward.client.node import Node, open_node
 from metaward.options import ConfigError
 from metaward.privacy import REFUSALS, Answer, Refusal
 from metaward.privacy.ledger import LedgerError
@@ -31,8 +27,7 @@ from metaward.privacy.wire import Request, WireError, decode_request, encode_ans
 log = logging.getLogger("metaward.hospital")
 app = ClientApp()
 
-NOISE = 5  # the random stream of seeded noise, beside those of client.work
-Handler = Callable[[work.Desk, Request, int, Path | None, Guard], Answer]
+Handler = Callable[[Desk, Request, Node], Answer]
 
 
 @app.query("roster")
@@ -40,12 +35,10 @@ def roster(message: Message, context: Context) -> Message:
     """Which hospital is this? Its data are opened and checked on the way."""
     nodes = context.node_config.get("num-partitions")  # known in simulations only
 
-    def attend(
-        desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
-    ) -> Answer:
+    def attend(desk: Desk, request: Request, node: Node) -> Answer:
         if nodes is not None and int(nodes) != len(desk.source.roster()):
             return Refusal("federation-size")
-        return work.attend(desk, request, index, root, guard)
+        return work.attend(desk, request, node)
 
     return answer(message, context, attend)
 
@@ -67,13 +60,13 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
     where = context.node_config.get("partition-id", "?")
     try:
         request = decode_request(message.content)
-        desk = _desk(request.sim)
-        guard = guard_of(context, desk, request, int(where))
-        return _reply(_guarded(handler, desk, request, context, guard), message)
+        desk = _desk(request.desk)
+        node = open_node(context.node_config, desk, request)
+        return _reply(_guarded(handler, desk, request, node), message)
     except (WireError, ConfigError) as error:
         log.error("hospital %s: request refused: %s", where, error)
         code = "bad-request"
-    except (DataError, LedgerError, Refused) as error:
+    except (DataError, LedgerError, NodeError, Refused) as error:
         log.error("hospital %s: refused: %s", where, error)
         code = error.code if error.code in REFUSALS else "failed"
     except Exception:
@@ -86,47 +79,25 @@ def _reply(answer: Answer, message: Message) -> Message:
     return Message(encode_answer(answer), reply_to=message)
 
 
-def _guarded(
-    handler: Handler, desk: work.Desk, request: Request, context: Context, guard: Guard
-) -> Answer:
+def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answer:
     """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
-    index = int(context.node_config["partition-id"])
     try:
-        return handler(desk, request, index, data_root(context), guard)
+        return handler(desk, request, node)
     except (DataError, LedgerError, Refused) as error:
-        guard.refused(error.code, str(error), request.run, request.round)
+        node.guard.refused(error.code, str(error), request.run, request.round)
         raise
 
 
-def guard_of(context: Context, desk: work.Desk, request: Request, index: int) -> Guard:
-    """Policy, ledger and noise as this node's own configuration has them."""
-    learner = int.from_bytes(hashlib.sha256(request.learner.encode()).digest()[:8])
-    seed = (desk.seed, NOISE, index, request.round, learner)
-    name = work.seat_of(desk, index).name
-    charges = request.theta is not None and not request.episodes  # as training requests are
-    return open_guard(context.node_config, desk.mechanism, request.run, name, seed, charges)
-
-
-def data_root(context: Context) -> Path | None:
-    """This hospital's data folder, from its own node config or environment."""
-    named = context.node_config.get("data-root") or os.environ.get("METAWARD_DATA")
-    return Path(str(named)) if named else None
-
-
-def _train(
-    desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
-) -> Answer:
+def _train(desk: Desk, request: Request, node: Node) -> Answer:
     if request.theta is None:
         raise WireError("keys")
-    return work.train(desk, _learner(request.learner, desk), request, index, root, guard)
+    return work.train(desk, request, node)
 
 
-def _evaluate(
-    desk: work.Desk, request: Request, index: int, root: Path | None, guard: Guard
-) -> Answer:
+def _evaluate(desk: Desk, request: Request, node: Node) -> Answer:
     if request.theta is None or request.episodes < 1:
         raise WireError("keys")
-    return work.evaluate(desk, _learner(request.learner, desk), request, index, root, guard)
+    return work.evaluate(desk, request, node)
 
 
 def _log_locally() -> None:
@@ -142,18 +113,6 @@ def _log_locally() -> None:
 _log_locally()
 
 
-@lru_cache(maxsize=8)
-def _desk(text: str) -> work.Desk:
-    return sim.load_json(text).desk()
-
-
 @lru_cache(maxsize=32)
-def _learner(text: str, desk: work.Desk) -> Algorithm:
-    """It comes beside the configuration (a baseline's differs), so it is checked against it here:
-    what the mechanism cannot protect is not run."""
-    learner = sim.learner_from_json(text)
-    try:
-        learner.check(desk.source.spec(), desk.mechanism.unit)
-    except ValueError as error:
-        raise ConfigError([f"learner: {error}"]) from error
-    return learner
+def _desk(text: str) -> Desk:
+    return read_desk(text)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from metaward.client.charging import plan
-from metaward.client.inner import Algorithm
+from metaward.client.desk import Desk
+from metaward.client.inner import Setting
 from metaward.client.models import Layer
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import TaskSize, TaskSpec
 from metaward.client.tasks.made_up import random_tasks
-from metaward.client.work import Desk, one_thread, open_setting
+from metaward.client.work import one_thread, open_setting
 from metaward.privacy import Session
 from metaward.privacy.audit import (
     CONFIDENCE,
@@ -43,34 +44,35 @@ SECONDS = 60.0
 
 def audit_run(
     desk: Desk,
-    algorithm: Algorithm,
     noise: Callable[[int], Noise],
     participations: int,
     seed: int = 0,
     seconds: float = SECONDS,
+    device: str = "cpu",
 ) -> AuditReport:
     """Attack what a run does at its hospitals, and check its parts.
 
     Args:
         desk: the run's parts.
-        algorithm: its learner.
         noise: round (from 0) -> where its noise comes from, as at a hospital in that round.
         participations: in how many rounds a unit takes part; sets the noise that keeps the budget.
         seed: of the made-up records and the canaries, not of the noise.
         seconds: for the attack, on this machine; a looser bound where they are few.
+        device: where this machine computes.
 
     Raises:
         ValueError: a mechanism that claims nothing, or that draws units in secret.
     """
     with one_thread():
-        setting, stage = open_setting(desk), stage_of(desk, algorithm, noise, participations, seed)
+        setting = open_setting(desk, device)
+        stage = stage_of(desk, setting, noise, participations, seed)
         net, size = setting.network(setting.spec.outputs), _size(setting.spec, 1)
         budget = desk.mechanism.budget
         x = torch.from_numpy(random_tasks(setting.spec, size, 1, _rng(seed))[0].support_x)
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
-            _layers(algorithm.layers(setting), desk.mechanism.trained),
+            _layers(desk.learner.layers(setting), desk.mechanism.trained),
             budget.delta if budget else 0.0,
             attack_size(stage, participations, seconds),
             seed,
@@ -79,14 +81,14 @@ def audit_run(
 
 
 def stage_of(
-    desk: Desk, algorithm: Algorithm, noise: Callable[[int], Noise], participations: int, seed: int
+    desk: Desk, setting: Setting, noise: Callable[[int], Noise], participations: int, seed: int
 ) -> Stage:
     """The run's mechanism, and one round of its learner on made-up records.
 
     The noise is that of tasks as large as the run's. What is played on are smaller ones, unless the
     learner takes mini-batches: in how many of them a record stands depends on the size.
     """
-    setting = open_setting(desk)
+    algorithm = desk.learner
     theta = algorithm.initial(setting, seed).to(setting.device)
     real = desk.source.task_size()
     small = real if algorithm.takes_batches else _size(setting.spec, 2)

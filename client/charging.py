@@ -15,7 +15,7 @@ from torch import Tensor
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
-from metaward.privacy import Charge, Event, Mechanism, Rehearsal, Use
+from metaward.privacy import Charge, Events, Mechanism, Rehearsal, Use
 from metaward.privacy.price import counts, events
 
 
@@ -79,7 +79,7 @@ def _bytes(x: NDArray[Any]) -> bytes:
 
 def _grouped(spent: Mapping[str, Counter[str]], price: Plan, sampling_rate: float) -> list[Charge]:
     """One charge for each different list of events."""
-    groups: dict[tuple[Event, ...], list[str]] = {}
+    groups: dict[Events, list[str]] = {}
     for key, count in spent.items():
         groups.setdefault(events(count, price.noise, sampling_rate), []).append(key)
     return [Charge(tuple(keys), cost) for cost, keys in groups.items()]

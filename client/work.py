@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Literal
@@ -17,12 +16,12 @@ import numpy as np
 import torch
 
 from metaward.client.charging import Plan, charges, plan
-from metaward.client.errors import DataError
-from metaward.client.guard import Guard
+from metaward.client.desk import Desk
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.models import Architecture
-from metaward.client.schedule import Order, Share, deal, pass_share, random_share
-from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSource
+from metaward.client.node import Node, seat_of
+from metaward.client.schedule import Share, deal, pass_share, random_share
+from metaward.client.tasks.base import Episode, Hospital, TaskSource
 from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores
 from metaward.privacy.ledger import RequestKey
 from metaward.privacy.policy import Asked, Refused
@@ -32,49 +31,33 @@ Purpose = Literal["train", "evaluate", "deal"]
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
-@dataclass(frozen=True)
-class Desk:
-    """The parts a hospital works with, put together from the run's configuration."""
-
-    source: TaskSource
-    architecture: Architecture
-    mechanism: Mechanism
-    tasks: int
-    seed: int
-    device: str
-    order: Order = "random"
-    rounds: int = 1
-
-
-def attend(desk: Desk, request: Request, index: int, root: Path | None, guard: Guard) -> Attendance:
+def attend(desk: Desk, request: Request, node: Node) -> Attendance:
     """Take the seat: opens the records once, so that bad data is met before any round."""
-    return Attendance(_open(desk, index, root, guard, request).seat.name, index)
+    return Attendance(_open(desk, request, node).seat.name, node.index)
 
 
-def train(
-    desk: Desk, algorithm: Algorithm, request: Request, index: int, root: Path | None, guard: Guard
-) -> Release:
+def train(desk: Desk, request: Request, node: Node) -> Release:
     """One round's meta-update: admitted, charged, computed, stored, and only then returned.
 
     A request that was answered before is answered with the same bytes: fresh noise would be a
     second release.
     """
-    hospital = _open(desk, index, root, guard, request, "train")
-    theta = _theta(request)
-    share = tasks_of(desk, hospital, index, root, request.round)
-    setting = open_setting(desk)
+    hospital = _open(desk, request, node, "train")
+    learner, guard, theta = desk.learner, node.guard, _theta(request)
+    share = tasks_of(desk, hospital, node.index, node.root, request.round)
+    setting = open_setting(desk, node.device)
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
-        again = partial(stream, desk.seed, "train", index, request.round, 1)
-        price = plan(desk.mechanism, algorithm, setting, start, share, again())
-        guard.admit(_asked(desk, algorithm, hospital, request, share, price), request.mark)
+        again = partial(stream, desk.seed, "train", node.index, request.round, 1)
+        price = plan(desk.mechanism, learner, setting, start, share, again())
+        guard.admit(_asked(desk, hospital, request, share, price), request.mark)
         key = RequestKey(request.run, request.round, "train", digest(request))
         entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
         if entry is not None and entry.reply is not None:
             return unpack(entry.reply)
         opening = Opening(price.uses, price.noise, units(desk.mechanism, hospital), guard.noise)
         session = desk.mechanism.session(opening)
-        update = algorithm.update(setting, start, share.episodes, session, again())
+        update = learner.update(setting, start, share.episodes, session, again())
     release = desk.mechanism.release(
         hospital.seat.name, request.round, update.delta, update.loss, entry.mark if entry else None
     )
@@ -83,29 +66,28 @@ def train(
     return unpack(guard.ledger.answer(entry, pack(release)))
 
 
-def evaluate(
-    desk: Desk, algorithm: Algorithm, request: Request, index: int, root: Path | None, guard: Guard
-) -> Scores:
+def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     """Scores of theta before and after adaptation on this hospital's episodes.
 
     The episodes depend on the hospital alone, not on the round or the learner: every learner of a
     run is judged on the same ones. No epsilon covers them, so a hospital that trains, or ever did,
     gives none.
     """
-    hospital = _open(desk, index, root, guard, request, "unseen")
-    guard.refuse_if_charged()
-    theta, setting = _theta(request), open_setting(desk)
+    hospital = _open(desk, request, node, "unseen")
+    node.guard.refuse_if_charged()
+    theta, setting = _theta(request), open_setting(desk, node.device)
     names = setting.spec.kind.score_names
     name, unit = hospital.seat.name, desk.mechanism.unit
     asked = Asked(
         "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=names
     )
-    guard.admit(asked, request.mark)
-    rng = stream(desk.seed, "evaluate", index, 0)
+    node.guard.admit(asked, request.mark)
+    rng = stream(desk.seed, "evaluate", node.index, 0)
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
         pairs = [
-            judge(setting, algorithm, start, hospital.episode(rng)) for _ in range(request.episodes)
+            judge(setting, desk.learner, start, hospital.episode(rng))
+            for _ in range(request.episodes)
         ]
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)
@@ -133,15 +115,15 @@ def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, roun
 
 
 def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
-    if desk.order == "random":
+    if desk.schedule == "random":
         rng = stream(desk.seed, "train", index, round)
-        return random_share(hospital, desk.tasks, desk.rounds, rng)
+        return random_share(hospital, desk.tasks_per_round, desk.rounds, rng)
     cap = 1 if desk.mechanism.unit == "patient" else None
 
     def dealt(number: int) -> tuple[Episode, ...]:
         return _dealt(desk.source, index, root, desk.seed, cap, number)
 
-    return pass_share(dealt, desk.tasks, desk.rounds, round)
+    return pass_share(dealt, desk.tasks_per_round, desk.rounds, round)
 
 
 def units(mechanism: Mechanism, hospital: Hospital) -> np.ndarray:
@@ -150,9 +132,7 @@ def units(mechanism: Mechanism, hospital: Hospital) -> np.ndarray:
     return np.asarray(who)
 
 
-def _asked(
-    desk: Desk, learner: Algorithm, hospital: Hospital, request: Request, share: Share, price: Plan
-) -> Asked:
+def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price: Plan) -> Asked:
     unprotected = desk.mechanism.unit == "none"
     return Asked(
         "train",
@@ -161,35 +141,24 @@ def _asked(
         desk.rounds,
         request.round,
         len(share.episodes),
-        max(1, learner.inner_steps),
+        max(1, desk.learner.inner_steps),
         None if unprotected else min(price.noise.values()),
         desk.mechanism.clip,
         ("loss",) if unprotected else (),
     )
 
 
-def _open(
-    desk: Desk, index: int, root: Path | None, guard: Guard, request: Request, role: str = ""
-) -> Hospital:
+def _open(desk: Desk, request: Request, node: Node, role: str = "") -> Hospital:
     """This hospital, once the policy lets it take part under the roster's name for it.
 
     With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
     """
-    seat = seat_of(desk, index)
+    seat = seat_of(desk, node.index)
     asked = Asked("attend", seat.name, desk.mechanism.unit, desk.rounds)
-    guard.admit(asked, request.mark)
+    node.guard.admit(asked, request.mark)
     if role and seat.role != role:
         raise Refused("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
-    return open_hospital(desk.source, index, root, desk.seed)
-
-
-def seat_of(desk: Desk, index: int) -> Seat:
-    """The public seat of hospital ``index``; ``DataError`` where the roster has none."""
-    seats = desk.source.roster()
-    if not 0 <= index < len(seats):
-        text = f"partition-id {index} is not a hospital: the roster has 0 to {len(seats) - 1}"
-        raise DataError(text)
-    return seats[index]
+    return open_hospital(desk.source, node.index, node.root, desk.seed)
 
 
 def _theta(request: Request) -> np.ndarray:
@@ -217,9 +186,9 @@ def _setting(architecture: Architecture, source: TaskSource, device: str) -> Set
     return Setting(architecture, source.spec(), device)
 
 
-def open_setting(desk: Desk) -> Setting:
-    """The networks for this run's tasks, built once a process."""
-    return _setting(desk.architecture, desk.source, desk.device)
+def open_setting(desk: Desk, device: str = "cpu") -> Setting:
+    """The networks for this run's tasks on one device, built once a process."""
+    return _setting(desk.architecture, desk.source, device)
 
 
 def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> np.random.Generator:

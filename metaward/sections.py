@@ -11,18 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from metaward.client.inner import ALGORITHMS, Algorithm
-from metaward.client.models import MODELS, Architecture
+from metaward.client.desk import LEARNER, NETWORK, SOURCE, Positive
+from metaward.client.inner import Algorithm
+from metaward.client.models import Architecture
 from metaward.client.schedule import Order
-from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
 from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
-LEARNER = Registry("algorithm", ALGORITHMS)
-
 Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
-Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
 
@@ -42,8 +39,8 @@ class Client:
     before any comes again, in disjoint tasks, which is what every guarantee needs.
     """
 
-    tasks: Annotated[TaskSource, Registry("source", TASKS)]
-    model: Annotated[Architecture, Registry("network", MODELS)]
+    tasks: Annotated[TaskSource, SOURCE]
+    model: Annotated[Architecture, NETWORK]
     inner: Annotated[Algorithm, LEARNER]
     tasks_per_round: Positive = 4
     """The most tasks that a hospital works on in a round."""

@@ -10,19 +10,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.inner import Algorithm
-from metaward.client.work import Desk
-from metaward.options import ConfigError, Registry, build, override, plain, read_yaml
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.client.desk import LEARNER, MECHANISM, Desk, Seed
+from metaward.options import ConfigError, build, override, plain, read_yaml
+from metaward.privacy import Mechanism
 from metaward.privacy.wire import compact
-from metaward.sections import LEARNER, Client, Data, Server, Strategies
+from metaward.sections import Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
 
 PACKAGE = Path(__file__).resolve().parent
@@ -38,25 +37,25 @@ class Sim:
 
     client: Client
     strategies: Strategies
-    privacy: Annotated[Mechanism, Registry("mechanism", MECHANISMS)]
+    privacy: Annotated[Mechanism, MECHANISM]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
     """The name of the run, which its result folder begins with."""
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     """The seed of everything that is drawn, but for the noise of a real hospital."""
     data: Data = field(default_factory=Data)
     server: Server = field(default_factory=Server)
 
     def desk(self) -> Desk:
-        """What a hospital needs of this run."""
+        """What the hospitals are sent of this run."""
         client = self.client
         return Desk(
             client.tasks,
             client.model,
+            client.inner,
             self.privacy,
             client.tasks_per_round,
-            self.seed,
-            self.server.device,
             client.schedule,
+            self.seed,
             self.server.rounds,
         )
 
@@ -65,8 +64,11 @@ class Sim:
         mapping: dict[str, Any] = plain(self)
         return mapping
 
-    def for_hospitals(self) -> str:
-        """The configuration as JSON for the messages: without any path of the server's machine."""
+    def canonical(self) -> str:
+        """The configuration as canonical JSON, without any path of this machine.
+
+        It is equal for equal runs, wherever they work: a checkpoint belongs to it.
+        """
         server = replace(self.server, out="results")
         return compact(replace(self, data=Data(), server=server).mapping())
 
@@ -82,7 +84,7 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:
-    """Read what ``for_hospitals`` or a result folder wrote."""
+    """Read what ``canonical`` or a result folder wrote."""
     return parse(_json(text, source), source)
 
 
@@ -100,21 +102,6 @@ def data_root(run: Sim) -> Path | None:
     return root
 
 
-def learner_json(algorithm: Algorithm) -> str:
-    """An algorithm and its options as JSON."""
-    return compact(LEARNER.plain(algorithm))
-
-
-def learner_from_json(text: str) -> Algorithm:
-    """The inverse of ``learner_json``."""
-    faults: list[str] = []
-    part = LEARNER.build(_json(text, "learner"), "learner", faults)
-    if faults:
-        raise ConfigError(faults)
-    algorithm: Algorithm = part
-    return algorithm
-
-
 def parse(mapping: Any, source: str = "configuration") -> Sim:
     """Plain data to a ``Sim``; every fault of the whole file is collected before raising."""
     faults: list[str] = []
@@ -126,6 +113,10 @@ def parse(mapping: Any, source: str = "configuration") -> Sim:
     return run
 
 
+YAML = {"architecture": "client.model", "learner": "client.inner", "schedule": "client.schedule"}
+"""Where the fields of a desk are in the yaml file."""
+
+
 def cross_faults(run: Sim) -> list[str]:
     """Faults that only the whole shows: does the network fit the tasks, are there hospitals?"""
     faults = []
@@ -133,43 +124,22 @@ def cross_faults(run: Sim) -> list[str]:
     for role in ("train", "unseen"):
         if not any(seat.role == role for seat in roster):
             faults.append(f"client.tasks: no {role} hospital; the run needs at least one")
-    try:
-        run.client.model.features(run.client.tasks.spec().input_shape)
-    except ValueError as error:
-        faults.append(f"client.model.{error}")
     train = sum(seat.role == "train" for seat in roster)
     chosen = run.strategies.hospitals_per_round
     if chosen is not None and chosen > train:
         faults.append(
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
-    try:
-        run.client.inner.check(run.client.tasks.spec(), run.privacy.unit)
-    except ValueError as error:
-        faults.append(f"client.inner.algorithm: {error}")
-    faults += privacy_faults(run)
+    faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
+    if run.privacy.unit == "hospital" and not isinstance(run.strategies.combine, COMBINE["mean"]):
+        faults.append(
+            "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
+            "mean; set it to mean"
+        )
     if not run.client.inner.learns:
         name = LEARNER.plain(run.client.inner)[LEARNER.by]
         faults.append(f"client.inner.algorithm: {name} learns nothing; it is a baseline only")
     return faults
-
-
-def privacy_faults(run: Sim) -> Iterator[str]:
-    """What would make an account wrong: it cannot be said in a configuration."""
-    unit = run.privacy.unit
-    if unit == "none":
-        return
-    if run.client.schedule == "random":
-        yield (
-            "client.schedule: random lets a record return as chance has it, and task sampling "
-            f"amplifies nothing for a {unit}; set it to passes"
-        )
-    mean = isinstance(run.strategies.combine, COMBINE["mean"])
-    if unit == "hospital" and not mean:
-        yield (
-            "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
-            "mean; set it to mean"
-        )
 
 
 def _json(text: str, source: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.event import Budget, Charge, Event, Events, Mark, gaussian
 from metaward.privacy.mechanism import Mechanism, Opening, Unit
 from metaward.privacy.none import NoPrivacy
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
@@ -37,6 +37,7 @@ __all__ = [
     "Charge",
     "Contribution",
     "Event",
+    "Events",
     "Kind",
     "Losses",
     "Mark",
@@ -51,4 +52,5 @@ __all__ = [
     "Session",
     "Unit",
     "Use",
+    "gaussian",
 ]

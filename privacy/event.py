@@ -2,30 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # importing it takes half a second, which not every command needs
+    from dp_accounting import DpEvent
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Event:
-    """``count`` noisy sums, in each of which a unit's contribution stood once, clipped.
+    """``count`` releases of one kind, as ``dp_accounting`` describes that kind to an accountant.
 
-    ``noise_multiplier`` is the standard deviation of the noise over the sensitivity of the sum to
-    that unit being nulled (0: no noise, so no finite epsilon). ``sampling_rate`` is the probability
-    of a fresh, secret, independent (Poisson) draw before each sum; 1: no draw, no amplification.
+    Any description of that library may stand here; what none of ``accounting``'s accountants
+    supports is refused when it is priced. Its neighbouring relation is that one unit is nulled, so
+    a ``noise_multiplier`` is the scale of the noise over the sensitivity of the result to that.
+    Numbers become Python's own and lists tuples, so that equal events are equal text and hash
+    alike. ``ValueError`` for a number that is negative or not finite, a count below 1, and a
+    description that is not the library's own.
     """
 
-    noise_multiplier: float
-    count: int
-    sampling_rate: float = 1.0
+    dp_event: DpEvent
+    count: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.noise_multiplier < float("inf"):
-            raise ValueError(f"noise_multiplier = {self.noise_multiplier} is not in [0, inf)")
         if self.count < 1:
             raise ValueError(f"count = {self.count} is below 1")
-        if not 0 < self.sampling_rate <= 1:
-            raise ValueError(f"sampling_rate = {self.sampling_rate} is not in (0, 1]")
+        object.__setattr__(self, "dp_event", from_plain(to_plain(self.dp_event)))
+        object.__setattr__(self, "count", int(self.count))
+
+    @property
+    def noise_multiplier(self) -> float | None:
+        """That of the innermost mechanism; None where it has none."""
+        return getattr(undrawn(self.dp_event), "noise_multiplier", None)
+
+
+Events = tuple[Event, ...]
+
+
+def gaussian(noise_multiplier: float, count: int, sampling_rate: float = 1.0) -> Event:
+    """``count`` sums with Gaussian noise, each with a unit's contribution in it once, clipped.
+
+    ``noise_multiplier`` is the standard deviation of the noise over the sensitivity of the sum (0:
+    no noise, so no finite epsilon). ``sampling_rate`` is the probability of a fresh, secret,
+    independent (Poisson) draw before each sum; 1: no draw, no amplification.
+    """
+    from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
+
+    once = GaussianDpEvent(noise_multiplier)
+    return Event(once if sampling_rate == 1 else PoissonSampledDpEvent(sampling_rate, once), count)
+
+
+def undrawn(dp_event: DpEvent) -> DpEvent:
+    """What happens once a unit was drawn: the innermost of nested descriptions."""
+    while hasattr(dp_event, "event"):
+        dp_event = dp_event.event
+    return dp_event
+
+
+def counted(events: Iterable[Event]) -> Events:
+    """Counts of equal events summed, in one fixed order.
+
+    So neither order nor splitting changes a price, not by one bit.
+    """
+    counts: Counter[DpEvent] = Counter()
+    for event in events:
+        counts[event.dp_event] += event.count
+    return tuple(Event(kind, counts[kind]) for kind in sorted(counts, key=repr))
+
+
+# ------------------------------------------------------------------ as a ledger writes it down
+
+
+def to_plain(dp_event: DpEvent) -> dict[str, Any]:
+    """A description as plain data: the name of its type, and its fields."""
+    import dp_accounting.dp_event as library
+
+    kind = type(dp_event)
+    if getattr(library, kind.__name__, None) is not kind:
+        raise ValueError(f"{kind.__name__} is no event of dp_accounting, so no accountant knows it")
+    fields = {name: getattr(dp_event, name) for name in getattr(kind, "__match_args__", ())}
+    types = kind.__annotations__
+    return {"type": kind.__name__} | {k: _plain(k, v, types[k]) for k, v in fields.items()}
+
+
+def from_plain(plain: Mapping[str, Any]) -> DpEvent:
+    """The inverse of ``to_plain``; ``ValueError`` or ``TypeError`` where it cannot be one."""
+    import dp_accounting.dp_event as library
+
+    kind = getattr(library, str(plain.get("type")), None)
+    if not isinstance(kind, type) or not issubclass(kind, library.DpEvent):
+        raise ValueError(f"{plain.get('type')!r} is no event of dp_accounting")
+    return kind(**{name: _value(value) for name, value in plain.items() if name != "type"})
+
+
+def _plain(name: str, value: Any, kind: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(name, each, None) for each in value]
+    if hasattr(value, "__match_args__"):
+        return to_plain(value)
+    if name == "sampling_probability" and not 0 < value <= 1:
+        raise ValueError(f"sampling_rate = {value} is not in (0, 1]")
+    if not 0 <= value < inf:
+        raise ValueError(f"{name} = {value} is not in [0, inf)")
+    return float(value) if kind is float or isinstance(value, float) else int(value)
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_value, value))
+    return from_plain(value) if isinstance(value, dict) else value
+
+
+# ------------------------------------------------------------------------------- what is charged
 
 
 @dataclass(frozen=True)
@@ -37,7 +128,7 @@ class Charge:
     """
 
     keys: tuple[str, ...]
-    events: tuple[Event, ...]
+    events: Events
 
 
 @dataclass(frozen=True)
@@ -60,10 +151,10 @@ class Mark:
     head: str
 
 
-def merged(charges: Sequence[Charge]) -> Mapping[str, tuple[Event, ...]]:
-    """Events of each key over several charges, in order."""
+def merged(charges: Sequence[Charge]) -> Mapping[str, Events]:
+    """Events of each key over several charges, equal ones counted together."""
     found: dict[str, list[Event]] = {}
     for charge in charges:
         for key in charge.keys:
             found.setdefault(key, []).extend(charge.events)
-    return {key: tuple(events) for key, events in found.items()}
+    return {key: counted(events) for key, events in found.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from metaward.privacy.accounting import allows, enforced_epsilon
 from metaward.privacy.accounting.gdp import mu_of
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.session import Use
 
 Counts = Counter[str]
@@ -28,9 +28,9 @@ def counts(uses: Iterable[Use], unit: Callable[[int], Hashable]) -> dict[Hashabl
     return found
 
 
-def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> tuple[Event, ...]:
+def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> Events:
     """A unit's sums as events, with the noise multiplier of each kind."""
-    return tuple(Event(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
+    return tuple(gaussian(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
 
 
 def calibrate(

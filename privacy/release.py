@@ -65,7 +65,8 @@ class Refusal:
 
 
 REFUSALS = (
-    frozenset({"bad-request", "data-refused", "failed", "federation-size", "ledger-rewound"})
+    frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
+    | {"ledger-rewound"}
     | POLICY_CODES
     | LEDGER_CODES
 )

@@ -43,16 +43,14 @@ class WireError(ValueError):
 class Request:
     """What the server asks of a hospital.
 
-    ``theta`` (dim,) float32, or None where no vector is needed; ``sim`` the run's whole
-    configuration as JSON; ``learner`` the algorithm's section as JSON (a baseline's differs from
-    the run's); ``episodes`` how many to evaluate (0 in training). ``run`` names the run and learner
-    (a retry has the same name, another run has not); ``mark`` is the last point of the hospital's
-    ledger that the server saw.
+    ``desk`` says as JSON how to work (``client.desk``); ``theta`` (dim,) float32, or None where no
+    vector is needed; ``episodes`` how many to evaluate (0 in training). ``run`` names the run and
+    learner (a retry has the same name, another run has not); ``mark`` is the last point of the
+    hospital's ledger that the server saw.
     """
 
     round: int
-    sim: str
-    learner: str
+    desk: str
     theta: NDArray[np.float32] | None = None
     episodes: int = 0
     run: str = "run"
@@ -68,8 +66,7 @@ def encode_request(request: Request) -> RecordDict:
         {
             "schema": SCHEMA,
             "round": request.round,
-            "sim": request.sim,
-            "learner": request.learner,
+            "desk": request.desk,
             "episodes": request.episodes,
             "run": request.run,
             **_marked(request.mark),
@@ -82,9 +79,7 @@ def decode_request(records: RecordDict) -> Request:
     """The request in a message; ``WireError`` where it is not one of ours."""
     if set(records) - {"theta"} != {"request"}:
         raise WireError("keys")
-    fields = _fields(
-        records, "request", optional=MARK, round=int, sim=str, learner=str, episodes=int, run=str
-    )
+    fields = _fields(records, "request", optional=MARK, round=int, desk=str, episodes=int, run=str)
     if not RUN.fullmatch(fields["run"]):
         raise WireError("run")
     theta = _array(records, "theta") if "theta" in records else None
@@ -253,7 +248,7 @@ def with_mark(request: Request, mark: Mark | None) -> Request:
 def digest(request: Request) -> str:
     """SHA-256 in hex of all that is asked; the mark is not asked for, it only informs."""
     theta = b"" if request.theta is None else request.theta.astype("<f4").tobytes()
-    head = compact([request.run, request.round, request.sim, request.learner, request.episodes])
+    head = compact([request.run, request.round, request.desk, request.episodes])
     return hashlib.sha256(head.encode() + b"\n" + theta).hexdigest()
 
 

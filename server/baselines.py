@@ -11,12 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+from metaward.client.desk import LEARNER
 from metaward.client.inner import Algorithm
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import NoPrivacy
-from metaward.sections import LEARNER
 from metaward.sim import Sim
 from metaward.strategies import Combine, Outer
 from metaward.strategies.combine import Mean
@@ -40,9 +40,15 @@ class Contender:
     rounds: int | None = None
 
     def within(self, run: Sim) -> Sim:
-        """The run as this learner is trained in it: its own rounds, its own protection or none."""
-        server = replace(run.server, rounds=self.rounds or run.server.rounds)
-        return replace(run, server=server, privacy=run.privacy if self.private else NoPrivacy())
+        """The run as this learner is trained in it: its own steps and rounds, its own protection
+        or none."""
+        return replace(
+            run,
+            client=replace(run.client, inner=self.learner),
+            strategies=replace(run.strategies, combine=self.combine, outer=self.outer),
+            server=replace(run.server, rounds=self.rounds or run.server.rounds),
+            privacy=run.privacy if self.private else NoPrivacy(),
+        )
 
 
 def own(run: Sim) -> Contender:

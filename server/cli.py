@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Literal, NoReturn
 
 import click
-import torch
 import typer
 from rich.console import Console
 
 from metaward import sim
-from metaward.client.errors import DataError
+from metaward.client.errors import DataError, NodeError
+from metaward.client.node import check_device
 from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
 from metaward.options import ConfigError
@@ -110,8 +110,10 @@ def phantom(
 def _check_machine(run: sim.Sim) -> None:
     """A wrong data folder or a missing GPU is met here, before anything is written."""
     sim.data_root(run)
-    if run.server.device != "cpu" and not torch.cuda.is_available():
-        raise ConfigError([f"server.device: {run.server.device!r}: no CUDA device here; use cpu"])
+    try:
+        check_device(run.server.device)
+    except NodeError as error:
+        raise ConfigError([f"server.{error}"]) from error
 
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
@@ -144,7 +146,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (ConfigError, DataError, FileExistsError) as error:
+    except (ConfigError, DataError, NodeError, FileExistsError) as error:
         _complain(f"error: {error}")
         sys.exit(BAD_INPUT)
     except (QuorumError, RosterError, CheckpointError, BusyError, EngineError) as error:

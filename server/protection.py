@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-
 import numpy as np
 
 from metaward.privacy import Use
@@ -15,10 +13,9 @@ from metaward.strategies.meta import Protect, Vector
 STREAM = 6  # the random stream of the server's seeded noise
 
 
-def protection(run: Sim, learner: str, simulated: bool) -> Protect:
+def protection(run: Sim, simulated: bool) -> Protect:
     """How updates are combined under the run's mechanism; noise is seeded in simulations only."""
-    sigma = noise_multiplier(run)
-    tag = int.from_bytes(hashlib.sha256(learner.encode()).digest()[:8])
+    sigma, tag = noise_multiplier(run), run.desk().learner_tag
 
     def protect(updates: Vector, combine: Combine, round: int) -> Vector:
         noise = SeededNoise(run.seed, STREAM, round, tag) if simulated else SystemNoise()

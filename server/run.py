@@ -17,13 +17,13 @@ from safetensors.numpy import save
 
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.tasks.kinds import Score
-from metaward.privacy.wire import Request, compact
+from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
 from metaward.server.checkpoint import latest_state, replace_file, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.protection import protection
-from metaward.sim import Sim, learner_json
+from metaward.sim import Sim
 from metaward.strategies.marks import Marks
 from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
 from metaward.strategies.roster import Roster
@@ -47,7 +47,7 @@ class Run:
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
-        roll_call = Request(0, run.for_hospitals(), learner_json(run.client.inner))
+        roll_call = Request(0, run.desk().json())
         limits = run.server.flower
         everyone = [s.name for s in seats]
         self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
@@ -71,7 +71,7 @@ class Run:
     def fit(self, contender: Contender, folder: Folder) -> Vector:
         """All rounds of one learner, from its last checkpoint where there is one."""
         strategy = self.strategy(contender, folder)
-        config = compact([strategy.sim, strategy.learner])
+        config = contender.within(self.sim).canonical()
         state = latest_state(folder.checkpoints, config)
         state = state or strategy.begin(self.start(contender.learner))
         folder.rewind(state.round)
@@ -107,25 +107,24 @@ class Run:
 
     def strategy(self, contender: Contender, folder: Folder | None = None) -> MetaStrategy:
         """The Flower strategy that trains (in ``folder``) or only evaluates a learner."""
-        parts, run = self.sim.strategies, contender.within(self.sim)
-        learner = learner_json(contender.learner)
+        run = contender.within(self.sim)
+        options = run.strategies
         return MetaStrategy(
             roster=self.roster,
             train=self.train,
             unseen=self.unseen,
-            sim=run.for_hospitals(),
-            learner=learner,
-            seed=self.sim.seed,
+            desk=run.desk().json(),
+            seed=run.seed,
             num_rounds=run.server.rounds,
-            combine=contender.combine,
-            outer=contender.outer,
+            combine=options.combine,
+            outer=options.outer,
             scores={score.name: (score.lowest, score.highest) for score in self.scores},
-            hospitals_per_round=parts.hospitals_per_round,
-            quorum=parts.quorum,
-            timeout=parts.timeout,
-            max_norm=parts.max_norm,
+            hospitals_per_round=options.hospitals_per_round,
+            quorum=options.quorum,
+            timeout=options.timeout,
+            max_norm=options.max_norm,
             run=f"{self.folder.id}.{contender.key}",
-            protect=protection(run, learner, self.simulated) if contender.private else plain,
+            protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
         )
 
@@ -141,7 +140,7 @@ class Run:
     ) -> None:
         """A small evaluation on the unseen hospitals, for the curve; nothing is chosen by it."""
         episodes = self.sim.server.evaluation.episodes
-        request = Request(state.round, strategy.sim, strategy.learner, state.theta, episodes)
+        request = Request(state.round, strategy.desk, state.theta, episodes)
         answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
         found: dict[str, Any] = {"round": state.round, "rejected": rejected}
         if answers:
@@ -153,7 +152,7 @@ class Run:
         """A learner's scores in the final table; every unseen hospital must answer."""
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
-        request = Request(rounds, strategy.sim, strategy.learner, theta, episodes)
+        request = Request(rounds, strategy.desk, theta, episodes)
         answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:
             reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())

@@ -14,7 +14,7 @@ from math import ceil
 from typing import TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, Metadata, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from metaward.privacy import Release, Scores
 from metaward.privacy.wire import Request, encode_request, with_mark
 from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
 from metaward.strategies.combine import Combine
+from metaward.strategies.leg import Leg
 from metaward.strategies.marks import Marks
 from metaward.strategies.outer import Outer, State
 from metaward.strategies.roster import Roster
@@ -67,17 +68,19 @@ class RoundReport:
 class MetaStrategy(Strategy):
     """theta <- theta + eps * combine(updates), with the hospitals of ``train`` in turn.
 
-    ``sim`` and ``learner`` are the JSON texts that every message carries. ``quorum`` is the share
-    of a round's hospitals whose valid reply is needed; below it ``QuorumError`` is raised, because
-    a run that silently goes on with the few is not the run that was asked for. ``scores`` holds the
-    ranges of those that unseen hospitals send.
+    ``desk`` is the JSON that every message carries (``client.desk``), ``scores`` the range of each
+    score that unseen hospitals send. ``quorum`` is the share of a round's hospitals whose valid
+    reply is needed; below it ``QuorumError`` is raised, because a run that silently goes on with
+    the few is not the run that was asked for.
+
+    ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
+    Flower's own start alone, which asks and combines in two calls and hands neither over.
     """
 
     roster: Roster
     train: Sequence[str]
     unseen: Sequence[str]
-    sim: str
-    learner: str
+    desk: str
     seed: int
     num_rounds: int
     combine: Combine
@@ -91,21 +94,32 @@ class MetaStrategy(Strategy):
     protect: Protect = plain
     marks: Marks = field(default_factory=Marks)
     _state: MetaState | None = None
-    _asked: list[tuple[Metadata, str]] = field(default_factory=list)
-    _report: RoundReport | None = None
-    _episodes: int = 0
+    _leg: Leg | None = None
 
     # ------------------------------------------------------------------ the round loop
 
     def rounds(self, grid: Grid, state: MetaState) -> Iterator[tuple[MetaState, RoundReport]]:
         """The rounds after ``state.round``, one at a time: the caller may save, evaluate, stop."""
-        self._state = state
         for number in range(state.round + 1, self.num_rounds + 1):
-            arrays = _record(self._state.theta)
-            messages = self.configure_train(number, arrays, ConfigRecord(), grid)
-            self.aggregate_train(number, grid.send_and_receive(messages, timeout=self.timeout))
-            assert self._report is not None
-            yield self._state, self._report
+            leg = self._train(grid, number, state.theta)
+            replies = grid.send_and_receive(leg.messages, timeout=self.timeout)
+            state, report = self.advance(state, leg, replies)
+            yield state, report
+
+    def advance(
+        self, state: MetaState, leg: Leg, replies: Iterable[Message]
+    ) -> tuple[MetaState, RoundReport]:
+        """Check, sort, combine, step: the next state, and what the round did.
+
+        Raises ``QuorumError`` below the quorum.
+        """
+        number = leg.request.round
+        accepted, rejected = self._releases(leg, replies, len(state.theta))
+        self._require_quorum(number, accepted, rejected)
+        combined = self.protect(np.stack([a.update for a in accepted]), self.combine, number)
+        at = min((number - 1) / self.num_rounds, 1.0)
+        theta, outer = self.outer.step(state.theta, combined, state.outer, at)
+        return MetaState(number, theta, outer), _report(number, accepted, rejected, combined)
 
     def begin(self, theta: Vector) -> MetaState:
         """The state before round 1."""
@@ -117,81 +131,57 @@ class MetaStrategy(Strategy):
         rng = np.random.default_rng([self.seed, 3, number])
         return tuple(sorted(rng.choice(sorted(self.train), size=count, replace=False).tolist()))
 
-    # ------------------------------------------------------------------------ training
-
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """theta and the JSON configuration for each chosen hospital that is there.
-
-        ``config`` is not read: what hospitals do stands in ``sim``.
-        """
-        theta = arrays["theta"].numpy()
-        if self._state is None or self._state.round != server_round - 1:  # Flower's own start
-            self.roster.gather(grid)
-            self._state = MetaState(server_round - 1, theta, self.outer.init(theta))
-        request = Request(server_round, self.sim, self.learner, theta, run=self.run)
-        return self._address(grid, request, MessageType.TRAIN, self.chosen(server_round))
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """Check, sort, combine, step. Raises ``QuorumError`` below the quorum."""
-        assert self._state is not None
-        theta, outer = self._state.theta, self._state.outer
-        answers: dict[str, Release | Rejected] = {}
-        for hospital, reply in self._by_hospital(replies):
-            answer = read(reply, Release, hospital)
-            if isinstance(answer, Release):
-                answer = check_release(answer, hospital, server_round, len(theta), self.max_norm)
-            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
-                answer = Rejected(hospital, "ledger-rewound")
-            answers[hospital] = answer
-        chosen = self.chosen(server_round)
-        accepted, rejected = _sort(answers, chosen)
-        self._require_quorum(server_round, accepted, rejected)
-        combined = self.protect(np.stack([a.update for a in accepted]), self.combine, server_round)
-        at = min((server_round - 1) / self.num_rounds, 1.0)
-        theta, outer = self.outer.step(theta, combined, outer, at)
-        self._state = MetaState(server_round, theta, outer)
-        self._report = _report(server_round, accepted, rejected, combined)
-        return _record(theta), MetricRecord({"hospitals": len(accepted)})
-
     # ---------------------------------------------------------------------- evaluation
 
     def evaluate(
         self, grid: Grid, hospitals: Sequence[str], request: Request
     ) -> tuple[list[Scores], dict[str, str]]:
         """Scores of ``request.theta`` at these hospitals, sorted by name, and who gave none."""
-        messages = self._address(grid, request, MessageType.EVALUATE, hospitals)
-        replies = grid.send_and_receive(messages, timeout=self.timeout)
-        return self._scores(replies, hospitals, request.round, request.episodes)
+        leg = self._address(grid, request, MessageType.EVALUATE, hospitals)
+        replies = grid.send_and_receive(leg.messages, timeout=self.timeout)
+        return self._scores(leg, replies, hospitals)
 
-    def _scores(
-        self, replies: Iterable[Message], hospitals: Sequence[str], number: int, episodes: int
-    ) -> tuple[list[Scores], dict[str, str]]:
-        answers: dict[str, Scores | Rejected] = {}
-        for hospital, reply in self._by_hospital(replies):
-            answer = read(reply, Scores, hospital)
-            if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, number, episodes, self.scores)
-            answers[hospital] = answer
-        return _sort(answers, hospitals)
+    # ------------------------------------------------------------- Flower's own protocol
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """theta and the desk's JSON for each chosen hospital that is there.
+
+        ``config`` is not read: what hospitals do is said by ``desk``.
+        """
+        theta = arrays["theta"].numpy()
+        if self._state is None or self._state.round != server_round - 1:  # a new start
+            self.roster.gather(grid)
+            self._state = MetaState(server_round - 1, theta, self.outer.init(theta))
+        self._leg = self._train(grid, server_round, theta)
+        return self._leg.messages
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """The next theta; the number of hospitals that it came of. See ``advance``."""
+        assert self._state is not None
+        assert self._leg is not None
+        self._state, report = self.advance(self._state, self._leg, replies)
+        arrays = ArrayRecord({"theta": Array(self._state.theta)})
+        return arrays, MetricRecord({"hospitals": len(report.accepted)})
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Messages to the unseen hospitals; ``config`` may set ``episodes`` (default 10)."""
-        self._episodes = int(str(config.get("episodes", 10)))
-        theta = arrays["theta"].numpy()
-        request = Request(server_round, self.sim, self.learner, theta, self._episodes)
-        return self._address(grid, request, MessageType.EVALUATE, self.unseen)
+        episodes = int(str(config.get("episodes", 10)))
+        request = Request(server_round, self.desk, arrays["theta"].numpy(), episodes)
+        self._leg = self._address(grid, request, MessageType.EVALUATE, self.unseen)
+        return self._leg.messages
 
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
         """Mean scores of the unseen hospitals before and after adaptation, as ``NAME-before``."""
-        answers, _ = self._scores(replies, self.unseen, server_round, self._episodes)
+        assert self._leg is not None
+        answers, _ = self._scores(self._leg, replies, self.unseen)
         if not answers:
             return None
         means = MetricRecord()
@@ -212,28 +202,48 @@ class MetaStrategy(Strategy):
 
     # ------------------------------------------------------------------------- details
 
-    def _address(
-        self, grid: Grid, request: Request, kind: str, hospitals: Iterable[str]
-    ) -> list[Message]:
-        """One message for each of these hospitals that is there, and a note who was asked."""
+    def _train(self, grid: Grid, number: int, theta: Vector) -> Leg:
+        request = Request(number, self.desk, theta, run=self.run)
+        return self._address(grid, request, MessageType.TRAIN, self.chosen(number))
+
+    def _address(self, grid: Grid, request: Request, kind: str, hospitals: Iterable[str]) -> Leg:
+        """One message for each of these hospitals that is there."""
         self.roster.refresh(grid)
-        there = [(h, self.roster.nodes[h]) for h in hospitals if h in self.roster.nodes]
+        there = [h for h in hospitals if h in self.roster.nodes]
+        marked = [encode_request(with_mark(request, self.marks.last(h))) for h in there]
         group = str(request.round)
         messages = [
-            Message(encode_request(with_mark(request, self.marks.last(h))), n, kind, group_id=group)
-            for h, n in there
+            Message(records, self.roster.nodes[h], kind, group_id=group)
+            for h, records in zip(there, marked, strict=True)
         ]
-        self._asked = [(m.metadata, h) for m, (h, _) in zip(messages, there, strict=True)]
-        return messages
+        return Leg(request, messages, there)
 
-    def _by_hospital(self, replies: Iterable[Message]) -> list[tuple[str, Message]]:
-        """Replies with their hospital, by the message they answer: an error names no sender.
+    def _releases(
+        self, leg: Leg, replies: Iterable[Message], dim: int
+    ) -> tuple[list[Release], dict[str, str]]:
+        """The valid updates (dim,) of the round's hospitals, sorted, and who gave none."""
+        number = leg.request.round
+        answers: dict[str, Release | Rejected] = {}
+        for hospital, reply in leg.by_hospital(replies):
+            answer = read(reply, Release, hospital)
+            if isinstance(answer, Release):
+                answer = check_release(answer, hospital, number, dim, self.max_norm)
+            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
+                answer = Rejected(hospital, "ledger-rewound")
+            answers[hospital] = answer
+        return _sort(answers, self.chosen(number))
 
-        The grid gives a message its id when it sends it, so ids are read here and not before.
-        """
-        names = {metadata.message_id: hospital for metadata, hospital in self._asked}
-        answered = [(reply.metadata.reply_to_message_id, reply) for reply in replies]
-        return [(names[number], reply) for number, reply in answered if number in names]
+    def _scores(
+        self, leg: Leg, replies: Iterable[Message], hospitals: Sequence[str]
+    ) -> tuple[list[Scores], dict[str, str]]:
+        number, episodes = leg.request.round, leg.request.episodes
+        answers: dict[str, Scores | Rejected] = {}
+        for hospital, reply in leg.by_hospital(replies):
+            answer = read(reply, Scores, hospital)
+            if isinstance(answer, Scores):
+                answer = check_scores(answer, hospital, number, episodes, self.scores)
+            answers[hospital] = answer
+        return _sort(answers, hospitals)
 
     def _require_quorum(
         self, number: int, accepted: Sequence[Release], rejected: Mapping[str, str]
@@ -284,7 +294,3 @@ def _report(
         loss=float(np.mean(losses)) if losses else None,
         update_norm=float(np.linalg.norm(combined.astype(np.float64))),
     )
-
-
-def _record(theta: Vector) -> ArrayRecord:
-    return ArrayRecord({"theta": Array(theta)})

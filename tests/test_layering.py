@@ -1,9 +1,9 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
 The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client``
-and ``strategies`` know ``privacy``; ``sim`` puts the parts together; ``server`` knows all. Of the
-hospital's side only ``client/app.py``, Flower's way in, may know ``sim``. Every import of ours
-names the package ``metaward``: a user's own ``client.py`` must not stand in the way.
+and ``strategies`` know both; ``sim`` puts the parts together; ``server`` knows all. The hospital's
+side never knows ``sim``: what it is sent is a desk. Every import of ours names the package
+``metaward``: a user's own ``client.py`` must not stand in the way.
 """
 
 import ast
@@ -29,9 +29,8 @@ BARE = {*PRODUCT, "sim", "sections", "options", "tests", "benchmarks"}
 MAY_IMPORT = {
     "options": set(),
     "privacy": {"options"},
-    "client": {"privacy"},
-    "client/app.py": {"privacy", "options", "sim"},
-    "strategies": {"privacy"},
+    "client": {"options", "privacy"},
+    "strategies": {"options", "privacy"},
     "sections": {"client", "options", "strategies"},
     "sim": {"client", "options", "privacy", "sections", "strategies"},
     "server": {"client", "options", "privacy", "sections", "sim", "strategies"},

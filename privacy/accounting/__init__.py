@@ -1,37 +1,52 @@
 """What events cost: epsilon at a delta, enforced and reported by different accountants.
 
-| Events                    | Enforced     | Reported                 | Second account |
-|---------------------------|--------------|--------------------------|----------------|
-| no secret draw (rate 1)   | GDP, exact   | GDP, exact               | PLD            |
-| with draws (rate below 1) | Renyi filter | PLD, never below truth   | PLD            |
+| Events                              | Enforced     | Reported                | Second account |
+|-------------------------------------|--------------|-------------------------|----------------|
+| Gaussian, no secret draw            | GDP, exact   | GDP, exact              | PLD            |
+| any that Renyi and PLD support      | Renyi filter | PLD, never below truth  | PLD            |
+| any that Renyi supports, PLD not    | Renyi filter | Renyi, never below truth| Renyi          |
+| any that PLD supports, Renyi not    | refused      | PLD, never below truth  | PLD            |
 
-A draw that is kept for T sums is *one* event: ``Event(sigma / sqrt(T), 1, rate)``, not
-``Event(sigma, T, rate)``, whose price assumes a fresh draw before each sum and is too low. A draw
-that is not secret has rate 1, and the unit pays for the sums in which it stood. Opacus's GDP
+A draw that is kept for T sums is *one* event: ``gaussian(sigma / sqrt(T), 1, rate)``, not
+``gaussian(sigma, T, rate)``, whose price assumes a fresh draw before each sum and is too low. A
+draw that is not secret has rate 1, and the unit pays for the sums that it was in. Opacus's GDP
 accountant appears nowhere: below rate 1 it is an approximation from below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import tanh
-from typing import Literal
+from typing import Literal, Protocol
 
 from metaward.privacy.accounting import gdp, pld, rdp
 from metaward.privacy.event import Budget, Event
 
-ACCOUNTANTS: dict[str, Callable[[Sequence[Event], float], float]] = {
-    "gdp": gdp.epsilon_of,
-    "rdp": rdp.epsilon_of,
-    "pld": pld.epsilon_of,
-}
-"""(events, delta) -> epsilon; "gdp" refuses sampling rates below 1."""
+
+class Accountant(Protocol):
+    """What each module of this folder offers."""
+
+    def supports(self, events: Iterable[Event]) -> bool:
+        """Whether it can price all of the events."""
+        ...
+
+    def epsilon_of(self, events: Iterable[Event], delta: float) -> float:
+        """epsilon of all events together at ``delta``."""
+        ...
+
+    def delta_of(self, events: Iterable[Event], epsilon: float) -> float:
+        """delta of all events together at ``epsilon``."""
+        ...
+
+
+ACCOUNTANTS: dict[str, Accountant] = {"gdp": gdp, "pld": pld, "rdp": rdp}
+"""The closest first."""
 
 METHODS = {
     "gdp": "Gaussian DP, closed form (Dong, Roth, Su 2019; Balle, Wang 2018)",
-    "rdp": "Renyi DP of the sampled Gaussian (Mironov, Talwar, Zhang 2019)",
     "pld": "privacy loss distributions (Doroshenko et al. 2022), dp-accounting",
+    "rdp": "Renyi DP (Mironov 2017; sampled: Mironov, Talwar, Zhang 2019), dp-accounting",
 }
 """The accountants as a report names them."""
 
@@ -47,35 +62,35 @@ class Reported:
     error: Direction
 
 
-def sampled(events: Sequence[Event]) -> bool:
-    """Whether any of the events claims amplification by a secret draw."""
-    return any(event.sampling_rate < 1 for event in events)
+def exact(events: Iterable[Event]) -> bool:
+    """Whether all events are Gaussian without a draw, so that they have an exact mu."""
+    return gdp.supports(events)
 
 
 def enforced_epsilon(events: Sequence[Event], delta: float) -> float:
     """epsilon that ``events`` have spent at ``delta``, in nats, for the unit that they count.
 
-    Exact (GDP) where no event is sampled, else never below the truth (RDP, at its best order).
+    Exact (GDP) where that is possible, else never below the truth (RDP, at its best order).
     Infinity where an event has no noise; 0 for no events. ``ValueError`` where delta is not in
-    (0, 1).
+    (0, 1), and for events that neither accountant supports.
     """
-    return ACCOUNTANTS["rdp" if sampled(events) else "gdp"](events, delta)
+    return ACCOUNTANTS[_first(events, "gdp", "rdp")].epsilon_of(events, delta)
 
 
 def reported_epsilon(events: Sequence[Event], delta: float) -> Reported:
-    """epsilon for a report: exact (GDP) where no event is sampled, else the closer PLD.
+    """epsilon for a report: exact (GDP) where that is possible, else by the closest accountant.
 
     Infinity, 0 and errors as in ``enforced_epsilon``, and never above it by more than rounding
-    losses to a grid. Where events are sampled it holds for parameters fixed in advance.
+    losses to a grid. Where it is not exact it holds for parameters fixed in advance.
     """
-    name = "pld" if sampled(events) else "gdp"
-    error: Direction = "never below the truth" if name == "pld" else "exact"
-    return Reported(ACCOUNTANTS[name](events, delta), METHODS[name], error)
+    name = _first(events, *ACCOUNTANTS)
+    error: Direction = "exact" if name == "gdp" else "never below the truth"
+    return Reported(ACCOUNTANTS[name].epsilon_of(events, delta), METHODS[name], error)
 
 
 def second_epsilon(events: Sequence[Event], delta: float) -> float:
-    """The same by PLD, always: never below the truth, and independent of ``gdp``."""
-    return ACCOUNTANTS["pld"](events, delta)
+    """The same without ``gdp``, always: never below the truth, and independent of it."""
+    return ACCOUNTANTS[_first(events, "pld", "rdp")].epsilon_of(events, delta)
 
 
 def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: Budget) -> bool:
@@ -83,26 +98,35 @@ def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: B
 
     A filter: a unit that takes part only where this says yes is (budget.epsilon, budget.delta)-DP,
     even if everything was chosen adaptively from earlier releases. GDP filter (Smith, Thakurta
-    2022) where no event is sampled, else Renyi filter (Feldman, Zrnic 2021). Errs towards no:
-    what it allows has ``enforced_epsilon`` at most budget.epsilon. ``ValueError`` for a budget
-    outside epsilon >= 0, 0 < delta < 1.
+    2022) where all events are Gaussian without a draw, else Renyi filter (Feldman, Zrnic 2021).
+    Errs towards no: what it allows has ``enforced_epsilon`` at most budget.epsilon. ``ValueError``
+    for a budget outside epsilon >= 0, 0 < delta < 1, and for events that no filter supports.
 
     Whether a unit is ever sampled is for the hospital to fix beforehand: if earlier *releases*
     decide it, the two filters together give (epsilon, 2 delta).
     """
     events = (*spent_events, *new_events)
-    return rdp.allows(events, budget) if sampled(events) else gdp.allows(events, budget)
+    return {"gdp": gdp.allows, "rdp": rdp.allows}[_first(events, "gdp", "rdp")](events, budget)
 
 
 def attack_accuracy(events: Sequence[Event]) -> float:
     """How often the best attack decides rightly whether a unit took part, at even odds: 0.5 to 1.
 
-    (1 + delta(0)) / 2: exact (Phi(mu/2), GDP) where no event is sampled, else never below the truth
-    (PLD). Its membership advantage is 2 * accuracy - 1.
+    (1 + delta(0)) / 2: exact (Phi(mu/2), GDP) where that is possible, else never below the truth.
+    Its membership advantage is 2 * accuracy - 1.
     """
-    if sampled(events):
-        return (1 + pld.delta_of(events, 0.0)) / 2
-    return gdp.attack_accuracy(gdp.mu(events))
+    return (1 + ACCOUNTANTS[_first(events, *ACCOUNTANTS)].delta_of(events, 0.0)) / 2
+
+
+def _first(events: Sequence[Event], *names: str) -> str:
+    """The first accountant that supports all events; ``ValueError`` names what none supports."""
+    able = (name for name in names if ACCOUNTANTS[name].supports(events))
+    found = next(able, None)
+    if found is None:
+        alone = [e for e in events if not any(ACCOUNTANTS[n].supports([e]) for n in names)]
+        what = ", ".join(dict.fromkeys(type(e.dp_event).__name__ for e in alone or events))
+        raise ValueError(f"{what}: none of the accountants {', '.join(names)} can price it")
+    return found
 
 
 def advantage(epsilon: float, delta: float) -> float:

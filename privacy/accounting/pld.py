@@ -19,8 +19,8 @@ from math import inf
 from typing import Any
 
 from metaward.privacy.accounting import rdp
-from metaward.privacy.accounting.multiset import Counts, check_delta, check_epsilon, counted
-from metaward.privacy.event import Event
+from metaward.privacy.accounting.limits import check_delta, check_epsilon
+from metaward.privacy.event import Event, Events, counted, undrawn
 
 FINEST = 1e-4
 """The grid's step in nats, dp-accounting's own choice, unless losses spread too far for it."""
@@ -32,16 +32,23 @@ WIDEST = 1e6
 """Losses above this many nats are priced as infinite."""
 
 
+def supports(events: Iterable[Event]) -> bool:
+    """Whether dp-accounting has a loss distribution of each of the events.
+
+    Not of randomised response: the library (0.6) composes several of them as if there were one.
+    """
+    accountant = _empty(FINEST)
+    kinds = [event.dp_event for event in events]
+    return all(accountant.supports(k) and "RandomizedResponse" not in repr(k) for k in kinds)
+
+
 def epsilon_of(events: Iterable[Event], delta: float) -> float:
     """epsilon of all events together at ``delta``: never below the truth.
 
     Infinity where an event has no noise; 0 for no events.
     """
     check_delta(delta)
-    counts = counted(events)
-    if not counts:
-        return 0.0
-    accountant = _accountant(_frozen(counts))
+    accountant = _composed(counted(events))
     return inf if accountant is None else float(accountant.get_epsilon(delta))
 
 
@@ -51,48 +58,34 @@ def delta_of(events: Iterable[Event], epsilon: float) -> float:
     1 where an event has no noise; 0 for no events. At epsilon 0 this is the membership advantage.
     """
     check_epsilon(epsilon)
-    counts = counted(events)
-    if not counts:
-        return 0.0
-    accountant = _accountant(_frozen(counts))
+    accountant = _composed(counted(events))
     return 1.0 if accountant is None else min(1.0, float(accountant.get_delta(epsilon)))
 
 
-Frozen = tuple[tuple[float, float, int], ...]
-"""(noise multiplier, sampling rate, count) of different events, sorted."""
-
-
-def _frozen(counts: Counts) -> Frozen:
-    return tuple(sorted((sigma, rate, count) for (sigma, rate), count in counts.items()))
-
-
 @lru_cache(maxsize=4)
-def _accountant(events: Frozen) -> Any:
+def _composed(events: Events) -> Any:
     """dp-accounting's accountant with all events composed; None where losses have no bound."""
-    step = _step(events)
-    if step is None:
+    known = [event for event in events if rdp.supports([event])]
+    once = (Event(undrawn(event.dp_event)) for event in known)
+    spread = max((_spread(many) for many in (known, *([event] for event in once))), default=0.0)
+    if spread >= WIDEST:
         return None
-    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
-    from dp_accounting.pld import PLDAccountant
-
-    accountant = PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, step)
-    for sigma, rate, count in events:
-        event = GaussianDpEvent(sigma)
-        accountant.compose(event if rate == 1 else PoissonSampledDpEvent(rate, event), count)
+    accountant = _empty(max(FINEST, spread / POINTS))
+    for event in events:
+        accountant.compose(event.dp_event, event.count)
     return accountant
 
 
-def _step(events: Frozen) -> float | None:
-    """A step that keeps the grid small; it decides only how close the upper bound is."""
-    spread = max(_spread(events), *(_spread_once(sigma) for sigma, _, _ in events))
-    return max(FINEST, spread / POINTS) if spread < WIDEST else None
+def _empty(step: float) -> Any:
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.pld import PLDAccountant
+
+    return PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, step)
 
 
-def _spread(events: Frozen) -> float:
-    """Nats that the loss of all events together exceeds with probability below 1e-15."""
-    return rdp.epsilon_of((Event(sigma, count, rate) for sigma, rate, count in events), 1e-15)
+def _spread(events: Iterable[Event]) -> float:
+    """Nats that the loss of all events together exceeds with probability below 1e-15.
 
-
-def _spread_once(sigma: float) -> float:
-    """The same for one sum, whether sampled or not: 1/(2 sigma^2) + 8/sigma, or infinity."""
-    return (0.5 / sigma + 8) / sigma if sigma >= rdp.FAINTEST else inf
+    It decides only how close the upper bound is.
+    """
+    return rdp.epsilon_of(events, 1e-15)

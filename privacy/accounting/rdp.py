@@ -1,11 +1,12 @@
-"""Renyi differential privacy of sums with a secret Poisson draw, alone or mixed with others.
+"""Renyi differential privacy of any events that dp-accounting has a Renyi curve of.
 
-I. Mironov, K. Talwar, L. Zhang (2019), "Renyi Differential Privacy of the Sampled Gaussian
-Mechanism"; computed by dp-accounting, converted to (epsilon, delta) after C. Canonne, G. Kamath,
-T. Steinke (2020), "The Discrete Gaussian for Differential Privacy", proposition 12. The unit
-protected is whatever an ``Event`` counts; its neighbours differ in that unit being nulled. Epsilon
-in nats. Every number here is *never below the truth*: typically 5 to 20 % above it, and more where
-epsilon is far from 1. One curve costs some 0.1 s, once for each (noise multiplier, sampling rate);
+Those are Gaussian sums with or without a secret Poisson draw (I. Mironov, K. Talwar, L. Zhang 2019,
+"Renyi Differential Privacy of the Sampled Gaussian Mechanism"), Laplace noise, randomised response,
+zero-concentrated mechanisms, trees of sums. Converted to (epsilon, delta) after C. Canonne, G.
+Kamath, T. Steinke (2020), "The Discrete Gaussian for Differential Privacy", proposition 12. The
+unit protected is whatever an ``Event`` counts; its neighbours differ in that unit being nulled.
+Epsilon in nats. Every number here is *never below the truth*: typically 5 to 20 % above it, and
+more where epsilon is far from 1. One curve costs some 0.1 s, once for each kind of event;
 everything after that is a sum of curves.
 """
 
@@ -16,12 +17,16 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from math import inf, log, log1p
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.accounting.multiset import Counts, check_budget, check_delta, counted
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.accounting.limits import check_budget, check_delta, check_epsilon
+from metaward.privacy.event import Budget, Event, counted, undrawn
+
+if TYPE_CHECKING:
+    from dp_accounting import DpEvent
 
 ORDERS = (
     *(1 + tenths / 10 for tenths in range(1, 100)),
@@ -37,23 +42,29 @@ FAINTEST = 1e-3
 """Less noise than this is priced as none: the series would overflow, and epsilon is above 1e5."""
 
 
+def supports(events: Iterable[Event]) -> bool:
+    """Whether dp-accounting has a Renyi curve of each of the events."""
+    return all(_accountant().supports(event.dp_event) for event in events)
+
+
+def _accountant() -> Any:
+    from dp_accounting import NeighboringRelation
+    from dp_accounting.rdp import RdpAccountant
+
+    return RdpAccountant(ORDERS, NeighboringRelation.REPLACE_SPECIAL)  # nulled, that is
+
+
 @lru_cache(maxsize=4096)
-def curve(noise_multiplier: float, sampling_rate: float) -> NDArray[np.float64]:
-    """Renyi divergence of one sum at each of ``ORDERS``, (orders,), read-only; an upper bound.
+def curve(dp_event: DpEvent) -> NDArray[np.float64]:
+    """Renyi divergence of one such event at each of ``ORDERS`` (orders,), read-only; never too low.
 
     Infinite where there is no noise, and at orders where the series does not converge.
     """
-    from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent
-    from dp_accounting.rdp import RdpAccountant
-
     spent = np.full(len(ORDERS), inf)
-    if noise_multiplier >= FAINTEST:
-        accountant = RdpAccountant(ORDERS, NeighboringRelation.REPLACE_SPECIAL)  # nulled, that is
-        event = PoissonSampledDpEvent(sampling_rate, GaussianDpEvent(noise_multiplier))
+    if getattr(undrawn(dp_event), "noise_multiplier", inf) >= FAINTEST:
         with _unheard():
-            accountant.compose(event)
-        # The curve has no public name there; a test compares it with the formula at rate 1.
-        spent = np.nan_to_num(accountant._rdp, nan=inf, posinf=inf).clip(min=0) + SLACK
+            found = _accountant().compose(dp_event).rdp
+        spent = np.nan_to_num(found, nan=inf, posinf=inf).clip(min=0) + SLACK
     spent.flags.writeable = False
     return spent
 
@@ -72,13 +83,9 @@ def _unheard() -> Iterator[None]:
 
 def total(events: Iterable[Event]) -> NDArray[np.float64]:
     """Renyi divergence of all events together at each of ``ORDERS``, (orders,); an upper bound."""
-    return _total(counted(events))
-
-
-def _total(counts: Counts) -> NDArray[np.float64]:
     spent = np.zeros(len(ORDERS))
-    for (sigma, rate), count in sorted(counts.items()):
-        spent += count * curve(sigma, rate)
+    for event in counted(events):
+        spent += event.count * curve(event.dp_event)
     return spent
 
 
@@ -94,6 +101,15 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
     return float(compute_epsilon(ORDERS, spent.tolist(), delta)[0]) if spent.any() else 0.0
 
 
+def delta_of(events: Iterable[Event], epsilon: float) -> float:
+    """delta of all events together at ``epsilon``, in [0, 1]: never below the truth."""
+    from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
+
+    check_epsilon(epsilon)
+    spent = total(events)
+    return float(compute_delta(ORDERS, spent.tolist(), epsilon)[0]) if spent.any() else 0.0
+
+
 def allows(events: Iterable[Event], budget: Budget) -> bool:
     """The Renyi filter: whether all ``events``, spent and new ones, are within the budget.
 
@@ -104,11 +120,11 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
     not covered. Errs towards no: what it allows has ``epsilon_of`` at most budget.epsilon.
     """
     check_budget(budget)
-    counts = counted(events)
-    if not counts or budget.epsilon == inf:
+    spent = total(events)
+    if not spent.any() or budget.epsilon == inf:
         return True
     at = _order(budget.epsilon, budget.delta)
-    return bool(_total(counts)[at] + _overhead(ORDERS[at], budget.delta) <= budget.epsilon)
+    return bool(spent[at] + _overhead(ORDERS[at], budget.delta) <= budget.epsilon)
 
 
 @lru_cache(maxsize=1024)

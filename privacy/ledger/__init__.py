@@ -1,12 +1,20 @@
 """The hospital's ledger: what was ever done with each record, written down before it is done."""
 
-from metaward.privacy.event import Mark
+from metaward.privacy.event import Events, Mark
 from metaward.privacy.ledger.audit import verify
 from metaward.privacy.ledger.errors import BudgetSpent, LedgerError
-from metaward.privacy.ledger.history import Answered, Charged, History, Part, Point, Refused, Run
+from metaward.privacy.ledger.history import (
+    Answered,
+    Charged,
+    History,
+    NotedRefusal,
+    Payment,
+    RunSummary,
+    SpendPoint,
+)
 from metaward.privacy.ledger.keys import Entry, RequestKey
 from metaward.privacy.ledger.ledger import Ledger
-from metaward.privacy.ledger.spend import Allows, Events
+from metaward.privacy.ledger.spend import Allows
 
 __all__ = [
     "Allows",
@@ -19,10 +27,10 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "Mark",
-    "Part",
-    "Point",
-    "Refused",
+    "NotedRefusal",
+    "Payment",
     "RequestKey",
-    "Run",
+    "RunSummary",
+    "SpendPoint",
     "verify",
 ]

@@ -15,10 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from metaward.privacy.ledger import chain, file
-from metaward.privacy.ledger.chain import Row
+from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import Answered, Charged, History, Refused, due, read_history
+from metaward.privacy.ledger.history import (
+    Answered,
+    Charged,
+    History,
+    NotedRefusal,
+    due,
+    read_history,
+)
 from metaward.privacy.ledger.ledger import Ledger
+from metaward.privacy.ledger.spend import text_of
 
 
 def verify(path: Path) -> list[str]:
@@ -84,7 +92,7 @@ def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
     yield from _refusal_faults(db, history.refusals)
 
 
-def _readable(first: Row, row: Row) -> bool:
+def _readable(first: ChainRow, row: ChainRow) -> bool:
     try:
         read_history([first] if row is first else [first, row])
     except (KeyError, TypeError, ValueError):
@@ -116,12 +124,12 @@ def _unit_faults(db: sqlite3.Connection, charges: Sequence[Charged]) -> Iterator
 
 def _total_faults(db: sqlite3.Connection, history: History) -> Iterator[str]:
     ours = {
-        (unit, event.noise_multiplier, event.sampling_rate): event.count
+        (unit, text_of(event)): event.count
         for unit, events in history.totals().items()
         for event in events
     }
-    query = "SELECT unit, noise_multiplier, sampling_rate, count FROM total"
-    theirs = {tuple(key): count for *key, count in db.execute(query)}
+    query = "SELECT unit, event, count FROM total"
+    theirs = {(unit, event): count for unit, event, count in db.execute(query)}
     yield from _differences("total", ours, theirs)
 
 
@@ -157,7 +165,7 @@ def _row_and_hash(reply: Answered) -> tuple[int, str]:
     return reply.sequence, reply.sha256
 
 
-def _refusal_faults(db: sqlite3.Connection, refusals: Sequence[Refused]) -> Iterator[str]:
+def _refusal_faults(db: sqlite3.Connection, refusals: Sequence[NotedRefusal]) -> Iterator[str]:
     """For every code and day the rows are exactly those that the count calls for."""
     noted: dict[tuple[str, str], list[int]] = {}
     for refusal in refusals:

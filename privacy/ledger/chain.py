@@ -22,7 +22,7 @@ KINDS = frozenset({"init", "charge", "reply", "refusal"})
 
 
 @dataclass(frozen=True)
-class Row:
+class ChainRow:
     """One row of the chain as it is stored; ``body`` is canonical JSON."""
 
     sequence: int
@@ -66,36 +66,36 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def append(db: sqlite3.Connection, kind: str, content: Mapping[str, Any]) -> Row:
+def append(db: sqlite3.Connection, kind: str, content: Mapping[str, Any]) -> ChainRow:
     """Write the next row; the caller's transaction makes it last."""
     last = head(db)
     sequence, previous = (last.sequence + 1, last.hash) if last else (1, GENESIS)
     body = canonical(content)
-    row = Row(sequence, kind, body, previous, digest(previous, sequence, kind, body))
+    row = ChainRow(sequence, kind, body, previous, digest(previous, sequence, kind, body))
     db.execute(
         "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (sequence, kind, body, previous, row.hash)
     )
     return row
 
 
-def head(db: sqlite3.Connection) -> Row | None:
+def head(db: sqlite3.Connection) -> ChainRow | None:
     """The last row, None in a new file; nothing is ever built on a row that was changed."""
     found = db.execute("SELECT * FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
-    return _checked(Row(*found)) if found else None
+    return _checked(ChainRow(*found)) if found else None
 
 
-def row_at(db: sqlite3.Connection, sequence: int) -> Row | None:
+def row_at(db: sqlite3.Connection, sequence: int) -> ChainRow | None:
     """The row of this number, None where there is none."""
     found = db.execute("SELECT * FROM entry WHERE seq = ?", (sequence,)).fetchone()
-    return _checked(Row(*found)) if found else None
+    return _checked(ChainRow(*found)) if found else None
 
 
-def rows(db: sqlite3.Connection) -> Iterator[Row]:
+def rows(db: sqlite3.Connection) -> Iterator[ChainRow]:
     """All rows in order, unchecked."""
-    return (Row(*found) for found in db.execute("SELECT * FROM entry ORDER BY seq"))
+    return (ChainRow(*found) for found in db.execute("SELECT * FROM entry ORDER BY seq"))
 
 
-def _checked(row: Row) -> Row:
+def _checked(row: ChainRow) -> ChainRow:
     if not row.intact():
         raise LedgerError("ledger-damaged", f"row {row.sequence} is not what was once written")
     return row

@@ -16,7 +16,7 @@ from typing import Literal
 
 from metaward.privacy.ledger.errors import LedgerError, translated
 
-FORMAT = 2
+FORMAT = 3
 APPLICATION = 0x6D776C67
 """SQLite's application id of our files ("mwlg")."""
 BUSY_SECONDS = 60.0
@@ -33,8 +33,7 @@ CREATE TRIGGER entry_remains BEFORE DELETE ON entry
     BEGIN SELECT RAISE(ABORT, 'rows of a ledger are never deleted'); END;
 CREATE TABLE unit (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
 CREATE TABLE total (
-    unit INTEGER NOT NULL, noise_multiplier REAL NOT NULL, sampling_rate REAL NOT NULL,
-    count INTEGER NOT NULL, PRIMARY KEY (unit, noise_multiplier, sampling_rate)
+    unit INTEGER NOT NULL, event TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (unit, event)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE request (
     id TEXT PRIMARY KEY, charge INTEGER NOT NULL, answered INTEGER, reply BLOB

@@ -14,10 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from metaward.privacy.event import Budget, Charge, Event, Mark
-from metaward.privacy.ledger.chain import Row, now
+from metaward.privacy.event import (
+    Budget,
+    Charge,
+    Event,
+    Events,
+    Mark,
+    counted,
+    from_plain,
+    to_plain,
+)
+from metaward.privacy.ledger.chain import ChainRow, now
 from metaward.privacy.ledger.keys import RequestKey
-from metaward.privacy.ledger.spend import Events, coalesced
 
 Price = Callable[[Events], float]
 ALWAYS_NOTED = 20
@@ -25,7 +33,7 @@ ALWAYS_NOTED = 20
 
 
 @dataclass(frozen=True)
-class Part:
+class Payment:
     """The same ``events`` for each of the numbered ``units``."""
 
     units: tuple[int, ...]
@@ -44,12 +52,17 @@ class Charged:
     request: RequestKey
     protects: str
     budget: Budget | None
-    parts: tuple[Part, ...]
+    payments: tuple[Payment, ...]
     new: tuple[str, ...]
 
     def units(self) -> set[int]:
         """The units that were touched."""
-        return {unit for part in self.parts for unit in part.units}
+        return {unit for payment in self.payments for unit in payment.units}
+
+    def noise_multipliers(self) -> set[float]:
+        """Those of all its events that have one."""
+        found = (event.noise_multiplier for payment in self.payments for event in payment.events)
+        return {sigma for sigma in found if sigma is not None}
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Refused:
+class NotedRefusal:
     """One noted refusal; it is the ``count``-th of its code on that day (UTC)."""
 
     sequence: int
@@ -76,7 +89,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Point:
+class SpendPoint:
     """Spend after one charge: what the worst unit so far has spent, and at what price."""
 
     sequence: int
@@ -89,7 +102,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Run:
+class RunSummary:
     """What one run did here: first and last time (UTC), number of charges and of replies."""
 
     run: str
@@ -109,7 +122,7 @@ class History:
     created: str
     charges: tuple[Charged, ...]
     replies: tuple[Answered, ...]
-    refusals: tuple[Refused, ...]
+    refusals: tuple[NotedRefusal, ...]
 
     def units(self) -> Mapping[str, int]:
         """How many units of each kind (record, content, patient ...) were ever charged."""
@@ -122,13 +135,13 @@ class History:
             _spend(spent, charge)
         return spent
 
-    def worst(self, price: Price) -> Point | None:
+    def worst(self, price: Price) -> SpendPoint | None:
         """The unit that has spent most, at the charge that took it there; None before any."""
         return max(self.spending(price), key=lambda point: point.price, default=None)
 
-    def spending(self, price: Price) -> list[Point]:
+    def spending(self, price: Price) -> list[SpendPoint]:
         """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
-        points: list[Point] = []
+        points: list[SpendPoint] = []
         spent: dict[int, Events] = {}
         prices: dict[Events, float] = {}
         for charge in self.charges:
@@ -139,7 +152,7 @@ class History:
             points.append(_point(charge, touched[events], events, prices[events], points))
         return points
 
-    def runs(self) -> list[Run]:
+    def runs(self) -> list[RunSummary]:
         """Every run that was ever charged, in order of its first charge."""
         answered = {reply.charge for reply in self.replies}
         names = dict.fromkeys(charge.request.run for charge in self.charges)
@@ -147,7 +160,7 @@ class History:
         for name in names:
             own = [charge for charge in self.charges if charge.request.run == name]
             replies = sum(charge.sequence in answered for charge in own)
-            found.append(Run(name, own[0].time, own[-1].time, len(own), replies))
+            found.append(RunSummary(name, own[0].time, own[-1].time, len(own), replies))
         return found
 
 
@@ -158,12 +171,12 @@ def due(count: int) -> bool:
 
 def _spend(spent: dict[int, Events], charge: Charged) -> None:
     """Add a charge to the totals. Equal histories grow alike, so each is summed once."""
-    for part in charge.parts:
+    for payment in charge.payments:
         grown: dict[Events, Events] = {}
-        for unit in part.units:
+        for unit in payment.units:
             old = spent.get(unit, ())
             if old not in grown:
-                grown[old] = coalesced(old + part.events)
+                grown[old] = counted(old + payment.events)
             spent[unit] = grown[old]
 
 
@@ -179,9 +192,9 @@ def pack_charge(
     new: Sequence[str],
 ) -> dict[str, Any]:
     """The body of a charge. ``new`` names the units first met here, so that the hash covers all."""
-    parts = [
+    payments = [
         {
-            "events": [[e.noise_multiplier, e.count, e.sampling_rate] for e in charge.events],
+            "events": [[to_plain(e.dp_event), e.count] for e in charge.events],
             "units": _packed(sorted(numbers[name] for name in charge.keys)),
         }
         for charge in named
@@ -191,10 +204,10 @@ def pack_charge(
         "protects": protects,
         "budget": [budget.epsilon, budget.delta] if budget else None,
     }
-    return asked | {"parts": parts, "new": list(new), "time": now()}
+    return asked | {"payments": payments, "new": list(new), "time": now()}
 
 
-def read_history(rows: Iterable[Row]) -> History:
+def read_history(rows: Iterable[ChainRow]) -> History:
     """Rows to values; ValueError, KeyError or TypeError where a body is not one of ours."""
     first, *rest = rows
     start = first.content()
@@ -206,15 +219,18 @@ def read_history(rows: Iterable[Row]) -> History:
         start["time"],
         tuple(_charged(row) for row in rest if row.kind == "charge"),
         tuple(Answered(row.sequence, **row.content()) for row in rest if row.kind == "reply"),
-        tuple(Refused(row.sequence, **row.content()) for row in rest if row.kind == "refusal"),
+        tuple(NotedRefusal(row.sequence, **row.content()) for row in rest if row.kind == "refusal"),
     )
 
 
-def _charged(row: Row) -> Charged:
+def _charged(row: ChainRow) -> Charged:
     body = row.content()
-    parts = tuple(
-        Part(_unpacked(part["units"]), tuple(Event(*values) for values in part["events"]))
-        for part in body["parts"]
+    payments = tuple(
+        Payment(
+            _unpacked(payment["units"]),
+            tuple(Event(from_plain(one), count) for one, count in payment["events"]),
+        )
+        for payment in body["payments"]
     )
     budget = body["budget"]
     return Charged(
@@ -223,7 +239,7 @@ def _charged(row: Row) -> Charged:
         RequestKey(**body["request"]),
         body["protects"],
         budget and Budget(*budget),
-        parts,
+        payments,
         tuple(body["new"]),
     )
 
@@ -237,10 +253,10 @@ def _unpacked(text: str) -> tuple[int, ...]:
 
 
 def _point(
-    charge: Charged, unit: int, events: Events, price: float, before: Sequence[Point]
-) -> Point:
+    charge: Charged, unit: int, events: Events, price: float, before: Sequence[SpendPoint]
+) -> SpendPoint:
     """The new worst, or the old one where nothing exceeds it: spend never goes down."""
     if before and before[-1].price >= price:
         unit, events, price = before[-1].unit, before[-1].events, before[-1].price
     asked = charge.request
-    return Point(charge.sequence, charge.time, asked.run, asked.round, unit, events, price)
+    return SpendPoint(charge.sequence, charge.time, asked.run, asked.round, unit, events, price)

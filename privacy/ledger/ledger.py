@@ -16,12 +16,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metaward.privacy.event import Budget, Charge, Event, Mark
+from metaward.privacy.event import Budget, Charge, Events, Mark
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
 from metaward.privacy.ledger.history import History, due, pack_charge, read_history
 from metaward.privacy.ledger.keys import Entry, RequestKey
-from metaward.privacy.ledger.spend import Allows, Events
+from metaward.privacy.ledger.spend import Allows
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*")
 _COUNT = """
@@ -191,8 +191,7 @@ class Ledger:
         name = spend.pseudonym(key, self.secret)
         with file.transaction(self.path, "DEFERRED") as db:
             found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
-            raw = spend.spent_by(db, [found[0]]).get(found[0], ()) if found else ()
-        return tuple(Event(*values) for values in raw)
+            return spend.spent_by(db, found).get(found[0], ()) if found else ()
 
     def history(self) -> History:
         """Everything that the chain tells, as of one moment. No name and no identity is in it."""
@@ -209,7 +208,7 @@ class Ledger:
         """Ties the key file to the ledger: with another key every record would look unspent."""
         return hmac.digest(self.secret, f"ledger {self.id}".encode(), "sha256").hex()
 
-    def _mark(self, row: chain.Row) -> Mark:
+    def _mark(self, row: chain.ChainRow) -> Mark:
         return Mark(self.id, row.sequence, row.hash.hex())
 
     def _holds(self, db: sqlite3.Connection, mark: Mark) -> bool:
@@ -254,13 +253,13 @@ class Ledger:
         row = chain.row_at(db, found[0]) if found else None
         paid = row.content() if row else {}
         if row is None or any(
-            paid.get(key) != content[key] for key in ("request", "protects", "parts")
+            paid.get(key) != content[key] for key in ("request", "protects", "payments")
         ):
             return None
         return Entry(request, self._mark(row))
 
 
-def _read_first(row: chain.Row | None) -> dict[str, Any]:
+def _read_first(row: chain.ChainRow | None) -> dict[str, Any]:
     try:
         return row.content() if row is not None and row.kind == "init" else {}
     except ValueError:

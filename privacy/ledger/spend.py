@@ -12,24 +12,32 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 
-from metaward.privacy.event import Budget, Charge, Event, merged
+from metaward.privacy.event import (
+    Budget,
+    Charge,
+    Event,
+    Events,
+    counted,
+    from_plain,
+    merged,
+    to_plain,
+)
+from metaward.privacy.ledger.chain import canonical
 from metaward.privacy.ledger.errors import BudgetSpent
 
-Events = tuple[Event, ...]
 Allows = Callable[[Events, Events, Budget], bool]
 """(spent, new, budget) -> may ``new`` be added? Events are merged: counts of equal ones summed."""
 
 _KIND = re.compile(r"[a-z]{1,20}(?=:.)", re.DOTALL)
 _TOTALS = """
-SELECT unit, noise_multiplier, count, sampling_rate FROM total
-WHERE unit IN (SELECT value FROM json_each(?)) ORDER BY unit, noise_multiplier, sampling_rate
+SELECT unit, event, count FROM total WHERE unit IN (SELECT value FROM json_each(?)) ORDER BY unit
 """
 _ADD = """
-INSERT INTO total (unit, noise_multiplier, count, sampling_rate) VALUES (?, ?, ?, ?)
+INSERT INTO total (unit, event, count) VALUES (?, ?, ?)
 ON CONFLICT DO UPDATE SET count = count + excluded.count
 """
-_Raw = tuple[tuple[float, int, float], ...]
 
 
 def pseudonym(key: str, secret: bytes) -> str:
@@ -59,17 +67,8 @@ def check_charges(charges: Sequence[Charge], budget: Budget | None) -> None:
 
 
 def under_pseudonyms(charges: Sequence[Charge], secret: bytes) -> list[Charge]:
-    """The same charges to units' names instead of keys; numbers become Python's own."""
-    return [
-        Charge(
-            tuple(pseudonym(key, secret) for key in charge.keys),
-            tuple(
-                Event(float(e.noise_multiplier), int(e.count), float(e.sampling_rate))
-                for e in charge.events
-            ),
-        )
-        for charge in charges
-    ]
+    """The same charges to units' names instead of keys."""
+    return [Charge(tuple(pseudonym(k, secret) for k in c.keys), c.events) for c in charges]
 
 
 def numbered(db: sqlite3.Connection, charges: Sequence[Charge]) -> dict[str, int]:
@@ -88,12 +87,22 @@ def new_names(db: sqlite3.Connection, numbers: Mapping[str, int]) -> list[str]:
     return sorted((name for name, id in numbers.items() if id > last), key=numbers.__getitem__)
 
 
-def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, _Raw]:
-    """(noise multiplier, count, sampling rate) of all that these units have spent."""
-    found: dict[int, list[tuple[float, int, float]]] = {}
-    for unit, *event in db.execute(_TOTALS, (json.dumps(list(units)),)):
-        found.setdefault(unit, []).append((event[0], event[1], event[2]))
-    return {unit: tuple(events) for unit, events in found.items()}
+def text_of(event: Event) -> str:
+    """What one of an event's releases is, as the table of totals names it."""
+    return canonical(to_plain(event.dp_event)).decode()
+
+
+@lru_cache(maxsize=1024)
+def _read(text: str, count: int) -> Event:
+    return Event(from_plain(json.loads(text)), count)
+
+
+def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
+    """All that these units have spent."""
+    found: dict[int, list[Event]] = {}
+    for unit, text, count in db.execute(_TOTALS, (json.dumps(list(units)),)):
+        found.setdefault(unit, []).append(_read(text, count))
+    return {unit: counted(events) for unit, events in found.items()}
 
 
 def check_budget(
@@ -106,14 +115,14 @@ def check_budget(
     """BudgetSpent where any unit has too little left. Equal cases are judged once."""
     if budget is None:  # no cap, but what was used stays written down
         return
-    cases: dict[tuple[_Raw, Events], list[str]] = {}
+    cases: dict[tuple[Events, Events], list[str]] = {}
     spent = spent_by(db, numbers.values())
     for name, new in merged(charges).items():
         cases.setdefault((spent.get(numbers[name], ()), new), []).append(name)
     over = [
         name
         for (old, new), names in cases.items()
-        if not allows(tuple(Event(*raw) for raw in old), coalesced(new), budget)
+        if not allows(old, new, budget)
         for name in names
     ]
     if over:
@@ -127,20 +136,12 @@ def add(db: sqlite3.Connection, charges: Sequence[Charge], numbers: Mapping[str,
     db.executemany(
         _ADD,
         [
-            (numbers[name], event.noise_multiplier, event.count, event.sampling_rate)
+            (numbers[name], text, count)
             for charge in charges
+            for text, count in [(text_of(event), event.count) for event in charge.events]
             for name in charge.keys
-            for event in charge.events
         ],
     )
-
-
-def coalesced(events: Iterable[Event]) -> Events:
-    """Counts of equal events summed, in one fixed order: composition does not depend on it."""
-    counts: Counter[tuple[float, float]] = Counter()
-    for event in events:
-        counts[event.noise_multiplier, event.sampling_rate] += event.count
-    return tuple(Event(noise, counts[noise, rate], rate) for noise, rate in sorted(counts))
 
 
 def _too_little(over: Sequence[str], numbers: Mapping[str, int], budget: Budget) -> str:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from metaward import sim
+from metaward.client.node import check_device
 from metaward.options import ConfigError
 from metaward.server import show
 from metaward.server.app import default_folder
@@ -50,15 +51,20 @@ def up(
     resume: Annotated[
         Path | None, typer.Option(help="Go on with the run in this result folder instead.")
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(help="Where these hospitals compute: cpu, cuda or cuda:N. It is their own."),
+    ] = "cpu",
     keep: Annotated[
         bool, typer.Option("--keep", help="Go on serving after the run, until Ctrl-C.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
     """Start a SuperLink and a SuperNode for each hospital on loopback, and carry out a run."""
+    check_device(device)
     run, folder = resumed(resume) if resume else begun(config, set_ or [], out, local)
     check_size(run, local)
-    site = Site(directory.expanduser().resolve())
+    site = Site(directory.expanduser().resolve(), device)
     if not as_json:
         complain(f"starting a SuperLink and {local} SuperNodes in {site.root}")
     with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:

@@ -38,8 +38,13 @@ def supernode(site: Site, hospital: HospitalFiles, link: int, port: int) -> list
 
 def node_config(hospital: HospitalFiles) -> str:
     """What the hospital's app learns from its own side, as Flower's command line takes it."""
-    paths = {"policy": hospital.policy, "ledger": hospital.ledger, "data-root": hospital.data}
-    pairs = [f"{key}={json.dumps(str(p), ensure_ascii=False)}" for key, p in paths.items()]
+    own = {
+        "policy": hospital.policy,
+        "ledger": hospital.ledger,
+        "data-root": hospital.data,
+        "device": hospital.device,
+    }
+    pairs = [f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in own.items()]
     return " ".join([f"partition-id={hospital.index}", *pairs])
 
 

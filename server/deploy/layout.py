@@ -34,11 +34,15 @@ IGNORE = "# Private keys and ledgers: nothing here belongs into a repository.\n*
 
 @dataclass(frozen=True)
 class HospitalFiles:
-    """What one hospital holds; ``index`` is its place in the roster, Flower's partition id."""
+    """What one hospital holds; ``index`` is its place in the roster, Flower's partition id.
+
+    ``device`` is where it computes: cpu, cuda or cuda:N.
+    """
 
     name: str
     index: int
     folder: Path
+    device: str = "cpu"
 
     @property
     def key(self) -> Path:
@@ -78,9 +82,10 @@ class HospitalFiles:
 
 @dataclass(frozen=True)
 class Site:
-    """A deployment's folder; ``root`` is absolute."""
+    """A deployment's folder; ``root`` is absolute. ``device`` is where its hospitals compute."""
 
     root: Path
+    device: str = "cpu"
 
     @property
     def authority(self) -> pki.Pair:
@@ -119,7 +124,7 @@ class Site:
     def hospitals(self, names: Sequence[str]) -> list[HospitalFiles]:
         """The hospitals' files, in the order of the roster."""
         folder = self.root / "hospitals"
-        return [HospitalFiles(name, i, folder / name) for i, name in enumerate(names)]
+        return [HospitalFiles(n, i, folder / n, self.device) for i, n in enumerate(names)]
 
     @contextmanager
     def lock(self) -> Iterator[None]:

@@ -138,7 +138,7 @@ def connection(port: int) -> str:
 
 
 def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
-    """Ours, with a private home for Flower and Ray, no talk outside, and the hospitals' data."""
+    """Ours, a private home for Flower and Ray, no talk outside, and what is the hospitals' own."""
     root = sim.data_root(run)
     return {
         **os.environ,
@@ -153,6 +153,7 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
         "METAWARD_DATA": str(root) if root else "",
+        "METAWARD_DEVICE": run.server.device,
         "METAWARD_SIMULATION": str(folder.hospitals.resolve()),
         "METAWARD_HOSPITAL_LOG": str(folder.hospital_log.resolve()),
     }

@@ -44,19 +44,26 @@ def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
     hospitals = len(run.client.tasks.roster())
     with (
         hospital_log(folder.hospital_log),
-        InProcessGrid(hospitals, run.server.workers, root, folder) as grid,
+        InProcessGrid(hospitals, run.server.workers, root, folder, run.server.device) as grid,
     ):
         conduct(run, grid, folder, observe, simulated=True)
 
 
 class InProcessGrid(Grid):
-    """``hospitals`` nodes; a context manager, because worker processes must be ended."""
+    """``hospitals`` nodes; a context manager, because worker processes must be ended.
 
-    def __init__(self, hospitals: int, workers: int, root: Path | None, folder: Folder) -> None:
+    ``root`` and ``device`` are what every hospital's node config says of its data and where it
+    computes; ``folder`` is the run's, in which its hospitals keep their ledgers.
+    """
+
+    def __init__(
+        self, hospitals: int, workers: int, root: Path | None, folder: Folder, device: str = "cpu"
+    ) -> None:
         TaskIdentity.task_id = TaskIdentity.run_id = RUN_ID
         TaskIdentity.node_id = SERVER_NODE
         self._run = Run.create_empty(RUN_ID)
         self._hospitals, self._root, self._folder = hospitals, root, folder
+        self._device = device
         self._workers = (
             [_Worker(folder.hospital_log) for _ in range(workers)] if workers > 1 else []
         )
@@ -142,6 +149,7 @@ class InProcessGrid(Grid):
             "partition-id": node - FIRST_NODE,
             "num-partitions": self._hospitals,
             "simulation": str(self._folder.hospitals.resolve()),
+            "device": self._device,
         }
         if self._root:
             config["data-root"] = str(self._root)

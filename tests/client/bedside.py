@@ -19,7 +19,6 @@ from metaward.privacy import Answer, Refusal
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.policy import Policy
 from metaward.privacy.wire import Request, decode_answer, encode_request
-from metaward.sim import learner_json
 from tests.server.small import small
 
 RECORD = small("privacy={mechanism: record, epsilon: 6.0}", "client.schedule=passes")
@@ -59,7 +58,7 @@ def theta(run: sim.Sim = RECORD) -> np.ndarray:
 
 
 def request(of: sim.Sim = RECORD, **changes: Any) -> Request:
-    fields = {"round": 1, "sim": of.for_hospitals(), "learner": learner_json(of.client.inner)}
+    fields = {"round": 1, "desk": of.desk().json()}
     return Request(**{**fields, "theta": theta(of), "run": "run-1", **changes})
 
 

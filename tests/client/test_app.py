@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 from dataclasses import replace
@@ -10,21 +11,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 
-from metaward.client import app as app_module
+from metaward.client import node as node_module
 from metaward.client import work
 from metaward.client.app import app
-from metaward.client.errors import DataError
-from metaward.client.guard import Guard
+from metaward.client.desk import Desk
+from metaward.client.errors import DataError, NodeError
 from metaward.client.inner import ALGORITHMS
+from metaward.client.node import Node
 from metaward.options import ConfigError
 from metaward.privacy import Attendance, Refusal, Release, Scores
 from metaward.privacy.ledger import BudgetSpent, LedgerError
 from metaward.privacy.policy import Refused
-from metaward.privacy.wire import Request, compact, decode_answer, encode_request
-from metaward.sim import learner_json
+from metaward.privacy.wire import Request, decode_answer, encode_request
 from tests.server.small import small
 
 RUN = small()
@@ -44,7 +46,7 @@ def theta() -> np.ndarray:
 
 
 def request(**changes: Any) -> Request:
-    fields = {"round": 1, "sim": RUN.for_hospitals(), "learner": learner_json(RUN.client.inner)}
+    fields = {"round": 1, "desk": RUN.desk().json()}
     return Request(**{**fields, "theta": theta(), **changes})
 
 
@@ -89,6 +91,8 @@ def test_every_learner_is_judged_on_the_same_episodes() -> None:
 
 ERRORS = [
     (RuntimeError(SECRET), "failed"),
+    (NodeError("device-missing", SECRET), "device-missing"),
+    (NodeError(SECRET, SECRET), "failed"),
     (DataError(SECRET), "data-refused"),
     (MemoryError(SECRET), "failed"),
     (KeyError(SECRET), "failed"),
@@ -113,7 +117,7 @@ def test_no_words_of_an_exception_leave(
         raise error
 
     if where == "guard":
-        monkeypatch.setattr(app_module, "open_guard", breaks)
+        monkeypatch.setattr(node_module, "open_guard", breaks)
     else:
         monkeypatch.setattr(work, where, breaks)
     kind = {"attend": "query.roster", "evaluate": "evaluate"}.get(where, "train")
@@ -130,8 +134,8 @@ def test_no_words_of_an_exception_leave(
     [
         RecordDict(),
         RecordDict({"request": ConfigRecord({"schema": 1})}),
-        encode_request(request(sim='{"name": 3}')),
-        encode_request(request(sim="not json")),
+        encode_request(request(desk='{"seed": 3}')),
+        encode_request(request(desk="not json")),
         encode_request(request(theta=None)),
     ],
 )
@@ -151,15 +155,16 @@ def test_a_malformed_request_is_refused(content: RecordDict) -> None:
 def test_a_learner_that_the_mechanism_cannot_protect_is_refused(
     learner: Any, tmp_path: Path
 ) -> None:
-    """It comes beside the configuration, whose own learner was checked with it: under mechanism
-    task one that goes round the clipping would send what no noise was added to."""
+    """The hospital checks it again: under mechanism task one that goes round the clipping would
+    send what no noise was added to."""
     run = small("privacy={mechanism: task}", "client.schedule=passes")
     config = {"simulation": str(tmp_path)}
-    asked = request(sim=run.for_hospitals(), learner=learner_json(learner))
+    unsound = replace(run.desk(), learner=learner).json()
+    asked = request(desk=unsound)
     assert ask("train", encode_request(asked), 0, **config) == Refusal("bad-request")
-    asked = request(sim=run.for_hospitals(), learner=learner_json(learner), episodes=1)
+    asked = request(desk=unsound, episodes=1)
     assert ask("evaluate", encode_request(asked), UNSEEN, **config) == Refusal("bad-request")
-    sound = request(sim=run.for_hospitals())
+    sound = request(desk=run.desk().json())
     assert isinstance(ask("train", encode_request(sound), 0, **config), Release)
 
 
@@ -181,19 +186,74 @@ def test_a_data_path_is_never_taken_from_the_server(
 ) -> None:
     seen: list[Path | None] = []
 
-    def look(_: work.Desk, __: Request, index: int, root: Path | None, ___: Guard) -> Attendance:
-        seen.append(root)
-        return Attendance("sine-01", index)
+    def look(_: Desk, __: Request, node: Node) -> Attendance:
+        seen.append(node.root)
+        return Attendance("sine-01", node.index)
 
     monkeypatch.setattr(work, "attend", look)
     monkeypatch.delenv("METAWARD_DATA", raising=False)
-    hostile = small(f"data.root={tmp_path}/server", "server.out=/etc").mapping()
-    content = encode_request(request(sim=compact(hostile), theta=None))
+    content = encode_request(request(theta=None))
     ask("query.roster", content)
     ask("query.roster", content, **{"data-root": str(tmp_path / "own")})
     monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "environment"))
     ask("query.roster", content)
     assert seen == [None, tmp_path / "own", tmp_path / "environment"]
+
+
+@pytest.mark.parametrize("section", ["data", "server", "device", "root", "out", "strategies"])
+def test_a_desk_that_says_more_than_a_desk_is_refused(
+    section: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = json.loads(RUN.desk().json()) | {section: "/etc"}
+    with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
+        assert ask("train", encode_request(request(desk=json.dumps(told)))) == Refusal(
+            "bad-request"
+        )
+    assert f"{section}: unknown key" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("node", "environment", "expected"),
+    [
+        ({}, None, "cpu"),
+        ({}, "cuda:1", "cuda:1"),
+        ({"device": "cuda"}, None, "cuda"),
+        ({"device": "cpu"}, "cuda", "cpu"),
+    ],
+)
+def test_the_device_is_the_hospitals_own(
+    node: dict[str, str],
+    environment: str | None,
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever device the server's own configuration has: it is not in the desk."""
+    seen: list[str] = []
+
+    def look(_: Desk, __: Request, node: Node) -> Attendance:
+        seen.append(node.device)
+        return Attendance("sine-01", node.index)
+
+    monkeypatch.setattr(work, "attend", look)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.delenv("METAWARD_DEVICE", raising=False)
+    if environment:
+        monkeypatch.setenv("METAWARD_DEVICE", environment)
+    content = request(theta=None, desk=small("server.device=cuda:0").desk().json())
+    ask("query.roster", encode_request(content), **node)
+    assert seen == [expected]
+
+
+@pytest.mark.parametrize("named", ["cuda:2", "cuda:17", "gpu", "cuda:x", "CPU", "cpu:0"])
+def test_a_device_that_is_not_there_is_refused_and_logged(
+    named: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
+        answer = ask("train", encode_request(request()), device=named)
+    assert answer == Refusal("device-missing")
+    assert f"device: '{named}'" in caplog.text
+    assert "cpu" in caplog.text
 
 
 @pytest.mark.parametrize("index", range(NODES))

@@ -120,9 +120,9 @@ def test_a_simulated_round_is_a_function_of_the_request(tmp_path: Path) -> None:
         return bytes_of(ask("train", request(**changes), index, **config))
 
     assert update("a") == update("b")
-    learner = request().learner.replace('"steps":2', '"steps":1')
-    assert learner != request().learner
-    others = [update("c", round=2), update("d", index=1), update("e", learner=learner)]
+    other = request().desk.replace('"steps":2', '"steps":1')
+    assert other != request().desk
+    others = [update("c", round=2), update("d", index=1), update("e", desk=other)]
     assert len({update("a"), *others}) == 4
 
 

@@ -57,6 +57,14 @@ def test_a_number_that_is_none_is_refused(call: Any, number: str) -> None:
     assert "--local" in said
 
 
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(call: Any, device: str) -> None:
+    code, said = call("--local", 3, CONFIG, "--device", device)
+    assert code == 2
+    assert f"device: '{device}'" in said
+    assert not list(Path.cwd().iterdir())
+
+
 def test_the_number_must_be_given(call: Any) -> None:
     code, said = call(CONFIG)
     assert code == 2

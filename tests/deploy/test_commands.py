@@ -23,7 +23,13 @@ def test_a_hospitals_paths_survive_flowers_parser() -> None:
         "policy": f"{SITE.root}/hospitals/north east/policy.yaml",
         "ledger": f"{SITE.root}/hospitals/north east/ledger.sqlite",
         "data-root": f"{SITE.root}/hospitals/north east/data",
+        "device": "cpu",
     }
+
+
+def test_the_device_is_in_the_hospitals_own_configuration() -> None:
+    (there,) = Site(SITE.root, "cuda:1").hospitals(["north"])
+    assert parse_config_args([commands.node_config(there)])["device"] == "cuda:1"
 
 
 def test_the_connection_names_our_authority_and_never_says_insecure() -> None:

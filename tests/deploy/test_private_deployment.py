@@ -120,7 +120,7 @@ def test_no_request_is_charged_or_answered_twice(story: tuple[Live, int], name: 
 def test_the_spend_is_that_of_the_charges(live: Live, name: str) -> None:
     """Each charge is of two sums at the noise that keeps epsilon 8 over all rounds."""
     found = history(live, name)
-    events = [e for c in found.charges for part in c.parts for e in part.events]
+    events = [e for c in found.charges for paid in c.payments for e in paid.events]
     (sigma,) = {e.noise_multiplier for e in events}
     assert sigma == pytest.approx((2 * ROUNDS) ** 0.5 / gdp.mu_of(8.0, 1e-5), rel=1e-6)
     worst = max(enforced_epsilon(spent, 1e-5) for spent in found.totals().values())

@@ -267,6 +267,11 @@ def test_a_gpu_that_flower_would_hide_is_refused(folder: Folder) -> None:
     flower.check(small("server.device=cuda", "server.flower.gpus=0.5"))
 
 
+def test_simulated_hospitals_learn_the_device_from_their_environment(folder: Folder) -> None:
+    run = small("server.device=cuda:1")
+    assert flower.environment(run, folder, folder.path)["METAWARD_DEVICE"] == "cuda:1"
+
+
 def test_an_installation_without_the_app_folder_is_refused(
     folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -302,7 +307,7 @@ def roll_call(tmp_path: Path, **node: int) -> Answer:
     """What the second hospital of the small run answers from a node with this configuration."""
     run = small()
     with InProcessGrid(6, 1, None, Folder(tmp_path)):  # says which run messages belong to
-        request = Request(0, run.for_hospitals(), sim.learner_json(run.client.inner))
+        request = Request(0, run.desk().json())
         message = Message(encode_request(request), 7, f"{MessageType.QUERY}.roster")
         context = Context(
             1, 7, {"partition-id": 1, "simulation": "unused", **node}, RecordDict(), {}

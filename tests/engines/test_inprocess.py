@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 from flwr.app import Message
 
-from metaward.privacy import Release
+from metaward.privacy import Answer, Refusal, Release
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid
 from metaward.server.folder import Folder
 from metaward.server.run import Run
-from metaward.sim import Sim, learner_json
+from metaward.sim import Sim
 from tests.server.small import small
 
 RUN = small("strategies.quorum=0.25", "strategies.hospitals_per_round=4")
@@ -45,7 +45,7 @@ def kill_worker(grid: InProcessGrid, number: int) -> int:
 
 def asked(job: Run, run: Sim = RUN) -> Request:
     theta = np.asarray(job.start(run.client.inner))
-    return Request(1, run.for_hospitals(), learner_json(run.client.inner), theta)
+    return Request(1, run.desk().json(), theta)
 
 
 def train_messages(job: Run) -> list[Message]:
@@ -97,6 +97,16 @@ def test_push_and_pull_are_refused_clearly(grid: InProcessGrid) -> None:
     for call in (grid.push_messages, grid.pull_messages):
         with pytest.raises(TypeError, match="send_and_receive"):
             call([])
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cpu", Release), ("cuda:99", Refusal)])
+def test_simulated_hospitals_learn_the_device_from_their_node_config(
+    device: str, kind: type[Answer], tmp_path: Path
+) -> None:
+    with InProcessGrid(TOTAL, 1, None, made(tmp_path / "run"), device) as grid:
+        job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
+        (reply, *_) = grid.send_and_receive(train_messages(job), timeout=60)
+    assert isinstance(decode_answer(reply.content), kind)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

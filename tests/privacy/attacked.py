@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaward.client.desk import Desk
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
@@ -19,7 +20,6 @@ from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSize, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
-from metaward.client.work import Desk
 from metaward.privacy import MECHANISMS, Mechanism
 
 FLAT = TaskSpec(CLASSIFICATION, (6,), 3, 7, False)
@@ -106,8 +106,10 @@ class Source:
         return TaskSize(each, each)
 
 
-def desk(mechanism: Mechanism, spec: TaskSpec = FLAT, network: object = None) -> Desk:
-    return Desk(Source(spec), network or Mlp((16,)), mechanism, 2, 0, "cpu", "passes", 4)
+def desk(
+    mechanism: Mechanism, learner: Algorithm, spec: TaskSpec = FLAT, network: object = None
+) -> Desk:
+    return Desk(Source(spec), network or Mlp((16,)), learner, mechanism, 2, "passes", 0, 4)
 
 
 def norm(vector: Tensor) -> float:

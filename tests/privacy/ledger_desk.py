@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.event import Budget, Charge, Event, gaussian
 from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
 from metaward.privacy.ledger.errors import CODES
 
-STEPS = Event(2.0, 4)
+STEPS = gaussian(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""
 CAP = Budget(epsilon=3.0, delta=1e-5)
 """For ``within``, which reads epsilon as the cap on mu^2: three times ``STEPS``."""

@@ -2,6 +2,7 @@
 
 import ast
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import inf, sqrt
 from pathlib import Path
 
@@ -24,12 +25,12 @@ from metaward.privacy.accounting import (
     reported_epsilon,
     second_epsilon,
 )
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Event, gaussian
 
 SIGMAS = (1.0, 2.5, 10.0)
 RATES = (0.02, 0.2, 1.0)
-PLAIN = st.builds(Event, st.floats(0.5, 50), st.integers(1, 500))
-MIXED = st.builds(Event, st.sampled_from(SIGMAS), st.integers(1, 500), st.sampled_from(RATES))
+PLAIN = st.builds(gaussian, st.floats(0.5, 50), st.integers(1, 500))
+MIXED = st.builds(gaussian, st.sampled_from(SIGMAS), st.integers(1, 500), st.sampled_from(RATES))
 Account = Callable[[Sequence[Event], float], float]
 
 
@@ -37,7 +38,7 @@ Account = Callable[[Sequence[Event], float], float]
 
 
 def test_sums_without_a_draw_are_enforced_and_reported_exactly() -> None:
-    events = (Event(10, 20), Event(10, 30))
+    events = (gaussian(10, 20), gaussian(10, 30))
     exact = gdp.epsilon(sqrt(0.5), 1e-5)
     assert enforced_epsilon(events, 1e-5) == exact
     assert reported_epsilon(events, 1e-5) == Reported(exact, METHODS["gdp"], "exact")
@@ -46,7 +47,7 @@ def test_sums_without_a_draw_are_enforced_and_reported_exactly() -> None:
 
 
 def test_one_sampled_event_takes_the_whole_account_to_the_upper_bounds() -> None:
-    events = (Event(10, 20), Event(5, 100, 0.1))
+    events = (gaussian(10, 20), gaussian(5, 100, 0.1))
     reported = reported_epsilon(events, 1e-5)
     assert reported == Reported(
         pld.epsilon_of(events, 1e-5), METHODS["pld"], "never below the truth"
@@ -55,9 +56,9 @@ def test_one_sampled_event_takes_the_whole_account_to_the_upper_bounds() -> None
     assert second_epsilon(events, 1e-5) == reported.epsilon
 
 
-@pytest.mark.parametrize("bare", [Event(0, 1), Event(0, 1, 0.1)])
+@pytest.mark.parametrize("bare", [gaussian(0, 1), gaussian(0, 1, 0.1)])
 def test_no_noise_anywhere_is_no_finite_epsilon(bare: Event) -> None:
-    for events in ((bare,), (Event(50, 1), bare), (Event(50, 1, 0.2), bare)):
+    for events in ((bare,), (gaussian(50, 1), bare), (gaussian(50, 1, 0.2), bare)):
         assert enforced_epsilon(events, 1e-5) == inf
         assert reported_epsilon(events, 1e-5).epsilon == inf
         assert second_epsilon(events, 1e-5) == inf
@@ -74,7 +75,7 @@ def test_nothing_done_costs_nothing() -> None:
 
 @pytest.mark.parametrize("rate", [1.0, 0.2])
 def test_wrong_budgets_and_deltas_are_refused(rate: float) -> None:
-    events = (Event(10, 5, rate),)
+    events = (gaussian(10, 5, rate),)
     for ask in (enforced_epsilon, reported_epsilon, second_epsilon):
         with pytest.raises(ValueError, match=r"delta = 100000\.0 is not in"):
             ask(events, 1e5)  # type: ignore[operator]
@@ -87,15 +88,15 @@ def test_wrong_budgets_and_deltas_are_refused(rate: float) -> None:
 
 def test_every_accountant_is_named_and_prices_a_plain_sum_alike() -> None:
     assert ACCOUNTANTS.keys() == METHODS.keys() == {"gdp", "rdp", "pld"}
-    for name, price in ACCOUNTANTS.items():
-        assert 1 <= price((Event(3.7306316, 1),), 1e-5) * (1 + 1e-6) < 1.11, name
+    for name, accountant in ACCOUNTANTS.items():
+        assert 1 <= accountant.epsilon_of((gaussian(3.7306316, 1),), 1e-5) * (1 + 1e-6) < 1.11, name
 
 
 def test_attack_accuracy() -> None:
     """At q = 1 Phi(mu/2). A draw hides the unit: with one sum the advantage is q times that of the
     sum, since in the other cases there is nothing to see."""
-    assert attack_accuracy((Event(1, 1),)) == pytest.approx(0.69146246, abs=1e-8)  # Phi(0.5)
-    drawn = 2 * attack_accuracy((Event(1, 1, 0.2),)) - 1
+    assert attack_accuracy((gaussian(1, 1),)) == pytest.approx(0.69146246, abs=1e-8)  # Phi(0.5)
+    drawn = 2 * attack_accuracy((gaussian(1, 1, 0.2),)) - 1
     assert drawn == pytest.approx(0.2 * gdp.advantage(1), rel=1e-4)
 
 
@@ -107,7 +108,7 @@ def test_plain_accounts_do_not_wait_for_the_libraries_of_the_others() -> None:
         name: [ast.unparse(n) for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)]
         for name, tree in trees.items()
     }
-    assert any("scipy" in line for line in heads["gdp.py"])
+    assert any("numpy" in line for line in heads["gdp.py"])
     assert not [line for lines in heads.values() for line in lines if "dp_accounting" in line]
     assert "dp_accounting" in ast.unparse(trees["rdp.py"])
 
@@ -129,7 +130,7 @@ def test_opacus_is_nowhere_in_the_accounts() -> None:
 
 
 @given(
-    st.lists(MIXED | PLAIN.map(lambda e: Event(2.5, e.count)), min_size=1, max_size=6), st.data()
+    st.lists(MIXED | PLAIN.map(lambda e: gaussian(2.5, e.count)), min_size=1, max_size=6), st.data()
 )
 def test_neither_order_nor_splitting_changes_a_bit(
     events: list[Event], data: st.DataObject
@@ -137,11 +138,7 @@ def test_neither_order_nor_splitting_changes_a_bit(
     pieces: list[Event] = []
     for event in events:
         cut = data.draw(st.integers(0, event.count))
-        pieces += [
-            Event(event.noise_multiplier, n, event.sampling_rate)
-            for n in (cut, event.count - cut)
-            if n
-        ]
+        pieces += [replace(event, count=n) for n in (cut, event.count - cut) if n]
     shuffled = data.draw(st.permutations(pieces))
     assert enforced_epsilon(shuffled, 1e-5) == enforced_epsilon(events, 1e-5)
     at = data.draw(st.integers(0, len(shuffled)))
@@ -160,10 +157,13 @@ def test_order_changes_no_bit_of_an_exact_price(events: list[Event], data: st.Da
 
 def test_five_are_two_and_three() -> None:
     for rate in (1.0, 0.2):
-        whole, parts = (Event(3, 5, rate),), (Event(3, 2, rate), Event(7, 1), Event(3, 3, rate))
+        whole, parts = (
+            (gaussian(3, 5, rate),),
+            (gaussian(3, 2, rate), gaussian(7, 1), gaussian(3, 3, rate)),
+        )
         for ask in (enforced_epsilon, second_epsilon):
             assert (
-                ask((*whole, Event(7, 1)), 1e-5)
+                ask((*whole, gaussian(7, 1)), 1e-5)
                 == ask(parts, 1e-5)
                 == ask(parts[1:] + parts[:1], 1e-5)
             )
@@ -171,12 +171,22 @@ def test_five_are_two_and_three() -> None:
 
 @pytest.mark.parametrize("ask", [enforced_epsilon, second_epsilon])
 def test_every_account_grows_with_count_and_rate_and_falls_with_noise(ask: Account) -> None:
-    here = ask((Event(4, 30, 0.2),), 1e-5)
-    for dearer in (Event(4, 31, 0.2), Event(4, 30, 0.21), Event(3.9, 30, 0.2), Event(4, 30)):
+    here = ask((gaussian(4, 30, 0.2),), 1e-5)
+    for dearer in (
+        gaussian(4, 31, 0.2),
+        gaussian(4, 30, 0.21),
+        gaussian(3.9, 30, 0.2),
+        gaussian(4, 30),
+    ):
         assert ask((dearer,), 1e-5) > here * 1.001
-    rates = [ask((Event(4, 30, rate),), 1e-5) for rate in (0.5, 0.8, 1.0)]
+    rates = [ask((gaussian(4, 30, rate),), 1e-5) for rate in (0.5, 0.8, 1.0)]
     assert rates[0] * 1.1 < rates[1] < rates[2] / 1.1
-    for cheaper in (Event(4, 29, 0.2), Event(4, 30, 0.19), Event(4.1, 30, 0.2), Event(4, 1, 0.2)):
+    for cheaper in (
+        gaussian(4, 29, 0.2),
+        gaussian(4, 30, 0.19),
+        gaussian(4.1, 30, 0.2),
+        gaussian(4, 1, 0.2),
+    ):
         assert ask((cheaper,), 1e-5) < here * 0.999
 
 
@@ -185,5 +195,5 @@ def test_an_exact_price_grows_with_count_and_falls_with_noise(
     event: Event, more: int, times: float
 ) -> None:
     here = enforced_epsilon((event,), 1e-5)
-    assert enforced_epsilon((Event(event.noise_multiplier, event.count + more),), 1e-5) > here
-    assert enforced_epsilon((Event(event.noise_multiplier * times, event.count),), 1e-5) < here
+    assert enforced_epsilon((replace(event, count=event.count + more),), 1e-5) > here
+    assert enforced_epsilon((gaussian(event.noise_multiplier * times, event.count),), 1e-5) < here

@@ -9,7 +9,7 @@ from scipy.optimize import brentq
 from scipy.stats import binom
 
 from metaward.privacy.accounting import enforced_epsilon, gdp, pld, reported_epsilon
-from metaward.privacy.event import Event
+from metaward.privacy.event import Event, gaussian
 
 CASES = pytest.mark.parametrize(
     ("rate", "sigma", "steps", "rounds", "delta", "naive", "kept", "open_"),
@@ -26,8 +26,8 @@ def test_one_draw_kept_for_all_steps_of_a_round(
     naive: float, kept: float, open_: float,
 ) -> None:  # fmt: skip
     """The naive account assumes a fresh draw before each step and is too low."""
-    fresh = Event(sigma, steps * rounds, rate)
-    once = Event(sigma / sqrt(steps), rounds, rate)
+    fresh = gaussian(sigma, steps * rounds, rate)
+    once = gaussian(sigma / sqrt(steps), rounds, rate)
     assert reported_epsilon((fresh,), delta).epsilon == pytest.approx(naive, abs=1e-4)
     assert reported_epsilon((once,), delta).epsilon == pytest.approx(kept, abs=1e-4)
     assert naive < kept < enforced_epsilon((once,), delta) < open_
@@ -42,7 +42,7 @@ def test_a_draw_that_shows_amplifies_nothing(
     On average over k that is (open_, delta): three to four times the naive epsilon. A unit pays for
     the rounds in which it really stood, which is more still for half of the units."""
     ks = np.arange(rounds + 1)
-    mus = [gdp.mu([Event(sigma, int(k) * steps)]) if k else 0.0 for k in ks]
+    mus = [gdp.mu([gaussian(sigma, int(k) * steps)]) if k else 0.0 for k in ks]
     weights = binom.pmf(ks, rounds, rate)
 
     def average(epsilon: float) -> float:
@@ -50,7 +50,7 @@ def test_a_draw_that_shows_amplifies_nothing(
 
     assert brentq(lambda e: average(e) - delta, 0.1, 50) == pytest.approx(open_, abs=1e-4)
     assert open_ > 2.7 * naive
-    often = Event(sigma, steps * (int(rate * rounds) + 5))
+    often = gaussian(sigma, steps * (int(rate * rounds) + 5))
     assert enforced_epsilon((often,), delta) > open_
 
 
@@ -71,7 +71,7 @@ def losses(kept: bool, rate: float, mu: float, steps: int, size: int) -> NDArray
 
 @pytest.mark.parametrize(
     ("kept", "event"),
-    [(True, Event(2 / sqrt(20), 1, 0.2)), (False, Event(2, 20, 0.2))],
+    [(True, gaussian(2 / sqrt(20), 1, 0.2)), (False, gaussian(2, 20, 0.2))],
     ids=["kept", "fresh"],
 )
 def test_the_vocabulary_prices_what_is_done(kept: bool, event: Event) -> None:
@@ -81,5 +81,5 @@ def test_the_vocabulary_prices_what_is_done(kept: bool, event: Event) -> None:
     prices differ by far more, so a kept draw priced as fresh ones would be seen."""
     terms = np.maximum(0, -np.expm1(1 - losses(kept, 0.2, 0.5, 20, 200_000)))
     assert pld.delta_of((event,), 1.0) == pytest.approx(float(terms.mean()), abs=0.0036)
-    both = [pld.delta_of((e,), 1.0) for e in (Event(2 / sqrt(20), 1, 0.2), Event(2, 20, 0.2))]
+    both = [pld.delta_of((e,), 1.0) for e in (gaussian(2 / sqrt(20), 1, 0.2), gaussian(2, 20, 0.2))]
     assert both[0] > both[1] + 0.02

@@ -1,16 +1,23 @@
 """The ledger's question, asked by an adversary: may these sums still be added?"""
 
+from dataclasses import replace
+
+import dp_accounting
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from metaward.privacy.accounting import allows, enforced_epsilon, gdp
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Event, gaussian
+from tests.privacy.accounting_desk import noise_for
 
-PLAIN = st.builds(Event, st.floats(0.5, 50), st.integers(1, 500))
+PLAIN = st.builds(gaussian, st.floats(0.5, 50), st.integers(1, 500))
 MIXED = st.builds(
-    Event, st.sampled_from((1.0, 2.5, 10.0)), st.integers(1, 500), st.sampled_from((0.02, 0.2, 1.0))
+    gaussian,
+    st.sampled_from((1.0, 2.5, 10.0)),
+    st.integers(1, 500),
+    st.sampled_from((0.02, 0.2, 1.0)),
 )
 BUDGETS = st.builds(Budget, st.floats(0.3, 20), st.sampled_from((1e-3, 1e-5, 1e-7)))
 
@@ -20,8 +27,7 @@ def test_no_adaptive_choice_gets_past_the_budget(proposals: list[Event], budget:
     """What is refused is asked for again with fewer sums; draws come and go as they please."""
     spent: tuple[Event, ...] = ()
     for proposal in proposals:
-        sigma, rate = proposal.noise_multiplier, proposal.sampling_rate
-        for event in (Event(sigma, max(1, proposal.count // part), rate) for part in (1, 7, 60)):
+        for event in (replace(proposal, count=max(1, proposal.count // n)) for n in (1, 7, 60)):
             if allows(spent, (event,), budget):
                 spent = (*spent, event)
                 break
@@ -38,8 +44,8 @@ def test_a_greedy_adversary_gets_all_of_the_budget_and_no_more(
     for quieter in np.geomspace(1, 300, 24) * sigma:
         count = 1 << 24
         while count:
-            if allows(spent, (Event(quieter, count),), budget):
-                spent = (*spent, Event(quieter, count))
+            if allows(spent, (gaussian(quieter, count),), budget):
+                spent = (*spent, gaussian(quieter, count))
             count //= 2
     assert enforced_epsilon(spent, budget.delta) <= budget.epsilon
     assert (
@@ -49,17 +55,17 @@ def test_a_greedy_adversary_gets_all_of_the_budget_and_no_more(
 
 def test_adding_to_a_full_key_is_refused_and_to_another_is_not() -> None:
     budget = Budget(3, 1e-5)
-    half = Event(gdp.noise_multiplier_for(3, 1e-5, 10), 5)
+    half = gaussian(noise_for(3, 1e-5, 10), 5)
     assert allows((), (half,), budget)
     assert allows((half,), (half,), budget)
-    assert not allows((half, half), (Event(1e3, 1),), budget)
-    assert not allows((half, half), (Event(1e3, 1, 0.02),), budget)
+    assert not allows((half, half), (gaussian(1e3, 1),), budget)
+    assert not allows((half, half), (gaussian(1e3, 1, 0.02),), budget)
 
 
 def test_a_round_of_plain_checks_solves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The budget's mu is found once; each key then costs one sum. Hundreds are asked a round."""
-    budget, spent = Budget(2.125, 1e-5), (Event(20, 50),)
-    assert allows(spent, (Event(20, 5),), budget)
-    monkeypatch.setattr(gdp, "brentq", None)
-    assert all(allows(spent, (Event(20, count),), budget) for count in range(1, 30))
-    assert not allows(spent, (Event(20, 500),), budget)
+    budget, spent = Budget(2.125, 1e-5), (gaussian(20, 50),)
+    assert allows(spent, (gaussian(20, 5),), budget)
+    monkeypatch.setattr(dp_accounting, "get_sigma_gaussian", None)
+    assert all(allows(spent, (gaussian(20, count),), budget) for count in range(1, 30))
+    assert not allows(spent, (gaussian(20, 500),), budget)

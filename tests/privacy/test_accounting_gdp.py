@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from metaward.privacy.accounting import gdp
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, Event, gaussian
+from tests.privacy.accounting_desk import noise_for
 
 MUS = st.floats(1e-4, 100)
 DELTAS = st.floats(-12, -0.5).map(lambda power: 10**power)
 EPSILONS = st.floats(-3, 3).map(lambda power: 10**power)
-EVENTS = st.lists(st.builds(Event, st.floats(0.1, 100), st.integers(1, 10_000)), max_size=8)
+EVENTS = st.lists(st.builds(gaussian, st.floats(0.1, 100), st.integers(1, 10_000)), max_size=8)
 
 
 # ------------------------------------------------------------------------- known answers
@@ -69,14 +70,14 @@ def test_mu_of_epsilon_1_3_and_8(delta: float, mus: tuple[float, ...]) -> None:
 
 
 def test_fifty_steps_with_noise_multiplier_ten() -> None:
-    fifty = [Event(10, 50)]
+    fifty = [gaussian(10, 50)]
     assert gdp.mu(fifty) == pytest.approx(sqrt(0.5), rel=1e-15)
     assert gdp.epsilon_of(fifty, 1e-5) == pytest.approx(2.943225, rel=1e-6)
     assert gdp.epsilon_of(fifty, 1e-3) == pytest.approx(2.053335, rel=1e-6)
 
 
 def test_noise_multiplier_for_one_sum_at_epsilon_one() -> None:
-    assert gdp.noise_multiplier_for(1, 1e-5, 1) == pytest.approx(3.7306316, abs=6e-8)
+    assert noise_for(1, 1e-5, 1) == pytest.approx(3.7306316, abs=6e-8)
 
 
 def test_attack_accuracy_at_epsilon_1_3_and_8() -> None:
@@ -100,8 +101,8 @@ def test_attack_accuracy_is_that_of_the_attack() -> None:
 
 def test_ends() -> None:
     assert gdp.mu([]) == 0
-    assert gdp.mu([Event(10, 5), Event(0, 1)]) == inf
-    assert gdp.mu([Event(1e-200, 1)]) == inf, "too faint to square is no noise, not an error"
+    assert gdp.mu([gaussian(10, 5), gaussian(0, 1)]) == inf
+    assert gdp.mu([gaussian(1e-200, 1)]) == inf, "too faint to square is no noise, not an error"
     assert gdp.delta(0, 0) == gdp.delta(1, inf) == 0
     assert gdp.delta(inf, 5) == 1
     assert gdp.epsilon(0, 1e-5) == 0
@@ -147,10 +148,10 @@ def test_refuses_negative_numbers_and_nan(value: float) -> None:
 
 
 def test_refuses_what_has_no_mu() -> None:
-    with pytest.raises(ValueError, match=r"sampling_rate = 0\.5 has no exact mu; price it with"):
-        gdp.mu([Event(1, 1), Event(1, 1, 0.5)])
+    with pytest.raises(ValueError, match=r"Sampled.*0\.5.* has no exact mu; price it with"):
+        gdp.mu([gaussian(1, 1), gaussian(1, 1, 0.5)])
     with pytest.raises(ValueError, match="count = 0 is below 1"):
-        gdp.noise_multiplier_for(1, 1e-5, 0)
+        gaussian(1, 0)
 
 
 # ----------------------------------------------------------------------------- properties
@@ -189,23 +190,25 @@ def test_delta_falls_with_epsilon(mu: float, a: float, b: float) -> None:
 def test_planned_noise_is_let_through_and_not_a_sum_more(
     epsilon: float, delta: float, count: int, parts: int
 ) -> None:
-    sigma, budget = gdp.noise_multiplier_for(epsilon, delta, count), Budget(epsilon, delta)
-    pieces = [Event(sigma, n) for n in np.diff([0, *range(parts, count, 997), count]).tolist() if n]
+    sigma, budget = noise_for(epsilon, delta, count), Budget(epsilon, delta)
+    pieces = [
+        gaussian(sigma, n) for n in np.diff([0, *range(parts, count, 997), count]).tolist() if n
+    ]
     assert sum(piece.count for piece in pieces) == count
     assert gdp.allows(pieces, budget)
-    assert not gdp.allows([*pieces, Event(sigma, 1)], budget)
+    assert not gdp.allows([*pieces, gaussian(sigma, 1)], budget)
 
 
 @given(EVENTS, st.floats(0.1, 100), st.integers(1, 100))
 def test_one_more_event_costs_more_and_more_noise_less(
     events: list[Event], sigma: float, count: int
 ) -> None:
-    more = gdp.mu([*events, Event(sigma, count)])
+    more = gdp.mu([*events, gaussian(sigma, count)])
     assert more > gdp.mu(events)
     assert (
-        gdp.mu([*events, Event(sigma, count + 1)])
+        gdp.mu([*events, gaussian(sigma, count + 1)])
         > more
-        > gdp.mu([*events, Event(2 * sigma, count)])
+        > gdp.mu([*events, gaussian(2 * sigma, count)])
     )
 
 

@@ -37,7 +37,7 @@ def seeded(seed: int) -> Callable[[int], Noise]:
 
 def audited(mechanism: object, learner: object = None, seed: int = 1) -> AuditReport:
     algorithm = learner or Reptile(lr=0.1, steps=2)
-    return audit_run(desk(mechanism), algorithm, seeded(seed), ROUNDS, seed)
+    return audit_run(desk(mechanism, algorithm), seeded(seed), ROUNDS, seed)
 
 
 def codes(report: AuditReport) -> set[str]:
@@ -91,7 +91,7 @@ def test_the_report_is_a_function_of_the_seeds() -> None:
 
 
 def test_noise_of_the_system_is_named_and_passes() -> None:
-    report = audit_run(desk(Record()), Reptile(steps=2), lambda round: SystemNoise(), ROUNDS)
+    report = audit_run(desk(Record(), Reptile(steps=2)), lambda round: SystemNoise(), ROUNDS)
     assert report.secret
     assert report.noise_source == SystemNoise.name
     assert report.sound, report.faults
@@ -192,7 +192,7 @@ def test_noise_that_starts_anew_with_every_round_or_task(
     monkeypatch: pytest.MonkeyPatch, every: str, between: str
 ) -> None:
     if every == "round":
-        report = audit_run(desk(Record()), Reptile(steps=2), lambda round: SeededNoise(9), ROUNDS)
+        report = audit_run(desk(Record(), Reptile(steps=2)), lambda round: SeededNoise(9), ROUNDS)
     else:  # each task's sums from a stream of its own, with one seed for all tasks of a round
         calls = {"n": 0}
 
@@ -322,8 +322,8 @@ def test_too_few_scores_are_refused() -> None:
 @pytest.mark.parametrize("case", ["conv", "curve"])
 def test_other_networks_and_tasks(case: str) -> None:
     architecture, spec = CASES[case]
-    work = desk(Record(), spec, architecture)
-    report = audit_run(work, Maml(lr=0.1, steps=1), seeded(6), ROUNDS, 6)
+    work = desk(Record(), Maml(lr=0.1, steps=1), spec, architecture)
+    report = audit_run(work, seeded(6), ROUNDS, 6)
     assert report.sound, report.faults
     assert 0.7 <= report.tightness <= 1
 
@@ -338,8 +338,8 @@ def test_a_small_budget_takes_more_lives() -> None:
 
 def test_less_time_is_a_looser_bound_and_no_error() -> None:
     """So little that one round alone takes longer: two lives of one round each."""
-    work, learner = desk(replace(Record(), epsilon=0.5)), Reptile(steps=1)
-    report = audit_run(work, learner, seeded(1), 4, 1, seconds=1e-9)
+    work = desk(replace(Record(), epsilon=0.5), Reptile(steps=1))
+    report = audit_run(work, seeded(1), 4, 1, seconds=1e-9)
     assert (report.lives, report.rounds) == (2, 1)
     assert report.sound, report.faults
     assert gdp.epsilon(2 * report.claimed_mu, 1e-5) == pytest.approx(0.5)  # of all four rounds

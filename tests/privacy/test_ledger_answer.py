@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metaward.privacy.event import Charge, Event
+from metaward.privacy.event import Charge, gaussian
 from metaward.privacy.ledger import Ledger, LedgerError, verify
 from tests.privacy.ledger_desk import CAP, STEPS, code_of, full, keys, pay, request, vandal, within
 
@@ -61,10 +61,10 @@ def test_a_crash_after_the_last_budget_does_not_refuse_the_retry(ledger: Ledger)
 
 def test_another_price_is_another_charge(ledger: Ledger, path: Path) -> None:
     """The hospital changed its noise between crash and retry: the old charge does not cover it."""
-    dear, cheap = pay(ledger, 1, "ab"), pay(ledger, 1, "ab", Event(4.0, 4))
+    dear, cheap = pay(ledger, 1, "ab"), pay(ledger, 1, "ab", gaussian(4.0, 4))
     assert cheap.sequence > dear.sequence
-    assert pay(ledger, 1, "ab", Event(4.0, 4)) == cheap
-    more = pay(ledger, 1, "abc", Event(4.0, 4))
+    assert pay(ledger, 1, "ab", gaussian(4.0, 4)) == cheap
+    more = pay(ledger, 1, "abc", gaussian(4.0, 4))
     assert more.sequence > cheap.sequence
     assert ledger.answer(dear, b"under the first") == b"under the first"
     assert ledger.answer(more, b"under the last") == b"under the first"
@@ -79,7 +79,7 @@ def test_the_same_round_with_another_content_is_another_charge(ledger: Ledger) -
     two = ledger.charge(request(1, text="other theta"), "record", charge, CAP, within)
     assert two.reply is None
     assert two.sequence > one.sequence
-    assert ledger.spent("record:a") == (Event(2.0, 8),)
+    assert ledger.spent("record:a") == (gaussian(2.0, 8),)
 
 
 def test_a_reply_that_was_changed_on_disk_is_not_sent(ledger: Ledger, path: Path) -> None:

@@ -117,11 +117,14 @@ def test_one_byte_of_the_file(path: Path) -> None:
         (["UPDATE entry SET seq = -5 WHERE seq = 5"], "row -5 stands"),
         (
             ["UPDATE total SET count = count - 1 WHERE unit = 2"],
-            r"table total: 1 .*\(2, 2.0, 1.0\)",
+            r"table total: 1 .*\(2, .*2\.0",
         ),
-        (["UPDATE total SET noise_multiplier = 9 WHERE unit = 2"], "table total: 2"),
-        (["DELETE FROM total WHERE unit = 1"], r"table total: 1 .*\(1, 2.0, 1.0\)"),
-        (["INSERT INTO total VALUES (9, 1.0, 1.0, 1)"], "table total: 1 "),
+        (
+            ["UPDATE total SET event = replace(event, '2.0', '9.0') WHERE unit = 2"],
+            "table total: 2",
+        ),
+        (["DELETE FROM total WHERE unit = 1"], r"table total: 1 .*\(1, .*2\.0"),
+        (["INSERT INTO total VALUES (9, '{}', 1)"], "table total: 1 "),
         (["UPDATE unit SET name = 'record:00' WHERE id = 2"], "table unit: 1 .*: 2$"),
         (["DELETE FROM unit WHERE id = 2"], "table unit: 1 .*: 2$"),
         (["UPDATE request SET reply = x'00' WHERE charge = 2"], "table request: 1 "),

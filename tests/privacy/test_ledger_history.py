@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from metaward.privacy.event import Charge, Event
-from metaward.privacy.ledger import Events, Ledger, Part
+from metaward.privacy.event import Charge, counted, gaussian
+from metaward.privacy.ledger import Events, Ledger, Payment
 from tests.privacy.ledger_desk import CAP, STEPS, full, mu_squared, pay, read, request, within
 
 
@@ -19,32 +19,33 @@ def test_charges_come_back_as_they_were_made(ledger: Ledger) -> None:
     first, second, third = ledger.history().charges
     assert [c.sequence for c in (first, second, third)] == [2, 5, 7]
     assert [c.request for c in (first, second, third)] == [request(n) for n in (1, 2, 3)]
-    assert first.parts == (Part((1, 2, 3), (STEPS,)),)
-    assert second.parts == (Part((2, 3, 4), (STEPS,)),)
-    assert third.parts == (Part((1,), (STEPS,)),)
+    assert first.payments == (Payment((1, 2, 3), (STEPS,)),)
+    assert second.payments == (Payment((2, 3, 4), (STEPS,)),)
+    assert third.payments == (Payment((1,), (STEPS,)),)
     assert {c.budget for c in (first, second, third)} == {CAP}
     assert [len(c.new) for c in (first, second, third)] == [3, 1, 0]
 
 
 def test_events_and_parts_keep_every_number(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path / "a.ledger", "phantom-01")
-    events = (Event(1 / 3, 1), Event(1e300, 10**15, 0.1))
+    events = (gaussian(1 / 3, 1), gaussian(1e300, 10**15, 0.1))
     charges = [
         Charge(("patient:208", "record:ü/\udcff"), events),
         Charge(("patient:208",), (STEPS,)),
     ]
     ledger.charge(request(0), "record", charges, CAP, lambda spent, new, budget: True)
     (found,) = ledger.history().charges
-    assert found.parts == (Part((1, 2), events), Part((1,), (STEPS,)))
-    assert ledger.spent("patient:208") == tuple(sorted((*events, STEPS)))
+    assert found.payments == (Payment((1, 2), events), Payment((1,), (STEPS,)))
+    assert ledger.spent("patient:208") == counted((*events, STEPS))
     assert ledger.spent("record:ü/\udcff") == events
 
 
 def test_totals_from_the_chain_are_those_of_the_table(ledger: Ledger) -> None:
-    double = Event(2.0, 8)
+    double = gaussian(2.0, 8)
     assert ledger.history().totals() == {1: (double,), 2: (double,), 3: (double,), 4: (STEPS,)}
-    rows = read(ledger.path, "SELECT unit, noise_multiplier, count FROM total ORDER BY unit")
-    assert rows == [(1, 2.0, 8), (2, 2.0, 8), (3, 2.0, 8), (4, 2.0, 4)]
+    rows = read(ledger.path, "SELECT unit, event, count FROM total ORDER BY unit")
+    text = '{"noise_multiplier":2.0,"type":"GaussianDpEvent"}'
+    assert rows == [(unit, text, count) for unit, count in enumerate((8, 8, 8, 4), 1)]
 
 
 def test_spend_over_time_follows_the_worst_unit_so_far(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_spend_over_time_follows_the_worst_unit_so_far(tmp_path: Path) -> None:
         return mu_squared(events)
 
     for number, (name, event) in enumerate(
-        [("a", STEPS), ("b", Event(4.0, 4)), ("b", STEPS), ("c", Event(8.0, 1))]
+        [("a", STEPS), ("b", gaussian(4.0, 4)), ("b", STEPS), ("c", gaussian(8.0, 1))]
     ):
         pay(ledger, number, name, event)
     points = ledger.history().spending(price)
@@ -67,7 +68,7 @@ def test_spend_over_time_follows_the_worst_unit_so_far(tmp_path: Path) -> None:
         (2, 2, 1.25),
         (3, 2, 1.25),
     ]
-    assert points[-1].events == (STEPS, Event(4.0, 4))
+    assert points[-1].events == (STEPS, gaussian(4.0, 4))
     assert len(asked) == 4
     assert ledger.history().worst(mu_squared) == points[2]
 

@@ -146,7 +146,7 @@ def test_another_programs_database(ledger: Ledger, path: Path) -> None:
 def test_another_format_and_a_ledger_without_rows(ledger: Ledger, path: Path) -> None:
     vandal(path, "PRAGMA user_version = 1")
     damaged(path, "format 1")
-    vandal(path, "PRAGMA user_version = 2", "DELETE FROM entry")
+    vandal(path, "PRAGMA user_version = 3", "DELETE FROM entry")
     damaged(path, "lacks its first row")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,7 +16,8 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from metaward import sim
-from metaward.client.app import guard_of
+from metaward.client.desk import read_desk
+from metaward.client.node import open_node
 from metaward.privacy import MECHANISMS, Opening, Use
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, deviation
 from metaward.privacy.session import Batch, Kind
@@ -170,12 +170,13 @@ def guards(folder: Path) -> Iterator[tuple[str, Noise]]:
     run = sim.load(
         sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=record", "client.schedule=passes"]
     )
-    text, learner = run.for_hospitals(), sim.learner_json(run.client.inner)
-    context = SimpleNamespace(node_config={"simulation": str(folder)})
-    other = sim.learner_json(run.client.inner).replace("0.02", "0.03")
-    for index, round, which in [(0, 1, learner), (0, 2, learner), (1, 1, learner), (0, 1, other)]:
-        request = Request(round, text, which, np.zeros(1, np.float32), 0, "r")
-        yield f"{index} {round}", guard_of(context, run.desk(), request, index).noise
+    desk = run.desk()
+    other = read_desk(desk.json().replace("0.02", "0.03"))
+    assert other.learner != desk.learner
+    for index, round, which in [(0, 1, desk), (0, 2, desk), (1, 1, desk), (0, 1, other)]:
+        request = Request(round, which.json(), np.zeros(1, np.float32), 0, "r")
+        node = open_node({"partition-id": index, "simulation": str(folder)}, which, request)
+        yield f"{index} {round}", node.guard.noise
 
 
 def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path) -> None:
@@ -188,13 +189,15 @@ def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path)
 
 
 def test_the_server_s_noise_is_fresh_every_round_and_secret_outside_simulations() -> None:
-    run = sim.load(
-        sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=hospital", "client.schedule=passes"]
-    )
+    settings = ["privacy.mechanism=hospital", "client.schedule=passes"]
+    runs = [
+        sim.load(sim.HERE / "configs/phantom.yaml", [*settings, f"client.inner.lr={lr}"])
+        for lr in (0.02, 0.03)
+    ]
     updates = np.zeros((2, N), np.float32)
 
     def drawn(simulated: bool) -> Floats:
-        protect = [protection(run, learner, simulated) for learner in ("a", "b")]
+        protect = [protection(run, simulated) for run in runs]
         return np.stack([p(updates, lambda u: u[0], round) for p in protect for round in (1, 2)])
 
     seeded, secret = drawn(True), drawn(False)

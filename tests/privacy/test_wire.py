@@ -79,17 +79,16 @@ def test_refusal_comes_back(code: str) -> None:
     assert decode_answer(encode_answer(Refusal(code))) == Refusal(code)
 
 
-@given(INT64, NAMES, NAMES, st.none() | VECTORS, INT64, RUNS, MARKS)
+@given(INT64, NAMES, st.none() | VECTORS, INT64, RUNS, MARKS)
 def test_request_comes_back(
     number: int,
-    sim: str,
-    learner: str,
+    desk: str,
     theta: NDArray[np.float32] | None,
     episodes: int,
     run: str,
     mark: Mark | None,
 ) -> None:
-    sent = Request(number, sim, learner, theta, episodes, run, mark)
+    sent = Request(number, desk, theta, episodes, run, mark)
     back = decode_request(encode_request(sent))
     assert replace(back, theta=theta) == sent
     if theta is None:
@@ -267,7 +266,7 @@ def test_missing_renamed_and_extra_arrays_are_refused(kind: str) -> None:
     assert code_of(records, decode_answer) == "keys"
 
 
-REQUEST = Request(2, "{}", "{}", np.ones(4, np.float32), 5)
+REQUEST = Request(2, "{}", np.ones(4, np.float32), 5)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +276,7 @@ REQUEST = Request(2, "{}", "{}", np.ones(4, np.float32), 5)
         (lambda r: r.update({"more": ConfigRecord()}), "keys"),
         (lambda r: r["request"].update({"schema": 9}), "schema"),
         (lambda r: r["request"].update({"round": True}), "type"),
-        (lambda r: r["request"].update({"sim": 5}), "type"),
+        (lambda r: r["request"].update({"desk": 5}), "type"),
         (lambda r: r["request"].update({"root": "/etc"}), "keys"),
         (lambda r: r["request"].pop("episodes"), "keys"),
         (lambda r: r["request"].pop("run"), "keys"),

@@ -54,8 +54,7 @@ def test_a_stored_release_comes_back(
 
 CHANGES: dict[str, Any] = {
     "round": 3,
-    "sim": "{ }",
-    "learner": "{ }",
+    "desk": "{ }",
     "theta": np.array([1, 1, 1, 2], np.float32),
     "episodes": 6,
     "run": "other",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from metaward.privacy.accounting import allows
-from metaward.privacy.event import Budget, Charge, Event
+from metaward.privacy.event import Budget, Charge, Event, gaussian
 from metaward.privacy.ledger import Entry, Ledger, RequestKey
 from metaward.server.cli import main
 from metaward.server.folder import Folder
@@ -21,7 +21,7 @@ from metaward.strategies.marks import Seen
 from tests.server.small import small
 
 EIGHT = Budget(8.0, 1e-5)
-STEPS = Event(10.0, 50)
+STEPS = gaussian(10.0, 50)
 """Epsilon 2.943 at delta 1e-5 and 2.053 at 1e-3: known answers of Gaussian DP, mu = sqrt(50)/10."""
 PRIVATE = (
     "privacy.mechanism=record",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from metaward.client.desk import read_desk
 from metaward.client.inner import Setting
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
@@ -24,7 +25,7 @@ from metaward.server.baselines import (
 )
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
-from metaward.sim import Sim, learner_from_json, learner_json
+from metaward.sim import Sim
 from metaward.strategies.combine import Mean, Median
 from metaward.strategies.outer import Adam, Sgd
 from tests.server.privacy_desk import PRIVATE
@@ -73,7 +74,9 @@ def test_baselines_of_prototypes_alone_are_ones_that_a_hospital_takes() -> None:
         "client.inner={algorithm: proto_maml, steps: 0}",
     )
     for contender in (*scratch(run), *fedavg(run), *fedavg_names(run)):
-        assert learner_from_json(learner_json(contender.learner)) == contender.learner
+        desk = contender.within(run).desk()
+        assert desk.learner == contender.learner
+        assert read_desk(desk.json()) == desk
 
 
 def test_class_names_are_a_second_fedavg_only_where_they_tell_more() -> None:
@@ -129,7 +132,9 @@ def test_names_and_keys_are_distinct_and_learners_can_be_sent(run: Sim) -> None:
     assert len(set(trained)) == len(trained)
     assert all(trained)
     for contender in contenders:
-        assert learner_from_json(learner_json(contender.learner)) == contender.learner
+        desk = contender.within(run).desk()
+        assert desk.learner == contender.learner
+        assert read_desk(desk.json()) == desk
 
 
 def test_baselines_may_take_rounds_of_their_own_under_the_same_budget(tmp_path: Path) -> None:

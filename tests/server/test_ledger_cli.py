@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from metaward.privacy.event import Budget, Event
+from metaward.privacy.event import Budget, gaussian
 from metaward.privacy.ledger import BudgetSpent, Ledger
 from tests.privacy.ledger_desk import vandal
 from tests.server.privacy_desk import Call, caller, pay
@@ -132,7 +132,7 @@ def test_show_of_an_unused_and_of_an_unprotected_ledger(
     ledger = Ledger.create(tmp_path / "l.sqlite", "north")
     assert call("ledger", "show", ledger.path) == 0
     assert "nothing was ever charged" in capsys.readouterr().out
-    pay(ledger, 1, event=Event(0.0, 1), budget=None)
+    pay(ledger, 1, event=gaussian(0.0, 1), budget=None)
     assert call("ledger", "show", ledger.path) == 0
     printed = capsys.readouterr().out
     assert "NO PRIVACY" in printed

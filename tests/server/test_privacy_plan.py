@@ -82,13 +82,13 @@ def test_the_plan_is_what_a_real_run_is_charged(
 
 
 def raw(history: History) -> list[Event]:
-    return [e for charge in history.charges for part in charge.parts for e in part.events]
+    return [e for charge in history.charges for paid in charge.payments for e in paid.events]
 
 
 def spent(history: History, unit: str) -> float:
     """The worst unit's epsilon. A hospital stands as a whole in every charge of its own."""
     if unit == "hospital":
-        return enforced_epsilon([charge.parts[0].events[0] for charge in history.charges], 1e-5)
+        return enforced_epsilon([charge.payments[0].events[0] for charge in history.charges], 1e-5)
     return max(enforced_epsilon(events, 1e-5) for events in history.totals().values())
 
 

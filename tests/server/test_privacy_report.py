@@ -43,9 +43,9 @@ def raw_events(path: Path) -> dict[str, Counter[float]]:
     names: list[str] = []
     for charge in Ledger.open(path).history().charges:
         names += charge.new
-        for part in charge.parts:
-            for unit in part.units:
-                for event in part.events:
+        for payment in charge.payments:
+            for unit in payment.units:
+                for event in payment.events:
                     spent = found.setdefault(names[unit - 1], Counter())
                     spent[event.noise_multiplier] += event.count
     return found

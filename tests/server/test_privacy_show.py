@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metaward.privacy.accounting import reported_epsilon
-from metaward.privacy.event import Budget, Event, Mark
+from metaward.privacy.event import Budget, Mark, gaussian
 from metaward.privacy.ledger import Ledger
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
@@ -105,7 +105,7 @@ def test_show_ledger_files(
     call: Call, made: tuple[Folder, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     other = Ledger.create(tmp_path / "south.sqlite", "south")
-    pay(other, 1, event=Event(0.0, 1), budget=None)
+    pay(other, 1, event=gaussian(0.0, 1), budget=None)
     assert call("privacy", "show", made[1].path, other.path) == 0
     printed = capsys.readouterr().out
     assert "NO PRIVACY: used without noise at south." in printed
@@ -268,7 +268,7 @@ def test_use_without_noise_is_a_fault(
     call: Call, made: tuple[Folder, Ledger], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, ledger = made
-    see(folder, 3, pay(ledger, 3, "z", Event(0.0, 1), budget=None))
+    see(folder, 3, pay(ledger, 3, "z", gaussian(0.0, 1), budget=None))
     (fault,) = faults(call, capsys, folder.path)
     assert "NO PRIVACY" in fault
 

@@ -9,16 +9,15 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
-from metaward.privacy import MECHANISMS, Event
+from metaward.privacy import MECHANISMS, gaussian
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.server.protection import noise_multiplier, protection
-from metaward.sim import Sim, learner_json
+from metaward.sim import Sim
 from metaward.strategies.combine import Mean
 from tests.server.small import small
 
 CLIP, HOSPITALS, DIM = 0.5, 4, 100_000
 RUN = small(f"privacy={{mechanism: hospital, clip_norm: {CLIP}}}", "client.schedule=passes")
-LEARNER = learner_json(RUN.client.inner)
 Vectors = NDArray[np.float32]
 
 
@@ -30,8 +29,7 @@ def updates(norm: float = 0.9 * CLIP, hospitals: int = HOSPITALS) -> Vectors:
 
 def noise(given: Vectors, round: int = 1, run: Sim = RUN, **options: Any) -> NDArray[np.float64]:
     """What the server's direction holds beyond the mean."""
-    options = {"learner": LEARNER, "simulated": False} | options
-    found = protection(run, **options)(given, Mean(), round)
+    found = protection(run, **{"simulated": False} | options)(given, Mean(), round)
     assert (found.shape, found.dtype) == ((DIM,), np.float32)
     return found.astype(np.float64) - given.astype(np.float64).mean(axis=0)
 
@@ -62,8 +60,8 @@ def test_noise_is_priced_for_a_hospital_that_is_always_chosen() -> None:
     z, rounds = noise_multiplier(RUN), RUN.server.rounds
     assert RUN.privacy.budget is not None
     epsilon, delta = RUN.privacy.budget.epsilon, RUN.privacy.budget.delta
-    assert 0.99 * epsilon < enforced_epsilon([Event(z, rounds)], delta) <= epsilon
-    assert enforced_epsilon([Event(z, rounds + 1)], delta) > epsilon
+    assert 0.99 * epsilon < enforced_epsilon([gaussian(z, rounds)], delta) <= epsilon
+    assert enforced_epsilon([gaussian(z, rounds + 1)], delta) > epsilon
 
 
 def test_the_hospitals_ledger_and_the_server_mean_the_same_noise() -> None:
@@ -94,7 +92,7 @@ def test_one_hospital_moves_the_direction_by_its_clip_norm_at_most(wild: float) 
 
 def noise_free(given: Vectors) -> NDArray[np.float64]:
     """With the run's seeded noise, which is the same each time."""
-    return protection(RUN, LEARNER, True)(given, Mean(), 1).astype(np.float64)
+    return protection(RUN, True)(given, Mean(), 1).astype(np.float64)
 
 
 def test_real_noise_is_never_the_same() -> None:
@@ -104,16 +102,14 @@ def test_real_noise_is_never_the_same() -> None:
 
 def test_seeded_noise_differs_between_rounds_learners_and_seeds() -> None:
     """... and only there: a simulation can be repeated."""
-    given, changed = updates(), LEARNER.replace('"steps":2', '"steps":3')
-    assert changed != LEARNER
-    other = small(
-        f"privacy={{mechanism: hospital, clip_norm: {CLIP}}}", "client.schedule=passes", "seed=6"
-    )
+    given = updates()
+    options = f"privacy={{mechanism: hospital, clip_norm: {CLIP}}}", "client.schedule=passes"
+    other, changed = small(*options, "seed=6"), small(*options, "client.inner.steps=3")
     first = noise(given, simulated=True)
     assert noise(given, simulated=True).tobytes() == first.tobytes()
     for found in (
         noise(given, round=2, simulated=True),
-        noise(given, learner=changed, simulated=True),
+        noise(given, run=changed, simulated=True),
         noise(given, run=other, simulated=True),
     ):
         assert abs(pearsonr(first, found).statistic) < 5 / DIM**0.5
@@ -124,5 +120,5 @@ def test_the_server_adds_nothing_where_hospitals_did(mechanism: str) -> None:
     run = small(f"privacy={{mechanism: {mechanism}}}", "client.schedule=passes")
     assert noise_multiplier(run) == 0.0
     given = updates()
-    found = protection(run, LEARNER, False)(given, Mean(), 1)
+    found = protection(run, False)(given, Mean(), 1)
     assert found.tobytes() == Mean()(given).tobytes()

@@ -11,7 +11,11 @@ import pytest
 
 from metaward import sim
 from metaward.client import work
+from metaward.client.desk import Desk
 from metaward.client.errors import DataError
+from metaward.client.node import Node
+from metaward.privacy import Release
+from metaward.privacy.wire import Request
 from metaward.server.engines import ENGINES
 from metaward.server.folder import BusyError, Folder
 from metaward.server.run import Observer
@@ -74,10 +78,10 @@ def test_a_failed_run_resumes_to_the_same_bytes(
     whole = execute(tmp_path / "whole")
     train = work.train
 
-    def breaks(*args: Any) -> Any:
-        if args[2].round == 4:
+    def breaks(desk: Desk, request: Request, node: Node) -> Release:
+        if request.round == 4:
             raise RuntimeError("secret words of a hospital")
-        return train(*args)
+        return train(desk, request, node)
 
     monkeypatch.setattr(work, "train", breaks)
     with pytest.raises(QuorumError, match=r"round 4: 0 of 3 hospitals.*\(failed\)"):
@@ -108,10 +112,10 @@ def test_one_hospital_may_fail_above_the_quorum(
 ) -> None:
     train = work.train
 
-    def breaks(*args: Any) -> Any:
-        if args[3] == 1:
+    def breaks(desk: Desk, request: Request, node: Node) -> Release:
+        if node.index == 1:
             raise RuntimeError("down")
-        return train(*args)
+        return train(desk, request, node)
 
     monkeypatch.setattr(work, "train", breaks)
     folder = execute(tmp_path / "run")

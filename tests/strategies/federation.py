@@ -58,11 +58,10 @@ def grid_of(
 
 def strategy(**changes: Any) -> MetaStrategy:
     options: dict[str, Any] = {
-        "roster": Roster(SEATS, Request(0, "{}", "{}"), 5.0),
+        "roster": Roster(SEATS, Request(0, "{}"), 5.0),
         "train": TRAIN,
         "unseen": UNSEEN,
-        "sim": '{"sim":1}',
-        "learner": '{"learner":1}',
+        "desk": '{"desk":1}',
         "seed": 7,
         "num_rounds": 6,
         "combine": Mean(),

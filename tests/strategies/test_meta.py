@@ -32,7 +32,7 @@ from tests.strategies.federation import (
 
 def test_sgd_round_is_theta_plus_the_mean_update() -> None:
     (state, report), *_ = run(grid_of(), outer=Sgd(lr=0.5), num_rounds=1)
-    asked = Request(1, "", "", THETA)
+    asked = Request(1, "", THETA)
     mean = np.mean([update(h, asked) for h in sorted(TRAIN)], axis=0, dtype=np.float64)
     expected = THETA + np.float32(0.5) * mean.astype(np.float32)
     assert state.theta.tobytes() == expected.tobytes()
@@ -49,7 +49,7 @@ def test_rounds_follow_each_other_from_the_new_theta_and_state(outer: Outer) -> 
     assert [state.round for state, _ in results] == [1, 2, 3, 4, 5, 6]
     theta, kept = THETA, outer.init(THETA)
     for number, (state, _) in enumerate(results, 1):
-        asked = Request(number, "", "", theta)
+        asked = Request(number, "", theta)
         rows = np.stack([update(h, asked) for h in sorted(TRAIN)])
         theta, kept = outer.step(theta, Mean()(rows), kept, (number - 1) / 6)
         assert state.theta.tobytes() == theta.tobytes()
@@ -68,7 +68,7 @@ def test_schedule_is_told_how_much_of_the_run_is_over() -> None:
     assert Watch.seen == [0.0, 0.25, 0.5, 0.75]
 
 
-def test_message_holds_theta_and_the_configuration() -> None:
+def test_message_holds_theta_and_the_desk() -> None:
     grid = grid_of()
     run(grid, num_rounds=1)
     sent = [request for _, request, kind in grid.sent if kind == "train"]
@@ -76,7 +76,7 @@ def test_message_holds_theta_and_the_configuration() -> None:
     for request in sent:
         assert request.theta is not None
         assert request.theta.tobytes() == THETA.tobytes()
-        assert (request.round, request.sim, request.learner) == (1, '{"sim":1}', '{"learner":1}')
+        assert (request.round, request.desk) == (1, '{"desk":1}')
         assert request.episodes == 0
 
 
@@ -91,7 +91,7 @@ def test_unseen_hospitals_are_never_trained_on() -> None:
 def test_the_chosen_combiner_combines(rule: str) -> None:
     combine = COMBINE[rule]()
     (state, _), *_ = run(grid_of(), combine=combine, outer=Sgd(lr=1.0), num_rounds=1)
-    rows = np.stack([update(h, Request(1, "", "", THETA)) for h in sorted(TRAIN)])
+    rows = np.stack([update(h, Request(1, "", THETA)) for h in sorted(TRAIN)])
     assert state.theta.tobytes() == (THETA + combine(rows)).tobytes()
 
 
@@ -108,7 +108,7 @@ def test_order_of_arrival_changes_no_bit() -> None:
     expected = final(grid_of())
     for seed in range(4):
         assert final(grid_of(arrive=shuffled(seed))) == expected
-    unsorted = np.stack([update(h, Request(1, "", "", THETA)) for h in TRAIN])
+    unsorted = np.stack([update(h, Request(1, "", THETA)) for h in TRAIN])
     sums = {np.sum(unsorted[list(o)], axis=0).tobytes() for o in ((0, 1, 2, 3, 4), (4, 2, 0, 3, 1))}
     assert len(sums) == 2, "these updates are such that order does matter to a float sum"
 

@@ -97,7 +97,7 @@ def test_quorum_is_a_share_of_those_asked(
 
     grid = FakeGrid({n + 5: script(name, n) for n, name in enumerate(names)})
     one = strategy(
-        roster=Roster(names, Request(0, "", ""), 5.0),
+        roster=Roster(names, Request(0, ""), 5.0),
         train=names,
         unseen=[],
         quorum=quorum,
@@ -129,7 +129,7 @@ def test_hospital_that_left_counts_as_one_without_reply() -> None:
 def evaluate(grid: FakeGrid, hospitals: Sequence[str] = UNSEEN) -> tuple[list[Scores], Any]:
     one = strategy()
     one.roster.gather(grid)
-    return one.evaluate(grid, hospitals, Request(6, "{}", "{}", THETA, 3))
+    return one.evaluate(grid, hospitals, Request(6, "{}", THETA, 3))
 
 
 def ones(episodes: int) -> Vector:

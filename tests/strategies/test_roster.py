@@ -12,7 +12,7 @@ from metaward.strategies.roster import Roster, RosterError
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 
 SEATS = ["north", "east", "south"]
-REQUEST = Request(0, "{}", "{}")
+REQUEST = Request(0, "{}")
 HOSPITALS = {31: sits("south", 2), 12: sits("north", 0), 77: sits("east", 1)}
 
 

@@ -12,8 +12,8 @@ from math import inf
 from pathlib import Path
 
 from metaward.options import ConfigError
-from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
-from metaward.privacy.ledger import Charged, Events, History, Ledger, Run
+from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
+from metaward.privacy.ledger import Charged, Events, History, Ledger, RunSummary
 from metaward.server.office.accounts.places import learner
 
 DELTA = 1e-5
@@ -70,7 +70,7 @@ class Account:
     mu: float | None
     spent: tuple[Spent, ...]
     budgets: tuple[Left, ...]
-    runs: tuple[Run, ...]
+    runs: tuple[RunSummary, ...]
     refusals: tuple[Refusals, ...]
 
     @property
@@ -118,7 +118,7 @@ def worst(bodies: set[Events], delta: float) -> Events:
 
 def worst_mu(bodies: set[Events]) -> float | None:
     """The largest mu of all units; None where any unit was drawn."""
-    if any(sampled(events) for events in bodies):
+    if not all(exact(events) for events in bodies):
         return None
     return max((gdp.mu(events) for events in bodies), default=0.0)
 

@@ -8,8 +8,8 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, reported_epsilon, second_epsilon
-from metaward.privacy.ledger import Events, History, Ledger, LedgerError, verify
-from metaward.privacy.ledger.spend import coalesced
+from metaward.privacy.event import Events, counted
+from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.account import DELTA, worst
 from metaward.server.office.accounts.places import Found, marks, unprotected
@@ -112,9 +112,9 @@ def overspent(history: History) -> Iterator[str]:
     """Charges that took a unit above the budget it had to fit: enforcement, played back."""
     spent: dict[int, Events] = {}
     for charge in history.charges:
-        for part in charge.parts:
-            for unit in part.units:
-                spent[unit] = coalesced(spent.get(unit, ()) + part.events)
+        for payment in charge.payments:
+            for unit in payment.units:
+                spent[unit] = counted(spent.get(unit, ()) + payment.events)
         touched = {spent[unit] for unit in charge.units()}
         budget = charge.budget
         if budget and not all(allows((), events, budget) for events in touched):

@@ -54,7 +54,7 @@ def audit(
     times = participations(run, records, tasks)
     try:
         found = audit_run(
-            run.desk(), run.client.inner, lambda _: SystemNoise(), times, seed, seconds
+            run.desk(), lambda _: SystemNoise(), times, seed, seconds, run.server.device
         )
     except ValueError as error:
         raise ConfigError([f"{error}"], str(path)) from error

@@ -13,7 +13,7 @@ from math import ceil
 from pathlib import Path
 
 from metaward.privacy.event import Mark
-from metaward.privacy.ledger import History, Ledger, LedgerError, Refused, verify
+from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
 from metaward.privacy.report import parts
 from metaward.privacy.report.parts import Chain, HighWater, Hospital, Refusal
 from metaward.server.office.report.case import REWOUND, Case, clean
@@ -173,13 +173,13 @@ def _at_hospital(case: Case, name: str) -> parts.Ledger | None:
 # --------------------------------------------------------------------------- refusals
 
 
-def _refusals(case: Case, name: str, noted: Sequence[Refused]) -> tuple[Refusal, ...]:
+def _refusals(case: Case, name: str, noted: Sequence[NotedRefusal]) -> tuple[Refusal, ...]:
     """Refusals in this run: the ledger and the server count the same ones, so the larger holds."""
     counts = _noted([one for one in noted if one.run == case.key]) | case.refused(name)
     return tuple(Refusal(clean(code), n) for code, n in counts.most_common())
 
 
-def _noted(refusals: Sequence[Refused]) -> Counter[str]:
+def _noted(refusals: Sequence[NotedRefusal]) -> Counter[str]:
     """In a flood not every refusal has a row; rows hold their numbers within code and day."""
     days: dict[tuple[str, str], list[int]] = {}
     for one in refusals:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
 
-from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon, sampled
-from metaward.privacy.event import Budget, Event
-from metaward.privacy.ledger import Charged, Events, History, Part
+from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
+from metaward.privacy.event import Budget, Event, Events
+from metaward.privacy.ledger import Charged, History, Payment
 from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Point
 from metaward.server.office.accounts.account import worst, worst_mu
 from metaward.server.office.report.case import Case, clean, utc
@@ -81,9 +81,9 @@ def seen_as(case: Case, history: History) -> History:
 
 def _whole(charge: Charged, again: int) -> Charged:
     """The charge of one unit, the hospital: its dearest record's events, ``again`` times more."""
-    events = max((part.events for part in charge.parts), key=_price)
+    events = max((paid.events for paid in charge.payments), key=_price)
     repeated = tuple(replace(event, count=event.count + again) for event in events)
-    return replace(charge, parts=(Part((1,), repeated),), new=())
+    return replace(charge, payments=(Payment((1,), repeated),), new=())
 
 
 def _price(events: Sequence[Event]) -> float:
@@ -111,6 +111,6 @@ def budget_at(budget: Budget | None, delta: float, events: Events) -> float | No
     """
     if budget is None or budget.delta == delta:
         return budget.epsilon if budget else None
-    if sampled(events):
+    if not exact(events):
         return None
     return gdp.epsilon(gdp.mu_of(budget.epsilon, budget.delta), delta)

@@ -20,8 +20,8 @@ from metaward.client.inner import Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.made_up import blank_tasks
 from metaward.privacy.accounting import gdp
-from metaward.privacy.event import Event
-from metaward.privacy.ledger import Events, History
+from metaward.privacy.event import Events, gaussian
+from metaward.privacy.ledger import History
 from metaward.privacy.price import Counts, events
 from metaward.privacy.protected import Protected
 from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Mechanism, NoisySum
@@ -100,8 +100,7 @@ def charged(case: Case, history: History) -> Iterator[Paid]:
     for charge in own_charges(case, history):
         count = Counter(kinds[unit - 1] for unit in charge.units())
         records = count.get("record") or count.get("content", 0)  # a patient's are known by content
-        parts = (event for part in charge.parts for event in part.events)
-        yield Paid(ceil(records / size), frozenset(event.noise_multiplier for event in parts))
+        yield Paid(ceil(records / size), frozenset(charge.noise_multipliers()))
 
 
 def _sums(case: Case, charges: Sequence[Paid]) -> tuple[tuple[NoisySum, ...], tuple[float, ...]]:
@@ -200,7 +199,7 @@ def bound(case: Case, hospital: str) -> Spent:
         bodies: Iterable[Events] = _every_round(case, rounds + again)
     elif mechanism.sampling_rate == 1:
         mu = gdp.mu_of(mechanism.epsilon, mechanism.delta)
-        bodies = [(Event(1 / mu, 1 + again),)]
+        bodies = [(gaussian(1 / mu, 1 + again),)]
     else:
         return _capped(mechanism, case.delta, again)
     return replace(spent(bodies, case.delta), error="never below the truth")

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from metaward.client.desk import LEARNER
 from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.given import BESIDE
 from metaward.privacy.report.parts import Gap, Touch, TouchName
-from metaward.sections import LEARNER
 from metaward.server.baselines import BASELINES, Contender
 from metaward.sim import Sim
 

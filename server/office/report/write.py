@@ -211,7 +211,7 @@ def _newest(history: History, run: Sim, path: Path) -> str:
         raise ConfigError([text], str(path))
     sigma = getattr(run.privacy, "noise_multiplier", None)
     last = [c for c in charges if c.request.run == charges[-1].request.run]
-    paid = {e.noise_multiplier for c in last for part in c.parts for e in part.events}
+    paid = {sigma for charge in last for sigma in charge.noise_multipliers()}
     if sigma is not None and paid != {sigma}:
         text = (
             f"was charged for noise multipliers {sorted(paid)}, but the configuration has {sigma}"

@@ -1,22 +1,8 @@
-"""Equal events counted together, and the numbers every accountant refuses."""
+"""The numbers that every accountant refuses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from metaward.privacy.event import Budget, Event
-
-Counts = dict[tuple[float, float], int]
-"""(noise multiplier, sampling rate) -> how many sums."""
-
-
-def counted(events: Iterable[Event]) -> Counts:
-    """Equal events merged, so that neither order nor splitting changes a price, not by one bit."""
-    counts: Counts = {}
-    for event in events:
-        key = (event.noise_multiplier, event.sampling_rate)
-        counts[key] = counts.get(key, 0) + event.count
-    return counts
+from metaward.privacy.event import Budget
 
 
 def check_delta(delta: float) -> None:

@@ -1,0 +1,92 @@
+"""What a hospital is sent: how it is to work, and nothing of the server's.
+
+A request carries one desk as JSON. It says where the tasks come from, which network and learner
+work on them, what protects the records, and how often; how updates are combined, where files lie
+and which device computes is not in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
+
+from metaward.client.inner import ALGORITHMS, Algorithm
+from metaward.client.models import MODELS, Architecture
+from metaward.client.schedule import Order
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.base import TaskSource
+from metaward.options import ConfigError, Registry, build, plain
+from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy.wire import compact
+
+SOURCE = Registry("source", TASKS)
+NETWORK = Registry("network", MODELS)
+LEARNER = Registry("algorithm", ALGORITHMS)
+MECHANISM = Registry("mechanism", MECHANISMS)
+
+Positive = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The parts a hospital works with in ``rounds`` rounds of one learner.
+
+    ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
+    tasks. A baseline that is trained beside a run has a desk of its own.
+    """
+
+    source: Annotated[TaskSource, SOURCE]
+    architecture: Annotated[Architecture, NETWORK]
+    learner: Annotated[Algorithm, LEARNER]
+    mechanism: Annotated[Mechanism, MECHANISM]
+    tasks_per_round: Positive
+    schedule: Order
+    seed: Seed
+    rounds: Positive
+
+    def json(self) -> str:
+        """Canonical JSON for a message: equal desks are equal text. ``read_desk`` reads it."""
+        return compact(plain(self))
+
+    @property
+    def learner_tag(self) -> int:
+        """64 bits that differ between learners, so that the seeded noise of two differs as well."""
+        text = compact(LEARNER.plain(self.learner))
+        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Parts that do not go together: the field to blame, and how the fault goes on from it."""
+        try:
+            self.architecture.features(self.source.spec().input_shape)
+        except ValueError as error:
+            yield "architecture", f".{error}"
+        try:
+            self.learner.check(self.source.spec(), self.mechanism.unit)
+        except ValueError as error:
+            yield "learner", f".algorithm: {error}"
+        if self.mechanism.unit != "none" and self.schedule == "random":
+            yield (
+                "schedule",
+                ": random lets a record return as chance has it, and task sampling "
+                f"amplifies nothing for a {self.mechanism.unit}; set it to passes",
+            )
+
+
+def read_desk(text: str) -> Desk:
+    """The desk in a message; ``ConfigError`` names every key at fault and every conflict."""
+    faults: list[str] = []
+    try:
+        desk: Desk | None = build(Desk, json.loads(text), "", faults)
+    except ValueError as error:
+        raise ConfigError([f"not JSON: {error}"], "desk") from error
+    if desk is not None:
+        faults += [f"{field}{fault}" for field, fault in desk.conflicts()]
+    if desk is None or faults:
+        raise ConfigError(faults, "desk")
+    return desk
