@@ -10,7 +10,7 @@ import typer
 
 from metaward import sim
 from metaward.options import ConfigError
-from metaward.privacy.report.facts import plain_value
+from metaward.privacy.report.values import plain_value
 from metaward.server.office import text
 from metaward.server.office.accounts.account import account, check_deltas
 from metaward.server.office.accounts.check import check

@@ -11,7 +11,7 @@ import typer
 from metaward.options import ConfigError
 from metaward.privacy.ledger import Ledger, verify
 from metaward.privacy.ledger.file import key_path
-from metaward.privacy.report.facts import plain_value
+from metaward.privacy.report.values import plain_value
 from metaward.server.office import text
 from metaward.server.office.accounts.account import account, check_deltas
 from metaward.server.office.accounts.places import FAILED, plainly

@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from metaward.privacy.report.show import show_left, show_loss
+from metaward.privacy.report.numbers import show_left, show_loss
 from metaward.server.office.accounts.account import Account, Spent
 from metaward.server.office.accounts.check import Checked
 from metaward.server.office.plan.plan import Planned

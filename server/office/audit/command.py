@@ -13,7 +13,7 @@ from metaward.client.audit import SECONDS, audit_run
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.noise import SystemNoise
-from metaward.privacy.report.facts import plain_value
+from metaward.privacy.report.values import plain_value
 from metaward.server.folder import Folder, now
 from metaward.server.office import text
 from metaward.server.office.accounts.places import FAILED, plainly

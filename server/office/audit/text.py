@@ -12,7 +12,7 @@ from rich.text import Text
 from metaward.client.desk import LEARNER
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.audit.verdict import LEVEL, MIXED, ROUNDING, SLACK, WHERE
-from metaward.privacy.report.show import show_loss
+from metaward.privacy.report.numbers import show_loss
 from metaward.server.office.text import Parts, grid
 from metaward.sim import Sim
 

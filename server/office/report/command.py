@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -10,12 +11,18 @@ from rich.text import Text
 
 from metaward import sim
 from metaward.options import ConfigError
-from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.privacy.report.document import PrivacyReport, schema, to_json
 from metaward.server.folder import Folder
 from metaward.server.office import text
 from metaward.server.office.accounts.places import plainly
 from metaward.server.office.ledger_commands import Json
 from metaward.server.office.report import write as privacy_report
+
+
+def _print_schema(wanted: bool) -> None:
+    if wanted:
+        print(json.dumps(schema(), indent=1))
+        raise typer.Exit
 
 
 def report(
@@ -33,6 +40,12 @@ def report(
         Path | None, typer.Option(help="Where the files go; else beside what was read.")
     ] = None,
     as_json: Json = False,
+    schema_: Annotated[
+        bool,
+        typer.Option(
+            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON's schema."
+        ),
+    ] = False,
 ) -> None:
     """Write privacy.json and privacy.html: what was promised, spent, checked and not covered."""
     first, rest = paths[0], paths[1:]

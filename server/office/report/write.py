@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 from metaward.options import ConfigError
 from metaward.privacy.ledger import History, Ledger, LedgerError
-from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.privacy.report.document import PrivacyReport, concluded, to_json
+from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
-from metaward.privacy.report.parts import Run
+from metaward.privacy.report.sections import RunSummary
 from metaward.server.baselines import own
 from metaward.server.checkpoint import replace_file
 from metaward.server.folder import Folder, now
@@ -101,10 +102,10 @@ def of_ledger(path: Path, run: Sim) -> PrivacyReport:
     return _report(case, facts, code_version(), None)
 
 
-def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyReport:
+def _report(case: Case, facts: RunSummary, code: str, audit: Path | None) -> PrivacyReport:
     found = [hospital(case, name) for name in case.hospitals]
     histories = [history for path in case.ledgers.values() if (history := read(path))]
-    return PrivacyReport(
+    inputs = ReportInputs(
         schema_version=1,
         run=facts,
         guarantee=parts.guarantee(case),
@@ -115,11 +116,12 @@ def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyRep
         evidence=parts.evidence(case.run, code, audit),
         not_covered=parts.gaps(case),
     )
+    return concluded(inputs)
 
 
-def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> Run:
+def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> RunSummary:
     ending = ENDINGS[status]
-    return Run(
+    return RunSummary(
         name=case.run.name,
         id=clean(case.id),
         seed=case.run.seed,
