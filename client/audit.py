@@ -23,15 +23,7 @@ from metaward.client.tasks.base import TaskSize, TaskSpec
 from metaward.client.tasks.made_up import random_tasks
 from metaward.client.work import one_thread, open_setting
 from metaward.privacy import Session
-from metaward.privacy.audit import (
-    CONFIDENCE,
-    AttackSize,
-    AuditReport,
-    Layers,
-    Stage,
-    audit,
-    claimed_mu,
-)
+from metaward.privacy.audit import CONFIDENCE, AuditReport, Effort, Layers, Stage, audit, claimed_mu
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
 from metaward.privacy.session import ParameterGroup
@@ -74,7 +66,7 @@ def audit_run(
             stage,
             _layers(desk.learner.layers(setting), desk.mechanism.trained),
             budget.delta if budget else 0.0,
-            attack_size(stage, participations, seconds),
+            size_of(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
         )
@@ -103,7 +95,7 @@ def stage_of(
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
 
 
-def attack_size(stage: Stage, participations: int, seconds: float) -> AttackSize:
+def size_of(stage: Stage, participations: int, seconds: float) -> Effort:
     """As many lives as a tight bound takes, at least 2, of all rounds that a unit takes part in.
 
     Fewer where ``seconds`` do not suffice, as one round tells.
@@ -113,7 +105,7 @@ def attack_size(stage: Stage, participations: int, seconds: float) -> AttackSize
     affordable = seconds / _time_of_a_round(stage, m)
     rounds = max(1, min(participations, int(affordable / 2)))
     needed = ceil(trials_needed(claimed_mu(stage, rounds), CONFIDENCE) / m)
-    return AttackSize(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
+    return Effort(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
 
 
 def _time_of_a_round(stage: Stage, m: int) -> float:

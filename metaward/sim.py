@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.desk import LEARNER, MECHANISM, Desk, Seed
+from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
+from metaward.client.inner import Setting
 from metaward.options import ConfigError, build, override, plain, read_yaml
 from metaward.privacy import Mechanism
 from metaward.privacy.wire import compact
@@ -136,10 +137,18 @@ def cross_faults(run: Sim) -> list[str]:
             "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
             "mean; set it to mean"
         )
-    if not run.client.inner.learns:
-        name = LEARNER.plain(run.client.inner)[LEARNER.by]
-        faults.append(f"client.inner.algorithm: {name} learns nothing; it is a baseline only")
-    return faults
+    return faults or list(learner_faults(run))
+
+
+def learner_faults(run: Sim) -> Iterator[str]:
+    """A learner that has nothing to learn with this network; some are baselines only."""
+    setting = Setting(run.client.model, run.client.tasks.spec())
+    if all(layer.local for layer in run.client.inner.layers(setting)):
+        name, network = LEARNER.plain(run.client.inner), NETWORK.plain(run.client.model)
+        yield (
+            f"client.inner.algorithm: {name[LEARNER.by]} learns nothing: its theta is empty with "
+            f"network {network[NETWORK.by]}; choose another learner, or a network with parameters"
+        )
 
 
 def _json(text: str, source: str) -> Any:

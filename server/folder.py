@@ -32,7 +32,7 @@ from filelock import FileLock, Timeout
 from metaward.privacy import Mark
 from metaward.server.checkpoint import replace_file
 from metaward.sim import Sim, load_json
-from metaward.strategies.marks import Marks, Seen
+from metaward.strategies.marks import Marks, SeenMark
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -169,9 +169,9 @@ class Folder:
         path = self.path / "marks.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         raw = [json.loads(line) for line in lines]
-        seen = [Seen(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
+        seen = [SeenMark(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
 
-        def note(new: Seen) -> None:
+        def note(new: SeenMark) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(new)) + "\n")

@@ -47,7 +47,9 @@ class Setting:
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self.network: Callable[[int], Network] = cache(lambda n: network(architecture, spec, n))
+        self.network: Callable[[int], Network] = cache(
+            lambda outputs: network(architecture, spec, outputs, self.device)
+        )
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One loss for each record (n,), as the kind of task has it."""
@@ -68,11 +70,6 @@ class Setting:
 
 class Algorithm(Protocol):
     """One entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
-
-    @property
-    def learns(self) -> bool:
-        """Whether meta-training moves theta; what learns nothing can be a baseline only."""
-        return True
 
     @property
     def inner_steps(self) -> int:

@@ -23,11 +23,6 @@ class Centroid(Algorithm):
     """
 
     @property
-    def learns(self) -> bool:
-        """Nothing moves."""
-        return False
-
-    @property
     def adapt_steps(self) -> int:
         """Adaptation is one look at the support set."""
         return 1

@@ -42,7 +42,7 @@ bound."""
 
 
 @dataclass(frozen=True)
-class AttackSize:
+class Effort:
     """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
 
     Each life gives a score for each canary. How many scores a tight bound takes:
@@ -64,7 +64,7 @@ def audit(
     stage: Stage,
     layers: Layers,
     delta: float,
-    size: AttackSize,
+    size: Effort,
     seed: int,
     network: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
 ) -> AuditReport:
@@ -131,7 +131,7 @@ class _Parts:
 
 
 def _report(
-    stage: Stage, size: AttackSize, delta: float, played: _Played, parts: _Parts, gaussian: float
+    stage: Stage, size: Effort, delta: float, played: _Played, parts: _Parts, gaussian: float
 ) -> AuditReport:
     sigma, source = stage.noise_multipliers, stage.noise(0)
     claim = claimed_mu(stage, size.rounds)
@@ -193,9 +193,9 @@ def _noised(played: Sequence[Life], moved: Mapping[Kind, float]) -> Noised:
 
 
 __all__ = [
-    "AttackSize",
     "AuditReport",
     "Correlation",
+    "Effort",
     "Fault",
     "LayerNoise",
     "Layers",

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from metaward.privacy.accounting import gdp
 from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
 from metaward.privacy.report.sections import (
     Accounting,
@@ -109,16 +110,9 @@ def _agree(mu: float, spent: AtDelta) -> bool:
     """Whether a mu-GDP account has this epsilon, to 1 % (a headline from mu must not flatter)."""
     if not (0 < mu < math.inf and 0 < spent.epsilon < math.inf):
         # a small mu has epsilon 0 at a delta that is not small
-        return mu == spent.epsilon or (spent.epsilon == 0 and _delta(0, mu) <= spent.delta)
+        return mu == spent.epsilon or (spent.epsilon == 0 and gdp.delta(mu, 0) <= spent.delta)
     low, high = 0.99 * spent.epsilon, 1.01 * spent.epsilon
-    return _delta(high, mu) <= spent.delta <= _delta(low, mu)
-
-
-def _delta(epsilon: float, mu: float) -> float:
-    """Delta of mu-GDP at epsilon (Dong, Roth, Su 2019; Balle, Wang 2018)."""
-    below = math.erfc((epsilon / mu - mu / 2) / math.sqrt(2)) / 2
-    tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2  # erfc keeps far tails exact
-    return below - (math.exp(epsilon + math.log(tail)) if tail > 0 else 0.0)
+    return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)
 
 
 def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> None:

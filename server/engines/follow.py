@@ -19,7 +19,7 @@ from pathlib import Path
 from metaward import sim
 from metaward.options import ConfigError
 from metaward.privacy.wire import compact
-from metaward.server.engines.guard import Process
+from metaward.server.engines.processes import Process
 from metaward.server.folder import BusyError, Folder
 
 POLL_SECONDS = 0.25

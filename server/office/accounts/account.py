@@ -13,7 +13,7 @@ from pathlib import Path
 
 from metaward.options import ConfigError
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
-from metaward.privacy.ledger import Charged, Events, History, Ledger, RunSummary
+from metaward.privacy.ledger import Charged, Events, History, Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 
 DELTA = 1e-5
@@ -70,7 +70,7 @@ class Account:
     mu: float | None
     spent: tuple[Spent, ...]
     budgets: tuple[Left, ...]
-    runs: tuple[RunSummary, ...]
+    runs: tuple[LedgerRun, ...]
     refusals: tuple[Refusals, ...]
 
     @property

@@ -13,7 +13,7 @@ from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.account import DELTA, worst
 from metaward.server.office.accounts.places import Found, marks, unprotected
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 TOLERANCE = 0.01
 """How far the two accountants may be apart: the second rounds up to a grid."""
@@ -166,7 +166,7 @@ def _opened(path: Path) -> Ledger | None:
         return None
 
 
-def _went_back(seen: Seen, ledger: Ledger) -> Iterator[str]:
+def _went_back(seen: SeenMark, ledger: Ledger) -> Iterator[str]:
     try:
         if ledger.holds(seen.mark):
             return
@@ -178,7 +178,7 @@ def _went_back(seen: Seen, ledger: Ledger) -> Iterator[str]:
     )
 
 
-def _not_given(seen: Seen) -> str:
+def _not_given(seen: SeenMark) -> str:
     return (
         f"hospital {seen.hospital}: its ledger {seen.mark.ledger}, of which the server saw entry "
         f"{seen.mark.sequence}, was not found among the given ones"

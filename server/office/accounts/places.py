@@ -14,7 +14,7 @@ from metaward.options import ConfigError
 from metaward.privacy.ledger import LedgerError
 from metaward.server.baselines import BASELINES
 from metaward.server.folder import Folder
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 FAILED = 1
 DAMAGED = {"ledger-damaged", "ledger-busy"}
@@ -64,12 +64,12 @@ def unprotected(folder: Folder) -> list[str]:
     return [f"{c.name}: trained beside the run" for c in contenders if c.trained and not c.private]
 
 
-def marks(folder: Folder) -> list[Seen]:
+def marks(folder: Folder) -> list[SeenMark]:
     """What the server saw of the hospitals' ledgers, for every learner of the run.
 
     ``ConfigError`` where a file of marks cannot be read.
     """
-    seen: list[Seen] = []
+    seen: list[SeenMark] = []
     for place in (folder, *(folder.baseline(p.name) for p in _baselines(folder))):
         try:
             seen += place.marks().seen

@@ -13,6 +13,7 @@ from metaward.server.office.plan.plan import (
     Planned,
     Question,
     Suggestion,
+    body_counts,
     per_round,
     planned,
     question,
@@ -184,8 +185,8 @@ TASKS = (
     "case mix makes fewer; its records then return more often and need more noise: --tasks N."
 )
 BODY = (
-    "The body is not trained and stays as it was drawn at random, for nothing here loads a trained "
-    "one. The ratio says whether noise drowns what the rest learns, not that the rest is enough."
+    "The body is not trained and stays as it was drawn at random. The ratio says whether noise "
+    "drowns what the rest learns, not that the rest is enough."
 )
 TRUSTED = (
     "Unit hospital: the server adds the noise, so it must be trusted; it sees every update without."
@@ -206,7 +207,7 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     assert isinstance(mechanism, Protected)
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
-    if "body" not in mechanism.trained:
+    if not body_counts(asked.run):
         yield BODY
     if mechanism.unit == "patient":
         people = asked.patients and f"{asked.patients} patients"

@@ -28,7 +28,7 @@ from metaward.server.office.report.spent import (
     without_limit,
 )
 from metaward.server.office.report.sums import bound
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 
 def hospital(case: Case, name: str) -> tuple[TrainingHospital, Spent]:
@@ -102,7 +102,7 @@ def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]
     return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
 
 
-def _high_water(seen: Sequence[Seen], path: Path) -> HighWater:
+def _high_water(seen: Sequence[SeenMark], path: Path) -> HighWater:
     """Does the ledger hold every point that the server saw of it in this run?"""
     if not seen:
         return "not checked"

@@ -29,7 +29,7 @@ from metaward.server.office.report.sums import mechanism
 from metaward.server.office.report.touches import touches
 from metaward.server.version import code_version
 from metaward.sim import Sim
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 log = logging.getLogger("metaward.server")
 
@@ -178,7 +178,7 @@ def _training(run: Sim) -> tuple[str, ...]:
     return tuple(seat.name for seat in run.client.tasks.roster() if seat.role == "train")
 
 
-def _marks(folder: Folder) -> Iterable[Seen]:
+def _marks(folder: Folder) -> Iterable[SeenMark]:
     try:
         return folder.marks().seen
     except (ValueError, KeyError, TypeError) as error:
@@ -186,7 +186,7 @@ def _marks(folder: Folder) -> Iterable[Seen]:
 
 
 def _ledgers(
-    folder: Folder, run: Sim, marks: Sequence[Seen], named: Sequence[Path]
+    folder: Folder, run: Sim, marks: Sequence[SeenMark], named: Sequence[Path]
 ) -> dict[str, Path]:
     """Files by hospital: simulated ones by name, given ones by what the server saw of them."""
     place = folder.hospitals / f"{folder.id}.{own(run).key}"
