@@ -29,6 +29,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from metaward.errors import InputError, RunError
 from metaward.privacy import Mark
 from metaward.server.checkpoint import replace_file
 from metaward.sim import Sim, load_json
@@ -42,7 +43,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class BusyError(RuntimeError):
+class FolderTakenError(InputError, FileExistsError):
+    """A result folder holds another run already."""
+
+
+class BusyError(RunError):
     """Another process is at work in the folder."""
 
 
@@ -109,10 +114,10 @@ class Folder:
         return (self.path / "config.json").is_file()
 
     def create(self, run: Sim) -> None:
-        """Make the folder and write the configuration; ``FileExistsError`` where a run stands."""
+        """Make the folder, write the configuration; ``FolderTakenError`` where it holds a run."""
         self.path.mkdir(parents=True, exist_ok=True)
         if self.exists():
-            raise FileExistsError(
+            raise FolderTakenError(
                 f"{self.path} already holds a run; name another folder, or go on with it: "
                 f"metaward resume {self.path}"
             )

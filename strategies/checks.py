@@ -37,7 +37,7 @@ def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Reje
     try:
         answer: Answer = decode_answer(reply.content)
     except WireError as error:
-        return Rejected(hospital, f"malformed-{error.code}")
+        return Rejected(hospital, f"malformed-{error.fault}")
     if isinstance(answer, Refusal):
         return Rejected(hospital, answer.code)
     if not isinstance(answer, kind):

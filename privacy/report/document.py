@@ -35,7 +35,7 @@ class PrivacyReport(ReportInputs):
 def concluded(inputs: ReportInputs) -> PrivacyReport:
     """The report that follows from its inputs; ``ValueError`` lists every fault of theirs."""
     content = {f.name: getattr(inputs, f.name) for f in fields(ReportInputs)}
-    _check({name: plain_value(value) for name, value in content.items()})
+    _check(plain_value(content))
     return PrivacyReport(
         **content,
         verdict=judge(inputs),

@@ -15,7 +15,7 @@ from metaward.privacy.ledger import Ledger
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
 from metaward.server.office.accounts import check as checking
-from metaward.server.office.accounts.places import Found
+from metaward.server.office.accounts.places import Places
 from metaward.strategies.marks import SeenMark
 from tests.privacy.ledger_desk import vandal
 from tests.server.privacy_desk import Call, caller, folder_with, pay, private, see
@@ -276,7 +276,7 @@ def test_use_without_noise_is_a_fault(
 def test_nothing_to_check_is_a_fault(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert checking.check(Found((), ())).faults
+    assert checking.check(Places((), ())).faults
     unused = Ledger.create(tmp_path / "unused.sqlite", "north").path
     (fault,) = faults(call, capsys, unused)
     assert "holds no charge" in fault

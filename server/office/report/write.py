@@ -8,7 +8,7 @@ number comes from the raw charges, not from what the run said about itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from metaward.privacy.report.sections import RunSummary
 from metaward.server.baselines import own
 from metaward.server.checkpoint import replace_file
 from metaward.server.folder import Folder, now
+from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.places import simulated
 from metaward.server.office.report import whole as parts
 from metaward.server.office.report.case import Case, agreed_delta, clean, rounds_of, utc
@@ -57,7 +58,7 @@ def of_folder(folder: Folder, named: Sequence[Path] = (), ending: str = "") -> P
         ConfigError: a file of the folder is damaged, or a named ledger is of no hospital here.
     """
     run, about = folder.config(), _about(folder)
-    marks = tuple(_marks(folder))
+    marks = tuple(marks_of(folder))
     status = ending or folder.status()[0]
     case = Case(
         run=run,
@@ -176,13 +177,6 @@ def _is_simulated(folder: Folder, about: Mapping[str, Any]) -> bool:
 
 def _training(run: Sim) -> tuple[str, ...]:
     return tuple(seat.name for seat in run.client.tasks.roster() if seat.role == "train")
-
-
-def _marks(folder: Folder) -> Iterable[SeenMark]:
-    try:
-        return folder.marks().seen
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"is damaged: {error}"], str(folder.path / "marks.jsonl")) from error
 
 
 def _ledgers(
