@@ -6,6 +6,7 @@
     │   ├── DataError                      a data file is missing, damaged or too small
     │   ├── FolderTakenError (FileExistsError)  a result folder holds another run already
     │   ├── NodeError                      a hospital's machine lacks what its node config names
+    │   ├── PluginError                    a part that a package offers cannot be used
     │   ├── UnpricedError                  an event that no accountant can price
     │   └── WireError                      a message that is not ours
     ├── RunError (RuntimeError)            what was begun could not be finished: exit code 1

@@ -19,11 +19,12 @@ from pydantic import Field
 
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
-from metaward.options import ConfigError, build, override, plain, read_yaml
+from metaward.options import ConfigError, build, plain
 from metaward.privacy import Mechanism
 from metaward.privacy.wire import compact
 from metaward.sections import Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
+from metaward.yaml_text import override, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE

@@ -18,8 +18,9 @@ from typing import Annotated, Literal, TypeGuard
 from pydantic import Field
 
 from metaward.errors import BAD_INPUT, MetawardError
-from metaward.options import ConfigError, build, plain, read_yaml
+from metaward.options import ConfigError, build, plain
 from metaward.privacy.event import Budget
+from metaward.yaml_text import read_yaml
 
 POLICY_CODES = frozenset(
     {

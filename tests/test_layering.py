@@ -1,9 +1,10 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client``
-and ``strategies`` know both; ``sim`` puts the parts together; ``server`` knows all. The hospital's
-side never knows ``sim``: what it is sent is a desk. Every import of ours names the package
-``metaward``: a user's own ``client.py`` must not stand in the way.
+The layers, inside out: ``options`` (with ``plugins`` and ``yaml_text``) knows nothing else
+of ours; ``privacy`` knows these; ``client`` and ``strategies`` know them and ``privacy``; ``sim``
+puts the parts together; ``server`` knows all. The hospital's side never knows ``sim``: what it is
+sent is a desk. Every import of ours names the package ``metaward``: a user's own ``client.py`` must
+not stand in the way.
 """
 
 import ast
@@ -25,19 +26,22 @@ TREES = {
     path.relative_to(ROOT).as_posix().removeprefix("metaward/"): ast.parse(path.read_text())
     for path in FILES
 }
-BARE = {*PRODUCT, "errors", "sim", "sections", "options", "tests", "benchmarks"}
+TEXT = {"options", "plugins", "yaml_text"}
+BARE = {*PRODUCT, *TEXT, "errors", "sim", "sections", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "errors": set(),
-    "options": set(),
-    "privacy": {"options"},
-    "client": {"options", "privacy"},
-    "strategies": {"options", "privacy"},
-    "sections": {"client", "options", "strategies"},
-    "sim": {"client", "options", "privacy", "sections", "strategies"},
-    "server": {"client", "options", "privacy", "sections", "sim", "strategies"},
+    "plugins": set(),
+    "options": {"plugins"},
+    "yaml_text": {"options"},
+    "privacy": TEXT,
+    "client": {*TEXT, "privacy"},
+    "strategies": {*TEXT, "privacy"},
+    "sections": {*TEXT, "client", "strategies"},
+    "sim": {*TEXT, "client", "privacy", "sections", "strategies"},
+    "server": {*TEXT, "client", "privacy", "sections", "sim", "strategies"},
 }
-ALL = {*PRODUCT, "options", "sections", "sim"}
+ALL = {*PRODUCT, *TEXT, "sections", "sim"}
 """What the other files of metaward/, the door and its tools, may import."""
 
 

@@ -11,13 +11,13 @@ from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
 from metaward import sim
-from metaward.options import override
 from metaward.privacy.report.document import PrivacyReport, concluded, schema
 from metaward.privacy.report.hospitals import TrainingHospital
 from metaward.privacy.report.page import page
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
+from metaward.yaml_text import override
 
 PHANTOM: dict[str, Any] = {
     "name": "wards",

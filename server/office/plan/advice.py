@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from metaward.client.tasks.base import FewShot
-from metaward.options import ConfigError, override
+from metaward.options import ConfigError
 from metaward.privacy.protected import Protected
 from metaward.privacy.sums import Record
 from metaward.server.office.plan.plan import (
@@ -19,6 +19,7 @@ from metaward.server.office.plan.plan import (
     question,
 )
 from metaward.sim import Sim, parse
+from metaward.yaml_text import override
 
 RECORDS = "client.tasks.records"
 HELPS = 1.01
