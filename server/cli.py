@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import click
 import typer
@@ -17,6 +17,7 @@ from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
 from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
+from metaward.sections import EngineName
 from metaward.server import show
 from metaward.server.app import default_folder
 from metaward.server.arguments import Config, Json, Set
@@ -44,9 +45,7 @@ cli.add_typer(privacy, name="privacy")
 @cli.command()
 def run(
     config: Config = sim.DEFAULT,
-    engine: Annotated[
-        Literal["inprocess", "flower"] | None, typer.Option(help="Wins over server.engine.")
-    ] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Wins over server.engine.")] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
     as_json: Json = False,
