@@ -77,8 +77,8 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     hospital = _open(desk, request, node, "unseen")
     node.guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk, node.device)
-    metric = "accuracy" if setting.spec.kind == "classification" else "mse"
-    name, mechanism = hospital.seat.name, desk.mechanism
+    names, mechanism = setting.spec.kind.score_names, desk.mechanism
+    name = hospital.seat.name
     asked = Asked(
         "evaluate",
         name,
@@ -87,7 +87,7 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
         desk.rounds,
         request.round,
         request.episodes,
-        metrics=(metric,),
+        metrics=names,
     )
     node.guard.admit(asked, request.mark)
     rng = stream(desk.seed, "evaluate", node.index, 0)
@@ -97,20 +97,20 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
             judge(setting, desk.learner, start, hospital.episode(rng))
             for _ in range(request.episodes)
         ]
-    before, after = zip(*pairs, strict=True)
-    return desk.mechanism.scores(name, request.round, list(before), list(after))
+    before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
+    return desk.mechanism.scores(name, request.round, names, before, after)
 
 
 def judge(
     setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episode: Episode
-) -> tuple[float, float]:
-    """One episode's query score before and after adaptation to its support set."""
+) -> tuple[list[float], list[float]]:
+    """One episode's query scores before and after adaptation to its support set."""
     support, query = setting.support(episode), setting.query(episode)
     scores = []
     for steps in (0, algorithm.adapt_steps):
         predict = algorithm.adapt(setting, theta, support, steps)
         with torch.no_grad():
-            scores.append(setting.score(predict(query.x), query.y))
+            scores.append(setting.spec.kind.measure(predict(query.x), query.y))
     return scores[0], scores[1]
 
 
@@ -142,7 +142,7 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
         desk.rounds,
         request.round,
         len(share.episodes),
-        max(1, getattr(desk.learner, "steps", 1)),
+        max(1, desk.learner.inner_steps),
         min(price.noise.values()) if protected else None,
         desk.mechanism.clip,
         () if protected else ("loss",),

@@ -17,7 +17,7 @@ from metaward.privacy.accounting import advantage, gdp
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
-from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.rounding import percent_up
 from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
@@ -127,8 +127,13 @@ class Mechanism(Protocol):
         """Seal an update (dim,) for the way out, with the ledger's mark."""
         ...
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
-        """Seal an unseen hospital's evaluation for the way out. No epsilon covers it."""
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
+        """Seal an unseen hospital's evaluation, (scores, episodes) each, for the way out.
+
+        No epsilon covers it.
+        """
         ...
 
     def at_server(
@@ -241,9 +246,11 @@ class Protected(ABC):
         """The update; its loss is no part of the guarantee and stays."""
         return sealed_update(hospital, round, update, None, mark)
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
         """The scores themselves: no epsilon covers an evaluation-only hospital."""
-        return sealed_scores(hospital, round, before, after)
+        return sealed_scores(hospital, round, names, before, after)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise

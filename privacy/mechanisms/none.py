@@ -19,7 +19,7 @@ from metaward.privacy.mechanisms.base import (
     everything,
 )
 from metaward.privacy.noise import Noise
-from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
@@ -77,9 +77,11 @@ class NoPrivacy:
         """The update itself, unclipped and without noise."""
         return sealed_update(hospital, round, update, float(loss.detach()), mark)
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
         """The scores themselves."""
-        return sealed_scores(hospital, round, before, after)
+        return sealed_scores(hospital, round, names, before, after)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise

@@ -17,6 +17,7 @@ from metaward.client.models import Mlp
 from metaward.client.schedule import Share, deal
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import Charge, Opening, Use, gaussian
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.event import merged
@@ -24,7 +25,7 @@ from metaward.privacy.noise import SeededNoise
 from tests.client.wards import share, ward
 from tests.mechanisms import protecting
 
-SETTING = Setting(Mlp((3,)), TaskSpec("classification", (4,), 2, 2, False))
+SETTING = Setting(Mlp((3,)), TaskSpec(CLASSIFICATION, (4,), 2, 2, False))
 LEARNERS = {
     "reptile": {"steps": 3},
     "fomaml": {"steps": 3},

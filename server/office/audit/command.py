@@ -69,10 +69,7 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     """
     if not run.privacy.unit.protected:
         raise ConfigError([text.NOTHING.format(choices=choices())], "privacy.mechanism")
-    declared = getattr(run.client.tasks, "records", None) or getattr(
-        run.client.tasks, "functions", None
-    )
-    if records is None and tasks is None and declared is None:
+    if (records, tasks, run.client.tasks.declared_records()) == (None, None, None):
         return run.server.rounds
     return first_share(question(run, None, records, tasks)).participations
 

@@ -21,7 +21,6 @@ from metaward.server.office.plan.plan import (
 from metaward.sim import Sim, parse
 from metaward.yaml_text import override
 
-RECORDS = "client.tasks.records"
 HELPS = 1.01
 """A change that raises the ratio by less than this factor is not worth suggesting."""
 
@@ -31,13 +30,17 @@ EPSILONS = (1.0, 3.0, 8.0)
 
 @dataclass(frozen=True)
 class Change:
-    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has."""
+    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has.
+
+    ``declared``: a setting among them says how many records that are.
+    """
 
     words: str
     settings: tuple[str, ...] = ()
     hospitals: int | None = None
     records: int | None = None
     units: int | None = None
+    declared: bool = False
 
 
 def advised(asked: Question) -> Planned:
@@ -125,9 +128,11 @@ def _more_records(asked: Question) -> Change:
     owners = asked.run.privacy.unit.plural.lower()
     many = "records" if asked.units is None else f"records and {owners}"
     words, twice = f"twice as many {many} a hospital", 2 * asked.records
-    own = getattr(asked.run.client.tasks, "records", None) == asked.records
-    units = asked.units and 2 * asked.units
-    return Change(words, (f"{RECORDS}={twice}",) if own else (), None, twice, units)
+    source, units = asked.run.client.tasks, asked.units and 2 * asked.units
+    if source.records_option is None or source.declared_records() != asked.records:
+        return Change(words, records=twice, units=units)
+    setting = f"client.tasks.{source.records_option}={twice}"
+    return Change(words, (setting,), records=twice, units=units, declared=True)
 
 
 def _less_protection(run: Sim) -> Iterator[Change]:
@@ -149,6 +154,7 @@ def _together(single: list[Change]) -> Change:
         next((c.hospitals for c in single if c.hospitals), None),
         next((c.records for c in single if c.records), None),
         next((c.units for c in single if c.units), None),
+        any(c.declared for c in single),
     )
 
 
@@ -157,7 +163,7 @@ def _typed(change: Change) -> str:
     parts = [f"--set '{text}'" for text in change.settings]
     if change.hospitals:
         parts.append(f"--hospitals {change.hospitals}")
-    if change.records and not any(text.startswith(RECORDS) for text in change.settings):
+    if change.records and not change.declared:
         parts.append(f"--records {change.records}")
     if change.units:
         parts.append(f"--units {change.units}")

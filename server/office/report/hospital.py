@@ -16,7 +16,6 @@ from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
 from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
-from metaward.server.office.plan.blank import public_records, task_size
 from metaward.server.office.report.case import REWOUND, Case, clean
 from metaward.server.office.report.spent import (
     NOTHING,
@@ -92,7 +91,7 @@ def units(case: Case, history: History) -> int:
     unit = case.run.privacy.unit
     charged = history.units().get(unit.key, 0)
     if unit.clips_tasks:
-        return ceil(charged / task_size(case.run.client.tasks).records)
+        return ceil(charged / case.run.client.tasks.task_size().records)
     return 1 if unit.every_round else charged
 
 
@@ -153,7 +152,7 @@ def _declared(case: Case) -> int | None:
     unit = case.run.privacy.unit
     if unit.every_round:
         return 1
-    return public_records(case.run.client.tasks) if unit.single else None
+    return case.run.client.tasks.declared_records() if unit.single else None
 
 
 def _mark(case: Case, name: str) -> Mark | None:
