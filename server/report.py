@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
-from metaward.privacy.wire import compact
+from metaward.options import compact
 from metaward.server.checkpoint import digest, replace_file
 from metaward.server.evaluate import Row, Table
 from metaward.server.folder import Folder
