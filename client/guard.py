@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
@@ -94,7 +95,7 @@ def open_guard(
         return _real(config)
     folder = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
     if not folder:
-        Policy.open(None)  # says what is missing
+        Policy.open(None, known_scores())  # says what is missing
     if mechanism.unit == "none" or not charges:
         return Guard(None, None, SeededNoise(*seed))
     path = Path(str(folder)) / run / f"{hospital}.sqlite"
@@ -103,7 +104,7 @@ def open_guard(
 
 def _real(config: NodeConfig) -> Guard:
     policy, ledger = config.get("policy"), config.get("ledger")
-    opened = Policy.open(Path(str(policy)) if policy else None)
+    opened = Policy.open(Path(str(policy)) if policy else None, known_scores())
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
     return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())

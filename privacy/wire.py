@@ -61,7 +61,10 @@ class Request:
 
 @dataclass(frozen=True)
 class Form:
-    """How one type travels: a record of scalars under its name, and its arrays, if it has any."""
+    """How one type travels: a record of scalars under its name, and its arrays, if it has any.
+
+    A list is a tuple of texts.
+    """
 
     of: type[Any]
     scalars: dict[str, type]
@@ -76,7 +79,7 @@ FORMS = {
     "release": Form(
         Release, {"hospital": str, "round": int}, ("update",), optional={"loss": float, **MARK}
     ),
-    "scores": Form(Scores, {"hospital": str, "round": int}, ("before", "after")),
+    "scores": Form(Scores, {"hospital": str, "round": int, "names": list}, ("before", "after")),
     "attendance": Form(Attendance, {"hospital": str, "index": int}),
     "refusal": Form(Refusal, {"code": str}),
 }
@@ -133,6 +136,7 @@ def _encoded(kind: str, value: Any) -> RecordDict:
     form, values = FORMS[kind], vars(value) | _marked(getattr(value, "mark", None))
     names = [*form.scalars, *form.optional]
     scalars = {name: values[name] for name in names if values.get(name) is not None}
+    scalars |= {name: list(value) for name, value in scalars.items() if type(value) is tuple}
     records = RecordDict({kind: ConfigRecord({"schema": SCHEMA, **scalars})})
     if form.arrays:
         records["arrays"] = ArrayRecord({name: Array(values[name]) for name in form.arrays})
@@ -150,6 +154,11 @@ def _decoded(kind: str, records: RecordDict, arrays: dict[str, NDArray[np.float3
         raise WireError("keys")
     if any(type(value) is not types[name] for name, value in fields.items()):
         raise WireError("type")
+    for name, value in fields.items():
+        if type(value) is list:
+            if any(type(each) is not str for each in value):
+                raise WireError("type")
+            fields[name] = tuple(value)
     if "ledger" in form.optional:
         fields["mark"] = _mark(fields)
     return form.of(**fields, **arrays)
