@@ -103,10 +103,10 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
     """All charges protect what the first one does, or budgets would not add up; units are named."""
     named = 0
     for charge in charges:
-        if charge.protects != charges[0].protects:
+        unit, settled = charge.protection.unit, charges[0].protection.unit
+        if unit != settled:
             yield (
-                f"row {charge.sequence} protects each {charge.protects}, in a ledger that counts "
-                f"by {charges[0].protects}"
+                f"row {charge.sequence} protects each {unit}, in a ledger that counts by {settled}"
             )
         named += len(charge.new)
         strange = sorted(unit for unit in charge.units() if not 1 <= unit <= named)

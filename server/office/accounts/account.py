@@ -12,6 +12,7 @@ from math import inf
 from pathlib import Path
 
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
+from metaward.privacy.event import Protection
 from metaward.privacy.ledger import Charged, Events, History, Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 
@@ -52,7 +53,8 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Account:
-    """What a ledger tells. ``mu`` is the worst unit's; None where units were drawn (no mu then).
+    """What a ledger tells. ``protections`` are those of its charges: one unit, by any number of
+    mechanisms. ``mu`` is the worst unit's; None where units were drawn (no mu then).
 
     ``participations`` is the largest number of charges that any one unit has paid.
     """
@@ -64,6 +66,7 @@ class Account:
     made: str
     who: str
     entries: int
+    protections: tuple[Protection, ...]
     units: dict[str, int]
     participations: int
     mu: float | None
@@ -92,6 +95,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         history.created,
         history.who,
         history.mark.sequence,
+        history.protections(),
         dict(history.units()),
         most_participations(history.charges),
         worst_mu(bodies),

@@ -8,7 +8,7 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, reported_epsilon, second_epsilon
-from metaward.privacy.event import Events
+from metaward.privacy.event import Events, Protection
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.account import DELTA, worst
@@ -25,6 +25,7 @@ class Second:
 
     path: str
     hospital: str
+    protections: tuple[Protection, ...]
     delta: float
     epsilon: float
     second: float
@@ -91,10 +92,11 @@ def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator
     """Both accountants' epsilon of the worst unit, from the raw charges."""
     bodies = set(history.totals().values())
     budgets = dict.fromkeys(c.budget.delta for c in history.charges if c.budget)
+    protections = history.protections()
     for delta in tuple(deltas) or tuple(budgets) or (DELTA,):
         events = worst(bodies, delta)
         first, second = reported_epsilon(events, delta).epsilon, second_epsilon(events, delta)
-        yield Second(str(path), history.hospital, delta, first, second)
+        yield Second(str(path), history.hospital, protections, delta, first, second)
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
