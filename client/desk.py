@@ -22,11 +22,12 @@ from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
 from metaward.options import ConfigError, Registry, build, compact, plain
 from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy.mechanisms import serving
 
 SOURCE = Registry("source", TASKS)
 NETWORK = Registry("network", MODELS)
 LEARNER = Registry("algorithm", ALGORITHMS)
-MECHANISM = Registry("mechanism", MECHANISMS)
+MECHANISM = Registry("mechanism", MECHANISMS, way_out=serving)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -69,11 +70,11 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
-        if self.mechanism.unit != "none" and self.schedule == "random":
+        if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
                 ": random lets a record return as chance has it, and task sampling "
-                f"amplifies nothing for a {self.mechanism.unit}; set it to passes",
+                f"amplifies nothing for a {self.mechanism.unit.name}; set it to passes",
             )
 
 

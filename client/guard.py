@@ -70,7 +70,7 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit, charges, budget, allows)
+        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""
@@ -96,7 +96,7 @@ def open_guard(
     folder = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
     if not folder:
         Policy.open(None, known_scores())  # says what is missing
-    if mechanism.unit == "none" or not charges:
+    if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
     path = Path(str(folder)) / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
