@@ -151,7 +151,7 @@ def wards(*settings: str) -> sim.Sim:
     return sim.parse(mapping)
 
 
-PRIVATE = ("privacy={mechanism: record}", "client.schedule=passes")
+PRIVATE = ("privacy={mechanism: sums, unit: record}", "client.schedule=passes")
 
 # --------------------------------------------------------------------------- through it all
 
@@ -244,7 +244,7 @@ def test_a_policy_may_allow_its_scores_and_refuse_others(tmp_path: Path) -> None
     example = (sim.HERE / "policies" / "open.yaml").read_text()
     path.write_text(example.replace("[accuracy, mse]", "[findings, brier]"))
     policy = Policy.read(path, known_scores())
-    asked = Asked("evaluate", "new-0", "none", 4, 1, 4, metrics=FINDINGS.score_names)
+    asked = Asked("evaluate", "new-0", "none", "none", 4, 1, 4, metrics=FINDINGS.score_names)
     policy.admit(asked)
     with pytest.raises(Exception, match="policy-metric"):
         replace(policy, metrics=("findings",)).admit(asked)
