@@ -106,6 +106,11 @@ class Registry:
         return [key for key in options if key not in known and key in others]
 
 
+def compact(value: object) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN, so that equal values are equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 @dataclass(frozen=True, eq=False)  # by identity, so that it can be hashed
 class Named:
     """Marks a field that is one of ``values`` (a ``str``: its name); yaml has the name."""

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from metaward.client.tasks.kinds import Score
-from metaward.privacy.wire import compact
+from metaward.options import compact
 from metaward.server.checkpoint import digest, replace_file
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder

@@ -80,11 +80,15 @@ def _whole(charge: Charged, again: int = 0) -> Charged:
 def points(dossier: Dossier, history: History) -> tuple[SpendingPoint, ...]:
     """What the most charged unit had spent after each charge, at the price that is enforced."""
     others = {charge.request.run for charge in history.charges} - {dossier.key}
-    name = dossier.key if dossier.run.name in others else dossier.run.name
-    spending = history.spending(lambda events: enforced_epsilon(events, dossier.delta))
+    names = {dossier.key: dossier.key if dossier.run.name in others else dossier.run.name}
     return tuple(
-        SpendingPoint(utc(p.time), clean(name if p.run == dossier.key else p.run), p.round, p.price)
-        for p in spending
+        SpendingPoint(
+            time=utc(point.charge.time),
+            run=clean(names.get(point.charge.request.run, point.charge.request.run)),
+            round=point.charge.request.round,
+            epsilon=point.price,
+        )
+        for point in history.spending(lambda events: enforced_epsilon(events, dossier.delta))
     )
 
 

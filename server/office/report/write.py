@@ -10,14 +10,13 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from metaward.options import ConfigError
+from metaward.options import ConfigError, compact
 from metaward.privacy.report import words
 from metaward.privacy.report.document import PrivacyReport, concluded, to_json
 from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
 from metaward.privacy.report.sections import Audit, Evidence, ReportedRun
 from metaward.privacy.report.values import Ending
-from metaward.privacy.wire import compact
 from metaward.server.checkpoint import digest, replace_file
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.places import simulated
