@@ -83,7 +83,7 @@ def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answ
     """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
     try:
         return handler(desk, request, node)
-    except (DataError, LedgerError, Refused) as error:
+    except (DataError, LedgerError, NodeError, Refused) as error:
         node.guard.refused(error.code, str(error), request.run, request.round)
         raise
 

@@ -33,12 +33,20 @@ Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
+KEEPS_TASKS = (
+    "it keeps vectors between rounds, and under mechanism task they would carry records of one "
+    "task into the updates of later ones, which no noise covers; choose a learner that keeps "
+    "nothing, or mechanism record, patient or hospital"
+)
+
+
 @dataclass(frozen=True)
 class Desk:
     """The parts a hospital works with in ``rounds`` rounds of one learner.
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
-    tasks. A baseline that is trained beside a run has a desk of its own.
+    tasks. ``rewind`` is the most rounds that a resumed run may do again, for which a hospital's
+    memory holds what it held then. A baseline that is trained beside a run has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -49,6 +57,7 @@ class Desk:
     schedule: Order
     seed: Seed
     rounds: Positive
+    rewind: Positive
 
     def json(self) -> str:
         """Canonical JSON for a message: equal desks are equal text. ``read_desk`` reads it."""
@@ -70,6 +79,8 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
+        if self.learner.remembers and self.mechanism.unit == "task":
+            yield "learner", f".algorithm: {KEEPS_TASKS}"
         if self.mechanism.unit != "none" and self.schedule == "random":
             yield (
                 "schedule",

@@ -64,7 +64,7 @@ class Refusal:
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
-    | {"ledger-rewound"}
+    | {"ledger-rewound", "memory-damaged", "memory-missing"}
     | POLICY_CODES
     | LEDGER_CODES
 )

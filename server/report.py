@@ -6,8 +6,9 @@ import platform
 from importlib.metadata import version
 from typing import Any
 
+from metaward.files import replace_file
 from metaward.privacy.wire import compact
-from metaward.server.checkpoint import digest, replace_file
+from metaward.server.checkpoint import digest
 from metaward.server.evaluate import Row, Table
 from metaward.server.folder import Folder
 from metaward.sim import Sim

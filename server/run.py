@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from metaward.client.inner import Algorithm, Setting
+from metaward.files import replace_file
 from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
-from metaward.server.checkpoint import latest_state, replace_file, save_state
+from metaward.server.checkpoint import latest_state, save_state
 from metaward.server.evaluate import Metric, Row, Table, summarise, with_gap
 from metaward.server.folder import Folder
 from metaward.server.protection import protection

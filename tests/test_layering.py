@@ -1,9 +1,9 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``options`` knows nothing of ours; ``privacy`` knows ``options``; ``client``
-and ``strategies`` know both; ``sim`` puts the parts together; ``server`` knows all. The hospital's
-side never knows ``sim``: what it is sent is a desk. Every import of ours names the package
-``metaward``: a user's own ``client.py`` must not stand in the way.
+The layers, inside out: ``options`` and ``files`` know nothing of ours; ``privacy`` knows
+``options``; ``client`` and ``strategies`` know both; ``sim`` puts the parts together; ``server``
+knows all. The hospital's side never knows ``sim``: what it is sent is a desk. Every import of ours
+names the package ``metaward``: a user's own ``client.py`` must not stand in the way.
 """
 
 import ast
@@ -24,18 +24,19 @@ TREES = {
     path.relative_to(ROOT).as_posix().removeprefix("metaward/"): ast.parse(path.read_text())
     for path in FILES
 }
-BARE = {*PRODUCT, "sim", "sections", "options", "tests", "benchmarks"}
+BARE = {*PRODUCT, "sim", "sections", "options", "files", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "options": set(),
+    "files": set(),
     "privacy": {"options"},
-    "client": {"options", "privacy"},
+    "client": {"files", "options", "privacy"},
     "strategies": {"options", "privacy"},
     "sections": {"client", "options", "strategies"},
     "sim": {"client", "options", "privacy", "sections", "strategies"},
-    "server": {"client", "options", "privacy", "sections", "sim", "strategies"},
+    "server": {"client", "files", "options", "privacy", "sections", "sim", "strategies"},
 }
-ALL = {*PRODUCT, "options", "sections", "sim"}
+ALL = {*PRODUCT, "files", "options", "sections", "sim"}
 """What the other files of metaward/, the door and its tools, may import."""
 
 

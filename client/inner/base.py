@@ -8,8 +8,9 @@ same methods: the length and meaning of theta are theirs alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Annotated, Any, Protocol
 
@@ -28,6 +29,8 @@ Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
 Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
+Kept = Mapping[str, Tensor]
+"""Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -36,19 +39,35 @@ Lambda = Annotated[float, Field(ge=0, le=100)]
 
 @dataclass(frozen=True)
 class Update:
-    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss."""
+    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss.
+
+    ``keep`` stays at the hospital: all that the next update there will find in ``setting.kept``.
+    Only a learner that ``remembers`` may fill it.
+    """
 
     delta: Tensor
     loss: Tensor
+    keep: Kept = field(default_factory=dict)
 
 
 class Setting:
-    """What an algorithm works with: the task's shape, the architecture, the device."""
+    """What an algorithm works with: the task's shape, the architecture, the device.
+
+    ``kept`` is what its last update at this hospital returned as ``keep``: empty at first, in
+    adaptation, and for all learners that do not remember.
+    """
 
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
         self.spec = spec
         self.device = torch.device(device)
         self.network: Callable[[int], Network] = cache(lambda n: network(architecture, spec, n))
+        self.kept: Kept = {}
+
+    def recalling(self, kept: Kept) -> Setting:
+        """This setting for an update that finds these vectors, brought to the device."""
+        other = copy(self)
+        other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
+        return other
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One loss a record (n,): cross-entropy, or squared error averaged over the targets."""
@@ -77,7 +96,12 @@ class Setting:
 
 
 class Algorithm(Protocol):
-    """One entry of ``ALGORITHMS``."""
+    """One entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps vectors at a hospital between rounds (``client.memory``)."""
+        return False
 
     @property
     def adapt_steps(self) -> int:
@@ -213,7 +237,7 @@ def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
 
 
 @dataclass(frozen=True)
-class GradientLearner:
+class GradientLearner(Algorithm):
     """Options and adaptation shared by all learners that fine-tune the whole network."""
 
     lr: Rate = 0.1

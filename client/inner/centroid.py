@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import Predictor, Setting, Update
+from metaward.client.inner.base import Algorithm, Predictor, Setting, Update
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Centroid:
+class Centroid(Algorithm):
     """Nearest class mean of the raw support inputs; nothing is learned and nothing is sent.
 
     For regression: the target of the nearest support input.

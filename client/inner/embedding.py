@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.base import (
+    Algorithm,
     Lambda,
     Predictor,
     Rate,
@@ -33,7 +34,7 @@ from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Algorithm):
     """theta is the body and a head with one output for each class name of the hospitals.
 
     All hospitals agree on the name of every class. The update is the direction of steepest descent

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
+from metaward.client.inner.base import Algorithm, Predictor, Rate, Setting, Steps, Update, descend
 from metaward.client.inner.reptile import named
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -28,7 +28,7 @@ from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Algorithm):
     """theta is the covariance of the features within a class, packed; the body stays as it is.
 
     A hospital takes two sums over all records of a round. The first gives the mean feature of each

@@ -12,13 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.privacy.ledger import History, Ledger, LedgerError
 from metaward.privacy.report.facts import PrivacyReport, to_json
 from metaward.privacy.report.page import page
 from metaward.privacy.report.parts import Run
 from metaward.server.baselines import own
-from metaward.server.checkpoint import replace_file
 from metaward.server.folder import Folder, now
 from metaward.server.office.accounts.places import simulated
 from metaward.server.office.report import whole as parts
