@@ -32,12 +32,12 @@ from metaward import sim
 from metaward.client import work
 from metaward.client.desk import read_desk
 from metaward.client.node import open_node
-from metaward.options import override
 from metaward.privacy.wire import Request
 from metaward.server.engines import ENGINES
 from metaward.server.engines.inprocess import InProcessGrid
 from metaward.server.folder import Folder
 from metaward.server.run import Run
+from metaward.yaml_text import override
 
 HOSPITALS, TASKS, STEPS, WORKERS = 16, 4, 5, 2
 SETTINGS = (

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any
 
 from metaward import sim
-from metaward.options import override
 from metaward.server.engines.inprocess import InProcessGrid
 from metaward.server.folder import Folder
 from metaward.server.run import Run
+from metaward.yaml_text import override
 
 UNSEEN = 2
 

@@ -18,10 +18,10 @@ from metaward.client import work
 from metaward.client.desk import Desk, read_desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.node import Node, open_node
-from metaward.options import ConfigError
+from metaward.errors import MetawardError
 from metaward.privacy import REFUSALS, Answer, Refusal
 from metaward.privacy.ledger import LedgerError
-from metaward.privacy.policy import Refused
+from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, WireError, decode_request, encode_answer
 
 log = logging.getLogger("metaward.hospital")
@@ -63,12 +63,9 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
         desk = _desk(request.desk)
         node = open_node(context.node_config, desk, request)
         return _reply(_guarded(handler, desk, request, node), message)
-    except (WireError, ConfigError) as error:
-        log.error("hospital %s: request refused: %s", where, error)
-        code = "bad-request"
-    except (DataError, LedgerError, NodeError, Refused) as error:
-        log.error("hospital %s: refused: %s", where, error)
+    except MetawardError as error:
         code = error.code if error.code in REFUSALS else "failed"
+        log.error("hospital %s: %s: %s", where, code, error, exc_info=code == "failed")
     except Exception:
         log.exception("hospital %s: failed", where)
         code = "failed"
@@ -83,7 +80,7 @@ def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answ
     """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
     try:
         return handler(desk, request, node)
-    except (DataError, LedgerError, NodeError, Refused) as error:
+    except (DataError, LedgerError, NodeError, PolicyError) as error:
         node.guard.refused(error.code, str(error), request.run, request.round)
         raise
 

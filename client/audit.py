@@ -22,7 +22,7 @@ from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
 from metaward.client.work import one_thread, open_setting
 from metaward.privacy import Session
-from metaward.privacy.audit import CONFIDENCE, AuditReport, Layers, Size, Stage, audit, claimed_mu
+from metaward.privacy.audit import CONFIDENCE, AuditReport, Effort, Layers, Stage, audit, claimed_mu
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
 from metaward.privacy.session import ParameterGroup
@@ -93,7 +93,7 @@ def stage_of(
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
 
 
-def size_of(stage: Stage, participations: int, seconds: float) -> Size:
+def size_of(stage: Stage, participations: int, seconds: float) -> Effort:
     """As many lives as a tight bound takes, at least 2, of all rounds that a unit takes part in.
 
     Fewer where ``seconds`` do not suffice, as one round tells.
@@ -103,7 +103,7 @@ def size_of(stage: Stage, participations: int, seconds: float) -> Size:
     affordable = seconds / _time_of_a_round(stage, m)
     rounds = max(1, min(participations, int(affordable / 2)))
     needed = ceil(trials_needed(claimed_mu(stage, rounds), CONFIDENCE) / m)
-    return Size(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
+    return Effort(m, rounds, max(2, ceil(100 / m), min(needed, int(affordable / rounds))))
 
 
 def _time_of_a_round(stage: Stage, m: int) -> float:

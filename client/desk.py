@@ -16,7 +16,7 @@ from typing import Annotated
 from pydantic import Field
 
 from metaward.client.inner import ALGORITHMS, Algorithm
-from metaward.client.models import MODELS, Architecture
+from metaward.client.models import MODELS, Architecture, check_architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
@@ -72,7 +72,7 @@ class Desk:
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Parts that do not go together: the field to blame, and how the fault goes on from it."""
         try:
-            self.architecture.features(self.source.spec().input_shape)
+            check_architecture(self.architecture, self.source.spec().input_shape)
         except ValueError as error:
             yield "architecture", f".{error}"
         try:

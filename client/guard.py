@@ -22,7 +22,7 @@ from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
-from metaward.privacy.policy import Asked, Policy, Refused
+from metaward.privacy.policy import Asked, Policy, PolicyError
 
 NodeConfig = Mapping[str, object]
 
@@ -36,7 +36,7 @@ class Guard:
     noise: Noise
 
     def admit(self, asked: Asked, mark: Mark | None) -> None:
-        """``Refused`` where the policy does not allow it, or where our ledger was set back.
+        """``PolicyError`` where the policy does not allow it, or where our ledger was set back.
 
         ``mark`` is the last point of our ledger that the server saw; a chain without it is an old
         copy, in which later charges are missing.
@@ -44,7 +44,7 @@ class Guard:
         if self.policy is not None:
             self.policy.admit(asked)
         if mark is not None and self.ledger is not None and not self.ledger.holds(mark):
-            raise Refused(
+            raise PolicyError(
                 "ledger-rewound",
                 f"the server saw entry {mark.sequence} of ledger {mark.ledger}, which "
                 f"{self.ledger.path} does not hold: it was replaced or set back; put back the "
@@ -52,9 +52,9 @@ class Guard:
             )
 
     def refuse_if_charged(self) -> None:
-        """``Refused`` where records of this hospital ever trained: scores have no price."""
+        """``PolicyError`` where records of this hospital ever trained: scores have no price."""
         if self.ledger is not None and self.ledger.charged():
-            raise Refused(
+            raise PolicyError(
                 "policy-purpose",
                 f"{self.ledger.path} holds charges: the records of a hospital that trained are not "
                 "evaluated, whatever the roster says; no epsilon would cover the scores",
@@ -98,8 +98,8 @@ def open_guard(
 ) -> Guard:
     """The guard that this node's own configuration asks for.
 
-    ``Refused`` or ``LedgerError`` where policy or ledger is missing or damaged. The rest matters to
-    simulations only, where ``charges`` says whether the request will need a ledger.
+    ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. What follows
+    matters to simulations only: ``charges`` says whether the request will need a ledger.
     """
     folder = simulation_folder(config)
     if folder is None:

@@ -47,7 +47,7 @@ def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
     """This node as its own configuration has it.
 
     ``NodeError`` where the machine lacks what is named there, ``DataError`` where the roster has no
-    such hospital; ``Refused`` or ``LedgerError`` from the guard.
+    such hospital; ``PolicyError`` or ``LedgerError`` from the guard.
     """
     index = int(str(config["partition-id"]))
     guard = _guard(config, desk, request, index)

@@ -25,7 +25,7 @@ from metaward.client.schedule import Share, deal, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, TaskSource
 from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores
 from metaward.privacy.ledger import RequestKey
-from metaward.privacy.policy import Asked, Refused
+from metaward.privacy.policy import Asked, PolicyError
 from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
@@ -176,7 +176,7 @@ def _open(desk: Desk, request: Request, node: Node, role: str = "") -> Hospital:
     asked = Asked("attend", seat.name, desk.mechanism.unit, desk.rounds)
     node.guard.admit(asked, request.mark)
     if role and seat.role != role:
-        raise Refused("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
+        raise PolicyError("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
     return open_hospital(desk.source, node.index, node.root, desk.seed)
 
 

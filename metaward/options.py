@@ -1,26 +1,29 @@
 """Plain data to frozen dataclasses, strictly: every fault names the key, the value, the way out.
 
-``read_yaml`` gives plain data; ``build`` turns it into a dataclass whose fields are checked by
-pydantic in strict mode, are sections (dataclasses) themselves, or are parts chosen from a registry
-(``Annotated[Protocol, Registry(...)]``). Faults are collected, so a user sees all of them at once.
+``build`` turns plain data into a dataclass whose fields are checked by pydantic in strict mode, are
+sections (dataclasses) themselves, or are parts chosen from a registry (``Annotated[Protocol,
+Registry(...)]``). Faults are collected, so a user sees all of them at once.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
+from metaward.errors import InputError
+from metaward.plugins import PluginError, Plugins
 
-class ConfigError(ValueError):
+
+class ConfigError(InputError):
     """What is wrong with a configuration, one line a fault; ``source`` names the file."""
+
+    code = "bad-request"
 
     def __init__(self, faults: Sequence[str], source: str = "configuration") -> None:
         self.faults = tuple(faults)
@@ -29,18 +32,38 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Registry:
-    """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``."""
+    """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``.
+
+    ``parts`` come with metaward; where ``plugins`` are given, others may join them.
+    """
 
     by: str
     parts: Mapping[str, type[Any]]
+    plugins: Plugins | None = None
 
     def names(self) -> str:
         """The choices, as an error lists them."""
-        return ", ".join(self.parts)
+        return ", ".join([*self.parts, *(self.plugins.names() if self.plugins else [])])
+
+    def find(self, name: str) -> type[Any] | None:
+        """The class of this name, ours or a plug-in's; ``PluginError`` for one that is broken."""
+        return self.parts.get(name) or (self.plugins.find(name) if self.plugins else None)
+
+    def register(self, name: str, thing: Any) -> None:
+        """Take in a plug-in; ``ValueError`` for a name of ours, or for what does not fit."""
+        if self.plugins is None or name in self.parts:
+            raise ValueError(f"{self.by} {name} is metaward's own; choose another name")
+        self.plugins.register(name, thing)
+
+    def foreign(self, given: Any) -> list[str]:
+        """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if it does;
+        nothing is imported."""
+        name = given.get(self.by) if isinstance(given, dict) else None
+        return [] if name is None or name in self.parts else [f"{self.by}:{name}"]
 
     def plain(self, part: Any) -> dict[str, Any]:
         """A part as the mapping that ``build`` would read it from."""
-        name = next(name for name, cls in self.parts.items() if type(part) is cls)
+        name = next(name for name, cls in self._known().items() if type(part) is cls)
         return {self.by: name, **plain(part)}
 
     def build(self, given: Any, path: str, faults: list[str]) -> Any:
@@ -49,24 +72,33 @@ class Registry:
             faults.append(f"{path}.{self.by}: missing; choose from {self.names()}")
             return None
         name = given[self.by]
-        if not isinstance(name, str) or name not in self.parts:
+        try:
+            cls = self.find(name) if isinstance(name, str) else None
+        except PluginError as error:
+            faults.append(f"{path}.{self.by}: {error}")
+            return None
+        if cls is None:
             faults.append(f"{path}.{self.by}: unknown {show(name)}; choose from {self.names()}")
             return None
         options = {key: value for key, value in given.items() if key != self.by}
-        foreign = self._foreign(name, options)
-        if foreign:
+        left_over = self._left_over(cls, options)
+        if left_over:
             faults.append(
-                f"{path}: {self.by} {name} has no {', '.join(foreign)}; to exchange the whole part "
-                f"with its options: --set '{path}={{{self.by}: {name}}}'"
+                f"{path}: {self.by} {name} has no {', '.join(left_over)}; to exchange the whole "
+                f"part with its options: --set '{path}={{{self.by}: {name}}}'"
             )
             return None
-        return build(self.parts[name], options, f"{path}.", faults)
+        return build(cls, options, f"{path}.", faults)
 
-    def _foreign(self, name: str, options: Mapping[str, Any]) -> list[str]:
-        """Keys that part ``name`` does not know and another part does: options of a part that was
+    def _known(self) -> dict[str, type[Any]]:
+        """Every class that a part can have: of a plug-in that was not used there is none."""
+        return {**self.parts, **(self.plugins.entries if self.plugins else {})}
+
+    def _left_over(self, cls: type[Any], options: Mapping[str, Any]) -> list[str]:
+        """Keys that ``cls`` does not know and another part does: options of a part that was
         exchanged by its name alone."""
-        known = {field.name for field in fields(self.parts[name])}
-        others = {field.name for part in self.parts.values() for field in fields(part)}
+        known = {field.name for field in fields(cls)}
+        others = {field.name for part in self._known().values() for field in fields(part)}
         return [key for key in options if key not in known and key in others]
 
 
@@ -108,69 +140,6 @@ def plain(value: Any) -> Any:
         part = getattr(value, f.name)
         out[f.name] = registry.plain(part) if registry else plain(part)
     return out
-
-
-def override(mapping: Any, text: str) -> None:
-    """Apply one ``section.key=value`` (the value is yaml) to plain data, in place."""
-    key, equals, value = text.partition("=")
-    *parents, last = key.split(".")
-    if not equals or not all([*parents, last]):
-        raise ConfigError([f"{text!r} is not section.key=value"], "--set")
-    if not isinstance(mapping, dict):
-        raise ConfigError([f"{key}: the file holds no sections"], "--set")
-    for parent in parents:
-        if not isinstance(mapping.get(parent, {}), dict):
-            raise ConfigError([f"{key}: {parent} is not a section"], "--set")
-        mapping[parent] = dict(mapping.get(parent, {}))  # a yaml alias must not change its anchor
-        mapping = mapping[parent]
-    mapping[last] = read_yaml(value, f"--set {key}")
-
-
-# --------------------------------------------------------------------------------- yaml
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice and reads 1e-3 as the number it is."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As SafeLoader, but a repeated key is an error: the first would be lost silently."""
-        seen: list[Any] = []
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise _refuse(key_node, f"key {show(key)} stands twice")
-            seen.append(key)
-        return super().construct_mapping(node, deep)
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As SafeLoader, but a value that looks like a date or number and is none has a line."""
-        try:
-            return super().construct_object(node, deep)
-        except ValueError as error:
-            raise _refuse(node, str(error)) from error
-
-
-def _refuse(node: yaml.Node, problem: str) -> yaml.YAMLError:
-    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def read_yaml(text: str | bytes, source: str) -> Any:
-    """Plain data from yaml; ``ConfigError`` names the line of a syntax error."""
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        fault = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
-        raise ConfigError([" ".join(fault.split())], source) from error
 
 
 # ------------------------------------------------------------------------------ details

@@ -7,7 +7,7 @@ registries of their folders; a part's keys are the fields of its dataclass.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
@@ -20,6 +20,16 @@ from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
 Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
+ENGINES = {
+    "inprocess": "metaward.server.engines.inprocess:run_inprocess",
+    "flower": "metaward.server.engines.flower:run_flower",
+}
+"""Ways to run, each by the place of its function: engines import this file, not it them."""
+
+if TYPE_CHECKING:
+    EngineName = str
+else:
+    EngineName = Literal[tuple(ENGINES)]
 Natural = Annotated[int, Field(ge=0)]
 
 
@@ -133,7 +143,7 @@ class Flower:
 class Server:
     """The run: engine, rounds, workers, device, evaluation, checkpoints, result folder."""
 
-    engine: Literal["inprocess", "flower"] = "inprocess"
+    engine: EngineName = "inprocess"
     """How the run is simulated: in worker processes of this machine, or on Flower's runtime."""
     rounds: Positive = 100
     """Rounds of meta-training."""

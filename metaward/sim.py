@@ -10,20 +10,21 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.desk import MECHANISM, Desk, Seed
-from metaward.client.inner import ALGORITHMS
-from metaward.options import ConfigError, build, override, plain, read_yaml
+from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
+from metaward.client.inner import Setting
+from metaward.options import ConfigError, build, plain
 from metaward.privacy import Mechanism
 from metaward.privacy.wire import compact
 from metaward.sections import Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
+from metaward.yaml_text import override, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE
@@ -138,9 +139,18 @@ def cross_faults(run: Sim) -> list[str]:
             "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
             "mean; set it to mean"
         )
-    if isinstance(run.client.inner, ALGORITHMS["centroid"]):
-        faults.append("client.inner.algorithm: centroid learns nothing; it is a baseline only")
-    return faults
+    return faults or list(learner_faults(run))
+
+
+def learner_faults(run: Sim) -> Iterator[str]:
+    """A learner that has nothing to learn with this network; some are baselines only."""
+    setting = Setting(run.client.model, run.client.tasks.spec())
+    if all(layer.local for layer in run.client.inner.layers(setting)):
+        name, network = LEARNER.plain(run.client.inner), NETWORK.plain(run.client.model)
+        yield (
+            f"client.inner.algorithm: {name[LEARNER.by]} learns nothing: its theta is empty with "
+            f"network {network[NETWORK.by]}; choose another learner, or a network with parameters"
+        )
 
 
 def _json(text: str, source: str) -> Any:

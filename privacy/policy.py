@@ -17,8 +17,10 @@ from typing import Annotated, Literal, TypeGuard
 
 from pydantic import Field
 
-from metaward.options import ConfigError, build, plain, read_yaml
+from metaward.errors import BAD_INPUT, MetawardError
+from metaward.options import ConfigError, build, plain
 from metaward.privacy.event import Budget
+from metaward.yaml_text import read_yaml
 
 POLICY_CODES = frozenset(
     {
@@ -44,12 +46,14 @@ Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
 
-class Refused(Exception):
+class PolicyError(MetawardError):
     """A request outside the policy. ``code`` may leave the hospital; ``reason`` stays there.
 
     The code is one of ``POLICY_CODES``. The reason names the value, the limit and the key that sets
     it; it is for the hospital's own log and ledger.
     """
+
+    exit_code = BAD_INPUT
 
     def __init__(self, code: str, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
@@ -136,8 +140,8 @@ class Policy:
     def read(cls, path: Path) -> Policy:
         """The policy in a yaml file.
 
-        ``ConfigError`` names each key and value that is wrong; ``Refused`` where there is no file
-        (``policy-missing``) or it cannot be opened (``policy-unreadable``).
+        ``ConfigError`` names each key and value that is wrong; ``PolicyError`` where there is no
+        file (``policy-missing``) or it cannot be opened (``policy-unreadable``).
         """
         faults: list[str] = []
         policy: Policy | None = build(cls, read_yaml(_bytes(path), str(path)), "", faults)
@@ -147,17 +151,17 @@ class Policy:
 
     @classmethod
     def open(cls, path: Path | None) -> Policy:
-        """As ``read``, for a hospital at work: every fault is ``Refused``, so that none opens it.
+        """As ``read``, for a hospital at work: every fault is a ``PolicyError``, so none opens it.
 
         None: the node config names no policy.
         """
         if path is None:
             text = 'no policy is named; add policy="/path/to/policy.yaml" to this node\'s config'
-            raise Refused("policy-missing", text)
+            raise PolicyError("policy-missing", text)
         try:
             return cls.read(path)
         except ConfigError as error:
-            raise Refused("policy-unreadable", str(error)) from error
+            raise PolicyError("policy-unreadable", str(error)) from error
 
     def digest(self) -> str:
         """SHA-256 of what the policy says, in hex: equal for files that differ in comments only."""
@@ -172,7 +176,7 @@ class Policy:
     # -------------------------------------------------------------------------- the decision
 
     def admit(self, asked: Asked) -> None:
-        """Nothing where all that is asked is allowed; ``Refused`` at the first that is not.
+        """Nothing where all that is asked is allowed; ``PolicyError`` at the first that is not.
 
         A value that is no sane number (NaN, negative, zero steps) is refused under its own code.
         """
@@ -244,15 +248,15 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError as error:
         text = f"{path}: there is no such file; write one (policies/ holds examples)"
-        raise Refused("policy-missing", text) from error
+        raise PolicyError("policy-missing", text) from error
     except OSError as error:
         text = f"{path}: cannot be read ({error.strerror}); look at its permissions"
-        raise Refused("policy-unreadable", text) from error
+        raise PolicyError("policy-unreadable", text) from error
 
 
-def _refused(code: str, name: str, asked: object, allowed: object, key: str = "") -> Refused:
+def _refused(code: str, name: str, asked: object, allowed: object, key: str = "") -> PolicyError:
     """The server wrote what is asked: it is quoted and cut, so that it cannot forge log lines."""
-    return Refused(
+    return PolicyError(
         code, f"{name}: {asked!r:.80} is asked, policy key {key or name} allows {allowed}"
     )
 

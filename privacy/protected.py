@@ -15,7 +15,7 @@ from metaward.privacy.mechanism import Combine, Unit, Vectors
 from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
 from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
-from metaward.privacy.report.show import percent_up
+from metaward.privacy.report.numbers import percent_up
 from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Use
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]

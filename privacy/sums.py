@@ -25,6 +25,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from metaward.errors import RunError
 from metaward.privacy.clipping import clipped_sum, gradient, rows
 from metaward.privacy.mechanism import Opening, Rehearse, Unit
 from metaward.privacy.noise import noisy
@@ -44,7 +45,7 @@ from metaward.privacy.session import (
 )
 
 
-class Overdraft(RuntimeError):
+class Overdraft(RunError):
     """An algorithm asked for a sum that was not charged; nothing was computed."""
 
 

@@ -1,7 +1,7 @@
 """The only file that knows Flower's record keys: typed requests and answers to records and back.
 
 Reading is strict, because the other side is not trusted: a wrong key, type or schema raises
-``WireError`` with a fixed code, never the sender's own words.
+``WireError`` with a fixed word, never the sender's own words.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
+from metaward.errors import InputError
 from metaward.privacy.event import Mark
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
 
@@ -31,12 +32,14 @@ MAX_BYTES = 1 << 30
 """Larger arrays are not even opened."""
 
 
-class WireError(ValueError):
-    """A message that is not ours: ``code`` says in a fixed word what is wrong with it."""
+class WireError(InputError):
+    """A message that is not ours: ``fault`` says in a fixed word what is wrong with it."""
 
-    def __init__(self, code: str) -> None:
-        super().__init__(code)
-        self.code = code
+    code = "bad-request"
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save
 
+from metaward.errors import RunError
 from metaward.files import sync_folder, write_synced
 from metaward.strategies.meta import MetaState
 
 PATTERN = "round-*"
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RunError):
     """A checkpoint is damaged or belongs to another configuration; the text names it."""
 
 

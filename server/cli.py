@@ -5,29 +5,29 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Literal, NoReturn
+from typing import Annotated, NoReturn
 
 import click
 import typer
-from rich.console import Console
 
 from metaward import sim
-from metaward.client.errors import DataError, NodeError
+from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
+from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
+from metaward.sections import EngineName
 from metaward.server import show
 from metaward.server.app import default_folder
-from metaward.server.checkpoint import CheckpointError
+from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.command import deploy
-from metaward.server.engines import ENGINES, EngineError
-from metaward.server.folder import BusyError, Folder
+from metaward.server.engines import ENGINES
+from metaward.server.folder import Folder
 from metaward.server.office import ledger, privacy
+from metaward.server.terminal import complain, say
 from metaward.strategies.meta import QuorumError
 from metaward.strategies.roster import RosterError
-
-BAD_INPUT, FAILED, INTERRUPTED = 2, 1, 130
 
 cli = typer.Typer(
     help="Federated meta-learning for hospitals.",
@@ -41,19 +41,11 @@ cli.add_typer(deploy, name="deploy")
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
 
-Config = Annotated[Path, typer.Argument(help="The run's yaml file.")]
-Set = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
 
 @cli.command()
 def run(
     config: Config = sim.DEFAULT,
-    engine: Annotated[
-        Literal["inprocess", "flower"] | None, typer.Option(help="Wins over server.engine.")
-    ] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Wins over server.engine.")] = None,
     set_: Set = None,
     out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
     as_json: Json = False,
@@ -85,7 +77,7 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
     """Print what each hospital holds: role, records, patients, classes, scanner."""
     chosen = sim.load(config, set_ or [])
     rows = show.holdings(chosen)
-    print(json.dumps(rows, indent=1)) if as_json else show.wide().print(show.holdings_table(rows))
+    print(json.dumps(rows, indent=1)) if as_json else say(show.holdings_table(rows))
 
 
 @cli.command()
@@ -121,19 +113,15 @@ def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
         with show.progress(folder, quiet=as_json) as observe:
             ENGINES[run.server.engine](run, folder, observe)
     except KeyboardInterrupt:
-        _complain(f"interrupted; go on with: metaward resume {folder.path}")
+        complain(f"interrupted; go on with: metaward resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
     except (QuorumError, RosterError):
-        _complain("".join(folder.hospital_lines(last=5)))
+        complain("".join(folder.hospital_lines(last=5)))
         raise
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"))
     else:
-        show.wide().print(show.final(run, folder))
-
-
-def _complain(text: str) -> None:
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="red", markup=False)
+        say(show.final(run, folder))
 
 
 def main() -> NoReturn:
@@ -146,10 +134,7 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (ConfigError, DataError, NodeError, FileExistsError) as error:
-        _complain(f"error: {error}")
-        sys.exit(BAD_INPUT)
-    except (QuorumError, RosterError, CheckpointError, BusyError, EngineError) as error:
-        _complain(f"failed: {error}")
-        sys.exit(FAILED)
+    except MetawardError as error:
+        complain(f"{'error' if error.exit_code == BAD_INPUT else 'failed'}: {error}")
+        sys.exit(error.exit_code)
     sys.exit(code)

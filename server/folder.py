@@ -29,10 +29,11 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
+from metaward.errors import InputError, RunError
 from metaward.files import replace_file
 from metaward.privacy import Mark
 from metaward.sim import Sim, load_json
-from metaward.strategies.marks import Marks, Seen
+from metaward.strategies.marks import Marks, SeenMark
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -42,7 +43,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-class BusyError(RuntimeError):
+class FolderTakenError(InputError, FileExistsError):
+    """A result folder holds another run already."""
+
+
+class BusyError(RunError):
     """Another process is at work in the folder."""
 
 
@@ -109,10 +114,10 @@ class Folder:
         return (self.path / "config.json").is_file()
 
     def create(self, run: Sim) -> None:
-        """Make the folder and write the configuration; ``FileExistsError`` where a run stands."""
+        """Make the folder, write the configuration; ``FolderTakenError`` where it holds a run."""
         self.path.mkdir(parents=True, exist_ok=True)
         if self.exists():
-            raise FileExistsError(
+            raise FolderTakenError(
                 f"{self.path} already holds a run; name another folder, or go on with it: "
                 f"metaward resume {self.path}"
             )
@@ -169,9 +174,9 @@ class Folder:
         path = self.path / "marks.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         raw = [json.loads(line) for line in lines]
-        seen = [Seen(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
+        seen = [SeenMark(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
 
-        def note(new: Seen) -> None:
+        def note(new: SeenMark) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(new)) + "\n")

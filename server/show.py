@@ -22,11 +22,6 @@ from metaward.server.run import Observer
 from metaward.sim import Sim, data_root
 
 
-def wide() -> Console:
-    """Standard output, never narrower than the final table needs."""
-    return Console(width=max(116, Console().width), highlight=False)
-
-
 @contextmanager
 def progress(folder: Folder, quiet: bool) -> Iterator[Observer]:
     """A bar for each phase with round, loss, score and time left; ``quiet`` shows nothing."""

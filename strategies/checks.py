@@ -34,7 +34,7 @@ def read(reply: Message, kind: type[Kind], hospital: str) -> Kind | Rejected:
     try:
         answer: Answer = decode_answer(reply.content)
     except WireError as error:
-        return Rejected(hospital, f"malformed-{error.code}")
+        return Rejected(hospital, f"malformed-{error.fault}")
     if isinstance(answer, Refusal):
         return Rejected(hospital, answer.code)
     if not isinstance(answer, kind):

@@ -14,7 +14,7 @@ from metaward.privacy import Mark, Release
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenMark:
     """One reply's mark: ``hospital`` and ``round`` of ``run``, and the point of its ledger."""
 
     hospital: str
@@ -27,8 +27,8 @@ class Seen:
 class Marks:
     """All marks that were seen, oldest first; ``note`` is told each new one, for keeping."""
 
-    seen: list[Seen] = field(default_factory=list)
-    note: Callable[[Seen], None] = lambda seen: None
+    seen: list[SeenMark] = field(default_factory=list)
+    note: Callable[[SeenMark], None] = lambda seen: None
 
     def last(self, hospital: str) -> Mark | None:
         """The furthest point of the hospital's newest ledger."""
@@ -41,7 +41,7 @@ class Marks:
         """Does this reply's mark stand behind all others of its ledger, or repeat one of them?"""
         if release.mark is None:
             return not any(s.hospital == release.hospital for s in self.seen)
-        new = Seen(release.hospital, run, release.round, release.mark)
+        new = SeenMark(release.hospital, run, release.round, release.mark)
         if new in self.seen:
             return True
         last = self.last(release.hospital)

@@ -19,6 +19,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
+from metaward.errors import RunError
 from metaward.privacy import Release, Scores
 from metaward.privacy.wire import Request, encode_request, with_mark
 from metaward.strategies.checks import Rejected, check_release, check_scores, read
@@ -40,7 +41,7 @@ def plain(updates: Vector, combine: Combine, round: int) -> Vector:
     return combine(updates)
 
 
-class QuorumError(RuntimeError):
+class QuorumError(RunError):
     """Too few hospitals gave a valid answer; the text says who failed and why."""
 
 

@@ -14,6 +14,7 @@ from flwr.app import Message, MessageType
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
+from metaward.errors import RunError
 from metaward.privacy import Attendance
 from metaward.privacy.wire import Request, encode_request
 from metaward.strategies.checks import Rejected, read
@@ -33,7 +34,7 @@ LOST = frozenset(
 """Flower's words for a node that went away: it has said nothing, so nothing is held against it."""
 
 
-class RosterError(RuntimeError):
+class RosterError(RunError):
     """Too few hospitals came, or one cannot take part; the text says which and why."""
 
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field
 
-from metaward.options import ConfigError, Registry, build, plain, read_yaml
+from metaward.options import ConfigError, Registry, build, plain
+from metaward.yaml_text import read_yaml
 
 
 class Engine(Protocol):

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from metaward.options import ConfigError, override, read_yaml
+from metaward.options import ConfigError
+from metaward.yaml_text import override, read_yaml
 
 # -------------------------------------------------------------------------------- yaml
 

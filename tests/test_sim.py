@@ -12,9 +12,10 @@ import yaml
 from metaward import sim
 from metaward.client.desk import Desk
 from metaward.client.inner import ALGORITHMS
-from metaward.options import ConfigError, override
+from metaward.options import ConfigError
 from metaward.privacy import MECHANISMS
 from metaward.strategies import COMBINE, OUTER
+from metaward.yaml_text import override
 
 FILES = [sim.DEFAULT, *sorted((sim.HERE / "configs").glob("*.yaml"))]
 

@@ -60,7 +60,9 @@ class Setting:
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
         self.spec = spec
         self.device = torch.device(device)
-        self.network: Callable[[int], Network] = cache(lambda n: network(architecture, spec, n))
+        self.network: Callable[[int], Network] = cache(
+            lambda outputs: network(architecture, spec, outputs, self.device)
+        )
         self.kept: Kept = {}
 
     def recalling(self, kept: Kept) -> Setting:

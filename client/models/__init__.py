@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaward.client.models.base import Architecture, Layer, Network, network
+from metaward.client.models.base import Architecture, Layer, Network, check_architecture, network
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.models.scatter import Scatter
@@ -13,4 +13,4 @@ MODELS: dict[str, type[Architecture]] = {
     "scatter": Scatter,
 }
 
-__all__ = ["MODELS", "Architecture", "Layer", "Network", "network"]
+__all__ = ["MODELS", "Architecture", "Layer", "Network", "check_architecture", "network"]

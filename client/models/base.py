@@ -7,13 +7,15 @@ so there are no buffers: the vector is the whole state, and no record touches an
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from metaward.client.models.check import check_body, check_looks
 from metaward.client.tasks.base import TaskSpec
 from metaward.privacy.session import ParameterGroup
 
@@ -23,8 +25,20 @@ class Architecture(Protocol):
 
     def __hash__(self) -> int: ...
 
+    @property
+    def own_start(self) -> bool:
+        """Whether a body's parameters start as its own code has them, loaded or drawn.
+
+        Otherwise they are drawn as ``Network.initial`` says.
+        """
+        ...
+
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """The layers up to the features: (batch, *input_shape) -> (batch, features)."""
+        """The layers up to the features: (batch, *input_shape) -> (batch, features).
+
+        What torch draws in it is made a function of a seed. A parameter with ``requires_grad``
+        False, or a tensor that is a plain attribute, is a constant: neither sent nor trained.
+        """
         ...
 
     def features(self, input_shape: tuple[int, ...]) -> int:
@@ -32,7 +46,8 @@ class Architecture(Protocol):
         ...
 
 
-MIXING = (nn.modules.batchnorm._BatchNorm,)  # also without running statistics, hence bufferless
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
+"""Layers whose gains and offsets are the group ``norm``."""
 
 
 class Mix(nn.Linear):
@@ -62,22 +77,26 @@ class Network:
     belong to the head (the last ones), ``dim`` the length of the vector.
     """
 
-    def __init__(self, body: nn.Module, features: int, outputs: int) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        features: int,
+        outputs: int,
+        start: Callable[[int], nn.Module] | None = None,
+    ) -> None:
+        """``start`` (seed -> body) has the first values of the body's parameters; None: drawn."""
+        check_looks(body)
         layers: dict[str, nn.Module] = {"body": body}
         if outputs:
-            layers["head"] = nn.Linear(features, outputs)
+            layers["head"] = nn.Linear(features, outputs, device="meta")  # its shapes matter
         self.module = nn.Sequential()
         for name, layer in layers.items():
             self.module.add_module(name, layer)
-        mixing = [m for m in self.module.modules() if isinstance(m, MIXING)]
-        if mixing or any(True for _ in self.module.buffers()):
-            raise ValueError(
-                "networks must neither hold buffers nor let records touch each other: use "
-                "GroupNorm instead of BatchNorm"
-            )
-        self.outputs, self.features = outputs, features
-        self.names = [name for name, _ in self.module.named_parameters()]
-        self.shapes = [p.shape for p in self.module.parameters()]
+        _forget(self.module)
+        self.outputs, self.features, self._start = outputs, features, start
+        trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
+        self.names = list(trained)
+        self.shapes = [p.shape for p in trained.values()]
         self.sizes = [shape.numel() for shape in self.shapes]
         self.dim = sum(self.sizes)
         head = sum(n for name, n in zip(self.names, self.sizes, strict=True) if name[:4] == "head")
@@ -85,7 +104,7 @@ class Network:
 
     def layers(self, local_head: bool = False) -> tuple[Layer, ...]:
         """The named parameters, in the vector's order; with a head of each task's own, or not."""
-        norms = {n for n, m in self.module.named_modules() if isinstance(m, nn.GroupNorm)}
+        norms = {n for n, m in self.module.named_modules() if isinstance(m, NORMS)}
 
         def group(name: str) -> ParameterGroup:
             if name.startswith("head."):
@@ -119,25 +138,61 @@ class Network:
 
         Weights are He-normal (He, Zhang, Ren, Sun 2015: Delving Deep into Rectifiers), the head's
         a tenth of that so that no label is favoured at the start; biases are 0, GroupNorm gains 1,
-        and a ``Mix`` is the identity.
+        and a ``Mix`` is the identity. A body with a start of its own has that in their place.
         """
         generator = torch.Generator().manual_seed(seed)
         same = {f"{n}.weight" for n, m in self.module.named_modules() if isinstance(m, Mix)}
-        parts = []
+        own = {} if self._start is None else dict(self._start(seed).named_parameters("body"))
+        pieces = []
         for name, shape in zip(self.names, self.shapes, strict=True):
-            if name in same:
-                parts.append(torch.eye(shape[0]))
+            if name in own:
+                pieces.append(own[name].detach().float())
+            elif name in same:
+                pieces.append(torch.eye(shape[0]))
             elif len(shape) > 1:
                 gain = 0.1 if name[:4] == "head" else 1.0
                 scale = gain * (2.0 / shape[1:].numel()) ** 0.5
-                parts.append(torch.randn(shape, generator=generator) * scale)
+                pieces.append(torch.randn(shape, generator=generator) * scale)
             else:
-                parts.append(torch.full(shape, 1.0 if name.endswith("weight") else 0.0))
-        return torch.cat([torch.zeros(0), *(part.reshape(-1) for part in parts)])
+                pieces.append(torch.full(shape, 1.0 if name.endswith("weight") else 0.0))
+        return torch.cat([torch.zeros(0), *(piece.reshape(-1) for piece in pieces)])
+
+    def drawn(self) -> bool:
+        """Whether the start depends on the seed, as a trained or a fixed one does not."""
+        return not torch.equal(self.initial(0), self.initial(1))
 
 
-def network(architecture: Architecture, spec: TaskSpec, outputs: int) -> Network:
-    """Put a registered architecture and a head for ``outputs`` together."""
+def _forget(module: nn.Module) -> None:
+    """Drop the values of what is trained: they come from the vector, so only shapes matter."""
+    shapes = {p: nn.Parameter(p.to("meta")) for p in module.parameters() if p.requires_grad}
+    for layer in module.modules():
+        for name, p in layer._parameters.items():
+            layer._parameters[name] = shapes.get(p, p) if p is not None else None
+
+
+def network(
+    architecture: Architecture, spec: TaskSpec, outputs: int, device: torch.device | None = None
+) -> Network:
+    """Put a registered architecture and a head for ``outputs`` together; constants on ``device``.
+
+    ``ValueError``: a body that cannot be trained or protected record by record (``check_body``).
+    """
     shape = spec.input_shape
-    with torch.device("meta"):  # only shapes matter: no memory, and no global random state used
-        return Network(architecture.body(shape), architecture.features(shape), outputs)
+    check_architecture(architecture, shape)
+    start = partial(build, architecture, shape) if architecture.own_start else None
+    body = build(architecture, shape).to(device)
+    return Network(body, architecture.features(shape), outputs, start)
+
+
+@lru_cache
+def check_architecture(architecture: Architecture, input_shape: tuple[int, ...]) -> None:
+    """``ValueError``, worded for the yaml key: a body that does not fit or does not keep to it."""
+    features = architecture.features(input_shape)
+    check_body(build(architecture, input_shape), features, input_shape)
+
+
+def build(architecture: Architecture, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:
+    """The body; what its code draws comes from ``seed``, and nobody else's draws are moved."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return architecture.body(input_shape)

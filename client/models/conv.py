@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 from torch import nn
@@ -30,6 +30,8 @@ class Conv:
     """Groups of channels that are normalised together; must divide `width`."""
     halve: Literal["pool", "stride"] = "pool"
     """What halves an axis: a 2-wide max-pool, or a convolution that steps by two."""
+
+    own_start: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.width % self.groups:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 from torch import nn
@@ -19,6 +19,8 @@ class Mlp:
 
     hidden: tuple[Width, ...] = (40, 40)
     """Widths of the hidden layers; an empty list gives logistic (or linear) regression."""
+
+    own_start: ClassVar[bool] = False
 
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
         """A flatten and the hidden layers: (batch, *input_shape) -> (batch, features)."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -50,6 +50,8 @@ class Scatter:
     """Cells along each axis in which the filters' answers are summarised; 1 forgets where something
     is."""
 
+    own_start: ClassVar[bool] = False
+
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
         """Front end and mixing layer: (batch, C, ...) -> (batch, features)."""
         size = self.features(input_shape)
@@ -80,13 +82,25 @@ class Front(nn.Module):
     def __init__(self, architecture: Scatter, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         self.filters = torch.from_numpy(_filters(len(input_shape) - 1, architecture.orientations))
-        self.cell = tuple(axis // architecture.grid for axis in input_shape[1:])
-        noise = torch.from_numpy(_noise(input_shape))
-        self.centre = strengths(noise, self.filters, self.cell).mean(dim=0)
+        self.cell = _cell(architecture, input_shape)
+        self.centre = _centre(architecture, input_shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logarithms of the strengths, around zero."""
         return strengths(x, self.filters.to(x), self.cell) - self.centre.to(x)
+
+
+@lru_cache
+def _centre(architecture: Scatter, input_shape: tuple[int, ...]) -> Tensor:
+    """Mean logarithms (features,) of the strengths of noise."""
+    filters = torch.from_numpy(_filters(len(input_shape) - 1, architecture.orientations))
+    noise, cell = torch.from_numpy(_noise(input_shape)), _cell(architecture, input_shape)
+    return strengths(noise, filters, cell).mean(dim=0)
+
+
+def _cell(architecture: Scatter, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Pixels of a cell along each axis."""
+    return tuple(axis // architecture.grid for axis in input_shape[1:])
 
 
 def strengths(x: Tensor, filters: Tensor, cell: tuple[int, ...]) -> Tensor:

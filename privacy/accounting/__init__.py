@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from math import tanh
 from typing import Literal, Protocol
 
+from metaward.errors import InputError
 from metaward.privacy.accounting import gdp, pld, rdp
 from metaward.privacy.event import Budget, Event
 
@@ -53,6 +54,10 @@ METHODS = {
 Direction = Literal["exact", "never below the truth"]
 
 
+class UnpricedError(InputError):
+    """An event that none of the accountants in question can price; the text names it."""
+
+
 @dataclass(frozen=True)
 class Reported:
     """An epsilon for a report, the accountant's name and which way it errs."""
@@ -72,7 +77,7 @@ def enforced_epsilon(events: Sequence[Event], delta: float) -> float:
 
     Exact (GDP) where that is possible, else never below the truth (RDP, at its best order).
     Infinity where an event has no noise; 0 for no events. ``ValueError`` where delta is not in
-    (0, 1), and for events that neither accountant supports.
+    (0, 1), ``UnpricedError`` for events that neither accountant supports.
     """
     return ACCOUNTANTS[_first(events, "gdp", "rdp")].epsilon_of(events, delta)
 
@@ -100,7 +105,7 @@ def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: B
     even if everything was chosen adaptively from earlier releases. GDP filter (Smith, Thakurta
     2022) where all events are Gaussian without a draw, else Renyi filter (Feldman, Zrnic 2021).
     Errs towards no: what it allows has ``enforced_epsilon`` at most budget.epsilon. ``ValueError``
-    for a budget outside epsilon >= 0, 0 < delta < 1, and for events that no filter supports.
+    for a budget outside epsilon >= 0, 0 < delta < 1; ``UnpricedError`` where no filter is.
 
     Whether a unit is ever sampled is for the hospital to fix beforehand: if earlier *releases*
     decide it, the two filters together give (epsilon, 2 delta).
@@ -119,13 +124,13 @@ def attack_accuracy(events: Sequence[Event]) -> float:
 
 
 def _first(events: Sequence[Event], *names: str) -> str:
-    """The first accountant that supports all events; ``ValueError`` names what none supports."""
+    """The first accountant that supports all events; ``UnpricedError`` names what none supports."""
     able = (name for name in names if ACCOUNTANTS[name].supports(events))
     found = next(able, None)
     if found is None:
         alone = [e for e in events if not any(ACCOUNTANTS[n].supports([e]) for n in names)]
         what = ", ".join(dict.fromkeys(type(e.dp_event).__name__ for e in alone or events))
-        raise ValueError(f"{what}: none of the accountants {', '.join(names)} can price it")
+        raise UnpricedError(f"{what}: none of the accountants {', '.join(names)} can price it")
     return found
 
 

@@ -42,7 +42,7 @@ bound."""
 
 
 @dataclass(frozen=True)
-class Size:
+class Effort:
     """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
 
     Each life gives a score for each canary. How many scores a tight bound takes:
@@ -64,7 +64,7 @@ def audit(
     stage: Stage,
     layers: Layers,
     delta: float,
-    size: Size,
+    size: Effort,
     seed: int,
     network: tuple[Callable[[Tensor], Tensor], Tensor] | None = None,
 ) -> AuditReport:
@@ -131,7 +131,7 @@ class _Parts:
 
 
 def _report(
-    stage: Stage, size: Size, delta: float, played: _Played, parts: _Parts, gaussian: float
+    stage: Stage, size: Effort, delta: float, played: _Played, parts: _Parts, gaussian: float
 ) -> AuditReport:
     sigma, source = stage.noise_multipliers, stage.noise(0)
     claim = claimed_mu(stage, size.rounds)
@@ -195,10 +195,10 @@ def _noised(played: Sequence[Life], moved: Mapping[Kind, float]) -> Noised:
 __all__ = [
     "AuditReport",
     "Correlation",
+    "Effort",
     "Fault",
     "LayerNoise",
     "Layers",
-    "Size",
     "Stage",
     "Work",
     "audit",

@@ -92,7 +92,7 @@ class Canaries:
 
 
 @dataclass(frozen=True)
-class Seen:
+class ObservedSum:
     """One noisy sum as the attacker sees it: ``values`` (d,), the known part taken off, over clip.
 
     A canary that took part stands in it as 1, if canaries were there (``joined``) at all. ``real``
@@ -118,7 +118,7 @@ class Probe:
     session: Session
     canaries: Canaries
     quiet: Session | None = None
-    seen: list[Seen] = field(default_factory=list)
+    seen: list[ObservedSum] = field(default_factory=list)
 
     @property
     def raw(self) -> bool:
@@ -197,7 +197,7 @@ class Probe:
 
     def _keep(self, kind: Kind, total: Tensor, real: frozenset[int], joined: bool) -> None:
         values = (total / self.canaries.clips[kind]).cpu().numpy()
-        self.seen.append(Seen(kind, values, real, joined))
+        self.seen.append(ObservedSum(kind, values, real, joined))
 
 
 def _after(pieces: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:

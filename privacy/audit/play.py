@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaward.privacy.audit.canaries import Canaries, Probe, Seen
+from metaward.privacy.audit.canaries import Canaries, ObservedSum, Probe
 from metaward.privacy.mechanism import Mechanism, Opening
 from metaward.privacy.noise import Noise, SeededNoise
 from metaward.privacy.session import Batch, Kind, Rehearsal, Session, Use
@@ -106,7 +106,7 @@ class Stage:
         opening = Opening(self.uses(canaries), sigma, units, noise or SeededNoise(0))
         return self.mechanism.session(opening)
 
-    def round(self, number: int, canaries: Canaries, noise: Noise | None) -> list[Seen]:
+    def round(self, number: int, canaries: Canaries, noise: Noise | None) -> list[ObservedSum]:
         """One round's sums as the attacker sees them, in order."""
         probe = Probe(self.session(canaries, noise), canaries, self.session(None, None))
         update = self.work(probe)
@@ -131,11 +131,11 @@ class Stage:
         batch = Batch(vectors, torch.arange(m), rows)
         return session.mean([(lambda x, y: x, batch)], kind, d) * m
 
-    def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> Seen:
+    def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> ObservedSum:
         own = canaries.vectors(len(update), "hospital").to(update)
         total = self._server_sum(torch.cat([update[None], own]), noise)
         values = (total - self._server_sum(update[None], None)) / canaries.clips["hospital"]
-        return Seen("hospital", values.numpy(), frozenset({0}), True)
+        return ObservedSum("hospital", values.numpy(), frozenset({0}), True)
 
     def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
         """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
@@ -156,7 +156,7 @@ class Life:
     """Canaries and all that was seen of them in a few rounds."""
 
     canaries: Canaries
-    seen: Sequence[Seen]
+    seen: Sequence[ObservedSum]
 
     def scores(self, multipliers: Mapping[str, float]) -> NDArray[np.float64]:
         """One score a canary (m,): N(0, 1) if it was nulled, N(mu, 1) if it took part, as claimed.
@@ -171,7 +171,7 @@ class Life:
             precision += weight
         return np.asarray(total / np.sqrt(precision))
 
-    def noise(self, seen: Seen, effect: float) -> NDArray[np.float64]:
+    def noise(self, seen: ObservedSum, effect: float) -> NDArray[np.float64]:
         """The noise in a sum (d,), over clip: the canaries taken off, each with its effect."""
         found = seen.values.copy()
         if seen.joined:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.audit.bounds import correlation, deviation_band, gaussian_p
-from metaward.privacy.audit.canaries import FORCE, Seen
+from metaward.privacy.audit.canaries import FORCE, ObservedSum
 from metaward.privacy.audit.play import Life, Stage
 from metaward.privacy.audit.report import Between, Correlation, LayerNoise
 from metaward.privacy.session import Kind
@@ -24,7 +24,7 @@ from metaward.privacy.session import Kind
 Layers = Sequence[tuple[str, int]]
 """Names and sizes of the trained layers, in theta's order."""
 
-Noised = list[tuple[Seen, NDArray[np.float64]]]
+Noised = list[tuple[ObservedSum, NDArray[np.float64]]]
 """Sums and the noise (d,) in each, over the clip norm."""
 
 SHORT = 8  # fewer coordinates say nothing about a correlation
@@ -79,13 +79,13 @@ def _name(item: tuple[Between, NDArray[np.float64], NDArray[np.float64]]) -> Bet
     return item[0]
 
 
-def _between(a: Seen, b: Seen, tasks: Sequence[Sequence[int]]) -> Between:
+def _between(a: ObservedSum, b: ObservedSum, tasks: Sequence[Sequence[int]]) -> Between:
     if a.round != b.round:
         return "rounds"
     return "steps" if _task(a, tasks) == _task(b, tasks) else "tasks"
 
 
-def _task(seen: Seen, tasks: Sequence[Sequence[int]]) -> int:
+def _task(seen: ObservedSum, tasks: Sequence[Sequence[int]]) -> int:
     """The first task that shares a record with the sum."""
     return next((i for i, rows in enumerate(tasks) if seen.real & set(rows)), -1)
 

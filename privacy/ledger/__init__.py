@@ -7,9 +7,9 @@ from metaward.privacy.ledger.history import (
     Answered,
     Charged,
     History,
+    LedgerRun,
     NotedRefusal,
     Payment,
-    RunSummary,
     SpendPoint,
 )
 from metaward.privacy.ledger.keys import Entry, RequestKey
@@ -26,11 +26,11 @@ __all__ = [
     "History",
     "Ledger",
     "LedgerError",
+    "LedgerRun",
     "Mark",
     "NotedRefusal",
     "Payment",
     "RequestKey",
-    "RunSummary",
     "SpendPoint",
     "verify",
 ]

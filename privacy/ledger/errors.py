@@ -5,6 +5,8 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+from metaward.errors import BAD_INPUT, FAILED, MetawardError
+
 CODES = frozenset(
     {
         "budget-spent",
@@ -18,12 +20,16 @@ CODES = frozenset(
 )
 
 
-class LedgerError(Exception):
-    """A ledger that cannot be used. ``code`` may leave the hospital, the text may not."""
+class LedgerError(MetawardError):
+    """A ledger that cannot be used. ``code`` may leave the hospital, the text may not.
+
+    A command ends with "bad input" where another path or ledger is the way out.
+    """
 
     def __init__(self, code: str, text: str) -> None:
         super().__init__(text)
         self.code = code
+        self.exit_code = FAILED if code in ("ledger-damaged", "ledger-busy") else BAD_INPUT
 
 
 class BudgetSpent(LedgerError):

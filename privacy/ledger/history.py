@@ -102,7 +102,7 @@ class SpendPoint:
 
 
 @dataclass(frozen=True)
-class RunSummary:
+class LedgerRun:
     """What one run did here: first and last time (UTC), number of charges and of replies."""
 
     run: str
@@ -152,7 +152,7 @@ class History:
             points.append(_point(charge, touched[events], events, prices[events], points))
         return points
 
-    def runs(self) -> list[RunSummary]:
+    def runs(self) -> list[LedgerRun]:
         """Every run that was ever charged, in order of its first charge."""
         answered = {reply.charge for reply in self.replies}
         names = dict.fromkeys(charge.request.run for charge in self.charges)
@@ -160,7 +160,7 @@ class History:
         for name in names:
             own = [charge for charge in self.charges if charge.request.run == name]
             replies = sum(charge.sequence in answered for charge in own)
-            found.append(RunSummary(name, own[0].time, own[-1].time, len(own), replies))
+            found.append(LedgerRun(name, own[0].time, own[-1].time, len(own), replies))
         return found
 
 

@@ -1,223 +1,165 @@
-"""The budget over time as the geometry of an SVG: stepped lines, a range, budget lines.
+"""The budget over time: stepped lines, the range of all other hospitals, when each run began.
 
-Rounds stand side by side in the order of time, because runs last minutes and lie weeks apart.
+Rounds are side by side in the order of time, because runs last minutes and lie weeks apart. The
+template draws the picture as SVG inside the page instead of loading an image: so it takes the
+page's colours on a dark screen and on paper, its texts can be read aloud, and the page's policy
+may forbid all loading. Places are percent of the drawing, from its left and from its upper edge.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from metaward.privacy.report.parts import Hospital
-from metaward.privacy.report.show import show_budget, show_loss
+import numpy as np
+from numpy.typing import NDArray
 
-WIDTH, HEIGHT = 760, 340
-LEFT, RIGHT, TOP, BOTTOM = 56, 580, 30, 300
+from metaward.privacy.report.hospitals import TrainingHospital
+
 LINES = 5
 """Hospitals drawn by name; the range of all others is shaded."""
-
-GAP = 15.0
-LETTER = 6.8
 GRID = 200
-"""Pixels between two names, pixels of a letter, places at which a range is drawn."""
+"""The most places at which the range is drawn."""
+LETTER, EDGE = 1.0, 110.0
+"""The width of a letter and the right edge of the page, in percent of the drawing."""
+
+Slots = Mapping[tuple[str, int], str]
+"""Every round of every run and when it was first charged, in the order of time."""
+Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Label:
-    """A text at a place."""
+class Beginning:
+    """Where and when a run begins; ``room`` for so many letters is there before the next one."""
 
-    x: float
-    y: float
-    text: str
+    at: float
+    room: int
+    run: str
+    date: str
 
 
 @dataclass(frozen=True)
 class Line:
-    """A stepped line and the name at its end; ``end`` is where the line itself ends."""
+    """A hospital, what it spent in all, and the steps that led there as an SVG path."""
 
+    name: str
+    spent: float
     path: str
-    label: Label
-    end: float
 
 
 @dataclass(frozen=True)
 class Chart:
-    """All that the picture holds; ``words`` says the same to those who do not see it."""
+    """What the picture shows: ``lines`` of those that spent most, the ``band`` of ``others``.
 
-    lines: tuple[Line, ...]
-    band: str
+    ``top`` is the epsilon at the upper edge; ``budgets`` and ``ticks`` are epsilons, too.
+    """
+
+    lines: Sequence[Line]
     others: int
-    budgets: tuple[Label, ...]
-    y_ticks: tuple[Label, ...]
-    runs: tuple[Label, ...]
-    dates: tuple[Label, ...]
-    words: str
-
-
-Slot = tuple[str, int]
-"""A run and a round of it."""
-
-
-@dataclass(frozen=True)
-class Scale:
-    """From the number of a slot and epsilon to the picture; what is too high stands at the top."""
-
-    slots: int
+    least: Line
+    band: str
     top: float
-
-    def x(self, slot: float) -> float:
-        """Pixels from the left."""
-        return round(LEFT + (RIGHT - LEFT) * (slot + 1) / (self.slots + 1), 1)
-
-    def y(self, epsilon: float) -> float:
-        """Pixels from above."""
-        return round(BOTTOM - (BOTTOM - TOP) * min(epsilon / self.top, 1.0), 1)
+    budgets: Sequence[float]
+    ticks: Sequence[float]
+    runs: Sequence[Beginning]
+    period: str
 
 
-@dataclass(frozen=True)
-class Series:
-    """A hospital's spend: what was reached in which slot."""
-
-    name: str
-    slots: tuple[int, ...]
-    epsilons: tuple[float, ...]
-
-    def at(self, slot: int) -> float:
-        """Spent up to and including a slot."""
-        index = bisect_right(self.slots, slot)
-        return self.epsilons[index - 1] if index else 0.0
-
-
-def chart(hospitals: Sequence[Hospital]) -> Chart | None:
+def chart(hospitals: Sequence[TrainingHospital]) -> Chart | None:
     """The picture; None where nothing finite was spent."""
     slots = _slots(hospitals)
-    numbers = {slot: i for i, slot in enumerate(slots)}
-    found = [_series(hospital, numbers) for hospital in hospitals if hospital.history]
-    found.sort(key=lambda series: -series.epsilons[-1])
-    finite = [e for series in found for e in series.epsilons if math.isfinite(e)]
+    spending = {h.name: _spending(h, slots) for h in hospitals if h.history}
+    names = sorted(spending, key=lambda name: -spending[name][-1])
+    finite = [point.epsilon for h in hospitals for point in h.history if point.epsilon < math.inf]
     if not finite:
         return None
     budgets = sorted({h.budget for h in hospitals if h.budget is not None})
     budgets = budgets if len(budgets) <= 3 else [budgets[0], budgets[-1]]
-    scale = Scale(len(slots), 1.08 * max([*finite, *budgets, 1e-3]))
-    runs = _runs(slots)
+    top = 1.08 * max([*finite, *budgets, 1e-3])
+    lines = [Line(n, float(spending[n][-1]), _path(_heights(spending[n], top))) for n in names]
     return Chart(
-        lines=_lines(found[:LINES], scale),
-        band=_band(found[LINES:], scale),
-        others=len(found[LINES:]),
-        budgets=tuple(Label(LEFT, scale.y(b), f"budget {show_budget(b)}") for b in budgets),
-        y_ticks=_y_ticks(scale),
-        runs=_run_names(runs, scale),
-        dates=_dates(runs, slots, scale),
-        words=_words(found, budgets, list(slots.values())),
+        lines=lines[:LINES],
+        others=len(lines[LINES:]),
+        least=lines[-1],
+        band=_band(_heights(np.array([spending[name] for name in names[LINES:]]), top)),
+        top=top,
+        budgets=budgets,
+        ticks=_ticks(top),
+        runs=_beginnings(slots),
+        period=_period(list(slots.values())),
     )
 
 
-def _slots(hospitals: Sequence[Hospital]) -> Mapping[Slot, str]:
-    """Every round of every run and when it was first charged, in the order of time."""
-    first: dict[Slot, str] = {}
+def _slots(hospitals: Sequence[TrainingHospital]) -> Slots:
+    first: dict[tuple[str, int], str] = {}
     for point in (point for hospital in hospitals for point in hospital.history):
         slot = (point.run, point.round)
         first[slot] = min(point.time, first.get(slot, point.time))
     return dict(sorted(first.items(), key=lambda item: (item[1], item[0])))
 
 
-def _series(hospital: Hospital, numbers: Mapping[Slot, int]) -> Series:
-    reached: dict[int, float] = {}
+def _spending(hospital: TrainingHospital, slots: Slots) -> Numbers:
+    """What was spent up to and including each slot."""
+    reached = dict.fromkeys(slots, 0.0)
     for point in hospital.history:
-        number = numbers[point.run, point.round]
-        reached[number] = max(point.epsilon, reached.get(number, 0.0))
-    order = sorted(reached)
-    return Series(hospital.name, tuple(order), tuple(reached[number] for number in order))
+        slot = (point.run, point.round)
+        reached[slot] = max(point.epsilon, reached[slot])
+    return np.maximum.accumulate(list(reached.values()))
 
 
-def _lines(drawn: Sequence[Series], scale: Scale) -> tuple[Line, ...]:
-    ends = [scale.y(series.epsilons[-1]) for series in drawn]
-    places = _apart(ends)
-    return tuple(
-        Line(_path(series, scale), Label(RIGHT + 16, place, short(series.name, 22)), end)
-        for series, end, place in zip(drawn, ends, places, strict=True)
-    )
+def _places(slots: int) -> Numbers:
+    return np.round(100 * np.arange(1, slots + 1) / (slots + 1), 2)
 
 
-def _path(series: Series, scale: Scale) -> str:
+def _heights(epsilons: Numbers, top: float) -> Numbers:
+    """Epsilons from above; what is higher than the drawing is at its upper edge."""
+    return np.round(100 - 100 * np.minimum(epsilons / top, 1), 2)
+
+
+def _path(heights: Numbers) -> str:
     """Level until a charge, then straight up."""
-    steps = zip(series.slots, series.epsilons, strict=True)
-    moves = [f"H{scale.x(slot)}V{scale.y(e)}" for slot, e in steps]
-    return f"M{LEFT} {scale.y(0)}{''.join(moves)}H{RIGHT}"
+    steps = zip(_places(len(heights)), heights, [100, *heights], strict=False)
+    return f"M0 100{''.join(f'H{x:g}V{y:g}' for x, y, before in steps if y != before)}H100"
 
 
-def _apart(ends: Sequence[float]) -> list[float]:
-    """Heights for the names: near their line, never closer than ``GAP``, inside the picture."""
-    order = sorted(range(len(ends)), key=lambda i: ends[i])
-    placed = [0.0] * len(ends)
-    above = -math.inf
-    for i in order:
-        placed[i] = above = max(ends[i], above + GAP)
-    below = BOTTOM + GAP
-    for i in reversed(order):
-        placed[i] = below = min(placed[i], below - GAP)
-    return placed
-
-
-def _band(others: Sequence[Series], scale: Scale) -> str:
+def _band(heights: Numbers) -> str:
     """From the least to the most spent; every slot, or where there are many, ``GRID`` of them."""
-    if not others:
+    if not len(heights):
         return ""
-    every = -(-scale.slots // GRID)
-    grid = [*range(0, scale.slots - 1, every), scale.slots - 1]
-    spent = [[series.at(slot) for series in others] for slot in grid]
-    upper = "".join(f"H{scale.x(t)}V{scale.y(max(e))}" for t, e in zip(grid, spent, strict=True))
-    backwards = zip(reversed(grid), reversed(spent), strict=True)
-    lower = "".join(f"V{scale.y(min(e))}H{scale.x(t)}" for t, e in backwards)
-    return f"M{LEFT} {scale.y(0)}{upper}H{RIGHT}{lower}V{scale.y(0)}Z"
+    slots = heights.shape[1]
+    grid = np.unique([*range(0, slots, -(-slots // GRID)), slots - 1])
+    x, most, least = _places(slots)[grid], heights.min(0)[grid], heights.max(0)[grid]
+    there = "".join(f"H{x:g}V{y:g}" for x, y in zip(x, most, strict=True))
+    back = "".join(f"V{y:g}H{x:g}" for x, y in zip(x[::-1], least[::-1], strict=True))
+    return f"M0 100{there}H100{back}V100Z"
 
 
-def _y_ticks(scale: Scale) -> tuple[Label, ...]:
-    rough = scale.top / 5
+def _ticks(top: float) -> list[float]:
+    """Round numbers, at most five steps to the top."""
+    rough = top / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)
-    values = [step * i for i in range(int(scale.top / step) + 1)]
-    return tuple(Label(LEFT - 8, scale.y(value), f"{value:g}") for value in values)
+    return [step * i for i in range(int(top / step) + 1)]
 
 
-def _runs(slots: Mapping[Slot, str]) -> list[tuple[str, int]]:
-    """Each run and the number of its first slot."""
-    starts: dict[str, int] = {}
+def _beginnings(slots: Slots) -> list[Beginning]:
+    first: dict[str, int] = {}
     for number, (run, _) in enumerate(slots):
-        starts.setdefault(run, number)
-    return list(starts.items())
-
-
-def _run_names(runs: Sequence[tuple[str, int]], scale: Scale) -> tuple[Label, ...]:
-    """Where each run begins, named as far as there is room."""
-    places = [scale.x(number) for _, number in runs]
-    rooms = [
-        int((after - x) / LETTER) for x, after in zip(places, [*places[1:], WIDTH], strict=True)
-    ]
-    found = zip(runs, places, rooms, strict=True)
-    return tuple(
-        Label(x, TOP - 12, short(run, min(room, 24)) if room > 3 else "")
-        for (run, _), x, room in found
-    )
-
-
-def _dates(
-    runs: Sequence[tuple[str, int]], slots: Mapping[Slot, str], scale: Scale
-) -> tuple[Label, ...]:
-    """When each run began; left out where it would run into the one before."""
+        first.setdefault(run, number)
     times = list(slots.values())
-    found: list[Label] = []
-    free = -math.inf
-    for _, number in runs:
-        x, text = scale.x(number), _date(times[number], times)
-        if x >= free:
-            found.append(Label(x, BOTTOM + 20, text))
-            free = x + LETTER * (len(text) + 2)
-    return tuple(found)
+    places = _places(len(slots))[list(first.values())]
+    rooms = np.diff([*places, EDGE]) / LETTER
+    return [
+        Beginning(float(x), int(room), run, _date(times[number], times))
+        for (run, number), x, room in zip(first.items(), places, rooms, strict=True)
+    ]
+
+
+def _period(times: Sequence[str]) -> str:
+    rounds = f"{len(times)} round{'s' * (len(times) != 1)}"
+    return f"{rounds}, {_date(times[0], times)} to {_date(times[-1], times)}"
 
 
 def _date(time: str, times: Sequence[str]) -> str:
@@ -226,19 +168,3 @@ def _date(time: str, times: Sequence[str]) -> str:
     if last - first > timedelta(days=2):
         return f"{at.day} {at:%b %Y}"
     return f"{at.day} {at:%b %H:%M}"
-
-
-def _words(found: Sequence[Series], budgets: Sequence[float], times: Sequence[str]) -> str:
-    worst, least = found[0], found[-1]
-    limit = f" Budget: {' and '.join(map(show_budget, budgets))}." if budgets else " No budget."
-    return (
-        f"Epsilon spent by {len(found)} hospitals in {len(times)} round{'s' * (len(times) != 1)}, "
-        f"{_date(times[0], times)} to {_date(times[-1], times)}. "
-        f"Most: {show_loss(worst.epsilons[-1])} at {worst.name}. "
-        f"Least: {show_loss(least.epsilons[-1])} at {least.name}.{limit}"
-    )
-
-
-def short(text: str, most: int) -> str:
-    """A text cut to ``most`` characters."""
-    return text if len(text) <= most else text[: most - 1] + "\u2026"

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from metaward.privacy import accounting
-from metaward.privacy.report.given import BESIDE, Given
-from metaward.privacy.report.parts import Amount, AtDelta, Count, Facts, Hospital, Loss, Name, Share
-from metaward.privacy.report.show import percent_up, show_budget, show_loss, show_small
+from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
+from metaward.privacy.report.inputs import BESIDE, ReportInputs
+from metaward.privacy.report.numbers import percent_up, show_budget, show_loss, show_small
+from metaward.privacy.report.values import Amount, Count, Loss, Name, Positive, Share, Strict
 
 Level = Literal["protected", "weak", "attention", "none"]
+Sentence = Annotated[str, Field(min_length=1, description="In plain words.")]
 
 WEAK = 10.0
 """Above this epsilon a promise says little (Ponomareva and others, 2023, How to DP-fy ML)."""
@@ -22,47 +26,56 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Verdict(Facts):
-    """The report in words. ``attack_accuracy``: the worst hospital's, 0.5 is a coin."""
+class Verdict(Strict):
+    """The report in words; it follows from the inputs."""
 
     level: Level
-    headline: str
-    sentence: str
+    """protected; weak: epsilon above 10; attention: there are concerns; none: no privacy."""
+    headline: Sentence
+    sentence: Sentence
     attack_accuracy: Share
-    concerns: tuple[str, ...]
-    notes: tuple[str, ...]
+    """The worst hospital: share of right guesses, at best, on whether a unit took part; 0.5 is a
+    coin."""
+    concerns: tuple[Sentence, ...]
+    """What speaks against a signature."""
+    notes: tuple[Sentence, ...]
+    """What has to be known."""
 
 
 @dataclass(frozen=True)
-class Risk(Facts):
-    """A hospital's spend as odds: membership ``advantage`` (true minus false positive rate).
-
-    ``left`` is how far epsilon may still rise, None where there is no budget.
-    ``delta_times_units`` should be far below 1; None where the units are not known.
-    """
+class Risk(Strict):
+    """One hospital's spend as odds; it follows from the inputs."""
 
     hospital: Name
     advantage: Share
+    """The most by which the rate of true alarms can exceed that of false alarms."""
     attack_accuracy: Share
+    """(1 + advantage) / 2: the share of right guesses on membership."""
     left: Loss | None
+    """How far epsilon may still rise, at the agreed delta; null: there is no budget."""
     over_budget: bool
+    """Whether more was spent than the budget."""
     delta_times_units: Loss | None
+    """delta times units; should be far below 1. null: the units are not known."""
 
 
 @dataclass(frozen=True)
-class Federation(Facts):
-    """All hospitals: the worst one, and a person with a unit in every one of them.
+class Federation(Strict):
+    """Figures over all training hospitals; they follow from the inputs."""
 
-    ``total`` adds up epsilons at ``total_delta``, the sum of the deltas (basic composition).
-    """
-
-    hospitals: Count
+    hospitals: Positive
     units: Count | None
+    """Units at all of them; null: not known at some."""
     maximum: Loss
+    """The largest epsilon spent, at the agreed delta."""
     maximum_hospital: Name
     total: Loss
+    """Sum of the epsilons: a bound for a person with a unit at every hospital, at total_delta
+    (basic composition)."""
     total_delta: Amount
+    """Sum of the deltas."""
     advantage_together: Share
+    """Membership advantage against such a person."""
 
 
 def advantage(mu: float | None, epsilons: tuple[AtDelta, ...]) -> float:
@@ -76,7 +89,7 @@ def advantage(mu: float | None, epsilons: tuple[AtDelta, ...]) -> float:
     return min((accounting.advantage(at.epsilon, at.delta) for at in epsilons), default=1.0)
 
 
-def risk(hospital: Hospital) -> Risk:
+def risk(hospital: TrainingHospital) -> Risk:
     """One hospital's risk."""
     gained = advantage(hospital.mu, hospital.epsilons)
     budget, spent = hospital.budget, hospital.spent
@@ -90,22 +103,22 @@ def risk(hospital: Hospital) -> Risk:
     )
 
 
-def federation(given: Given) -> Federation:
+def federation(inputs: ReportInputs) -> Federation:
     """The figures over all hospitals."""
-    worst = max(given.hospitals, key=lambda hospital: hospital.spent.epsilon)
-    units = [hospital.units for hospital in given.hospitals if hospital.units is not None]
+    worst = max(inputs.hospitals, key=lambda hospital: hospital.spent.epsilon)
+    units = [hospital.units for hospital in inputs.hospitals if hospital.units is not None]
     return Federation(
-        hospitals=len(given.hospitals),
-        units=sum(units) if len(units) == len(given.hospitals) else None,
+        hospitals=len(inputs.hospitals),
+        units=sum(units) if len(units) == len(inputs.hospitals) else None,
         maximum=worst.spent.epsilon,
         maximum_hospital=worst.name,
-        total=sum(hospital.spent.epsilon for hospital in given.hospitals),
-        total_delta=sum(hospital.spent.delta for hospital in given.hospitals),
-        advantage_together=_together(given.hospitals),
+        total=sum(hospital.spent.epsilon for hospital in inputs.hospitals),
+        total_delta=sum(hospital.spent.delta for hospital in inputs.hospitals),
+        advantage_together=_together(inputs.hospitals),
     )
 
 
-def _together(hospitals: tuple[Hospital, ...]) -> float:
+def _together(hospitals: tuple[TrainingHospital, ...]) -> float:
     """Someone with a unit in each: GDP composes in squares; total variation adds up at worst."""
     mus = [hospital.mu for hospital in hospitals if hospital.mu is not None]
     if len(mus) == len(hospitals):
@@ -113,36 +126,36 @@ def _together(hospitals: tuple[Hospital, ...]) -> float:
     return min(1.0, sum(advantage(h.mu, h.epsilons) for h in hospitals))
 
 
-def judge(given: Given) -> Verdict:
+def judge(inputs: ReportInputs) -> Verdict:
     """The verdict, from the facts alone."""
-    concerns = tuple(_concerns(given))
-    accuracy = max(risk(hospital).attack_accuracy for hospital in given.hospitals)
-    level = _level(given, concerns)
+    concerns = tuple(_concerns(inputs))
+    accuracy = max(risk(hospital).attack_accuracy for hospital in inputs.hospitals)
+    level = _level(inputs, concerns)
     return Verdict(
         level=level,
-        headline=_headline(given, level),
-        sentence=_sentence(given, level, accuracy),
+        headline=_headline(inputs, level),
+        sentence=_sentence(inputs, level, accuracy),
         attack_accuracy=accuracy,
         concerns=concerns,
-        notes=tuple(_notes(given)),
+        notes=tuple(_notes(inputs)),
     )
 
 
-def _level(given: Given, concerns: tuple[str, ...]) -> Level:
-    if given.guarantee.unit == "none":
+def _level(inputs: ReportInputs, concerns: tuple[str, ...]) -> Level:
+    if inputs.guarantee.unit == "none":
         return "none"
     if concerns:
         return "attention"
-    return "weak" if federation(given).maximum > WEAK else "protected"
+    return "weak" if federation(inputs).maximum > WEAK else "protected"
 
 
-def _headline(given: Given, level: Level) -> str:
+def _headline(inputs: ReportInputs, level: Level) -> str:
     if level == "none":
         return "NO PRIVACY"
     if level == "attention":
         return "Not ready to be signed"
     words = "be protected" if level == "protected" else "be protected only weakly"
-    simulated = given.run.setting == "simulation"
+    simulated = inputs.run.setting == "simulation"
     return f"A deployment would {words}" if simulated else words.replace("be ", "").capitalize()
 
 
@@ -154,15 +167,15 @@ _QUESTION = {
 }
 
 
-def _sentence(given: Given, level: Level, accuracy: float) -> str:
-    unit, n = given.guarantee.unit, len(given.hospitals)
+def _sentence(inputs: ReportInputs, level: Level, accuracy: float) -> str:
+    unit, n = inputs.guarantee.unit, len(inputs.hospitals)
     hospitals = f"the {n} training hospitals" if n > 1 else "the training hospital"
     if unit == "none":
         return (
             f"The updates of {hospitals} left without any noise. Whoever saw them may be able to "
             "tell who took part, and more. Use this setting with public or synthetic data only."
         )
-    is_protected = "would be protected" if given.run.setting == "simulation" else "is protected"
+    is_protected = "would be protected" if inputs.run.setting == "simulation" else "is protected"
     whole = "update" if unit == "hospital" else unit
     promise = (
         f"every {whole} of {hospitals} {is_protected}: nobody who sees everything that left can "
@@ -176,36 +189,36 @@ def _sentence(given: Given, level: Level, accuracy: float) -> str:
     return promise[0].upper() + promise[1:]
 
 
-def _notes(given: Given) -> Iterator[str]:
-    if given.run.setting == "simulation" and given.guarantee.unit != "none":
+def _notes(inputs: ReportInputs) -> Iterator[str]:
+    if inputs.run.setting == "simulation" and inputs.guarantee.unit != "none":
         yield (
             "This was a simulation on one machine. Its noise was drawn from a seed, so that the "
             "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
             "what a real deployment with the same settings would claim."
         )
-    if given.guarantee.unit != "none" and any(gap.name == BESIDE for gap in given.not_covered):
+    if inputs.guarantee.unit != "none" and any(gap.name == BESIDE for gap in inputs.not_covered):
         yield (
             "Other learners were trained on the same records, to compare. They are in none of the "
             "numbers above; what left under them stands under what is not covered."
         )
-    if given.guarantee.unit == "hospital":
+    if inputs.guarantee.unit == "hospital":
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
-    if given.run.status != "finished":
-        done, planned = given.run.rounds, given.run.rounds_planned
+    if inputs.run.status != "finished":
+        done, planned = inputs.run.rounds, inputs.run.rounds_planned
         words = {"failed": "The run failed", "stopped": "The run was stopped"}
-        how = words.get(given.run.status, "The run goes on")
+        how = words.get(inputs.run.status, "The run goes on")
         yield f"{how}: {done} of {planned} rounds are done."
 
 
-def _concerns(given: Given) -> Iterator[str]:
-    if given.guarantee.unit == "none":
+def _concerns(inputs: ReportInputs) -> Iterator[str]:
+    if inputs.guarantee.unit == "none":
         return
-    for hospital in given.hospitals:
-        yield from (f"{hospital.name}: {what}" for what in _of_hospital(given, hospital))
-    yield from _of_run(given)
+    for hospital in inputs.hospitals:
+        yield from (f"{hospital.name}: {what}" for what in _of_hospital(inputs, hospital))
+    yield from _of_run(inputs)
 
 
-def _of_hospital(given: Given, hospital: Hospital) -> Iterator[str]:
+def _of_hospital(inputs: ReportInputs, hospital: TrainingHospital) -> Iterator[str]:
     found, spent, ledger = risk(hospital), hospital.spent.epsilon, hospital.ledger
     if math.isinf(spent):
         yield "its records left without a finite promise; epsilon is unlimited."
@@ -217,7 +230,7 @@ def _of_hospital(given: Given, hospital: Hospital) -> Iterator[str]:
             "has to be far below one over their number."
         )
     if ledger is None:
-        if given.run.setting == "deployment" and hospital.participations:
+        if inputs.run.setting == "deployment" and hospital.participations:
             yield "it keeps no ledger, so nothing stops a later run from spending again."
         return
     if ledger.chain == "broken":
@@ -226,11 +239,11 @@ def _of_hospital(given: Given, hospital: Hospital) -> Iterator[str]:
         yield "its ledger went back behind an entry that the server has a mark of."
 
 
-def _of_run(given: Given) -> Iterator[str]:
-    audit, check = given.evidence.audit, given.accounting.cross_check
-    if given.run.setting == "deployment" and given.mechanism.noise_source == "seeded":
+def _of_run(inputs: ReportInputs) -> Iterator[str]:
+    audit, check = inputs.evidence.audit, inputs.accounting.cross_check
+    if inputs.run.setting == "deployment" and inputs.mechanism.noise_source == "seeded":
         yield "The noise was drawn from a seed: whoever knows the seed can take it away."
-    if given.accounting.error == "either side":
+    if inputs.accounting.error == "either side":
         yield "The account is an estimate and may lie below the truth."
     if check and check.relative_difference > TOLERANCE:
         yield f"A second accountant finds more: {show_loss(check.epsilon)} at {check.hospital}."

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from metaward.privacy.report.given import GAPS
-from metaward.privacy.report.parts import Gap, Guarantee, Observer, Unit
+from metaward.privacy.report.inputs import GAPS
+from metaward.privacy.report.sections import Gap, Guarantee, Observer
+from metaward.privacy.report.values import Unit
 
 _ZEROED = "Compared are two runs: one as it was, one in which {} had been left empty."
 NEIGHBOURS: dict[Unit, str] = {

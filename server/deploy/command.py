@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from metaward import sim
 from metaward.client.node import check_device
+from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
 from metaward.server import show
 from metaward.server.app import default_folder
@@ -21,8 +21,8 @@ from metaward.server.deploy.up import Deployment, check_size, default_policy, de
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder
+from metaward.server.terminal import say, tell
 
-INTERRUPTED = 130
 deploy = typer.Typer(help="Real deployments of Flower.", no_args_is_help=True)
 
 
@@ -66,7 +66,7 @@ def up(
     check_size(run, local)
     site = Site(directory.expanduser().resolve(), device)
     if not as_json:
-        complain(f"starting a SuperLink and {local} SuperNodes in {site.root}")
+        tell(f"starting a SuperLink and {local} SuperNodes in {site.root}")
     with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:
         with show.progress(folder, quiet=as_json) as observe:
             live.carry_out(run, folder, observe)
@@ -103,7 +103,7 @@ def told(site: Site, folder: Folder) -> Iterator[None]:
         with true_ending(folder):
             yield
     except KeyboardInterrupt:
-        complain(f"interrupted; {further(site, folder)}")
+        tell(f"interrupted; {further(site, folder)}")
         raise typer.Exit(INTERRUPTED) from None
     except EngineError as error:
         raise EngineError(f"{error}\n{further(site, folder)}") from error
@@ -122,12 +122,12 @@ def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"), flush=True)
     else:
-        show.wide().print(show.final(run, folder))
+        say(show.final(run, folder))
 
 
 def serve(live: Deployment) -> None:
     """Say how to send further runs, and wait for Ctrl-C, which is no failure here."""
-    complain(
+    tell(
         f"The federation goes on serving; Ctrl-C ends it. Another run for the same hospitals:\n"
         f"  FLWR_HOME={live.site.home} flwr run {sim.HERE} {CONNECTION} --stream "
         f"--run-config 'sim-file=\"configs/deploy.yaml\"'\n"
@@ -135,8 +135,3 @@ def serve(live: Deployment) -> None:
     )
     with suppress(KeyboardInterrupt):
         live.keep()
-
-
-def complain(text: str) -> None:
-    """A line on standard error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False)

@@ -7,15 +7,15 @@ there is a pause before each new start.
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 
-from metaward.server.engines.guard import Guard, Process, children
+import psutil
+
+from metaward.server.engines.processes import Launcher, Process, children
 
 
 @dataclass
@@ -27,7 +27,7 @@ class Supervised:
     """
 
     name: str
-    guard: Guard
+    launcher: Launcher
     command: Callable[[], Sequence[str]]
     pause: float
     say: Callable[[str], None]
@@ -39,7 +39,7 @@ class Supervised:
     def start(self) -> None:
         """Start the command now."""
         self._stack.close()
-        self.process = self._stack.enter_context(self.guard(self.command()))
+        self.process = self._stack.enter_context(self.launcher(self.command()))
         self.starts, self.due = self.starts + 1, None
         self.say(f"{self.name}: start {self.starts}, process {self.process.pid}")
 
@@ -56,9 +56,9 @@ class Supervised:
 
     def ask_to_end(self) -> None:
         """Ask the command itself, not its warden, to end."""
-        for pid in children(self.process) if self.process else []:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        for child in children(self.process) if self.process else []:
+            with suppress(psutil.NoSuchProcess):
+                child.terminate()
 
     def end(self, deadline: float) -> None:
         """End it for good, with everything it started: at the deadline, or when it has ended."""

@@ -32,9 +32,8 @@ from metaward.server.engines.follow import (
     true_ending,
     with_log,
 )
-from metaward.server.engines.guard import Guard, Process, free_port
+from metaward.server.engines.processes import Launcher, Process, children, free_port
 from metaward.server.engines.progress import Progress
-from metaward.server.engines.warden import processes
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
 
@@ -71,7 +70,7 @@ class Deployment:
                 self.look()
 
             trail = Trail(folder, log, _deadline(run), look)
-            with _server_guard(self.site, log)(commands.submission(config)) as stream:
+            with _server_launcher(self.site, log)(commands.submission(config)) as stream:
                 follow((self.link, stream), trail)
 
     def look(self) -> None:
@@ -91,9 +90,8 @@ class Deployment:
 
     def pids(self) -> dict[str, int]:
         """The process ids of the SuperLink and SuperNodes themselves; who has ended is left out."""
-        below = {parent: pid for pid, parent in sorted(processes(), reverse=True)}
-        live = {name: below.get(warden.pid) for name, warden in self.wardens().items()}
-        return {name: pid for name, pid in live.items() if pid is not None}
+        live = {name: children(warden) for name, warden in self.wardens().items()}
+        return {name: below[0].pid for name, below in live.items() if below}
 
     def keep(self) -> None:
         """Tend to the processes until Ctrl-C; ``EngineError`` where the SuperLink dies."""
@@ -119,7 +117,7 @@ def deployment(
         layout.prepare(site, names, policy, sim.data_root(run))
         port, log = free_port(), fresh(site.log("superlink"))
         commands.write_connection(site, port)
-        link = stack.enter_context(_server_guard(site, log)(commands.superlink(site, port)))
+        link = stack.enter_context(_server_launcher(site, log)(commands.superlink(site, port)))
         trust = ssl.create_default_context(cafile=site.authority.certificate)
         await_superlink(link, f"https://127.0.0.1:{port}", log, _deadline(run), trust)
         nodes = [supervised(site, hospital, port, pause) for hospital in site.hospitals(names)]
@@ -135,7 +133,7 @@ def deployment(
 def supervised(site: Site, hospital: HospitalFiles, link: int, pause: float) -> Supervised:
     """A hospital's SuperNode, not started yet."""
     log = fresh(site.log(hospital.name))
-    guard = Guard(hospital.home, commands.hospital_environment(hospital), log)
+    launcher = Launcher(hospital.home, commands.hospital_environment(hospital), log)
 
     def say(text: str) -> None:
         with site.log("supervisor").open("a", encoding="utf-8") as file:
@@ -144,13 +142,13 @@ def supervised(site: Site, hospital: HospitalFiles, link: int, pause: float) -> 
     def command() -> list[str]:
         return commands.supernode(site, hospital, link, free_port())
 
-    return Supervised(hospital.name, guard, command, pause, say)
+    return Supervised(hospital.name, launcher, command, pause, say)
 
 
 def register(site: Site, hospital: HospitalFiles, deadline: float) -> None:
     """Tell the SuperLink a hospital's public key; once is enough, twice does no harm."""
     log = fresh(site.log(f"register-{hospital.name}"))
-    with _server_guard(site, log)(commands.register(hospital)) as process:
+    with _server_launcher(site, log)(commands.register(hospital)) as process:
         while process.poll() is None and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS / 5)
     if process.returncode and KNOWN not in log.read_text(encoding="utf-8", errors="replace"):
@@ -194,8 +192,8 @@ def fresh(log: Path) -> Path:
     return log
 
 
-def _server_guard(site: Site, log: Path) -> Guard:
-    return Guard(site.home, commands.server_environment(site), log)
+def _server_launcher(site: Site, log: Path) -> Launcher:
+    return Launcher(site.home, commands.server_environment(site), log)
 
 
 def _deadline(run: sim.Sim) -> float:

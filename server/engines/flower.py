@@ -29,7 +29,7 @@ from metaward.server.engines.follow import (
     run_config,
     true_ending,
 )
-from metaward.server.engines.guard import Guard, free_port
+from metaward.server.engines.processes import Launcher, free_port
 from metaward.server.engines.progress import Progress
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
@@ -89,10 +89,10 @@ def execute(run: sim.Sim, folder: Folder, progress: Progress) -> None:
         (home / "config.toml").write_text(connection(port), encoding="utf-8")
         (home / "run.toml").write_text(run_config(run, folder), encoding="utf-8")
         # An empty folder, because Ray's workers look for modules there before the bundle.
-        guard = Guard(home / "empty", environment(run, folder, home), log, doomed=home)
-        with guard(superlink(port)) as link:
+        launch = Launcher(home / "empty", environment(run, folder, home), log, doomed=home)
+        with launch(superlink(port)) as link:
             await_superlink(link, f"http://127.0.0.1:{port}", log, trail.deadline)
-            with guard(submission(run, home)) as stream, explained():
+            with launch(submission(run, home)) as stream, explained():
                 follow((link, stream), trail)
 
 

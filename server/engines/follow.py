@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaward import sim
+from metaward.errors import RunError
 from metaward.options import ConfigError
 from metaward.privacy.wire import compact
-from metaward.server.engines.guard import Process
+from metaward.server.engines.processes import Process
 from metaward.server.folder import BusyError, Folder
 
 POLL_SECONDS = 0.25
@@ -29,7 +30,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 IDLE_TALK = re.compile(r"\s|$|INFO|\S+Z INFO|Traceback|The above exception|For more information")
 
 
-class EngineError(RuntimeError):
+class EngineError(RunError):
     """Flower's runtime did not bring the run to its end; the text says why, or what it logged."""
 
 

@@ -25,7 +25,7 @@ from metaward.client.node import Node
 from metaward.options import ConfigError
 from metaward.privacy import Attendance, Refusal, Release, Scores
 from metaward.privacy.ledger import BudgetSpent, LedgerError
-from metaward.privacy.policy import Refused
+from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from tests.server.small import small
 
@@ -97,7 +97,7 @@ ERRORS = [
     (MemoryError(SECRET), "failed"),
     (KeyError(SECRET), "failed"),
     (ConfigError([SECRET]), "bad-request"),
-    (Refused("policy-steps", SECRET), "policy-steps"),
+    (PolicyError("policy-steps", SECRET), "policy-steps"),
     (LedgerError("ledger-busy", SECRET), "ledger-busy"),
     (BudgetSpent(SECRET, 3, 9), "budget-spent"),
     (LedgerError(SECRET, SECRET), "failed"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -305,22 +304,19 @@ def test_a_simulation_keeps_memories_beside_the_ledgers(
     assert all("/round-000001.memory" in name for name in files(folder / "run-1"))
 
 
-def test_neither_another_run_nor_another_desk_reads_what_was_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("other", ["client.inner.lr=0.01", "seed=6", RECORD])
+def test_neither_another_run_nor_another_desk_reads_what_was_kept(
+    other: str, tmp_path: Path
+) -> None:
     """A server that gives two desks one run's name gets nothing across: what was kept in the open
     must not come back where sums are noised."""
-    config = {"simulation": str(tmp_path / "s")}
-    open_, noised = run_of("privacy={mechanism: hospital}"), run_of(RECORD)
-    update(ask("train", request(open_), **config))
-    fresh = {"simulation": str(tmp_path / "fresh")}
-    asked = request(noised, round=2)
-    shutil.copytree(tmp_path / "s" / "run-1", tmp_path / "t" / "run-1")
-    for path in (tmp_path / "t").rglob("*.sqlite*"):
-        path.unlink()
-    moved = {"simulation": str(tmp_path / "t")}
-    assert update(ask("train", asked, **moved)) == update(ask("train", asked, **fresh))
-    other = request(noised, round=2, run="run-2")
-    update(ask("train", request(noised), **moved))
-    assert update(ask("train", other, **moved)) == update(ask("train", other, **fresh))
+    before, after = run_of(), run_of(other)
+    used, fresh = ({"simulation": str(tmp_path / name)} for name in ("used", "fresh"))
+    update(ask("train", request(before), **used))
+    asked = request(after, round=2)
+    assert update(ask("train", asked, **used)) == update(ask("train", asked, **fresh))
+    renamed = replace(request(before, round=2), run="run-2")
+    assert update(ask("train", renamed, **used)) == update(ask("train", renamed, **fresh))
 
 
 def test_a_reply_that_is_sent_again_changes_no_memory(site: Site) -> None:

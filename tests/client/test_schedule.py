@@ -192,7 +192,7 @@ def parts(*settings: str, rounds: int = 12) -> tuple[Hospital, list[Share]]:
 
 def with_settings(*settings: str) -> Any:
     from metaward import sim
-    from metaward.options import override
+    from metaward.yaml_text import override
 
     mapping = RUN.mapping()
     for text in settings:

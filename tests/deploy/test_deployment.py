@@ -21,7 +21,7 @@ from metaward import sim
 from metaward.server.deploy import commands, pki
 from metaward.server.deploy.layout import HospitalFiles, Site
 from metaward.server.engines import ENGINES
-from metaward.server.engines.guard import Guard, free_port
+from metaward.server.engines.processes import Launcher, free_port
 from metaward.server.folder import Folder
 from tests.deploy.live import Live, wait_for
 
@@ -141,8 +141,8 @@ class Stranger:
     def knock(self) -> tuple[int, str]:
         """Exit code and words; it must give up by itself. What it started ends with it."""
         log = self.files.folder / "log"
-        guard = Guard(self.files.home, commands.hospital_environment(self.files), log)
-        with guard([*self.command, "--max-retries", "1"]) as process:
+        launch = Launcher(self.files.home, commands.hospital_environment(self.files), log)
+        with launch([*self.command, "--max-retries", "1"]) as process:
             code = process.wait(timeout=90)
         return code, log.read_text()
 

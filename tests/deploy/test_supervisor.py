@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from metaward.server.deploy.supervisor import Supervised
-from metaward.server.engines.guard import Guard, children
+from metaward.server.engines.processes import Launcher, children
 
 LONG = 600.0
 
@@ -29,16 +29,16 @@ class Case:
     def __init__(self, folder: Path, command: str, pause: float) -> None:
         self.said: list[str] = []
         self.log = folder / "log"
-        guard = Guard(folder, dict(os.environ), self.log)
+        launcher = Launcher(folder, dict(os.environ), self.log)
         command = f"echo started; {command}"
         self.node = Supervised(
-            "north", guard, lambda: ["sh", "-c", command], pause, self.said.append
+            "north", launcher, lambda: ["sh", "-c", command], pause, self.said.append
         )
 
     def child(self) -> int:
         assert self.node.process is not None
         assert eventually(lambda: len(children(self.node.process)) == 1)
-        return children(self.node.process)[0]
+        return children(self.node.process)[0].pid
 
     def has_ended(self) -> bool:
         return self.node.process is not None and self.node.process.poll() is not None

@@ -107,9 +107,9 @@ def test_it_holds_the_app_and_nothing_else(app: Path, bundle: Path) -> None:
         folder: {f"{folder}/{path.name}" for path in (sim.HERE / folder).glob("*.yaml")}
         for folder in ("configs", "policies")
     }
-    schema = "privacy/report/schema.json"
+    page = {f"privacy/report/page.{kind}.md" for kind in ("html", "css")}
     assert all(files.values())
-    assert names == code.union(*files.values()) | TOP | {schema, ".info/CONTENT"}
+    assert names == code.union(*files.values()) | TOP | page | {".info/CONTENT"}
     assert all((app / name).exists() for name in STRAY)
 
 

@@ -24,8 +24,8 @@ from metaward.privacy.wire import Request, decode_answer, encode_request
 from metaward.server.engines import ENGINES, EngineError, flower
 from metaward.server.engines.follow import Trail, await_superlink, run_config
 from metaward.server.engines.follow import follow as follow_run
-from metaward.server.engines.guard import free_port
 from metaward.server.engines.inprocess import InProcessGrid
+from metaward.server.engines.processes import free_port
 from metaward.server.engines.progress import Progress
 from metaward.server.folder import BusyError, Folder
 from tests.server.small import small

@@ -71,7 +71,9 @@ def test_the_audit_sees_every_tasks_sum() -> None:
     """Of two tasks with two inner steps and one noise for the last ones: four sums and one."""
     for learner in PAIRS["fomaml"]:
         noise = lambda round: SeededNoise(1, round)  # noqa: E731
-        stage = stage_of(desk(MECHANISMS["record"]()), learner, noise, 2, 0)
+        asked = desk(MECHANISMS["record"](), learner)
+        setting = Setting(asked.architecture, asked.source.spec())
+        stage = stage_of(asked, setting, noise, 2, 0)
         seen = stage.round(0, stage.canaries(2, np.random.default_rng(0)), stage.noise(0))
         assert Counter(one.kind for one in seen) == {"support": 4, "query": 1}
         assert len({one.real for one in seen if one.kind == "support"}) == 2

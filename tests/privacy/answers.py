@@ -21,5 +21,5 @@ def release(**changes: Any) -> Release:
 def code_of(records: RecordDict, decode: Callable[[RecordDict], object]) -> str:
     with pytest.raises(WireError) as caught:
         decode(records)
-    assert str(caught.value) == caught.value.code, "only the code may be in the text"
-    return caught.value.code
+    assert str(caught.value) == caught.value.fault, "only the word may be in the text"
+    return caught.value.fault

@@ -13,26 +13,27 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from metaward.privacy.report import words
-from metaward.privacy.report.facts import PrivacyReport
-from metaward.privacy.report.parts import (
-    STANDARD_DELTAS,
-    TOUCHES,
-    Accounting,
+from metaward.privacy.report.document import PrivacyReport, concluded
+from metaward.privacy.report.hospitals import (
     AtDelta,
+    LedgerState,
+    RefusalCount,
+    SpendingPoint,
+    TrainingHospital,
+)
+from metaward.privacy.report.inputs import ReportInputs
+from metaward.privacy.report.sections import (
+    Accounting,
     Audit,
     CrossCheck,
     Evidence,
-    Hospital,
-    Ledger,
     Library,
-    Mechanism,
+    MechanismSummary,
     NoisySum,
-    Point,
-    Refusal,
-    Run,
+    ReportedRun,
     Touch,
-    Unit,
 )
+from metaward.privacy.report.values import STANDARD_DELTAS, TOUCHES, Unit
 
 DELTA = 1e-5
 HOSTILE = "<script>alert(1)</script>\"'& </td><img src=x onerror=alert(2)>"
@@ -58,24 +59,26 @@ def time(days: float) -> str:
     return f"{START + timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"
 
 
-def history(mu: float, runs: Sequence[tuple[str, float, int]]) -> tuple[Point, ...]:
+def history(mu: float, runs: Sequence[tuple[str, float, int]]) -> tuple[SpendingPoint, ...]:
     """Equal charges over ``runs`` (name, day, rounds) that come to ``mu`` at the end."""
     rounds = [(run, day + i / 48, i + 1) for run, day, n in runs for i in range(n)]
     return tuple(
-        Point(time(day), run, number, epsilon(mu * ((i + 1) / len(rounds)) ** 0.5))
+        SpendingPoint(time(day), run, number, epsilon(mu * ((i + 1) / len(rounds)) ** 0.5))
         for i, (run, day, number) in enumerate(rounds)
     )
 
 
-def ledger(name: str) -> Ledger:
-    return Ledger(sha(name)[:12], 4 * len(name), sha(f"head of {name}"), "verified", (), "held")
+def ledger(name: str) -> LedgerState:
+    return LedgerState(
+        sha(name)[:12], 4 * len(name), sha(f"head of {name}"), "verified", (), "held"
+    )
 
 
 def hospital(
     name: str, mu: float, units: int = 300, runs: Sequence[tuple[str, float, int]] = ()
-) -> Hospital:
+) -> TrainingHospital:
     runs = runs or (("pilot", 0, 6), ("phantom", 9, 12))
-    return Hospital(
+    return TrainingHospital(
         name=name,
         units=units,
         participations=runs[-1][2],
@@ -106,7 +109,7 @@ def touches() -> tuple[Touch, ...]:
     return tuple(Touch(name, *COVERED[name]) for name in TOUCHES)  # type: ignore[arg-type]
 
 
-RUN = Run(
+RUN = ReportedRun(
     name="phantom",
     id="2026-03-11-phantom-7",
     seed=7,
@@ -118,7 +121,7 @@ RUN = Run(
     rounds_planned=12,
     evaluation_hospitals=6,
 )
-MECHANISM = Mechanism(
+MECHANISM = MechanismSummary(
     name="record",
     words=(
         "DP-Reptile: in every inner step each record's gradient is clipped and Gaussian noise is "
@@ -144,7 +147,7 @@ AUDIT = Audit(time(9.4), 1.21, 1.42, 0.95, ())
 EVIDENCE = Evidence(AUDIT, sha("config"), "metaward 0.2.0 (5414fa4)")
 
 
-def crossed(one: Hospital) -> Accounting:
+def crossed(one: TrainingHospital) -> Accounting:
     """The account of ``one`` done again, 0.07 % higher."""
     eps = one.spent.epsilon
     return replace(ACCOUNTING, cross_check=CrossCheck.of("PLD", one.name, eps, 1.0007 * eps))
@@ -161,7 +164,7 @@ def report(unit: Unit = "record", cap: int | None = 1, **parts: object) -> Priva
         "evidence": EVIDENCE,
         "not_covered": words.NOT_COVERED,
     }
-    return PrivacyReport(**{**given, **parts})  # type: ignore[arg-type]
+    return concluded(ReportInputs(**{**given, **parts}))  # type: ignore[arg-type]
 
 
 def simulation() -> PrivacyReport:
@@ -222,7 +225,7 @@ def troubled() -> PrivacyReport:
     refusing = replace(
         hospital("County General", 0.3, 90, (("pilot", 0, 2), ("ward study", 9, 1))),
         participations=1,
-        refusals=(Refusal("budget-spent", 9), Refusal("policy-steps", 2)),
+        refusals=(RefusalCount("budget-spent", 9), RefusalCount("policy-steps", 2)),
     )
     found = (*good, over, replace(hospital(name, 1.2, 700, runs), ledger=broken), refusing)
     return report(

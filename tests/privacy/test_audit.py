@@ -308,12 +308,12 @@ def test_what_cannot_be_audited_is_refused() -> None:
 
 
 def test_too_few_scores_are_refused() -> None:
-    from metaward.privacy.audit import Size
+    from metaward.privacy.audit import Effort
 
     with pytest.raises(ValueError, match="too few"):
-        Size(canaries=10, rounds=1, lives=3)
+        Effort(canaries=10, rounds=1, lives=3)
     with pytest.raises(ValueError, match="at least 2"):
-        Size(canaries=0)
+        Effort(canaries=0)
 
 
 # -------------------------------------------------------------------------- other inputs

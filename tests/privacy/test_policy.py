@@ -15,7 +15,7 @@ from metaward.privacy.policy import (
     SMALLEST_CLIP,
     Asked,
     Policy,
-    Refused,
+    PolicyError,
 )
 
 POLICY = Policy(
@@ -49,8 +49,8 @@ EVALUATE = Asked("evaluate", "north", "patient", 40, 0, 30, metrics=("accuracy",
 ATTEND = Asked("attend", "north", "record", 40)
 
 
-def refused(policy: Policy, asked: Asked) -> Refused:
-    with pytest.raises(Refused) as caught:
+def refused(policy: Policy, asked: Asked) -> PolicyError:
+    with pytest.raises(PolicyError) as caught:
         policy.admit(asked)
     assert caught.value.code in POLICY_CODES
     return caught.value

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from metaward.options import ConfigError, plain
-from metaward.privacy.policy import POLICY_CODES, Asked, Policy, Refused
+from metaward.privacy.policy import POLICY_CODES, Asked, Policy, PolicyError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {name: ROOT / "policies" / f"{name}.yaml" for name in ("strict", "research", "open")}
@@ -131,7 +131,7 @@ def test_an_unprotected_policy_is_possible_and_says_so_by_its_nulls(tmp_path: Pa
 
 
 def code_of(path: Path | None) -> tuple[str, str]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(PolicyError) as caught:
         Policy.open(path)
     assert caught.value.code in POLICY_CODES
     return caught.value.code, caught.value.reason
@@ -143,7 +143,7 @@ def test_no_policy_no_participation(tmp_path: Path) -> None:
     code, reason = code_of(tmp_path / "gone.yaml")
     assert code == "policy-missing"
     assert "gone.yaml" in reason
-    with pytest.raises(Refused, match="policy-missing"):
+    with pytest.raises(PolicyError, match="policy-missing"):
         Policy.read(tmp_path / "gone.yaml")
 
 
@@ -227,28 +227,28 @@ def test_an_example_admits_a_run_at_its_limits_and_no_step_beyond(policy: Policy
     asked = at_the_limits(policy)
     policy.admit(asked)
     for key in ("steps", "tasks", "rounds", "clip"):
-        with pytest.raises(Refused, match=key):
+        with pytest.raises(PolicyError, match=key):
             policy.admit(replace(asked, **{key: asdict(asked)[key] + 1}))
     for mechanism in ("none", "hospital"):
-        with pytest.raises(Refused, match="policy-mechanism"):
+        with pytest.raises(PolicyError, match="policy-mechanism"):
             policy.admit(replace(asked, mechanism=mechanism))
 
 
 def test_strict_refuses_every_request_until_its_name_is_edited() -> None:
-    with pytest.raises(Refused, match="policy-hospital"):
+    with pytest.raises(PolicyError, match="policy-hospital"):
         STRICT.admit(replace(at_the_limits(STRICT), hospital="north"))
 
 
 def test_strict_sends_no_scores_and_research_does() -> None:
     asked = Asked("evaluate", "my-hospital", "patient", 10, 0, 100, metrics=("accuracy",))
     RESEARCH.admit(asked)
-    with pytest.raises(Refused, match="policy-purpose"):
+    with pytest.raises(PolicyError, match="policy-purpose"):
         STRICT.admit(asked)
 
 
 @pytest.mark.parametrize("policy", [STRICT, RESEARCH], ids=["strict", "research"])
 def test_no_example_lets_the_loss_out(policy: Policy) -> None:
-    with pytest.raises(Refused, match="policy-metric"):
+    with pytest.raises(PolicyError, match="policy-metric"):
         policy.admit(replace(at_the_limits(policy), metrics=("loss",)))
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaward.privacy.policy import Asked, Policy, Refused
+from metaward.privacy.policy import Asked, Policy, PolicyError
 
 
 def around(*values: Any) -> st.SearchStrategy[Any]:
@@ -99,7 +99,7 @@ def allowed(policy: Policy, asked: Asked) -> bool:
 
 
 def admitted(policy: Policy, asked: Asked) -> bool:
-    with suppress(Refused):
+    with suppress(PolicyError):
         policy.admit(asked)
         return True
     return False

@@ -8,19 +8,17 @@ import re
 from dataclasses import replace
 from functools import cache
 from html.parser import HTMLParser
-from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
-from metaward.privacy.report import chart as picture
-from metaward.privacy.report.page import _environment, page
-from metaward.privacy.report.parts import AtDelta
+from metaward.privacy.report.hospitals import AtDelta
+from metaward.privacy.report.page import FOLDER, STYLE, _environment, page
 from tests.privacy.report_examples import (
     EXAMPLES,
     HOSTILE,
     RUN,
-    Refusal,
+    RefusalCount,
     hospital,
     report,
 )
@@ -144,7 +142,9 @@ def test_hostile_names_are_text() -> None:
 
 def test_every_text_of_the_report_is_escaped() -> None:
     """The same hostile text in every place that a run or a hospital can fill."""
-    one = replace(hospital(HOSTILE, 1.0, runs=((HOSTILE, 0, 3),)), refusals=(Refusal(HOSTILE, 1),))
+    one = replace(
+        hospital(HOSTILE, 1.0, runs=((HOSTILE, 0, 3),)), refusals=(RefusalCount(HOSTILE, 1),)
+    )
     assert one.ledger
     ledger = replace(one.ledger, id=HOSTILE, chain="broken", faults=(HOSTILE,))
     made = report(
@@ -219,6 +219,7 @@ def test_the_style_sheet_is_no_longer_than_it_needs() -> None:
     assert names - used <= {"weak"}
 
 
-def test_the_template_is_shipped_as_python() -> None:
-    folder = Path(picture.__file__).parent
-    assert {path.suffix for path in folder.iterdir() if path.is_file()} == {".py", ".json"}
+def test_page_and_style_are_files_that_an_app_bundle_carries() -> None:
+    """Flower refuses any other ending; the bundle itself is in tests/engines/test_bundle.py."""
+    assert {path.suffix for path in FOLDER.iterdir() if path.is_file()} == {".py", ".md"}
+    assert (FOLDER / STYLE).read_text(encoding="utf-8") in drawn("many")

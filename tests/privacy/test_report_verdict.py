@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from metaward.privacy.report import parts, words
-from metaward.privacy.report.facts import PrivacyReport
-from metaward.privacy.report.parts import AtDelta, CrossCheck
+from metaward.privacy.report import words
+from metaward.privacy.report.document import PrivacyReport
+from metaward.privacy.report.hospitals import AtDelta
+from metaward.privacy.report.sections import Audit, CrossCheck, Gap
+from metaward.privacy.report.values import Unit
 from metaward.privacy.report.verdict import advantage
 from tests.privacy.report_examples import (
     ACCOUNTING,
@@ -107,7 +109,7 @@ def test_a_simulation_says_that_its_noise_was_seeded() -> None:
 
 
 def test_learners_that_were_trained_beside_it_are_in_no_number_and_that_is_said() -> None:
-    beside = (*words.NOT_COVERED, parts.Gap("baselines", "FedAvg, trained on the same records."))
+    beside = (*words.NOT_COVERED, Gap("baselines", "FedAvg, trained on the same records."))
     assert "in none of the numbers" in deployed(not_covered=beside).verdict.notes[0]
     assert deployed().verdict.notes == ()
 
@@ -126,7 +128,7 @@ def test_a_run_that_did_not_finish_says_so(status: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["record", "patient", "task", "hospital"])
-def test_who_ships_the_program_is_among_the_trusted(unit: parts.Unit) -> None:
+def test_who_ships_the_program_is_among_the_trusted(unit: Unit) -> None:
     """A hospital of Flower's runs what the server sends, and no page may be silent about it."""
     promised = words.guarantee(unit, DELTA, None)
     assert "whoever ships the program" in promised.trust
@@ -189,12 +191,10 @@ CONCERNS: dict[str, dict[str, Any]] = {
         )
     },
     "the mechanism is faulty": {
-        "evidence": replace(EVIDENCE, audit=parts.Audit(time(1), 1.5, 1.4, 0.95, ()))
+        "evidence": replace(EVIDENCE, audit=Audit(time(1), 1.5, 1.4, 0.95, ()))
     },
     "The audit found a fault: noise repeats": {
-        "evidence": replace(
-            EVIDENCE, audit=parts.Audit(time(1), 1.2, 1.4, 0.95, ("noise repeats",))
-        )
+        "evidence": replace(EVIDENCE, audit=Audit(time(1), 1.2, 1.4, 0.95, ("noise repeats",)))
     },
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from metaward import sim
-from metaward.options import override
+from metaward.yaml_text import override
 from tests.server.small import small
 
 ONE_TASK = "{source: phantom, hospitals: 2, unseen: 1, records: 24, shots: 3, queries: 5}"

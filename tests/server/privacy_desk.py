@@ -17,7 +17,7 @@ from metaward.privacy.ledger import Entry, Ledger, RequestKey
 from metaward.server.cli import main
 from metaward.server.folder import Folder
 from metaward.sim import Sim
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 from tests.server.small import small
 
 EIGHT = Budget(8.0, 1e-5)
@@ -88,4 +88,4 @@ def folder_with(path: Path, run: Sim) -> tuple[Folder, Ledger]:
 
 
 def see(folder: Folder, number: int, entry: Entry) -> None:
-    folder.marks().note(Seen("sine-01", f"{folder.id}.reptile", number, entry.mark))
+    folder.marks().note(SeenMark("sine-01", f"{folder.id}.reptile", number, entry.mark))

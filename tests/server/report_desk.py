@@ -8,15 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from jsonschema import Draft202012Validator
+from pydantic import TypeAdapter
 
 from metaward import sim
-from metaward.options import override
-from metaward.privacy.report.facts import PrivacyReport, from_plain, schema
+from metaward.privacy.report.document import PrivacyReport, concluded, schema
+from metaward.privacy.report.hospitals import TrainingHospital
 from metaward.privacy.report.page import page
-from metaward.privacy.report.parts import Hospital
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
+from metaward.yaml_text import override
 
 PHANTOM: dict[str, Any] = {
     "name": "wards",
@@ -67,9 +68,10 @@ def phantom(*settings: str) -> sim.Sim:
 
 def saved(folder: Folder) -> PrivacyReport:
     """The written report; its verdict must follow from its facts, its page show the same ones."""
-    found = json.loads((folder.path / "privacy.json").read_text(encoding="utf-8"))
-    VALID.validate(found)
-    report = from_plain(found)
+    text = (folder.path / "privacy.json").read_text(encoding="utf-8")
+    VALID.validate(json.loads(text))
+    report = TypeAdapter(PrivacyReport).validate_json(text)
+    assert concluded(report) == report
     assert (folder.path / "privacy.html").read_text(encoding="utf-8") == page(report)
     return report
 
@@ -78,7 +80,7 @@ def ledger_of(folder: Folder, name: str, learner: str = "fomaml") -> Path:
     return folder.hospitals / f"{folder.id}.{learner}" / f"{name}.sqlite"
 
 
-def named(report: PrivacyReport, name: str) -> Hospital:
+def named(report: PrivacyReport, name: str) -> TrainingHospital:
     return next(h for h in report.hospitals if h.name == name)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from metaward import sim
-from metaward.options import override
+from metaward.yaml_text import override
 
 SMALL: dict[str, Any] = {
     "name": "small",

@@ -125,7 +125,7 @@ def test_wrong_paths_and_numbers(
     assert call("privacy", "audit", tmp_path) == 2
     assert "a folder without a run" in capsys.readouterr().err
     assert call("privacy", "audit", tmp_path / "none.yaml") == 2
-    assert "no such file" in capsys.readouterr().err
+    assert "is not there; name a yaml file or a result folder" in capsys.readouterr().err
     assert call("privacy", "audit", "--seconds", 0) == 2
 
 

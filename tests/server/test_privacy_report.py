@@ -18,7 +18,7 @@ from metaward.client.errors import DataError
 from metaward.client.tasks import TASKS
 from metaward.privacy.accounting import gdp
 from metaward.privacy.ledger import Ledger
-from metaward.privacy.report.facts import PrivacyReport
+from metaward.privacy.report.document import PrivacyReport
 from metaward.server.folder import Folder
 from metaward.server.office.report import touches as report_words
 from metaward.server.run import Observer

@@ -17,7 +17,7 @@ from metaward.privacy.ledger import Ledger
 from metaward.privacy.report.page import page
 from metaward.server.folder import Folder
 from metaward.server.office.report.write import of_folder
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 from tests.server.report_desk import (
     NO_BASELINES,
     deployed,
@@ -126,7 +126,7 @@ def test_a_round_that_was_charged_twice_counts_twice(folder: Folder) -> None:
     deployed(folder)
     once = named(of_folder(folder), "phantom-01")
     last = next(s for s in reversed(folder.marks().seen) if s.hospital == "phantom-01")
-    again = Seen(last.hospital, last.run, last.round, Mark("l", 99, "a" * 64))
+    again = SeenMark(last.hospital, last.run, last.round, Mark("l", 99, "a" * 64))
     folder.marks().note(again)
     twice = named(of_folder(folder), "phantom-01")
     assert once.mu is not None

@@ -15,8 +15,8 @@ from metaward.privacy.ledger import Ledger
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
 from metaward.server.office.accounts import check as checking
-from metaward.server.office.accounts.places import Found
-from metaward.strategies.marks import Seen
+from metaward.server.office.accounts.places import Places
+from metaward.strategies.marks import SeenMark
 from tests.privacy.ledger_desk import vandal
 from tests.server.privacy_desk import Call, caller, folder_with, pay, private, see
 from tests.server.small import small
@@ -183,7 +183,7 @@ def test_a_rewritten_chain_is_found_by_the_servers_marks(
     """As many rows, another hash: what the server saw is not what stands there now."""
     folder, ledger = made
     seen = Mark(ledger.id, 4, "0" * 64)
-    folder.marks().note(Seen("sine-01", "run", 9, seen))
+    folder.marks().note(SeenMark("sine-01", "run", 9, seen))
     (fault,) = faults(call, capsys, folder.path)
     assert "entry 4 of it in round 9" in fault
 
@@ -192,7 +192,7 @@ def test_a_missing_ledger_is_a_fault_in_a_simulation(
     call: Call, made: tuple[Folder, Ledger], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = made
-    folder.marks().note(Seen("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
+    folder.marks().note(SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
     (fault,) = faults(call, capsys, folder.path)
     assert "hospital sine-02: its ledger feedfeedfeedfeed" in fault
 
@@ -206,7 +206,7 @@ def test_verify_a_deployment(
     shutil.copy(ledger.path, there)
     shutil.copy(f"{ledger.path}.key", f"{there}.key")
     shutil.rmtree(folder.hospitals)
-    folder.marks().note(Seen("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
+    folder.marks().note(SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
     assert faults(call, capsys, folder.path, there) == []
     found = asked(call, capsys, 0, "verify", folder.path, there)
     assert found["marks"] == 2
@@ -276,7 +276,7 @@ def test_use_without_noise_is_a_fault(
 def test_nothing_to_check_is_a_fault(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert checking.check(Found((), ())).faults
+    assert checking.check(Places((), ())).faults
     unused = Ledger.create(tmp_path / "unused.sqlite", "north").path
     (fault,) = faults(call, capsys, unused)
     assert "holds no charge" in fault

@@ -9,7 +9,7 @@ import pytest
 
 from metaward.privacy import Mark, Release
 from metaward.privacy.wire import Request
-from metaward.strategies.marks import Marks, Seen
+from metaward.strategies.marks import Marks, SeenMark
 from metaward.strategies.meta import QuorumError
 from tests.strategies.federation import THETA, grid_of, honest, run, strategy
 
@@ -66,7 +66,7 @@ def test_a_reply_that_is_sent_again_is_accepted() -> None:
 )
 def test_a_ledger_that_went_back_is_rejected(round: int, sent: Mark | None, of: str) -> None:
     marks = after(2, 4, 9)
-    told: list[Seen] = []
+    told: list[SeenMark] = []
     marks.note = told.append
     assert not marks.accept(release("rome", round, sent), of)
     assert marks.last("rome") == mark(9), "what was rejected is not remembered"
@@ -82,11 +82,11 @@ def test_hospitals_are_told_apart() -> None:
 
 
 def test_every_new_mark_is_told_once() -> None:
-    told: list[Seen] = []
+    told: list[SeenMark] = []
     marks = Marks(note=told.append)
     for _ in range(2):
         marks.accept(release("rome", 1, mark(2)), "run")
-    assert told == [Seen("rome", "run", 1, mark(2))] == marks.seen
+    assert told == [SeenMark("rome", "run", 1, mark(2))] == marks.seen
 
 
 def test_what_was_read_from_a_file_counts() -> None:

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
-from metaward.options import ConfigError
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
-from metaward.privacy.ledger import Charged, Events, History, Ledger, RunSummary
+from metaward.privacy.ledger import Charged, Events, History, Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 
 DELTA = 1e-5
@@ -70,7 +69,7 @@ class Account:
     mu: float | None
     spent: tuple[Spent, ...]
     budgets: tuple[Left, ...]
-    runs: tuple[RunSummary, ...]
+    runs: tuple[LedgerRun, ...]
     refusals: tuple[Refusals, ...]
 
     @property
@@ -101,14 +100,6 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         tuple(history.runs()),
         tuple(refusals(history)),
     )
-
-
-def check_deltas(deltas: Sequence[float]) -> None:
-    """``ConfigError`` for a delta outside (0, 1)."""
-    wrong = [delta for delta in deltas if not 0 < delta < 1]
-    if wrong:
-        text = f"{wrong[0]:g} is not between 0 and 1; choose one well below 1 / records"
-        raise ConfigError([text], "--delta")
 
 
 def worst(bodies: set[Events], delta: float) -> Events:

@@ -12,8 +12,8 @@ from metaward.privacy.event import Events, counted
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.account import DELTA, worst
-from metaward.server.office.accounts.places import Found, marks, unprotected
-from metaward.strategies.marks import Seen
+from metaward.server.office.accounts.places import Places, all_marks, unprotected
+from metaward.strategies.marks import SeenMark
 
 TOLERANCE = 0.01
 """How far the two accountants may be apart: the second rounds up to a grid."""
@@ -49,17 +49,17 @@ class Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def check(there: Found, deltas: Sequence[float] = ()) -> Checked:
+def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
     """Check all of it. Nothing to check is a fault: an empty answer must not look like a good one.
 
     Every delta under which units were charged is checked, or ``deltas`` where they are given.
     """
     done = Checked()
-    for path in there.ledgers:
+    for path in places.ledgers:
         _check_ledger(done, path, deltas)
-    for folder in there.folders:
-        _check_folder(done, folder, there.ledgers)
-    if not there.folders:
+    for folder in places.folders:
+        _check_folder(done, folder, places.ledgers)
+    if not places.folders:
         done.notes.append(
             "the ledgers were not compared with any server's marks: name the result folder, too; "
             "without marks an older copy that was put back looks whole"
@@ -133,7 +133,7 @@ def _check_folder(done: Checked, folder: Folder, ledgers: Sequence[Path]) -> Non
     if folder.config().privacy.unit == "none":
         done.faults.append(f"{folder.path}: {folder.config().privacy.claim}")
         return
-    seen = marks(folder)
+    seen = all_marks(folder)
     if not seen:
         done.faults.append(
             f"{folder.path}: holds no marks (marks.jsonl), so nothing shows whether a ledger went "
@@ -166,7 +166,7 @@ def _opened(path: Path) -> Ledger | None:
         return None
 
 
-def _went_back(seen: Seen, ledger: Ledger) -> Iterator[str]:
+def _went_back(seen: SeenMark, ledger: Ledger) -> Iterator[str]:
     try:
         if ledger.holds(seen.mark):
             return
@@ -178,7 +178,7 @@ def _went_back(seen: Seen, ledger: Ledger) -> Iterator[str]:
     )
 
 
-def _not_given(seen: Seen) -> str:
+def _not_given(seen: SeenMark) -> str:
     return (
         f"hospital {seen.hospital}: its ledger {seen.mark.ledger}, of which the server saw entry "
         f"{seen.mark.sequence}, was not found among the given ones"

@@ -2,46 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import typer
-from rich.console import Console
-
 from metaward.options import ConfigError
-from metaward.privacy.ledger import LedgerError
 from metaward.server.baselines import BASELINES
 from metaward.server.folder import Folder
-from metaward.strategies.marks import Seen
-
-FAILED = 1
-DAMAGED = {"ledger-damaged", "ledger-busy"}
+from metaward.strategies.marks import SeenMark
 
 
 @dataclass(frozen=True)
-class Found:
+class Places:
     """Ledger files, and the result folders among the paths."""
 
     ledgers: tuple[Path, ...]
     folders: tuple[Folder, ...]
 
 
-def found(paths: Sequence[Path]) -> Found:
+def places(paths: Sequence[Path]) -> Places:
     """What the paths name; ``ConfigError`` where one is neither a result folder nor a file."""
-    ledgers: list[Path] = []
-    folders: list[Folder] = []
-    for path in paths:
-        folder = Folder(path)
-        if path.is_dir() and folder.exists():
-            folders.append(folder)
-            ledgers += simulated(folder)
-        elif path.is_file():
-            ledgers.append(path)
-        else:
-            raise ConfigError([_neither(path)], str(path))
-    return Found(tuple(dict.fromkeys(ledgers)), tuple(folders))
+    folders = {path: result_folder(path, "a result folder or a ledger file") for path in paths}
+    ledgers = [
+        file
+        for path, folder in folders.items()
+        for file in (simulated(folder) if folder else [path])
+    ]
+    return Places(tuple(dict.fromkeys(ledgers)), tuple(f for f in folders.values() if f))
+
+
+def result_folder(path: Path, otherwise: str) -> Folder | None:
+    """The result folder at the path; None for a file.
+
+    ``ConfigError`` where it is neither; ``otherwise`` says what may be named.
+    """
+    folder = Folder(path)
+    if folder.exists():
+        return folder
+    if path.is_file():
+        return None
+    fault = "is a folder without a run (no config.json)" if path.is_dir() else "is not there"
+    raise ConfigError([f"{fault}; name {otherwise}"], str(path))
 
 
 def simulated(folder: Folder) -> list[Path]:
@@ -64,39 +65,15 @@ def unprotected(folder: Folder) -> list[str]:
     return [f"{c.name}: trained beside the run" for c in contenders if c.trained and not c.private]
 
 
-def marks(folder: Folder) -> list[Seen]:
-    """What the server saw of the hospitals' ledgers, for every learner of the run.
-
-    ``ConfigError`` where a file of marks cannot be read.
-    """
-    seen: list[Seen] = []
-    for place in (folder, *(folder.baseline(p.name) for p in _baselines(folder))):
-        try:
-            seen += place.marks().seen
-        except (ValueError, KeyError, TypeError) as error:
-            path = place.path / "marks.jsonl"
-            raise ConfigError([f"is damaged: {error}"], str(path)) from error
-    return seen
+def all_marks(folder: Folder) -> list[SeenMark]:
+    """What the server saw of the hospitals' ledgers, for every learner of the run."""
+    baselines = sorted(p.name for p in (folder.path / "baselines").glob("*") if p.is_dir())
+    return [seen for f in (folder, *map(folder.baseline, baselines)) for seen in marks(f)]
 
 
-def _baselines(folder: Folder) -> list[Path]:
-    return sorted(p for p in (folder.path / "baselines").glob("*") if p.is_dir())
-
-
-def _neither(path: Path) -> str:
-    if path.is_dir():
-        return "is a folder without a run (no config.json); name a result folder or a ledger file"
-    return "is not there; name a result folder or a ledger file"
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """A ledger's complaint as the command's own: 2 for a wrong path, 1 for a damaged ledger."""
+def marks(folder: Folder) -> list[SeenMark]:
+    """What the server saw for one learner; ``ConfigError`` where the file cannot be read."""
     try:
-        yield
-    except LedgerError as error:
-        if error.code not in DAMAGED:
-            raise ConfigError([str(error)], "ledger") from error
-        text = f"failed: {error}; `metaward ledger verify` looks closer"
-        Console(stderr=True, highlight=False, soft_wrap=True).print(text, style="red", markup=False)
-        raise typer.Exit(FAILED) from None
+        return folder.marks().seen
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError([f"is damaged: {error}"], str(folder.path / "marks.jsonl")) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,35 +9,29 @@ import typer
 
 from metaward import sim
 from metaward.client.audit import SECONDS, audit_run
+from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.noise import SystemNoise
-from metaward.privacy.report.facts import plain_value
+from metaward.privacy.report.values import plain_value
+from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
-from metaward.server.office import text
-from metaward.server.office.accounts.places import FAILED, plainly
-from metaward.server.office.audit import text as audit_text
+from metaward.server.office.accounts.places import result_folder
+from metaward.server.office.audit import text
 from metaward.server.office.plan.plan import first_share, question
 from metaward.server.office.report import write as privacy_report
 from metaward.server.office.report.case import utc
+from metaward.server.terminal import answer
 from metaward.sim import Sim
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
 def audit(
     path: Annotated[
         Path, typer.Argument(help="The run's yaml file, or its result folder.", metavar="PATH")
     ] = sim.DEFAULT,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
-    ] = None,
-    records: Annotated[
-        int | None, typer.Option(min=1, help="Records of the smallest training hospital.")
-    ] = None,
-    tasks: Annotated[
-        int | None, typer.Option(min=1, help="Disjoint tasks that its records make.")
-    ] = None,
+    set_: Set = None,
+    records: Records = None,
+    tasks: Tasks = None,
     seconds: Annotated[
         float, typer.Option(min=1, max=86400, help="For the attack; its checks come on top.")
     ] = SECONDS,
@@ -49,21 +42,21 @@ def audit(
 
     No hospital's data are opened. In a result folder the outcome is kept for the privacy report.
     """
-    folder = Folder(path)
-    run = _run(path, folder, set_ or [])
+    folder = result_folder(path, "a yaml file or a result folder")
+    if folder and set_:
+        words = "cannot change a run that is over; name a yaml file to audit other settings"
+        raise ConfigError([words], "--set")
+    run = folder.config() if folder else sim.load(path, set_ or [])
     times = participations(run, records, tasks)
     try:
-        found = audit_run(
+        report = audit_run(
             run.desk(), lambda _: SystemNoise(), times, seed, seconds, run.server.device
         )
     except ValueError as error:
         raise ConfigError([f"{error}"], str(path)) from error
-    kept = keep(folder, found) if folder.exists() else ()
-    if as_json:
-        print(json.dumps(plain_value(found), indent=1))
-    else:
-        text.say(audit_text.audited(found, run, times, kept))
-    if not found.sound:
+    kept = keep(folder, report) if folder else ()
+    answer(report, text.audited(report, run, times, kept), as_json)
+    if not report.sound:
         raise typer.Exit(FAILED)
 
 
@@ -74,7 +67,7 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     that is the most, and needs the most noise.
     """
     if run.privacy.unit == "none":
-        raise ConfigError([audit_text.NOTHING], "privacy.mechanism")
+        raise ConfigError([text.NOTHING], "privacy.mechanism")
     declared = getattr(run.client.tasks, "records", None) or getattr(
         run.client.tasks, "functions", None
     )
@@ -83,31 +76,15 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     return first_share(question(run, None, records, tasks)).participations
 
 
-def keep(folder: Folder, found: AuditReport) -> tuple[Path, ...]:
+def keep(folder: Folder, report: AuditReport) -> tuple[Path, ...]:
     """Leave ``audit.json`` in the folder, as the report reads it, and write the report anew."""
-    facts: dict[str, Any] = {
+    content: dict[str, Any] = {
         "at": utc(now()),
-        "mu_lower": found.mu_lower,
-        "mu_claimed": found.claimed_mu,
-        "confidence": found.confidence,
-        "faults": [fault.text for fault in found.faults],
+        "mu_lower": report.mu_lower,
+        "mu_claimed": report.claimed_mu,
+        "confidence": report.confidence,
+        "faults": [fault.text for fault in report.faults],
     }
-    folder.write_json("audit.json", plain_value(facts))
-    with plainly():
-        written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
+    folder.write_json("audit.json", plain_value(content))
+    written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
     return (folder.path / "audit.json", *written)
-
-
-def _run(path: Path, folder: Folder, overrides: list[str]) -> Sim:
-    if not path.is_dir():
-        return sim.load(path, overrides)
-    if not folder.exists():
-        words = "is a folder without a run (no config.json); name a yaml file or a result folder"
-        raise ConfigError([words], str(path))
-    if overrides:
-        words = "cannot change a run that is over; name a yaml file to audit other settings"
-        raise ConfigError([words], "--set")
-    return folder.config()
-
-
-__all__ = ["audit"]

@@ -6,18 +6,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from metaward.client.tasks.base import FewShot
-from metaward.options import ConfigError, override
+from metaward.options import ConfigError
 from metaward.privacy.protected import Protected
 from metaward.privacy.sums import Record
 from metaward.server.office.plan.plan import (
     Planned,
     Question,
     Suggestion,
+    body_counts,
     per_round,
     planned,
     question,
 )
 from metaward.sim import Sim, parse
+from metaward.yaml_text import override
 
 RECORDS = "client.tasks.records"
 HELPS = 1.01
@@ -178,8 +180,8 @@ TASKS = (
     "case mix makes fewer; its records then return more often and need more noise: --tasks N."
 )
 BODY = (
-    "The body is not trained and stays as it was drawn at random, for nothing here loads a trained "
-    "one. The ratio says whether noise drowns what the rest learns, not that the rest is enough."
+    "The body is not trained and stays as it was drawn at random. The ratio says whether noise "
+    "drowns what the rest learns, not that the rest is enough."
 )
 TRUSTED = (
     "Unit hospital: the server adds the noise, so it must be trusted; it sees every update without."
@@ -200,7 +202,7 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
     assert isinstance(mechanism, Protected)
     if plan.epsilon > mechanism.epsilon * (1 + 1e-6):
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
-    if "body" not in mechanism.trained:
+    if not body_counts(asked.run):
         yield BODY
     if mechanism.unit == "patient":
         people = asked.patients and f"{asked.patients} patients"

@@ -199,13 +199,19 @@ def _account(
         "ratio_of_a_round": of_a_round,
         "ratio": ratio,
         "limits": limits,
-        "verdict": verdict(ratio, limits, "body" in mechanism.trained),
+        "verdict": verdict(ratio, limits, body_counts(asked.run)),
     }
+
+
+def body_counts(run: Sim) -> bool:
+    """Whether the body is trained, or starts as something that no seed has drawn."""
+    net = Setting(run.client.model, run.client.tasks.spec()).network(0)
+    return "body" in run.privacy.trained or not net.drawn()
 
 
 def verdict(ratio: float, limits: tuple[float, float] = GRADIENTS, body: bool = True) -> Verdict:
     """The ratio in words; ``limits``: below the first it cannot work, below the second is doubt, as
-    it is where the ``body`` stays as it was drawn: little can be learned then."""
+    it is where the ``body`` stays as it was drawn at random: little can be learned then."""
     if ratio < limits[0]:
         return "cannot work"
     return "can work" if body and ratio >= limits[1] else "doubtful"

@@ -14,7 +14,7 @@ from metaward.privacy import REFUSALS
 from metaward.privacy.protected import Protected
 from metaward.server.baselines import own
 from metaward.sim import Sim
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 DELTA = 1e-5
 """Under mechanism none, which agrees on none."""
@@ -37,7 +37,7 @@ class Case:
     hospitals: tuple[str, ...]
     ledgers: Mapping[str, Path]
     rows: tuple[Mapping[str, Any], ...] = ()
-    marks: tuple[Seen, ...] = ()
+    marks: tuple[SeenMark, ...] = ()
     finished: bool = False
     starts: int = 1
 
@@ -51,7 +51,7 @@ class Case:
         """The run's mechanism; None where it protects nothing."""
         return self.run.privacy if isinstance(self.run.privacy, Protected) else None
 
-    def seen_of(self, hospital: str) -> list[Seen]:
+    def seen_of(self, hospital: str) -> list[SeenMark]:
         """The marks of a hospital in this run."""
         return [s for s in self.marks if s.hospital == hospital and s.run == self.key]
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
-from metaward.privacy.report import parts
-from metaward.privacy.report.parts import Chain, HighWater, Hospital, Refusal
+from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
+from metaward.privacy.report.values import Chain, HighWater
 from metaward.server.office.plan.blank import public_records, task_size
 from metaward.server.office.report.case import REWOUND, Case, clean
 from metaward.server.office.report.spent import (
@@ -29,10 +29,10 @@ from metaward.server.office.report.spent import (
     without_limit,
 )
 from metaward.server.office.report.sums import bound
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 
-def hospital(case: Case, name: str) -> tuple[Hospital, Spent]:
+def hospital(case: Case, name: str) -> tuple[TrainingHospital, Spent]:
     """The hospital as the report has it, and its account."""
     path, seen = case.ledgers.get(name), case.seen_of(name)
     if path is not None:
@@ -49,7 +49,7 @@ def hospital(case: Case, name: str) -> tuple[Hospital, Spent]:
 # -------------------------------------------------------------------------- its ledger
 
 
-def _from_ledger(case: Case, name: str, path: Path) -> tuple[Hospital, Spent]:
+def _from_ledger(case: Case, name: str, path: Path) -> tuple[TrainingHospital, Spent]:
     faults = [clean(fault, 2000) for fault in verify(path)]
     history = read(path)
     if history is None:
@@ -59,7 +59,7 @@ def _from_ledger(case: Case, name: str, path: Path) -> tuple[Hospital, Spent]:
     mine = own_charges(case, whole)
     here = spent(replace(whole, charges=mine).totals().values(), case.delta)
     asked = mine[-1].budget if mine else case.run.privacy.budget
-    found = Hospital(
+    found = TrainingHospital(
         name=clean(name),
         units=units(case, history),
         participations=len({charge.request.round for charge in mine}),
@@ -97,13 +97,13 @@ def units(case: Case, history: History) -> int:
     return charged.get("patient" if unit == "patient" else "record", 0)
 
 
-def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]) -> parts.Ledger:
+def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]) -> LedgerState:
     chain: Chain = "broken" if faults else "verified"
     water = _high_water(case.seen_of(name), path)
-    return parts.Ledger(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
+    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
 
 
-def _high_water(seen: Sequence[Seen], path: Path) -> HighWater:
+def _high_water(seen: Sequence[SeenMark], path: Path) -> HighWater:
     """Does the ledger hold every point that the server saw of it in this run?"""
     if not seen:
         return "not checked"
@@ -114,13 +114,13 @@ def _high_water(seen: Sequence[Seen], path: Path) -> HighWater:
         return "went back"
 
 
-def _lost(case: Case, name: str, faults: Sequence[str]) -> tuple[Hospital, Spent]:
+def _lost(case: Case, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Spent]:
     """A ledger that cannot be read or is gone: nothing bounds what its units have spent."""
     mark = _mark(case, name) or Mark("unknown", 0, "0" * 64)
     account = without_limit(case.delta)
     found, _ = _from_server(case, name, account)
     water: HighWater = "went back" if case.seen_of(name) else "not checked"
-    ledger = parts.Ledger(
+    ledger = LedgerState(
         clean(mark.ledger), mark.sequence, mark.head, "broken", tuple(faults), water
     )
     return replace(found, units=None, counted_from="run", ledger=ledger), account
@@ -129,10 +129,10 @@ def _lost(case: Case, name: str, faults: Sequence[str]) -> tuple[Hospital, Spent
 # ---------------------------------------------------------------------- what the server saw
 
 
-def _from_server(case: Case, name: str, account: Spent) -> tuple[Hospital, Spent]:
+def _from_server(case: Case, name: str, account: Spent) -> tuple[TrainingHospital, Spent]:
     """No ledger here: counted for this run alone, and never below what left."""
     mechanism = case.protected
-    found = Hospital(
+    found = TrainingHospital(
         name=clean(name),
         units=_declared(case),
         participations=len(case.left_rounds(name)),
@@ -162,22 +162,22 @@ def _mark(case: Case, name: str) -> Mark | None:
     return max((one.mark for one in seen), key=lambda mark: mark.sequence, default=None)
 
 
-def _at_hospital(case: Case, name: str) -> parts.Ledger | None:
+def _at_hospital(case: Case, name: str) -> LedgerState | None:
     """The ledger at the hospital, as far as its replies have shown it."""
     mark = _mark(case, name)
     if mark is None:
         return None
     water: HighWater = "went back" if case.refused(name)[REWOUND] else "not checked"
-    return parts.Ledger(clean(mark.ledger), mark.sequence, mark.head, "not checked", (), water)
+    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, "not checked", (), water)
 
 
 # --------------------------------------------------------------------------- refusals
 
 
-def _refusals(case: Case, name: str, noted: Sequence[NotedRefusal]) -> tuple[Refusal, ...]:
+def _refusals(case: Case, name: str, noted: Sequence[NotedRefusal]) -> tuple[RefusalCount, ...]:
     """Refusals in this run: the ledger and the server count the same ones, so the larger holds."""
     counts = _noted([one for one in noted if one.run == case.key]) | case.refused(name)
-    return tuple(Refusal(clean(code), n) for code, n in counts.most_common())
+    return tuple(RefusalCount(clean(code), n) for code, n in counts.most_common())
 
 
 def _noted(refusals: Sequence[NotedRefusal]) -> Counter[str]:

@@ -10,7 +10,8 @@ from math import inf
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
 from metaward.privacy.event import Budget, Event, Events
 from metaward.privacy.ledger import Charged, History, Payment
-from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Point
+from metaward.privacy.report.hospitals import AtDelta, SpendingPoint
+from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.server.office.accounts.account import worst, worst_mu
 from metaward.server.office.report.case import Case, clean, utc
 
@@ -90,7 +91,7 @@ def _price(events: Sequence[Event]) -> float:
     return gdp.mu(events)
 
 
-def points(case: Case, history: History) -> tuple[Point, ...]:
+def points(case: Case, history: History) -> tuple[SpendingPoint, ...]:
     """What the most charged unit had spent after each charge, at the price that is enforced."""
     names = {charge.request.run for charge in history.charges} - {case.key}
     mine = case.key if case.run.name in names else case.run.name
@@ -99,7 +100,7 @@ def points(case: Case, history: History) -> tuple[Point, ...]:
         return enforced_epsilon(events, case.delta)
 
     return tuple(
-        Point(utc(p.time), clean(mine if p.run == case.key else p.run), p.round, p.price)
+        SpendingPoint(utc(p.time), clean(mine if p.run == case.key else p.run), p.round, p.price)
         for p in history.spending(price)
     )
 

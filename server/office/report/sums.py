@@ -23,7 +23,9 @@ from metaward.privacy.event import Events, gaussian
 from metaward.privacy.ledger import History
 from metaward.privacy.price import Counts, events
 from metaward.privacy.protected import Protected
-from metaward.privacy.report.parts import STANDARD_DELTAS, AtDelta, Mechanism, NoisySum
+from metaward.privacy.report.hospitals import AtDelta
+from metaward.privacy.report.sections import MechanismSummary, NoisySum
+from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.server.office.accounts.account import most_participations
 from metaward.server.office.plan.blank import blank_tasks, task_size
 from metaward.server.office.plan.plan import Summed, priced, summed
@@ -74,12 +76,12 @@ class Paid:
     multipliers: frozenset[float]
 
 
-def mechanism(case: Case, histories: Sequence[History]) -> Mechanism:
+def mechanism(case: Case, histories: Sequence[History]) -> MechanismSummary:
     """The mechanism of the run, as its charges were; without any, as the configuration has it."""
     charges = dict.fromkeys(one for history in histories for one in charged(case, history))
     sums, between = _sums(case, list(charges))
     rate = case.run.privacy.sampling_rate
-    return Mechanism(
+    return MechanismSummary(
         name=case.run.privacy.unit,
         words=" ".join([how(case.run), *_remarks(case, between, bool(charges))]),
         sums=sums,

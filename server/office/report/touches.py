@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from metaward.client.desk import LEARNER
-from metaward.privacy.report.given import BESIDE
-from metaward.privacy.report.parts import Gap, Touch, TouchName
+from metaward.privacy.report.inputs import BESIDE
+from metaward.privacy.report.sections import Gap, Touch
+from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import BASELINES, Contender
 from metaward.sim import Sim
 

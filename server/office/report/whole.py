@@ -13,14 +13,14 @@ from pydantic import TypeAdapter, ValidationError
 from metaward.options import ConfigError
 from metaward.privacy.accounting import METHODS, second_epsilon
 from metaward.privacy.report import words
-from metaward.privacy.report.parts import (
+from metaward.privacy.report.hospitals import TrainingHospital
+from metaward.privacy.report.sections import (
     Accounting,
     Audit,
     CrossCheck,
     Evidence,
     Gap,
     Guarantee,
-    Hospital,
     Library,
 )
 from metaward.privacy.wire import compact
@@ -41,7 +41,7 @@ def guarantee(case: Case) -> Guarantee:
     return words.guarantee(unit, case.delta, 1 if unit == "patient" else None)
 
 
-def accounting(case: Case, found: Sequence[tuple[Hospital, Spent]]) -> Accounting:
+def accounting(case: Case, found: Sequence[tuple[TrainingHospital, Spent]]) -> Accounting:
     """How epsilon was counted, and the worst hospital's account done again by another method."""
     return Accounting(
         method=_method(case, found),
@@ -52,7 +52,7 @@ def accounting(case: Case, found: Sequence[tuple[Hospital, Spent]]) -> Accountin
     )
 
 
-def _method(case: Case, found: Sequence[tuple[Hospital, Spent]]) -> str:
+def _method(case: Case, found: Sequence[tuple[TrainingHospital, Spent]]) -> str:
     if case.protected is None:
         return "none: there is nothing to count"
     drawn = case.run.privacy.sampling_rate < 1
@@ -63,13 +63,13 @@ def _method(case: Case, found: Sequence[tuple[Hospital, Spent]]) -> str:
 
 
 def _error(
-    found: Sequence[tuple[Hospital, Spent]],
+    found: Sequence[tuple[TrainingHospital, Spent]],
 ) -> Literal["exact", "never below the truth"]:
     exact = all(account.error == "exact" for _, account in found)
     return "exact" if exact else "never below the truth"
 
 
-def _cross_check(case: Case, found: Sequence[tuple[Hospital, Spent]]) -> CrossCheck | None:
+def _cross_check(case: Case, found: Sequence[tuple[TrainingHospital, Spent]]) -> CrossCheck | None:
     """None where no hospital has spent a finite epsilon above 0, or none has events."""
     worst = max(found, key=lambda pair: pair[0].spent.epsilon)
     reported, events = worst[0].spent.epsilon, worst[1].events

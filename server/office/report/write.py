@@ -8,18 +8,20 @@ number comes from the raw charges, not from what the run said about itself.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.privacy.ledger import History, Ledger, LedgerError
-from metaward.privacy.report.facts import PrivacyReport, to_json
+from metaward.privacy.report.document import PrivacyReport, concluded, to_json
+from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
-from metaward.privacy.report.parts import Run
+from metaward.privacy.report.sections import ReportedRun
 from metaward.server.baselines import own
 from metaward.server.folder import Folder, now
+from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.places import simulated
 from metaward.server.office.report import whole as parts
 from metaward.server.office.report.case import Case, agreed_delta, clean, rounds_of, utc
@@ -28,7 +30,7 @@ from metaward.server.office.report.sums import mechanism
 from metaward.server.office.report.touches import touches
 from metaward.server.version import code_version
 from metaward.sim import Sim
-from metaward.strategies.marks import Seen
+from metaward.strategies.marks import SeenMark
 
 log = logging.getLogger("metaward.server")
 
@@ -56,7 +58,7 @@ def of_folder(folder: Folder, named: Sequence[Path] = (), ending: str = "") -> P
         ConfigError: a file of the folder is damaged, or a named ledger is of no hospital here.
     """
     run, about = folder.config(), _about(folder)
-    marks = tuple(_marks(folder))
+    marks = tuple(marks_of(folder))
     status = ending or folder.status()[0]
     case = Case(
         run=run,
@@ -101,10 +103,10 @@ def of_ledger(path: Path, run: Sim) -> PrivacyReport:
     return _report(case, facts, code_version(), None)
 
 
-def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyReport:
+def _report(case: Case, facts: ReportedRun, code: str, audit: Path | None) -> PrivacyReport:
     found = [hospital(case, name) for name in case.hospitals]
     histories = [history for path in case.ledgers.values() if (history := read(path))]
-    return PrivacyReport(
+    inputs = ReportInputs(
         schema_version=1,
         run=facts,
         guarantee=parts.guarantee(case),
@@ -115,11 +117,12 @@ def _report(case: Case, facts: Run, code: str, audit: Path | None) -> PrivacyRep
         evidence=parts.evidence(case.run, code, audit),
         not_covered=parts.gaps(case),
     )
+    return concluded(inputs)
 
 
-def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> Run:
+def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> ReportedRun:
     ending = ENDINGS[status]
-    return Run(
+    return ReportedRun(
         name=case.run.name,
         id=clean(case.id),
         seed=case.run.seed,
@@ -176,15 +179,8 @@ def _training(run: Sim) -> tuple[str, ...]:
     return tuple(seat.name for seat in run.client.tasks.roster() if seat.role == "train")
 
 
-def _marks(folder: Folder) -> Iterable[Seen]:
-    try:
-        return folder.marks().seen
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"is damaged: {error}"], str(folder.path / "marks.jsonl")) from error
-
-
 def _ledgers(
-    folder: Folder, run: Sim, marks: Sequence[Seen], named: Sequence[Path]
+    folder: Folder, run: Sim, marks: Sequence[SeenMark], named: Sequence[Path]
 ) -> dict[str, Path]:
     """Files by hospital: simulated ones by name, given ones by what the server saw of them."""
     place = folder.hospitals / f"{folder.id}.{own(run).key}"

@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from decimal import Decimal
 
-from metaward.privacy.report.parts import UNLIMITED
+from metaward.privacy.report.values import UNLIMITED
 
 NOTHING = "\u2013"
 SLACK = 1e-6

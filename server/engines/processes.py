@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from metaward.server.engines import warden
 
 Process = subprocess.Popen[bytes]
 
 
 @dataclass(frozen=True)
-class Guard:
+class Launcher:
     """Starts commands under wardens, with one working folder, one environment and one log.
 
     ``doomed`` is a folder that is deleted when a command has ended, by whatever cause.
@@ -48,11 +50,11 @@ class Guard:
             process.wait()
 
 
-def children(process: Process) -> list[int]:
-    """The process ids of a warden's command and of orphans it adopted; none where it has ended."""
+def children(process: Process) -> list[psutil.Process]:
+    """A warden's command and the orphans that it adopted, oldest first; none where it has ended."""
     if process.poll() is not None:
         return []
-    return sorted(pid for pid, parent in warden.processes() if parent == process.pid)
+    return sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)
 
 
 def free_port() -> int:

@@ -1,25 +1,26 @@
-"""What is put into a privacy report; everything else in it follows from this."""
+"""What a privacy report is made from; everything else in it follows from this."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from metaward.privacy.report.parts import (
-    TOUCHES,
+from pydantic import Field
+
+from metaward.privacy.accounting import gdp
+from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
+from metaward.privacy.report.sections import (
     Accounting,
-    AtDelta,
     Evidence,
-    Facts,
     Gap,
     Guarantee,
-    Hospital,
-    Mechanism,
-    Run,
+    MechanismSummary,
+    ReportedRun,
     Touch,
 )
+from metaward.privacy.report.values import TOUCHES, Strict
 
 GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
 """What no report may keep silent about."""
@@ -29,18 +30,30 @@ BESIDE = "baselines"
 
 
 @dataclass(frozen=True)
-class Given(Facts):
-    """The given facts. ``ValueError`` where they contradict each other or keep silent."""
+class ReportInputs(Strict):
+    """All that is reported. ``ValueError`` where it contradicts itself or keeps silent."""
 
-    schema_version: Literal[1]
-    run: Run
+    schema_version: Annotated[Literal[1], Field(description="Version of this format.")]
+    run: ReportedRun
     guarantee: Guarantee
-    hospitals: tuple[Hospital, ...]
-    mechanism: Mechanism
+    hospitals: Annotated[
+        tuple[TrainingHospital, ...],
+        Field(description="All hospitals that train.", json_schema_extra={"minItems": 1}),
+    ]
+    mechanism: MechanismSummary
     accounting: Accounting
-    touches: tuple[Touch, ...]
+    touches: Annotated[
+        tuple[Touch, ...],
+        Field(
+            description="Every use of hospital data, each named once.",
+            json_schema_extra={"minItems": len(TOUCHES), "maxItems": len(TOUCHES)},
+        ),
+    ]
     evidence: Evidence
-    not_covered: tuple[Gap, ...]
+    not_covered: Annotated[
+        tuple[Gap, ...],
+        Field(description="What no epsilon covers.", json_schema_extra={"minItems": len(GAPS)}),
+    ]
 
     def __post_init__(self) -> None:
         _each_once("hospitals", (h.name for h in self.hospitals), ())
@@ -97,23 +110,16 @@ def _agree(mu: float, spent: AtDelta) -> bool:
     """Whether a mu-GDP account has this epsilon, to 1 % (a headline from mu must not flatter)."""
     if not (0 < mu < math.inf and 0 < spent.epsilon < math.inf):
         # a small mu has epsilon 0 at a delta that is not small
-        return mu == spent.epsilon or (spent.epsilon == 0 and _delta(0, mu) <= spent.delta)
+        return mu == spent.epsilon or (spent.epsilon == 0 and gdp.delta(mu, 0) <= spent.delta)
     low, high = 0.99 * spent.epsilon, 1.01 * spent.epsilon
-    return _delta(high, mu) <= spent.delta <= _delta(low, mu)
-
-
-def _delta(epsilon: float, mu: float) -> float:
-    """Delta of mu-GDP at epsilon (Dong, Roth, Su 2019; Balle, Wang 2018)."""
-    below = math.erfc((epsilon / mu - mu / 2) / math.sqrt(2)) / 2
-    tail = math.erfc((epsilon / mu + mu / 2) / math.sqrt(2)) / 2  # erfc keeps far tails exact
-    return below - (math.exp(epsilon + math.log(tail)) if tail > 0 else 0.0)
+    return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)
 
 
 def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> None:
-    found = list(names)
-    twice = sorted({name for name in found if found.count(name) > 1})
+    listed = list(names)
+    twice = sorted({name for name in listed if listed.count(name) > 1})
     if twice:
-        raise ValueError(f"{what}: {twice[0]!r} stands twice")
-    missing = [name for name in wanted if name not in found]
+        raise ValueError(f"{what}: {twice[0]!r} is there twice")
+    missing = [name for name in wanted if name not in listed]
     if missing:
         raise ValueError(f"{what}: {missing[0]!r} is missing; name it and say what is so")

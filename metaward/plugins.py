@@ -1,0 +1,81 @@
+"""Parts that others add: registered by a program, or offered by an installed package.
+
+A registry looks here for a name that it does not know. A package offers parts by entry points:
+
+    [project.entry-points."metaward.networks"]
+    tiny = "my_package.networks:tiny"
+
+They are found by their names alone: a package's code is imported when one of its parts is used, and
+a package that cannot be imported stops nobody who does not use it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from metaward.errors import InputError
+
+NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
+
+Entry = Callable[[str, Any], type[Any]]
+"""(name, what was registered) -> a frozen dataclass as the registry holds it; ``TypeError`` or
+``ValueError`` where it does not fit."""
+
+
+class PluginError(InputError):
+    """A part that is offered cannot be used; the text names the package and the reason."""
+
+
+@dataclass(frozen=True)
+class Plugins:
+    """What may join a registry under ``group``, the name of its entry points.
+
+    ``registered`` is what this process was given, by name; ``entries`` are the classes made of that
+    and of what installed packages offer, as far as they were used.
+    """
+
+    group: str
+    entry: Entry
+    registered: dict[str, Any] = field(default_factory=dict)
+    entries: dict[str, type[Any]] = field(default_factory=dict)
+
+    def register(self, name: str, thing: Any) -> None:
+        """Take a part in, in the place of an earlier one of this name."""
+        if not NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is no name; use lower-case letters, digits and underscores")
+        self.entries[name] = self.entry(name, thing)
+        self.registered[name] = thing
+
+    def names(self) -> list[str]:
+        """All names, those of packages included; nothing is imported."""
+        return [*self.entries, *(n for n in sorted(self._offers().names) if n not in self.entries)]
+
+    def find(self, name: str) -> type[Any] | None:
+        """The class of this name; None where nobody has it. ``PluginError`` where it is broken."""
+        if name not in self.entries:
+            offers = list(self._offers().select(name=name))
+            if not offers:
+                return None
+            self.entries[name] = self._loaded(name, offers)
+        return self.entries[name]
+
+    def _offers(self) -> Any:
+        return entry_points(group=self.group)
+
+    def _loaded(self, name: str, offers: list[EntryPoint]) -> type[Any]:
+        packages = [_package(offer) for offer in offers]
+        if len(offers) > 1:
+            raise PluginError(f"{name} is offered by {' and '.join(packages)}; uninstall one")
+        try:
+            return self.entry(name, offers[0].load())
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise PluginError(f"{name} of {packages[0]} cannot be used: {reason}") from error
+
+
+def _package(offer: EntryPoint) -> str:
+    return f"{offer.dist.name} {offer.dist.version}" if offer.dist else offer.value

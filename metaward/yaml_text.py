@@ -1,0 +1,75 @@
+"""Yaml to plain data: strictly, and each fault has a line; single keys that win over a file."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+
+from metaward.options import ConfigError, show
+
+
+def override(mapping: Any, text: str) -> None:
+    """Apply one ``section.key=value`` (the value is yaml) to plain data, in place."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.split(".")):
+        raise ConfigError([f"{text!r} is not section.key=value"], "--set")
+    place(mapping, key, read_yaml(value, f"--set {key}"))
+
+
+def place(mapping: Any, key: str, value: Any) -> None:
+    """Set ``section.key`` to plain data, in place; ``ConfigError`` where there is no such place."""
+    *parents, last = key.split(".")
+    if not isinstance(mapping, dict):
+        raise ConfigError([f"{key}: the file holds no sections"], "--set")
+    for parent in parents:
+        if not isinstance(mapping.get(parent, {}), dict):
+            raise ConfigError([f"{key}: {parent} is not a section"], "--set")
+        mapping[parent] = dict(mapping.get(parent, {}))  # a yaml alias must not change its anchor
+        mapping = mapping[parent]
+    mapping[last] = value
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML that refuses a key given twice and reads 1e-3 as the number it is."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """As SafeLoader, but a repeated key is an error: the first would be lost silently."""
+        seen: list[Any] = []
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise _refuse(key_node, f"key {show(key)} stands twice")
+            seen.append(key)
+        return super().construct_mapping(node, deep)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        """As SafeLoader, but a value that looks like a date or number and is none has a line."""
+        try:
+            return super().construct_object(node, deep)
+        except ValueError as error:
+            raise _refuse(node, str(error)) from error
+
+
+def _refuse(node: yaml.Node, problem: str) -> yaml.YAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"),
+    list("-+0123456789"),
+)
+
+
+def read_yaml(text: str | bytes, source: str) -> Any:
+    """Plain data from yaml; ``ConfigError`` names the line of a syntax error."""
+    try:
+        return yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        fault = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)
+        raise ConfigError([" ".join(fault.split())], source) from error

@@ -1,0 +1,134 @@
+"""Accounts and checks of ledgers as people read them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from metaward.privacy.report.numbers import show_left, show_loss
+from metaward.server.office.accounts.account import Account, Spent
+from metaward.server.office.accounts.check import Checked
+from metaward.server.terminal import BAD, FAINT, GOOD, Piece, line, safe, table, warning
+
+SIMULATED = (
+    "Simulation: its noise was seeded. These numbers show what a deployment would spend; they "
+    "protect nobody."
+)
+
+
+def made(ledger: str, hospital: str, path: str, key: str) -> list[Piece]:
+    """A new ledger, and what to do with it."""
+    node = shlex.quote(f'ledger="{path}" policy="/path/to/policy.yaml"')
+    return [
+        line(f"ledger {ledger} of hospital {hospital}: {path}"),
+        line(f"its key, without which it is of no use: {key}"),
+        "",
+        "Back both up, apart from each other. Put this into the SuperNode's node config:",
+        "",
+        line(f"  --node-config {node}"),
+    ]
+
+
+def ledger(account: Account) -> list[Piece]:
+    """One ledger's account."""
+    budgets = [(f"{b.epsilon:g}", f"{b.delta:g}", show_left(b.left)) for b in account.budgets]
+    runs = [(run.run, run.first, run.last, run.charges, run.replies) for run in account.runs]
+    open_use = "NO PRIVACY: units were used without noise; epsilon is unlimited."
+    return [
+        *([] if account.protected else [warning(open_use)]),
+        safe(
+            f"ledger {account.ledger} of hospital {account.hospital}, "
+            f"made {account.made} by {account.who}"
+        ),
+        f"{account.entries} entries; units: {_units(account)}; "
+        f"a unit took part {account.participations} times at most",
+        "worst unit: " + "; ".join(_losses(account)),
+        table(("budget epsilon", "at delta", "left"), budgets)
+        if budgets
+        else "no budget was ever set",
+        table(("run", "first", "last", "charges", "replies"), runs)
+        if runs
+        else "nothing was ever charged",
+        _refusals([account]),
+    ]
+
+
+def verified(path: Path, entries: int | None, faults: Sequence[str]) -> list[Piece]:
+    """The end of `ledger verify`."""
+    if not faults:
+        return [line(f"{path}: {entries} entries, every hash and every table right", GOOD)]
+    return [line(f"FAULT: {path}: {fault}", BAD) for fault in faults]
+
+
+def spending(accounts: Sequence[Account], warnings: Sequence[str]) -> list[Piece]:
+    """All hospitals of a run, or several ledgers."""
+    pieces: list[Piece] = [warning(text) for text in warnings]
+    unprotected = ", ".join(a.hospital for a in accounts if not a.protected)
+    if unprotected:
+        pieces.append(warning(f"NO PRIVACY: used without noise at {unprotected}."))
+    if accounts:
+        pieces += [_spending(accounts), _refusals(accounts)]
+    return [*pieces, *([SIMULATED] if any(a.who == "simulation" for a in accounts) else [])]
+
+
+def checked(done: Checked) -> list[Piece]:
+    """The end of `privacy verify`."""
+    columns = ("hospital", "at delta", "epsilon", "second accountant", "ledger")
+    rows = [
+        (a.hospital, f"{a.delta:g}", show_loss(a.epsilon), show_loss(a.second), a.path)
+        for a in done.accounts
+    ]
+    counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
+    return [
+        *([table(columns, rows)] if rows else []),
+        *(line(f"note: {note}", FAINT) for note in done.notes),
+        *(line(f"FAULT: {fault}", BAD) for fault in done.faults),
+        line(f"{len(done.faults)} faults in {counts}.", BAD)
+        if done.faults
+        else line(f"No fault: {counts}; epsilon is equal by two accountants.", GOOD),
+    ]
+
+
+def _spending(accounts: Sequence[Account]) -> Piece:
+    deltas = list(dict.fromkeys(s.delta for a in accounts for s in a.spent))
+    epsilons = [f"epsilon at {delta:g}" for delta in deltas]
+    columns = ("hospital", "learner", "mu", *epsilons, "left of", "took part", "units", "refused")
+    return table(columns, (_row(a, deltas) for a in accounts))
+
+
+def _row(account: Account, deltas: Sequence[float]) -> tuple[object, ...]:
+    spent = {s.delta: show_loss(s.epsilon) for s in account.spent}
+    left = [f"{show_left(b.left)} of {b.epsilon:g} at {b.delta:g}" for b in account.budgets]
+    return (
+        account.hospital,
+        account.learner or "-",
+        show_loss(account.mu),
+        *(spent.get(delta, "-") for delta in deltas),
+        ", ".join(left) or "no budget",
+        account.participations,
+        _units(account),
+        sum(refusal.at_least for refusal in account.refusals),
+    )
+
+
+def _refusals(accounts: Sequence[Account]) -> Piece:
+    rows = [
+        (a.hospital, r.at_least, r.code, r.last, r.reason) for a in accounts for r in a.refusals
+    ]
+    columns = ("refused by", "times", "code", "last", "reason")
+    return table(columns, rows) if rows else "no request was refused"
+
+
+def _losses(account: Account) -> list[str]:
+    mu = [] if account.mu is None else [f"mu {show_loss(account.mu)}"]
+    return [*mu, *map(_loss, account.spent)]
+
+
+def _loss(spent: Spent) -> str:
+    how = f"{spent.method}; {spent.error}"
+    return f"epsilon {show_loss(spent.epsilon)} at delta {spent.delta:g} ({how})"
+
+
+def _units(account: Account) -> str:
+    return ", ".join(f"{n} {kind}" for kind, n in sorted(account.units.items())) or "none"

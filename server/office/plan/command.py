@@ -1,0 +1,51 @@
+"""`metaward privacy plan`: what a run would cost, and whether it can work, before it starts."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from metaward import sim
+from metaward.options import ConfigError
+from metaward.server.arguments import Config, Json, Records, Set, Tasks
+from metaward.server.office.plan import text
+from metaward.server.office.plan.advice import advised
+from metaward.server.office.plan.plan import question
+from metaward.server.terminal import answer
+
+NO_BUDGET = (
+    "mechanism none has no budget; choose another with --set privacy.mechanism=record (or patient, "
+    "task, hospital) --set client.schedule=passes"
+)
+NO_PATIENTS = (
+    "missing: under mechanism patient the signal is that of the patients, however many records "
+    "each has; give --patients N, those of the smallest training hospital (`metaward tasks show` "
+    "counts them where the data lies)"
+)
+
+
+def plan(
+    config: Config = sim.DEFAULT,
+    set_: Set = None,
+    epsilon: Annotated[float | None, typer.Option(help="Instead of privacy.epsilon.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Instead of privacy.delta.")] = None,
+    records: Records = None,
+    tasks: Tasks = None,
+    hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
+    patients: Annotated[
+        int | None, typer.Option(min=1, help="Patients of the smallest training hospital.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Before a run: its noise, its epsilon, and whether it can work at all. Opens no data."""
+    run = sim.load(config, set_ or [])
+    budget = {k: v for k, v in {"epsilon": epsilon, "delta": delta}.items() if v is not None}
+    if budget:
+        if run.privacy.unit == "none":
+            raise ConfigError([NO_BUDGET], f"--{next(iter(budget))}")
+        run = sim.load(config, [*(set_ or []), *(f"privacy.{k}={v!r}" for k, v in budget.items())])
+    if run.privacy.unit == "patient" and patients is None:
+        raise ConfigError([NO_PATIENTS], "--patients")
+    plan = advised(question(run, hospitals, records, tasks, patients))
+    answer(plan, text.planned(plan), as_json)

@@ -1,0 +1,83 @@
+"""What people read on a terminal: text, tables and warnings, in one manner for every command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from metaward.privacy.report.values import plain_value
+
+Piece = RenderableType
+GOOD, BAD, WARN, FAINT = "bold green", "bold red", "bold yellow", "dim"
+
+
+def say(*pieces: Piece) -> None:
+    """Print them, never narrower than a table needs; ``Text`` is unbroken so that paths stay whole.
+
+    Square brackets are text, never markup.
+    """
+    console = Console(width=max(116, Console().width), highlight=False, markup=False)
+    for piece in pieces:
+        console.print(piece, soft_wrap=isinstance(piece, Text))
+
+
+def answer(content: Any, pieces: Sequence[Piece], as_json: bool) -> None:
+    """The end of a command: ``content`` as JSON for programs, or ``pieces`` for people."""
+    if as_json:
+        print(json.dumps(plain_value(content), indent=1))
+    else:
+        say(*pieces)
+
+
+def tell(text: str, style: str = "") -> None:
+    """A line on standard error, unbroken however long it is."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
+
+
+def complain(text: str) -> None:
+    """What went wrong, in red on standard error."""
+    tell(text, "red")
+
+
+def safe(text: str) -> str:
+    """Names and reasons without anything that could steer a terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def warning(text: str) -> Panel:
+    """In large letters."""
+    return Panel(Text(safe(text)), title="N O   P R I V A C Y", style=BAD, box=box.DOUBLE)
+
+
+def line(text: str, style: str = "") -> Text:
+    """A line in a colour."""
+    return Text(safe(text), style=style)
+
+
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    title: str | None = None,
+    right: Collection[str] = (),
+    unbroken: Collection[str] = (),
+) -> Table:
+    """Rows under their columns; ``right`` are set to the right, ``unbroken`` stay on one line."""
+    made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in columns:
+        made.add_column(
+            Text(name),
+            justify="right" if name in right else "left",
+            overflow="fold",
+            no_wrap=name in unbroken,
+        )
+    for row in rows:
+        made.add_row(*(cell if isinstance(cell, Text) else safe(str(cell)) for cell in row))
+    return made
