@@ -18,6 +18,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
@@ -120,7 +121,7 @@ def simulation_folder(config: NodeConfig) -> Path | None:
 
 def _real(config: NodeConfig) -> Guard:
     policy, ledger = config.get("policy"), config.get("ledger")
-    opened = Policy.open(Path(str(policy)) if policy else None)
+    opened = Policy.open(Path(str(policy)) if policy else None, known_scores())
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
     return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())

@@ -25,6 +25,7 @@ from metaward.client.inner.base import (
     over_tasks,
     pooled_gradient,
     refuse_mixed_tasks,
+    require_classes,
 )
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
@@ -58,8 +59,7 @@ class Embedding(Algorithm):
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""
         refuse_mixed_tasks(unit, self.local_lr)
-        if spec.kind != "classification":
-            raise ValueError("embedding needs classes; choose reptile, fomaml or maml")
+        require_classes(spec, "embedding")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a class name."""

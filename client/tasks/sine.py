@@ -17,7 +17,17 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaward.client.errors import DataError
-from metaward.client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat, TaskSpec
+from metaward.client.tasks.base import (
+    Episode,
+    FloatArray,
+    Hospital,
+    IntArray,
+    Seat,
+    TaskSize,
+    TaskSpec,
+)
+from metaward.client.tasks.kinds import REGRESSION
+from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, float(np.pi))  # radians
@@ -51,6 +61,11 @@ class Sine:
     noise: Annotated[float, Field(ge=0, le=5)] = 0.0
     """The standard deviation of the normal noise on each measurement."""
 
+    records_option = None
+    preparation = Preparation(
+        Step("not used", "Values are used as they are; nothing is scaled."), MADE_UP
+    )
+
     def __post_init__(self) -> None:
         need = self.shots + self.queries
         if self.points < need:
@@ -66,7 +81,22 @@ class Sine:
 
     def spec(self) -> TaskSpec:
         """Regression from x to y, one number each."""
-        return TaskSpec("regression", (1,), 1, 0, canonical=True)
+        return TaskSpec(REGRESSION, (1,), 1, 0, canonical=True)
+
+    def task_size(self) -> TaskSize:
+        """Measurements of one sinusoid."""
+        return TaskSize(self.shots, self.queries)
+
+    def declared_records(self) -> int:
+        """All measurements of all sinusoids."""
+        return self.functions * self.points
+
+    def most_tasks(self, records: int) -> int:
+        """Tasks of one sinusoid each; of any records, where there are not as many as declared."""
+        size = self.task_size().records
+        if records != self.declared_records():
+            return records // size
+        return self.functions * (self.points // size)
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Measure the sinusoids of hospital ``index``; ``root`` is not used."""
