@@ -20,9 +20,8 @@ from metaward.client.models import MODELS, Architecture, check_architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
-from metaward.options import ConfigError, Registry, build, plain
+from metaward.options import ConfigError, Registry, build, compact, plain
 from metaward.privacy import MECHANISMS, Mechanism
-from metaward.privacy.wire import compact
 
 SOURCE = Registry("source", TASKS)
 NETWORK = Registry("network", MODELS)

@@ -41,8 +41,8 @@ from safetensors.torch import load, save
 from metaward.client.errors import NodeError
 from metaward.client.inner import Kept
 from metaward.files import replace_file
+from metaward.options import compact
 from metaward.privacy import Session, Unit
-from metaward.privacy.wire import compact
 
 PATTERN = "round-*.memory"
 
