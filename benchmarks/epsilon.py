@@ -61,7 +61,7 @@ CASES = (
         "ecg",
         "ECG, 6 hospitals of 3 or 4 patients, patient",
         "configs/ecg-private.yaml",
-        ("--records", "6000", "--patients", "3"),
+        ("--records", "6000", "--units", "3"),
     ),
     Case(
         "omniglot",

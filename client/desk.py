@@ -21,22 +21,16 @@ from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
 from metaward.options import ConfigError, Registry, build, compact, plain
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy import MECHANISMS, UNITS, Mechanism
+from metaward.privacy.mechanisms import serving
 
 SOURCE = Registry("source", TASKS)
 NETWORK = Registry("network", MODELS)
 LEARNER = Registry("algorithm", ALGORITHMS)
-MECHANISM = Registry("mechanism", MECHANISMS)
+MECHANISM = Registry("mechanism", MECHANISMS, way_out=serving)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
-
-
-KEEPS_TASKS = (
-    "it keeps vectors between rounds, and under mechanism task they would carry records of one "
-    "task into the updates of later ones, which no noise covers; choose a learner that keeps "
-    "nothing, or mechanism record, patient or hospital"
-)
 
 
 @dataclass(frozen=True)
@@ -78,13 +72,19 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
-        if self.learner.remembers and self.mechanism.unit == "task":
-            yield "learner", f".algorithm: {KEEPS_TASKS}"
-        if self.mechanism.unit != "none" and self.schedule == "random":
+        if self.learner.remembers and self.mechanism.unit.clips_tasks:
+            able = (unit.name for unit in UNITS.values() if not unit.clips_tasks)
+            yield (
+                "learner",
+                ".algorithm: it keeps vectors between rounds, which would carry records of one "
+                f"{self.mechanism.unit.name} into the updates of later ones, and no noise covers "
+                f"that; choose a learner that keeps nothing, or a unit of {', '.join(able)}",
+            )
+        if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
                 ": random lets a record return as chance has it, and task sampling "
-                f"amplifies nothing for a {self.mechanism.unit}; set it to passes",
+                f"amplifies nothing for a {self.mechanism.unit.name}; set it to passes",
             )
 
 

@@ -71,7 +71,7 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit, charges, budget, allows)
+        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
@@ -105,7 +105,7 @@ def open_guard(
     folder = simulation_folder(config)
     if folder is None:
         return _real(config)
-    if mechanism.unit == "none" or not charges:
+    if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
     path = folder / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))

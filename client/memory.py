@@ -10,19 +10,19 @@ read under another.
 Why a later release may depend on what was kept. Let y_1, y_2, ... be the noisy sums over records
 that were charged in this run, in order.
 
-- Under ``record`` and ``patient`` a learner sees noisy sums and nothing else (``session.raw`` is
-  False). What it keeps is a function of theta, its own random stream, what it had kept before, and
-  the y of this round; by induction, of y_1 ... y_t alone. So what depends on the records in a later
-  round is its sums alone, taken at points that y_1 ... y_t fix. That is adaptive composition, which
-  the ledger's account allows for (Dong, Roth, Su 2019: Gaussian Differential Privacy). All else is
-  post-processing.
+- With units record and patient (mechanism sums) a learner sees noisy sums and nothing else
+  (``session.raw`` is False). What it keeps is a function of theta, its own random stream, what it
+  had kept before, and the y of this round; by induction, of y_1 ... y_t alone. So what depends on
+  the records in a later round is its sums alone, taken at points that y_1 ... y_t fix. That is
+  adaptive composition, which the ledger's account allows for (Dong, Roth, Su 2019: Gaussian
+  Differential Privacy). All else is post-processing.
 - A charge pays for one y. A crash between charge and reply draws it anew under the same charge,
   because nothing of the first has left; but it could leave later, by way of what was kept. So a
   version names the reply that was made with it, and counts only if the ledger stored that reply.
-- Under ``hospital`` the whole update is clipped in every round, whatever it was computed from.
+- With unit hospital the whole update is clipped in every round, whatever it was computed from.
   Leaving a hospital out moves each round's sum by the clip norm at most, memory or not.
-- Under ``none`` nothing is promised.
-- Under ``task`` a learner sees records, and noise is added over tasks. What it kept of one task
+- Without protection nothing is promised.
+- With unit task a learner sees records, and noise is added over tasks. What it kept of one task
   would move the directions of later tasks, which are clipped and charged as theirs alone. No noise
   covers that, so a learner that remembers is refused there (``Desk.conflicts``).
 """
@@ -52,9 +52,9 @@ def check_session(session: Session, unit: Unit) -> None:
 
     ``Desk.conflicts`` has refused such a run already; this holds for mechanisms yet to be written.
     """
-    if session.raw and unit not in ("none", "hospital"):
+    if session.raw and unit.protected and not unit.every_round:
         raise RuntimeError(
-            f"a learner that remembers sees records in the open, and a {unit} is protected"
+            f"a learner that remembers sees records in the open, and a {unit.name} is protected"
         )
 
 

@@ -18,25 +18,11 @@ from typing import Annotated, Literal, TypeGuard
 from pydantic import Field
 
 from metaward.errors import BAD_INPUT, MetawardError
-from metaward.options import ConfigError, build, plain
+from metaward.options import ConfigError, Named, build, plain
 from metaward.privacy.event import Budget
+from metaward.privacy.mechanisms import MECHANISMS
+from metaward.privacy.units import UNITS, UnitName
 from metaward.yaml_text import read_yaml
-
-POLICY_CODES = frozenset(
-    {
-        "policy-clip",
-        "policy-hospital",
-        "policy-mechanism",
-        "policy-metric",
-        "policy-missing",
-        "policy-noise",
-        "policy-purpose",
-        "policy-rounds",
-        "policy-steps",
-        "policy-tasks",
-        "policy-unreadable",
-    }
-)
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
@@ -49,8 +35,8 @@ Natural = Annotated[int, Field(ge=0)]
 class PolicyError(MetawardError):
     """A request outside the policy. ``code`` may leave the hospital; ``reason`` stays there.
 
-    The code is one of ``POLICY_CODES``. The reason names the value, the limit and the key that sets
-    it; it is for the hospital's own log and ledger.
+    The code is one of ``release.POLICY_CODES``. The reason names the value, the limit and the key
+    that sets it; it is for the hospital's own log and ledger.
     """
 
     exit_code = BAD_INPUT
@@ -65,17 +51,18 @@ class PolicyError(MetawardError):
 class Asked:
     """What a request asks for, as the hospital reads it from the request itself.
 
-    ``noise_multiplier`` is the smallest that would be used, ``clip`` the largest norm; both None
-    under mechanism ``none``. ``steps`` are inner steps T of a task, ``tasks`` those of the round
-    (``evaluate``: its episodes), ``rounds`` the whole run's and ``round`` the present one, from 0.
-    ``metrics`` names every number that would leave besides the update: ``loss`` in training; in
-    evaluation the scores of the kind of task, at least one. ``attend`` asks for the public seat
-    alone.
+    ``mechanism`` and ``unit`` are names. ``noise_multiplier`` is the smallest that would be used,
+    ``clip`` the largest norm; both None where nothing is protected. ``steps`` are inner steps T of
+    a task, ``tasks`` those of the round (``evaluate``: its episodes), ``rounds`` the whole run's
+    and ``round`` the present one, from 0. ``metrics`` names every number that would leave besides
+    the update: ``loss`` in training; in evaluation the scores of the kind of task, at least one.
+    ``attend`` asks for the public seat alone.
     """
 
     purpose: Literal["train", "evaluate", "attend"]
     hospital: str
     mechanism: str
+    unit: str
     rounds: int
     round: int = 0
     tasks: int = 0
@@ -87,26 +74,21 @@ class Asked:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a hospital allows. Every key must stand in the file: nothing is allowed by a default.
+    """What a hospital allows. Every key must be in the file: nothing is allowed by a default.
 
-    ``hospital``: the only name under which it takes part (null: any). ``mechanisms``: whose runs it
-    takes part in. ``epsilon`` at ``delta``: the most that any one protected unit may ever spend,
-    over all runs; the ledger keeps to it. ``noise_multiplier`` is a floor. ``clip`` (a norm),
-    ``steps`` (inner, of a task), ``tasks`` (of a round), ``rounds`` (of a run) and ``episodes`` (of
-    one evaluation) are caps. ``train`` and ``evaluate``: what it does at all. ``metrics``: the
-    scores that an evaluation may send; no epsilon covers them. ``loss``: whether the mean training
-    loss may leave.
-
-    The numbers of a guarantee are null exactly where ``mechanisms`` is ``[none]``.
+    The numbers of a guarantee are null exactly where ``units`` is ``[none]``. The ledger keeps to
+    ``epsilon`` at ``delta`` over all runs; ``noise_multiplier`` is a floor, other numbers are caps.
     """
 
     hospital: Annotated[str, Field(min_length=1, max_length=200)] | None
     """The only name under which the hospital takes part; null: any."""
-    mechanisms: tuple[Literal["none", "record", "patient", "task", "hospital"], ...]
+    mechanisms: tuple[Annotated[str, Named(MECHANISMS)], ...]
     """The mechanisms whose runs the hospital takes part in."""
+    units: tuple[UnitName, ...]
+    """The units of protection whose runs the hospital takes part in."""
     epsilon: Annotated[float, Field(gt=0, le=20)] | None
     """The most that any one protected unit may ever spend, over all runs; null exactly where
-    `mechanisms` is `[none]`, as for the next three keys."""
+    `units` is `[none]`, as for the next three keys."""
     delta: Annotated[float, Field(ge=1e-12, le=1e-3)] | None
     """The delta at which this epsilon holds."""
     noise_multiplier: Annotated[float, Field(gt=0, le=LARGEST_NOISE)] | None
@@ -128,7 +110,7 @@ class Policy:
     metrics: tuple[str, ...]
     """The scores that an evaluation may send, by the names that the kinds of task give them."""
     loss: bool
-    """Whether the mean training loss may leave; only under mechanism `none`."""
+    """Whether the mean training loss may leave; only where `units` is `[none]`."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]
@@ -171,7 +153,7 @@ class Policy:
         return hashlib.sha256(json.dumps(plain(self), sort_keys=True).encode()).hexdigest()
 
     def budget(self) -> Budget | None:
-        """The cap for any one protected unit; None under mechanism ``none``, which has no price."""
+        """The cap for any one protected unit; None where nothing is protected, at no price."""
         if self.epsilon is None or self.delta is None:
             return None
         return Budget(self.epsilon, self.delta)
@@ -196,9 +178,8 @@ class Policy:
         if not does.get(asked.purpose, False) or not (self.train or self.evaluate):
             allowed = ", ".join(f"{key}: {does[key]}".lower() for key in ("train", "evaluate"))
             raise _refused("policy-purpose", "purpose", asked.purpose, allowed, "train, evaluate")
-        if asked.mechanism not in self.mechanisms:
-            limit = ", ".join(self.mechanisms)
-            raise _refused("policy-mechanism", "mechanism", asked.mechanism, limit, "mechanisms")
+        _listed("mechanism", asked.mechanism, self.mechanisms)
+        _listed("unit", asked.unit, self.units)
         _whole("policy-rounds", "rounds", asked.rounds, 1, self.rounds)
         _whole("policy-rounds", "round", asked.round, 0, asked.rounds, "rounds")
 
@@ -219,21 +200,36 @@ class Policy:
     # ---------------------------------------------------------------- rules between the keys
 
     def _guarantee_faults(self) -> Iterator[str]:
-        numbers = {key: getattr(self, key) for key in _GUARANTEE}
-        if not self.mechanisms:
-            yield "mechanisms: [] allows no run; to take part in none, set train, evaluate to false"
-        elif self.mechanisms == ("none",):
-            given = {key: value for key, value in numbers.items() if value is not None}
-            yield from (
-                f"{k}: {v} promises nothing under none; write null" for k, v in given.items()
-            )
-        elif "none" in self.mechanisms:
-            yield "mechanisms: none beside others would void their epsilon; let it stand alone"
-        else:
-            missing = [key for key, value in numbers.items() if value is None]
-            yield from (f"{key}: null is no limit; give a number" for key in missing)
-        if self.loss and self.mechanisms != ("none",):
-            yield "loss: true needs mechanisms: [none]; no epsilon covers the training loss"
+        for key, names in (("mechanisms", self.mechanisms), ("units", self.units)):
+            if not names:
+                yield f"{key}: [] allows no run; to take part in none, set train, evaluate to false"
+        protected = {UNITS[name].protected for name in self.units}
+        if len(protected) > 1:
+            yield "units: none beside others would void their epsilon; name it alone"
+        elif protected:
+            yield from self._number_faults(*protected)
+        if self.mechanisms and self.units:
+            yield from self._pair_faults()
+        if self.loss and protected != {False}:
+            yield "loss: true needs units: [none]; no epsilon covers the training loss"
+
+    def _number_faults(self, protected: bool) -> Iterator[str]:
+        """The numbers of a guarantee are there exactly where there is one."""
+        for key in _GUARANTEE:
+            value = getattr(self, key)
+            if protected and value is None:
+                yield f"{key}: null is no limit; give a number"
+            if not protected and value is not None:
+                yield f"{key}: {value} promises nothing for unit none; write null"
+
+    def _pair_faults(self) -> Iterator[str]:
+        """Names that no run under this policy could have."""
+        for name in self.mechanisms:
+            if not any(MECHANISMS[name].serves(UNITS[unit]) for unit in self.units):
+                yield f"mechanisms: {name} protects none of {', '.join(self.units)}; take it out"
+        for name in self.units:
+            if not any(MECHANISMS[key].serves(UNITS[name]) for key in self.mechanisms):
+                yield f"units: none of {', '.join(self.mechanisms)} protects {name}; take it out"
 
     def _evaluation_faults(self) -> Iterator[str]:
         for key, given in (("episodes", self.episodes), ("metrics", list(self.metrics))):
@@ -272,16 +268,21 @@ def _refused(code: str, name: str, asked: object, allowed: object, key: str = ""
     )
 
 
+def _listed(what: str, asked: str, allowed: tuple[str, ...]) -> None:
+    if asked not in allowed:
+        raise _refused(f"policy-{what}", what, asked, ", ".join(allowed), f"{what}s")
+
+
 def _whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
     if not (type(asked) is int and low <= asked <= high):
         raise _refused(code, name, asked, f"{low} to {high}", key)
 
 
 def _real(code: str, key: str, asked: object, low: float | None, high: float | None) -> None:
-    """A null limit is mechanism ``none``'s: there must be nothing to limit. NaN is in no range."""
+    """A null limit is that of unit ``none``: there must be nothing to limit. NaN is in no range."""
     if low is None or high is None:
         if asked is not None:
-            raise _refused(code, key, asked, "null only, as under mechanism none")
+            raise _refused(code, key, asked, "null only, as for unit none")
     elif not (_number(asked) and low <= asked <= high):
         raise _refused(code, key, asked, f"{low} to {high}")
 

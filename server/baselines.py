@@ -61,7 +61,7 @@ def own(run: Sim) -> Contender:
 
 def no_privacy(run: Sim) -> list[Contender]:
     """The run's own learner without protection: what privacy costs. No row where there is none."""
-    if run.privacy.unit == "none":
+    if not run.privacy.unit.protected:
         return []
     mine = own(run)
     return [replace(mine, name=f"{mine.name}, NO PRIVACY", key="no-privacy", private=False)]
@@ -122,7 +122,7 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
 
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
     """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
-    learner, private = _averaging(run, names), run.privacy.unit != "task"
+    learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks
     rounds = run.server.evaluation.fine_tune.rounds
     label = name if private else f"{name}, NO PRIVACY"
     return Contender(label, learner, True, key, private, rounds=rounds)

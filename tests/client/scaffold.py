@@ -70,4 +70,4 @@ SETTINGS = (
     "strategies.hospitals_per_round=null",
     "server.evaluation.baselines=[]",
 )
-RECORD = "privacy={mechanism: record, epsilon: 6.0}"
+RECORD = "privacy={mechanism: sums, unit: record, epsilon: 6.0}"

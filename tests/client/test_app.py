@@ -155,9 +155,9 @@ def test_a_malformed_request_is_refused(content: RecordDict) -> None:
 def test_a_learner_that_the_mechanism_cannot_protect_is_refused(
     learner: Any, tmp_path: Path
 ) -> None:
-    """The hospital checks it again: under mechanism task one that goes round the clipping would
-    send what no noise was added to."""
-    run = small("privacy={mechanism: task}", "client.schedule=passes")
+    """The hospital checks it again: for unit task one that goes round the clipping would send what
+    no noise was added to."""
+    run = small("privacy={mechanism: whole, unit: task}", "client.schedule=passes")
     config = {"simulation": str(tmp_path)}
     unsound = replace(run.desk(), learner=learner).json()
     asked = request(desk=unsound)

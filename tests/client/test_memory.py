@@ -20,7 +20,7 @@ from metaward.client.inner.reptile import Reptile
 from metaward.client.memory import PATTERN, Memory, Stub, check_session
 from metaward.options import ConfigError
 from metaward.privacy import (
-    MECHANISMS,
+    UNITS,
     Attendance,
     Opening,
     OpenSession,
@@ -32,6 +32,7 @@ from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise
 from tests.client.bedside import Site, ask, request
 from tests.client.scaffold import RECORD, SETTINGS, Scaffold
+from tests.mechanisms import protecting, spelled
 from tests.server.small import small
 
 UNSEEN = 4
@@ -200,19 +201,18 @@ def test_a_version_whose_reply_was_never_stored_does_not_count(tmp_path: Path) -
 # ------------------------------------------------------------------- what may remember
 
 
-@pytest.mark.parametrize("name", sorted(MECHANISMS))
-def test_a_learner_that_remembers_is_refused_where_it_would_carry_tasks(name: str) -> None:
-    settings = (f"privacy={{mechanism: {name}}}", "client.schedule=passes")
-    if name != "task":
-        desk = run_of(*settings).desk()
+@pytest.mark.parametrize("unit", sorted(UNITS))
+def test_a_learner_that_remembers_is_refused_where_it_would_carry_tasks(unit: str) -> None:
+    if unit != "task":
+        desk = run_of(spelled(unit)).desk()
         assert read_desk(desk.json()) == desk
         return
     with pytest.raises(ConfigError) as caught:
-        run_of(*settings)
+        run_of(spelled(unit))
     (fault,) = caught.value.faults
     assert fault.startswith("client.inner.algorithm: it keeps vectors between rounds")
-    assert "mechanism record, patient or hospital" in fault
-    desk = replace(run_of().desk(), mechanism=MECHANISMS["task"]())
+    assert "a unit of none, record, patient, hospital" in fault
+    desk = replace(run_of().desk(), mechanism=protecting("task"))
     with pytest.raises(ConfigError, match=r"desk: learner\.algorithm: it keeps vectors"):
         read_desk(desk.json())
 
@@ -225,12 +225,12 @@ def test_a_session_in_the_open_is_refused_where_parts_of_a_hospital_are_protecte
     """Whatever a mechanism of tomorrow says of itself."""
     silent = Opening([], {}, np.arange(1), SeededNoise(0))
     for unit in ("none", "hospital"):
-        check_session(OpenSession(), unit)
+        check_session(OpenSession(), UNITS[unit])
     for unit in ("record", "patient"):
-        check_session(MECHANISMS[unit]().session(silent), unit)
+        check_session(protecting(unit).session(silent), UNITS[unit])
     for unit in ("record", "patient", "task"):
         with pytest.raises(RuntimeError, match=f"a {unit} is protected"):
-            check_session(OpenSession(), unit)
+            check_session(OpenSession(), UNITS[unit])
 
 
 # --------------------------------------------------------------------- at one hospital
@@ -272,9 +272,9 @@ def test_the_server_cannot_name_the_folder(site: Site) -> None:
     assert not (site.folder / "simulation").exists()
 
 
-@pytest.mark.parametrize("mechanism", ["none", "record", "patient", "hospital"])
-def test_a_round_depends_on_what_the_round_before_kept(mechanism: str, tmp_path: Path) -> None:
-    run = run_of(f"privacy={{mechanism: {mechanism}}}")
+@pytest.mark.parametrize("unit", ["none", "record", "patient", "hospital"])
+def test_a_round_depends_on_what_the_round_before_kept(unit: str, tmp_path: Path) -> None:
+    run = run_of(spelled(unit))
 
     def second(folder: str, *first: int) -> bytes:
         config = {"simulation": str(tmp_path / folder)}

@@ -23,14 +23,14 @@ from metaward.client import work
 from metaward.client.inner import ALGORITHMS, Kept
 from metaward.client.memory import PATTERN
 from metaward.client.tasks.base import Episode, Hospital
-from metaward.privacy import MECHANISMS, Opening, Release, Session, Use
-from metaward.privacy import sums as sums_module
-from metaward.privacy import whole as whole_module
+from metaward.privacy import UNITS, Opening, Release, Session, Use
 from metaward.privacy.ledger import Ledger
+from metaward.privacy.mechanisms import sums, whole
 from metaward.privacy.noise import Noise, SeededNoise
 from metaward.sim import Sim
 from tests.client.bedside import ask, request
 from tests.client.scaffold import SETTINGS, Scaffold
+from tests.mechanisms import protecting, spelled
 from tests.server.small import small
 
 ROUNDS = 8
@@ -67,7 +67,7 @@ def moved(one: World, other: World) -> list[float]:
 
 
 def of(unit: str) -> Sim:
-    return small(*SETTINGS, *LONG, f"privacy={{mechanism: {unit}, epsilon: 8.0}}")
+    return small(*SETTINGS, *LONG, spelled(unit, "epsilon: 8.0"))
 
 
 def lived(
@@ -84,14 +84,14 @@ def lived(
         if gone is None:
             return hospital
         x = hospital.x.copy()
-        x[work.units(MECHANISMS[unit](), hospital) == gone] = np.nan
+        x[UNITS[unit].owners(hospital) == gone] = np.nan
         return replace(hospital, x=x)
 
     run = of(unit)
     work._dealt.cache_clear()
     with patch.context() as inside:
         inside.setattr(work, "open_hospital", without)
-        inside.setattr(sums_module, "noisy", world.noisy)
+        inside.setattr(sums, "noisy", world.noisy)
         config = {"simulation": str(folder)}
         answers = [ask("train", request(run, round=n + 1), **config) for n in range(ROUNDS)]
     work._dealt.cache_clear()
@@ -112,15 +112,15 @@ def test_only_charged_noisy_sums_tell_a_unit_from_none(
     desk = of(unit).desk()
     hospital = work.open_hospital(desk.source, 0, None, desk.seed)
     (task, *_) = work.tasks_of(desk, hospital, 0, None, 1).episodes
-    gone = str(work.units(desk.mechanism, hospital)[task.support_rows[0]])
-    whole = World()
-    left, files = lived(whole, tmp_path / "with", unit, None, monkeypatch)
-    nulled = World(whole.answers)
+    gone = str(UNITS[unit].owners(hospital)[task.support_rows[0]])
+    full = World()
+    left, files = lived(full, tmp_path / "with", unit, None, monkeypatch)
+    nulled = World(full.answers)
     left_without, files_without = lived(nulled, tmp_path / "without", unit, gone, monkeypatch)
     assert left == left_without
     assert vectors(files) == vectors(files_without)
     assert len(set(vectors(files))) == ROUNDS, "something was kept in every round"
-    distances = moved(whole, nulled)
+    distances = moved(full, nulled)
     (path,) = (tmp_path / "with").rglob("*.sqlite")
     paid = sum(event.count for event in Ledger.open(path).spent(f"{unit}:{gone}"))
     assert 0 < paid < len(distances)
@@ -153,13 +153,13 @@ def played(world: World, gone: bool, patch: pytest.MonkeyPatch) -> list[Kept]:
     setting, learner = work.open_setting(run.desk()), Scaffold(lr=0.02, steps=2)
     hospital = work.open_hospital(run.client.tasks, 0, None, run.seed)
     theta, kept = learner.initial(setting, 1), []
-    patch.setattr(whole_module, "noisy", world.noisy)
+    patch.setattr(whole, "noisy", world.noisy)
     for number in (1, 2):
         tasks = work.tasks_of(run.desk(), hospital, 0, None, number).episodes[:1]
         nulled = tuple(_empty(task) if gone and number == 1 else task for task in tasks)
-        uses = [Use("task", tuple(task.support_rows.tolist())) for task in tasks]
-        opening = Opening(uses, {"task": 1.0}, np.arange(len(hospital.ids)), SeededNoise(number))
-        session: Session = MECHANISMS["task"]().session(opening)
+        uses = [Use("update", tuple(task.support_rows.tolist())) for task in tasks]
+        opening = Opening(uses, {"update": 1.0}, np.arange(len(hospital.ids)), SeededNoise(number))
+        session: Session = protecting("task").session(opening)
         rng = np.random.default_rng(0)
         update = learner.update(setting, theta, nulled, session, rng)
         kept.append(update.keep)
@@ -175,11 +175,11 @@ def test_under_mechanism_task_what_was_kept_moves_a_task_that_paid_for_itself_al
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The task of round 2 is the same in both worlds, and so is all that the noise has answered."""
-    whole = World()
-    kept = played(whole, False, monkeypatch)
-    nulled = World(whole.answers)
+    full = World()
+    kept = played(full, False, monkeypatch)
+    nulled = World(full.answers)
     kept_without = played(nulled, True, monkeypatch)
     assert not torch.equal(kept[0]["control"], kept_without[0]["control"])
-    first, second = moved(whole, nulled)
+    first, second = moved(full, nulled)
     assert first > 0
     assert second > 0.01, "no charge of the task of round 1 covers this"
