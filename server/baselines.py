@@ -143,7 +143,7 @@ def _averaging(run: Sim, names: bool) -> FedAvg:
 def _fine_tuner(run: Sim) -> Reptile:
     """Plain fine-tuning for as many steps as the run's learner, at the baselines' own rate."""
     tune, learner = run.server.evaluation.fine_tune, run.client.inner
-    own = {key: getattr(learner, key) for key in ("lr", "steps", "batch") if hasattr(learner, key)}
+    own = {key: v for key, v in vars(learner).items() if key in ("lr", "steps", "batch")}
     chosen = {k: v for k, v in vars(tune).items() if v is not None and k != "rounds"}
     options = own | chosen
     if not options.get("steps", 1):  # prototypes alone take none; gradient descent takes one

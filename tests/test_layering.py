@@ -8,11 +8,14 @@ never knows ``sim``: what it is sent is a desk. Every import of ours names the p
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from metaward.client.tasks.kinds import KINDS, known_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("client", "privacy", "server", "strategies")
@@ -205,6 +208,60 @@ def test_a_class_name_is_defined_once() -> None:
         if isinstance(node, ast.ClassDef)
     )
     assert not {name for name, count in defined.items() if count > 1}
+
+
+WORDS = {
+    *KINDS,
+    *known_scores(),
+    *(score.label.partition(",")[0] for kind in KINDS.values() for score in kind.scores),
+}
+"""What kinds of task and their scores are called, in files and for people."""
+
+
+def spelled(tree: ast.AST) -> list[str]:
+    """Texts with one of the ``WORDS``; docstrings may say what they like."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    word = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
+    return [
+        node.value
+        for node in texts
+        if isinstance(node.value, str) and id(node) not in prose and word.search(node.value)
+    ]
+
+
+def compared(tree: ast.AST) -> list[str]:
+    """Comparisons of a specification's kind with anything."""
+    sides = [
+        (node, ast.unparse(side))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+    ]
+    return [ast.unparse(node) for node, side in sides if re.search(r"spec(\(\))?\.kind$", side)]
+
+
+@pytest.mark.parametrize("path", sorted(TREES.keys() - {"client/tasks/kinds.py"}))
+def test_kinds_and_scores_are_asked_and_never_named(path: str) -> None:
+    assert spelled(TREES[path]) == []
+    assert compared(TREES[path]) == []
+
+
+def test_only_sources_say_of_which_kind_their_tasks_are() -> None:
+    named = using("CLASSIFICATION", "REGRESSION", "ACCURACY", "MEAN_SQUARED_ERROR")
+    assert {path.rpartition("/")[0] for path in named} == {"client/tasks"}
+
+
+def test_what_names_a_kind_or_a_score_is_found() -> None:
+    code = """
+def cells(table, spec):
+    '''Accuracy of a classification.'''
+    if spec.kind == other or table.metric == "mse":
+        return f"query accuracy, {table.unit}"
+    return spec.kind.classes and attack_accuracy
+"""
+    assert spelled(ast.parse(code)) == ["mse", "query accuracy, "]
+    assert compared(ast.parse(code)) == ["spec.kind == other"]
 
 
 def test_no_state_at_module_level_is_rebound() -> None:
