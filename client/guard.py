@@ -1,4 +1,4 @@
-"""What stands between a request and a hospital's records: policy, ledger, noise.
+"""What a request must pass before a hospital's records are used: policy, ledger, noise.
 
 Two kinds. At a real hospital the node config names ``policy`` and ``ledger``: every request is held
 against the policy, every use of a record is charged before it is computed, and noise is the
@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Charge, Mark, Mechanism
+from metaward.privacy import Charge, Mark, Mechanism, Protection
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
@@ -71,7 +71,8 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
+        protection = Protection(mechanism.name, mechanism.unit.name)
+        return self.ledger.charge(key, protection, charges, budget, allows)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
