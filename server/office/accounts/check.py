@@ -8,7 +8,7 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, second_epsilon
-from metaward.privacy.event import Events
+from metaward.privacy.event import Events, Protection
 from metaward.privacy.ledger import History
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.opened import OpenedLedger
@@ -43,6 +43,7 @@ class Second:
 
     path: str
     hospital: str
+    protections: tuple[Protection, ...]
     delta: float
     epsilon: float
     second: float
@@ -111,7 +112,7 @@ def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator
     for delta in deltas_of(history, deltas):
         second = second_epsilon(spending.worst(delta), delta)
         first = spending.reported(delta).epsilon
-        yield Second(str(path), history.hospital, delta, first, second)
+        yield Second(str(path), history.hospital, history.protections(), delta, first, second)
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
