@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaward.client.inner.base import Algorithm, Setting, Update
+from metaward.client.inner.base import Algorithm, Kept, Setting, Update
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
@@ -22,4 +22,4 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "centroid": Centroid,
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Setting", "Update"]
+__all__ = ["ALGORITHMS", "Algorithm", "Kept", "Setting", "Update"]
