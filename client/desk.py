@@ -17,17 +17,21 @@ from pydantic import Field
 
 from metaward.client.inner import ALGORITHMS, Algorithm
 from metaward.client.models import MODELS, Architecture, check_architecture
+from metaward.client.models.own import as_architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import TaskSource
-from metaward.options import ConfigError, Registry, build, plain
+from metaward.options import ConfigError, Registry, build, hints_of, plain, registry_of
+from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, Mechanism
 from metaward.privacy.wire import compact
 
-SOURCE = Registry("source", TASKS)
-NETWORK = Registry("network", MODELS)
-LEARNER = Registry("algorithm", ALGORITHMS)
-MECHANISM = Registry("mechanism", MECHANISMS)
+SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", of_protocol(TaskSource)))
+NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))
+LEARNER = Registry("algorithm", ALGORITHMS, Plugins("metaward.learners", of_protocol(Algorithm)))
+MECHANISM = Registry(
+    "mechanism", MECHANISMS, Plugins("metaward.mechanisms", of_protocol(Mechanism))
+)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -90,3 +94,14 @@ def read_desk(text: str) -> Desk:
     if desk is None or faults:
         raise ConfigError(faults, "desk")
     return desk
+
+
+def asked_plugins(text: str) -> list[str]:
+    """``by:name`` of every plug-in that the desk in a message asks for; none of them is loaded."""
+    try:
+        asked = json.loads(text)
+    except ValueError:
+        return []
+    registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}
+    mapping = asked if isinstance(asked, dict) else {}
+    return [name for field, r in registries.items() if r for name in r.asked_plugins(mapping.get(field))]

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from metaward.client import shipping
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
@@ -90,20 +91,41 @@ def open_guard(
     ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. What follows
     matters to simulations only: ``charges`` says whether the request will need a ledger.
     """
-    if config.get("policy") or config.get("ledger"):
-        return _real(config)
-    folder = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
+    folder = _simulation(config)
     if not folder:
-        Policy.open(None)  # says what is missing
+        return _real(config)
     if mechanism.unit == "none" or not charges:
         return Guard(None, None, SeededNoise(*seed))
-    path = Path(str(folder)) / run / f"{hospital}.sqlite"
+    path = Path(folder) / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
 
 
+def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
+    """Before any of their code is loaded: are these plug-ins (``by:name``) for this hospital?
+
+    ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital takes
+    what the process that simulates it has registered.
+    """
+    if names and _simulation(config):
+        shipping.receive()
+    elif names:
+        _policy(config).admit_plugins(names)
+
+
+def _simulation(config: NodeConfig) -> str:
+    """The folder of the simulation that this hospital is part of; "" for a real one."""
+    if config.get("policy") or config.get("ledger"):
+        return ""
+    return str(config.get("simulation") or os.environ.get("METAWARD_SIMULATION") or "")
+
+
+def _policy(config: NodeConfig) -> Policy:
+    named = config.get("policy")
+    return Policy.open(Path(str(named)) if named else None)
+
+
 def _real(config: NodeConfig) -> Guard:
-    policy, ledger = config.get("policy"), config.get("ledger")
-    opened = Policy.open(Path(str(policy)) if policy else None)
+    opened, ledger = _policy(config), config.get("ledger")
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
     return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Protocol
 
 from metaward.errors import InputError
 
@@ -79,3 +79,32 @@ class Plugins:
 
 def _package(offer: EntryPoint) -> str:
     return f"{offer.dist.name} {offer.dist.version}" if offer.dist else offer.value
+
+
+def of_protocol(protocol: type[Any]) -> Entry:
+    """The entry of a registry whose parts are classes with all members of ``protocol``."""
+
+    def entry(name: str, thing: Any) -> type[Any]:
+        if not isinstance(thing, type):
+            raise TypeError(f"{name}: give a class, not {thing!r:.80}")
+        made: type[Any] = thing if is_dataclass(thing) else dataclass(frozen=True)(thing)
+        if not made.__dataclass_params__.frozen:
+            raise TypeError(f"{name}: {made.__name__} must be a frozen dataclass")
+        known = {*dir(made), *(f.name for f in fields(made))}
+        missing = sorted(members(protocol) - known)
+        if missing:
+            text = f"{made.__name__} lacks {', '.join(missing)} of {protocol.__name__}"
+            raise TypeError(f"{name}: {text}; see {protocol.__module__}")
+        return made
+
+    return entry
+
+
+def members(protocol: type[Any]) -> set[str]:
+    """The names that a protocol asks for."""
+    found: set[str] = set()
+    for cls in protocol.__mro__[:-1]:
+        found |= (
+            {*vars(cls), *getattr(cls, "__annotations__", {})} if cls is not Protocol else set()
+        )
+    return {name for name in found if not name.startswith("_")}

@@ -28,6 +28,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from metaward.client import shipping
 from metaward.server.app import conduct
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
@@ -171,7 +172,7 @@ class _Worker:
     """One process with one torch thread, replaced when it dies or overruns."""
 
     def __init__(self, log_file: Path) -> None:
-        self._log_file = log_file
+        self._log_file, self._plugins = log_file, shipping.packed()
         self._pending: list[Future[bytes]] = []
         self._start()
 
@@ -180,7 +181,7 @@ class _Worker:
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(self._log_file,),
+            initargs=(self._log_file, self._plugins),
         )
 
     def submit(self, message: bytes, config: dict[str, Any]) -> Future[bytes]:
@@ -231,10 +232,14 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _begin(log_file: Path) -> None:
-    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's."""
+def _begin(log_file: Path, plugins: bytes) -> None:
+    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's.
+
+    ``plugins`` are what the parent has registered.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(log_file)
+    shipping.unpack(plugins)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
