@@ -40,9 +40,10 @@ from torch.overrides import TorchFunctionMode
 from metaward.client.models import Network, network
 from metaward.client.models.conv import Conv
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy.clipping import clipped_sum, gradient
 
-SPEC = TaskSpec("classification", (1, 28, 28), 5, 5, True)
+SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), 5, 5, True)
 CLIP = 0.5
 
 

@@ -16,8 +16,8 @@ from flwr.clientapp import ClientApp
 
 from metaward.client import work
 from metaward.client.desk import Desk, asked_plugins, read_desk
-from metaward.client.guard import admit_plugins
 from metaward.client.errors import DataError
+from metaward.client.guard import admit_plugins
 from metaward.client.node import Node, open_node
 from metaward.errors import MetawardError
 from metaward.privacy import REFUSALS, Answer, Refusal

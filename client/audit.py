@@ -19,7 +19,8 @@ from metaward.client.desk import Desk
 from metaward.client.inner import Setting
 from metaward.client.models import Layer
 from metaward.client.schedule import Share
-from metaward.client.tasks.base import Episode, FewShot, IntArray, TaskSpec
+from metaward.client.tasks.base import TaskSize, TaskSpec
+from metaward.client.tasks.made_up import random_tasks
 from metaward.client.work import one_thread, open_setting
 from metaward.privacy import Session
 from metaward.privacy.audit import CONFIDENCE, AuditReport, Effort, Layers, Stage, audit, claimed_mu
@@ -57,13 +58,14 @@ def audit_run(
     with one_thread():
         setting = open_setting(desk, device)
         stage = stage_of(desk, setting, noise, participations, seed)
-        net = setting.network(setting.spec.outputs)
-        x = torch.from_numpy(made_up(setting.spec, 1, 1, _rng(seed))[0].support_x)
+        net, size = setting.network(setting.spec.outputs), _size(setting.spec, 1)
+        budget = desk.mechanism.budget
+        x = torch.from_numpy(random_tasks(setting.spec, size, 1, _rng(seed))[0].support_x)
         theta = net.initial(seed).to(setting.device)
         return audit(
             stage,
             _layers(desk.learner.layers(setting), desk.mechanism.trained),
-            getattr(desk.mechanism.budget, "delta", 0),
+            budget.delta if budget else 0.0,
             size_of(stage, participations, seconds),
             seed,
             (lambda x: net.forward(theta, x), torch.cat([x, x.flip(0)]).to(setting.device)),
@@ -80,14 +82,14 @@ def stage_of(
     """
     algorithm = desk.learner
     theta = algorithm.initial(setting, seed).to(setting.device)
-    sizes = _sizes(desk.source)
-    small = sizes if getattr(algorithm, "batch", 0) else (2, 2)
-    tasks = made_up(setting.spec, *small, _rng(seed))
+    real = desk.source.task_size()
+    small = real if algorithm.takes_batches else _size(setting.spec, 2)
+    tasks = random_tasks(setting.spec, small, TASKS, _rng(seed))
 
     def work(session: Session) -> Tensor:
         return algorithm.update(setting, theta, tasks, session, _rng(seed)).delta
 
-    share = Share(made_up(setting.spec, *sizes, _rng(seed)), participations)
+    share = Share(random_tasks(setting.spec, real, TASKS, _rng(seed)), participations)
     noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed)).noise
     rows = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in tasks]
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
@@ -113,33 +115,10 @@ def _time_of_a_round(stage: Stage, m: int) -> float:
     return perf_counter() - started
 
 
-def made_up(
-    spec: TaskSpec, shots: int, queries: int, rng: np.random.Generator
-) -> tuple[Episode, ...]:
-    """Tasks of normal noise (``TASKS`` of them) with disjoint rows, of any shape of task."""
-    ways = spec.outputs if spec.kind == "classification" else 1
-    size = ways * (shots + queries)
-    return tuple(
-        _task(spec, ways * shots, np.arange(i * size, (i + 1) * size), rng) for i in range(TASKS)
-    )
-
-
-def _task(spec: TaskSpec, support: int, rows: IntArray, rng: np.random.Generator) -> Episode:
-    n = len(rows)
-    x = rng.standard_normal((n, *spec.input_shape)).astype(np.float32)
-    y = np.concatenate([np.arange(support), np.arange(n - support)]) % spec.outputs
-    classes = np.arange(spec.outputs) % max(spec.vocabulary, 1)
-    if spec.kind == "regression":
-        y, classes = rng.standard_normal((n, spec.outputs)).astype(np.float32), classes[:0]
-    first, last = slice(None, support), slice(support, None)
-    return Episode(x[first], y[first], x[last], y[last], classes, rows[first], rows[last])
-
-
-def _sizes(source: object) -> tuple[int, int]:
-    """Support and query records a class in the run's training tasks."""
-    if isinstance(source, FewShot):
-        return source.sizes("train")
-    return getattr(source, "shots", 5), getattr(source, "queries", 10)
+def _size(spec: TaskSpec, each: int) -> TaskSize:
+    """Tasks of ``each`` support and query records of each class."""
+    n = each * max(1, spec.classes)
+    return TaskSize(n, n)
 
 
 def _layers(layers: Iterable[Layer], trained: Collection[ParameterGroup]) -> Layers:

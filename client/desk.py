@@ -20,13 +20,14 @@ from metaward.client.models import MODELS, Architecture, check_architecture
 from metaward.client.models.own import as_architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
+from metaward.client.tasks.arrays import as_source
 from metaward.client.tasks.base import TaskSource
 from metaward.options import ConfigError, Registry, build, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, Mechanism
 from metaward.privacy.wire import compact
 
-SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", of_protocol(TaskSource)))
+SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", as_source))
 NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))
 LEARNER = Registry("algorithm", ALGORITHMS, Plugins("metaward.learners", of_protocol(Algorithm)))
 MECHANISM = Registry(
@@ -104,4 +105,6 @@ def asked_plugins(text: str) -> list[str]:
         return []
     registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}
     mapping = asked if isinstance(asked, dict) else {}
-    return [name for field, r in registries.items() if r for name in r.asked_plugins(mapping.get(field))]
+    return [
+        name for field, r in registries.items() if r for name in r.asked_plugins(mapping.get(field))
+    ]

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from metaward.client import shipping
+from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
@@ -121,7 +122,7 @@ def _simulation(config: NodeConfig) -> str:
 
 def _policy(config: NodeConfig) -> Policy:
     named = config.get("policy")
-    return Policy.open(Path(str(named)) if named else None)
+    return Policy.open(Path(str(named)) if named else None, known_scores())
 
 
 def _real(config: NodeConfig) -> Guard:

@@ -76,10 +76,10 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     hospital = _open(desk, request, node, "unseen")
     node.guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk, node.device)
-    metric = "accuracy" if setting.spec.kind == "classification" else "mse"
+    names = setting.spec.kind.score_names
     name, unit = hospital.seat.name, desk.mechanism.unit
     asked = Asked(
-        "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=(metric,)
+        "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=names
     )
     node.guard.admit(asked, request.mark)
     rng = stream(desk.seed, "evaluate", node.index, 0)
@@ -89,20 +89,20 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
             judge(setting, desk.learner, start, hospital.episode(rng))
             for _ in range(request.episodes)
         ]
-    before, after = zip(*pairs, strict=True)
-    return desk.mechanism.scores(name, request.round, list(before), list(after))
+    before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
+    return desk.mechanism.scores(name, request.round, names, before, after)
 
 
 def judge(
     setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episode: Episode
-) -> tuple[float, float]:
-    """One episode's query score before and after adaptation to its support set."""
+) -> tuple[list[float], list[float]]:
+    """One episode's query scores before and after adaptation to its support set."""
     support, query = setting.support(episode), setting.query(episode)
     scores = []
     for steps in (0, algorithm.adapt_steps):
         predict = algorithm.adapt(setting, theta, support, steps)
         with torch.no_grad():
-            scores.append(setting.score(predict(query.x), query.y))
+            scores.append(setting.spec.kind.measure(predict(query.x), query.y))
     return scores[0], scores[1]
 
 
@@ -141,7 +141,7 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
         desk.rounds,
         request.round,
         len(share.episodes),
-        max(1, getattr(desk.learner, "steps", 1)),
+        max(1, desk.learner.inner_steps),
         None if unprotected else min(price.noise.values()),
         desk.mechanism.clip,
         ("loss",) if unprotected else (),

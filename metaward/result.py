@@ -74,7 +74,7 @@ class Result:
 
     @property
     def status(self) -> str:
-        """"finished", "running", "failed", "interrupted", or "absent" before it began."""
+        """ "finished", "running", "failed", "interrupted", or "absent" before it began."""
         return self._folder.status()[0]
 
     @cached_property
@@ -161,8 +161,35 @@ class Result:
 def _records(x: ArrayLike, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
     records = np.array(x, np.float32)
     if records.shape[1:] != input_shape or len(records) == 0:
-        text = f"x has shape {records.shape}; give (n, {', '.join(map(str, input_shape))}), n from 1"
+        text = (
+            f"x has shape {records.shape}; give (n, {', '.join(map(str, input_shape))}), n from 1"
+        )
         raise InputError(text)
     if not np.isfinite(records).all():
         raise InputError("x holds values that are not finite; fill or leave out what is missing")
     return records
+
+
+def _labels(spec: TaskSpec, y: ArrayLike, n: int) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """The classes (None for targets), and the labels as learners take them."""
+    given = np.array(y)
+    if len(given) != n:
+        raise InputError(f"y holds {len(given)} labels for {n} records")
+    if not spec.kind.classes:
+        return None, _targets(given, spec.outputs)
+    if given.ndim != 1:
+        raise InputError(f"y has shape {given.shape}; give labels (n,)")
+    classes, labels = np.unique(given, return_inverse=True)
+    if spec.canonical:
+        known = np.arange(spec.outputs)
+        if not np.isin(classes, known).all():
+            raise InputError(f"y holds {classes.tolist()}; labels are 0 to {spec.outputs - 1}")
+        classes, labels = known, given
+    return classes, labels.astype(np.int64)
+
+
+def _targets(given: NDArray[Any], outputs: int) -> NDArray[np.float32]:
+    targets = given.astype(np.float32).reshape(len(given), -1)
+    if targets.shape[1] != outputs or not np.isfinite(targets).all():
+        raise InputError(f"y has shape {given.shape}; give finite targets (n, {outputs})")
+    return targets

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
-from metaward.privacy.release import Release, Scores
+from metaward.privacy.release import Release, Scores, Values
 from metaward.privacy.session import ParameterGroup, Session, Use
 
 Unit = Literal["none", "record", "patient", "task", "hospital"]
@@ -88,8 +88,13 @@ class Mechanism(Protocol):
         """Seal an update (dim,) for the way out, with the ledger's mark."""
         ...
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
-        """Seal an unseen hospital's evaluation for the way out. No epsilon covers it."""
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
+        """Seal an unseen hospital's evaluation, (scores, episodes) each, for the way out.
+
+        No epsilon covers it.
+        """
         ...
 
     def at_server(

@@ -11,7 +11,7 @@ from torch import Tensor
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
 from metaward.privacy.noise import Noise
-from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
 
 
@@ -53,9 +53,11 @@ class NoPrivacy:
         """The update itself, unclipped and without noise."""
         return sealed_update(hospital, round, update, float(loss.detach()), mark)
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
         """The scores themselves."""
-        return sealed_scores(hospital, round, before, after)
+        return sealed_scores(hospital, round, names, before, after)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise

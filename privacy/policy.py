@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeGuard
@@ -30,6 +30,7 @@ POLICY_CODES = frozenset(
         "policy-metric",
         "policy-missing",
         "policy-noise",
+        "policy-plugin",
         "policy-purpose",
         "policy-rounds",
         "policy-steps",
@@ -37,6 +38,8 @@ POLICY_CODES = frozenset(
         "policy-unreadable",
     }
 )
+
+PLUGIN = r"^(source|network|algorithm|mechanism):[a-z][a-z0-9_]*$"
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
@@ -68,8 +71,9 @@ class Asked:
     ``noise_multiplier`` is the smallest that would be used, ``clip`` the largest norm; both None
     under mechanism ``none``. ``steps`` are inner steps T of a task, ``tasks`` those of the round
     (``evaluate``: its episodes), ``rounds`` the whole run's and ``round`` the present one, from 0.
-    ``metrics`` names every number that would leave besides the update: ``loss`` in training;
-    ``accuracy`` or ``mse`` in evaluation, at least one. ``attend`` asks for the public seat alone.
+    ``metrics`` names every number that would leave besides the update: ``loss`` in training; in
+    evaluation the scores of the kind of task, at least one. ``attend`` asks for the public seat
+    alone.
     """
 
     purpose: Literal["train", "evaluate", "attend"]
@@ -124,10 +128,13 @@ class Policy:
     """Whether the hospital judges; no epsilon covers the scores that it sends."""
     episodes: Natural
     """The most tasks of one evaluation."""
-    metrics: tuple[Literal["accuracy", "mse"], ...]
-    """The scores that an evaluation may send."""
+    metrics: tuple[str, ...]
+    """The scores that an evaluation may send, by the names that the kinds of task give them."""
     loss: bool
     """Whether the mean training loss may leave; only under mechanism `none`."""
+    plugins: tuple[Annotated[str, Field(pattern=PLUGIN)], ...]
+    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`
+    or `mechanism:NAME`. Parts that come with metaward are none."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]
@@ -137,20 +144,22 @@ class Policy:
     # ------------------------------------------------------------------------------ the file
 
     @classmethod
-    def read(cls, path: Path) -> Policy:
-        """The policy in a yaml file.
+    def read(cls, path: Path, scores: Collection[str]) -> Policy:
+        """The policy in a yaml file; ``scores`` are the names that ``metrics`` may hold.
 
         ``ConfigError`` names each key and value that is wrong; ``PolicyError`` where there is no
         file (``policy-missing``) or it cannot be opened (``policy-unreadable``).
         """
         faults: list[str] = []
         policy: Policy | None = build(cls, read_yaml(_bytes(path), str(path)), "", faults)
-        if policy is None:
+        if policy is not None:
+            faults += _unknown(policy.metrics, scores)
+        if policy is None or faults:
             raise ConfigError(faults, str(path))
         return policy
 
     @classmethod
-    def open(cls, path: Path | None) -> Policy:
+    def open(cls, path: Path | None, scores: Collection[str]) -> Policy:
         """As ``read``, for a hospital at work: every fault is a ``PolicyError``, so none opens it.
 
         None: the node config names no policy.
@@ -159,7 +168,7 @@ class Policy:
             text = 'no policy is named; add policy="/path/to/policy.yaml" to this node\'s config'
             raise PolicyError("policy-missing", text)
         try:
-            return cls.read(path)
+            return cls.read(path, scores)
         except ConfigError as error:
             raise PolicyError("policy-unreadable", str(error)) from error
 
@@ -185,6 +194,14 @@ class Policy:
             self._admit_training(asked)
         if asked.purpose == "evaluate":
             self._admit_evaluation(asked)
+
+    def admit_plugins(self, names: Iterable[str]) -> None:
+        """Nothing where all of these plug-ins are allowed; ``PolicyError`` at the first that is
+        not. Asked before any of their code is loaded."""
+        for name in names:
+            if name not in self.plugins:
+                limit = ", ".join(self.plugins) or "none"
+                raise _refused("policy-plugin", "plugin", name, limit, "plugins")
 
     def _admit_run(self, asked: Asked) -> None:
         does = {"train": self.train, "evaluate": self.evaluate, "attend": True}
@@ -241,6 +258,14 @@ class Policy:
 
 
 _GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")
+
+
+def _unknown(metrics: Iterable[str], scores: Collection[str]) -> Iterator[str]:
+    """Faults for names that no kind of task knows."""
+    known = " or ".join(repr(name) for name in sorted(scores))
+    for place, name in enumerate(metrics):
+        if name not in scores:
+            yield f"metrics[{place}]: {name!r} is refused: must be {known}"
 
 
 def _bytes(path: Path) -> bytes:

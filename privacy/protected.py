@@ -14,7 +14,7 @@ from metaward.privacy.event import Budget, Mark
 from metaward.privacy.mechanism import Combine, Unit, Vectors
 from metaward.privacy.noise import Noise
 from metaward.privacy.price import Counts, calibrate, counts, distinct
-from metaward.privacy.release import Release, Scores, sealed_scores, sealed_update
+from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.report.numbers import percent_up
 from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Use
 
@@ -103,9 +103,11 @@ class Protected:
         """The update; its loss is no part of the guarantee and stays."""
         return sealed_update(hospital, round, update, None, mark)
 
-    def scores(self, hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
         """The scores themselves: no epsilon covers an evaluation-only hospital."""
-        return sealed_scores(hospital, round, before, after)
+        return sealed_scores(hospital, round, names, before, after)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise

@@ -6,6 +6,7 @@ encodes nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +36,15 @@ class Release:
 
 @dataclass(frozen=True)
 class Scores:
-    """An unseen hospital's results: one score an episode, (episodes,) float32 each.
+    """An unseen hospital's results: its scores before and after adaptation on each episode.
 
-    Accuracy for classification (higher is better), mean squared error for regression (lower is
-    better), before and after adaptation. No epsilon covers the data of evaluation-only hospitals.
+    ``names`` says which scores they are, in the order of the kind of task; ``before`` and ``after``
+    are (scores, episodes) float32. No epsilon covers the data of evaluation-only hospitals.
     """
 
     hospital: str
     round: int
+    names: tuple[str, ...]
     before: NDArray[np.float32]
     after: NDArray[np.float32]
 
@@ -69,6 +71,7 @@ REFUSALS = (
     | LEDGER_CODES
 )
 
+Values = Sequence[Sequence[float]]
 Answer = Release | Scores | Attendance | Refusal
 
 
@@ -80,6 +83,10 @@ def sealed_update(
     return Release(hospital, round, values, loss, mark)
 
 
-def sealed_scores(hospital: str, round: int, before: list[float], after: list[float]) -> Scores:
-    """Scores as they leave."""
-    return Scores(hospital, round, np.asarray(before, np.float32), np.asarray(after, np.float32))
+def sealed_scores(
+    hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+) -> Scores:
+    """Scores as they leave, (scores, episodes) each."""
+    return Scores(
+        hospital, round, names, np.asarray(before, np.float32), np.asarray(after, np.float32)
+    )

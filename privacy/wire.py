@@ -122,9 +122,12 @@ def _release(records: RecordDict) -> Release:
 
 
 def _scores(records: RecordDict) -> Scores:
-    fields = _fields(records, "scores", hospital=str, round=int)
+    fields = _fields(records, "scores", hospital=str, round=int, names=list)
+    names = tuple(fields.pop("names"))
+    if not all(type(name) is str for name in names):
+        raise WireError("type")
     arrays = _arrays(records, "before", "after")
-    return Scores(before=arrays["before"], after=arrays["after"], **fields)
+    return Scores(names=names, before=arrays["before"], after=arrays["after"], **fields)
 
 
 def _attendance(records: RecordDict) -> Attendance:
@@ -149,6 +152,7 @@ _READERS: dict[str, Callable[[RecordDict], Answer]] = {
 def _records(kind: str, answer: Answer, arrays: dict[str, NDArray[np.float32]]) -> RecordDict:
     values = {field.name: getattr(answer, field.name) for field in fields_of(answer)}
     values |= _marked(values.pop("mark", None))
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
     scalars = {k: v for k, v in values.items() if k not in arrays and v is not None}
     records = RecordDict({kind: ConfigRecord({"schema": SCHEMA, **scalars})})
     if arrays:

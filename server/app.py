@@ -52,8 +52,8 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
         folder.begin(simulated, code_version())
         folder.set_status("running")
         try:
-            table = Run(run, grid, folder, observe, simulated).execute()
-            write_reports(run, folder, table)
+            tables = Run(run, grid, folder, observe, simulated).execute()
+            write_reports(run, folder, tables)
             write_finished(folder)
         except KeyboardInterrupt:
             _end(folder, "interrupted", "stopped by the user")

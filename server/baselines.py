@@ -96,18 +96,18 @@ def fedavg_names(run: Sim) -> list[Contender]:
     """The same with more knowledge: all hospitals agree on the name of every class.
 
     Without rows where there is nothing more to know: labels that mean the same everywhere, or
-    regression.
+    tasks without classes.
     """
     spec = run.client.tasks.spec()
-    if spec.canonical or spec.kind == "regression":
+    if spec.canonical or not spec.kind.classes:
         return []
     return [_averaged(run, "FedAvg, names + fine-tune", "fedavg-names", names=True)]
 
 
 def centroid(run: Sim) -> list[Contender]:
-    """Nearest class mean in raw input space (nearest support point for regression)."""
-    regression = run.client.tasks.spec().kind == "regression"
-    return [Contender("nearest support point" if regression else "nearest centroid", Centroid())]
+    """Nearest class mean in raw input space (nearest support point where there are no classes)."""
+    classes = run.client.tasks.spec().kind.classes
+    return [Contender("nearest centroid" if classes else "nearest support point", Centroid())]
 
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {

@@ -1,9 +1,10 @@
 """What the initialisation buys a hospital that was not there, beside baselines on equal terms.
 
 Every learner is judged on the same episodes of the same unseen hospitals with the same number of
-adaptation steps. Two intervals are given: over episodes (the hospitals taken as fixed, the habit of
-the few-shot literature), and for each baseline the paired difference over hospitals (the hospitals
-taken as a sample, which is what a next hospital needs).
+adaptation steps, once for each score of the kind of task. Two intervals are given: over episodes
+(the hospitals taken as fixed, the habit of the few-shot literature), and for each baseline the
+paired difference over hospitals (the hospitals taken as a sample, which is what a next hospital
+needs).
 """
 
 from __future__ import annotations
@@ -11,20 +12,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import sqrt
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import stdtrit
 
+from metaward.client.tasks.kinds import Score
 from metaward.privacy import Scores
 
-Metric = Literal["accuracy", "mse"]
 Z95 = 1.959963984540054
+WATCHED = ("before", "after", "low", "high", "worst", "worst_hospital")
 
 
 @dataclass(frozen=True)
-class Row:
-    """One learner's line of the final table.
+class LearnerRow:
+    """One learner's line of a final table, in one score.
 
     ``before`` and ``after`` are means over the hospitals' means; ``low`` and ``high`` the 95 %
     interval of ``after`` over episodes; ``worst`` the worst hospital's mean after adaptation and
@@ -47,44 +50,79 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Table:
-    """The final table: ``rows[0]`` is the run's own learner."""
+class ScoreTable:
+    """The final table of one score: ``rows[0]`` is the run's own learner."""
 
-    metric: Metric
+    score: Score
     episodes: int
-    rows: tuple[Row, ...]
+    rows: tuple[LearnerRow, ...]
 
     def plain(self) -> dict[str, Any]:
         """As JSON."""
-        return asdict(self)
+        rows = [asdict(row) for row in self.rows]
+        return {"metric": self.score.name, "episodes": self.episodes, "rows": rows}
 
 
-def summarise(learner: str, steps: int, metric: Metric, scores: Sequence[Scores]) -> Row:
-    """One row from the unseen hospitals' scores; ``ValueError`` where there are none."""
-    if not scores:
-        raise ValueError(f"{learner}: no unseen hospital gave scores")
-    means = {s.hospital: float(s.after.mean(dtype=np.float64)) for s in scores}
+@dataclass(frozen=True)
+class Judged:
+    """A learner that adapted in ``steps`` steps, and what the unseen hospitals sent of it."""
+
+    learner: str
+    steps: int
+    answers: Sequence[Scores]
+
+
+def table(score: Score, episodes: int, judged: Sequence[Judged]) -> ScoreTable:
+    """The table of one score; the first learner is the run's own."""
+    rows = [summarise(one, score) for one in judged]
+    return ScoreTable(score, episodes, (rows[0], *(with_gap(r, rows[0], score) for r in rows[1:])))
+
+
+def summarise(judged: Judged, score: Score) -> LearnerRow:
+    """One row from the unseen hospitals' answers; ``ValueError`` where there are none."""
+    if not judged.answers:
+        raise ValueError(f"{judged.learner}: no unseen hospital gave scores")
+    place = judged.answers[0].names.index(score.name)  # the same in all, or they were rejected
+    means = {a.hospital: _mean(a.after[place]) for a in judged.answers}
     after = float(np.mean(list(means.values())))
-    half = Z95 * sqrt(sum(_variance_of_mean(s) for s in scores)) / len(scores)
-    pick = min if metric == "accuracy" else max
-    worst = pick(means, key=lambda name: means[name])
-    before = float(np.mean([s.before.mean(dtype=np.float64) for s in scores]))
-    return Row(
-        learner, steps, before, after, after - half, after + half, means[worst], worst, means
+    half = Z95 * sqrt(sum(_variance_of_mean(a.after[place]) for a in judged.answers)) / len(means)
+    worst = score.worst(means)
+    before = float(np.mean([_mean(a.before[place]) for a in judged.answers]))
+    return LearnerRow(
+        learner=judged.learner,
+        steps=judged.steps,
+        before=before,
+        after=after,
+        low=after - half,
+        high=after + half,
+        worst=means[worst],
+        worst_hospital=worst,
+        hospitals=means,
     )
 
 
-def with_gap(row: Row, own: Row, metric: Metric) -> Row:
+def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
     """The row with the advantage of ``own`` over it: mean and 95 % t-interval over hospitals."""
-    sign = 1.0 if metric == "accuracy" else -1.0
-    gaps = np.array([sign * (own.hospitals[h] - v) for h, v in row.hospitals.items()])
+    gaps = np.array([score.advantage(own.hospitals[h], v) for h, v in row.hospitals.items()])
     mean = float(gaps.mean())
-    if len(gaps) < 2:
-        return Row(**{**vars(row), "gap": mean})
-    half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
-    return Row(**{**vars(row), "gap": mean, "gap_low": mean - half, "gap_high": mean + half})
+    found = {**vars(row), "gap": mean}
+    if len(gaps) > 1:
+        half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
+        found |= {"gap_low": mean - half, "gap_high": mean + half}
+    return LearnerRow(**found)
 
 
-def _variance_of_mean(scores: Scores) -> float:
-    n = len(scores.after)
-    return float(scores.after.var(ddof=1, dtype=np.float64)) / n if n > 1 else 0.0
+def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:
+    """What the curve over the rounds keeps: the main score's, and ``others`` by their names."""
+    rows = {score.name: vars(summarise(judged, score)) for score in scores}
+    main, *others = ({key: row[key] for key in WATCHED} for row in rows.values())
+    return main | ({"others": dict(zip(list(rows)[1:], others, strict=True))} if others else {})
+
+
+def _mean(values: NDArray[np.float32]) -> float:
+    return float(values.mean(dtype=np.float64))
+
+
+def _variance_of_mean(values: NDArray[np.float32]) -> float:
+    n = len(values)
+    return float(values.var(ddof=1, dtype=np.float64)) / n if n > 1 else 0.0

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from metaward.server.evaluate import Table
+from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
 
 COLOURS = (
@@ -19,18 +19,18 @@ FEW = 3
 """Rounds below which points are drawn, since a line may have no length."""
 
 
-def draw_curve(folder: Folder, table: Table) -> None:
+def draw_curve(folder: Folder, table: ScoreTable) -> None:
     """Write curve.png: the score over rounds on the left, hospital by hospital on the right."""
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, width_ratios=(3, 4))
-    scale = 100 if table.metric == "accuracy" else 1
-    _rounds(left, folder, table, scale)
-    _hospitals(right, table, scale)
+    _rounds(left, folder, table)
+    _hospitals(right, table)
     figure.savefig(folder.path / "curve.png", dpi=110)
 
 
-def _rounds(axes: Axes, folder: Folder, table: Table, scale: int) -> None:
+def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
+    scale = table.score.scale
     points = [row for row in folder.rows() if "after" in row]
     x: list[Any] = [row["round"] for row in points]
     own = table.rows[0].learner
@@ -46,22 +46,18 @@ def _rounds(axes: Axes, folder: Folder, table: Table, scale: int) -> None:
     if dot and x:
         axes.set_xticks(x)
         axes.set_xlim(x[0] - 1, x[-1] + 1)
-    axes.set_ylabel(_unit(table))
+    axes.set_ylabel(f"query {table.score.label}")
     axes.set_title("Unseen hospitals, while theta is learned")
     axes.legend(framealpha=0.85, edgecolor="none", fontsize=8)
 
 
-def _hospitals(axes: Axes, table: Table, scale: int) -> None:
-    names = list(table.rows[0].hospitals)
+def _hospitals(axes: Axes, table: ScoreTable) -> None:
+    names, scale = list(table.rows[0].hospitals), table.score.scale
     for place, (row, colour) in enumerate(zip(table.rows, COLOURS * 9, strict=False)):
         y = [i + 0.8 * (place + 0.5) / len(table.rows) for i in range(len(names))]
         values = [scale * row.hospitals[name] for name in names]
         axes.barh(y, values, height=0.8 / len(table.rows), color=colour, label=row.learner)
     axes.set_yticks([i + 0.4 for i in range(len(names))], names)
     axes.invert_yaxis()
-    axes.set_xlabel(_unit(table))
+    axes.set_xlabel(f"query {table.score.label}")
     axes.set_title("After adaptation, hospital by hospital (colours as on the left)")
-
-
-def _unit(table: Table) -> str:
-    return "query accuracy, %" if table.metric == "accuracy" else "query mean squared error"

@@ -3,74 +3,72 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any
 
+from metaward.client.tasks.kinds import Score
 from metaward.privacy.wire import compact
 from metaward.server.checkpoint import digest, replace_file
-from metaward.server.evaluate import Row, Table
+from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
 from metaward.sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 
 
-def write_reports(run: Sim, folder: Folder, table: Table) -> None:
-    """Write the final table for programs and for people, and draw the run."""
+def write_reports(run: Sim, folder: Folder, tables: Sequence[ScoreTable]) -> None:
+    """Write the final tables for programs and for people, and draw the run."""
     from metaward.server.picture import (
         draw_curve,  # here, because matplotlib takes a second to import
     )
     from metaward.server.sine_picture import draw_sine
 
-    folder.write_json("result.json", result(run, table))
-    text = report(run, table)
+    folder.write_json("result.json", result(run, tables))
+    text = report(run, tables)
     replace_file(folder.path / "report.md", text.encode())
-    draw_curve(folder, table)
+    draw_curve(folder, tables[0])
     draw_sine(run, folder)
 
 
-def result(run: Sim, table: Table) -> dict[str, Any]:
+def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
     """Everything a program needs of a finished run."""
     return {
         "name": run.name,
         "seed": run.seed,
         "config_sha256": digest(compact(run.mapping()).encode()),
         "privacy": run.privacy.claim,
-        "table": table.plain(),
+        "tables": [table.plain() for table in tables],
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {platform.system()}",
     }
 
 
-def report(run: Sim, table: Table) -> str:
-    """The table in Markdown, with what its columns mean."""
+def report(run: Sim, tables: Sequence[ScoreTable]) -> str:
+    """The tables in Markdown, with what their columns mean."""
     spec = run.client.tasks.spec()
-    unit = "accuracy, %" if table.metric == "accuracy" else "mean squared error"
-    head = [
-        "learner",
-        "steps",
-        "before",
-        f"after ({unit})",
-        "95 % interval",
-        "worst hospital",
-        "gap",
-    ]
     lines = [
         f"# {run.name}",
         "",
         f"**{run.privacy.claim}**",
         "",
-        f"Unseen hospitals, {table.episodes} episodes each, {spec.outputs} outputs, "
+        f"Unseen hospitals, {tables[0].episodes} episodes each, {spec.outputs} outputs, "
         f"seed {run.seed}, {run.server.rounds} rounds.",
         "",
-        "| " + " | ".join(head) + " |",
-        "|" + "---|" * len(head),
-        *("| " + " | ".join(cells(row, table.metric)) + " |" for row in table.rows),
-        "",
+        *(line for table in tables for line in markdown(table)),
         *LEGEND,
     ]
     return "\n".join(lines) + "\n"
+
+
+def markdown(table: ScoreTable) -> list[str]:
+    """One table, and an empty line."""
+    after = f"after ({table.score.label})"
+    rows = (cells(row, table.score) for row in table.rows)
+    head = ["learner", "steps", "before", after, "95 % interval", "worst hospital", "gap"]
+    lines = ["| " + " | ".join(line) + " |" for line in [head, *rows]]
+    return [lines[0], "|" + "---|" * len(head), *lines[1:], ""]
 
 
 LEGEND = (
@@ -84,22 +82,17 @@ LEGEND = (
 )
 
 
-def cells(row: Row, metric: str) -> list[str]:
-    """One row of the table as text, accuracies in percent."""
-    scale, digits = (100, 1) if metric == "accuracy" else (1, 3)
-
-    def show(value: float) -> str:
-        return f"{scale * value:.{digits}f}"
-
-    gap = "" if row.gap is None else f"{scale * row.gap:+.{digits}f}"
+def cells(row: LearnerRow, score: Score) -> list[str]:
+    """One row of a table as text."""
+    gap = "" if row.gap is None else score.signed(row.gap)
     if row.gap_low is not None and row.gap_high is not None:
-        gap += f" [{scale * row.gap_low:+.{digits}f}, {scale * row.gap_high:+.{digits}f}]"
+        gap += f" [{score.signed(row.gap_low)}, {score.signed(row.gap_high)}]"
     return [
         row.learner,
         str(row.steps),
-        show(row.before),
-        show(row.after),
-        f"[{show(row.low)}, {show(row.high)}]",
-        f"{show(row.worst)} ({row.worst_hospital})",
+        score.text(row.before),
+        score.text(row.after),
+        f"[{score.text(row.low)}, {score.text(row.high)}]",
+        f"{score.text(row.worst)} ({row.worst_hospital})",
         gap,
     ]

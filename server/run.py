@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from metaward.client.inner import Algorithm, Setting
+from metaward.client.tasks.kinds import Score
 from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
 from metaward.server.checkpoint import latest_state, replace_file, save_state
-from metaward.server.evaluate import Metric, Row, Table, summarise, with_gap
+from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.protection import protection
 from metaward.sim import Sim
@@ -28,7 +29,6 @@ from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
-WATCHED = ("before", "after", "low", "high", "worst", "worst_hospital")
 Observer = Callable[[Mapping[str, Any]], None]
 
 
@@ -52,20 +52,19 @@ class Run:
         everyone = [s.name for s in seats]
         self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
 
-    def execute(self) -> Table:
-        """Train, evaluate, and return the final table; its first row is the run's own learner."""
+    def execute(self) -> tuple[ScoreTable, ...]:
+        """Train, evaluate, and return the final table of each score, the main one first."""
         self.roster.gather(self.grid)
         theta = self.fit(self.own, self.folder)
         replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
-        rows = [self.judge(self.own, theta)]
-        for contender in self.opponents:
-            rows.append(with_gap(self.opposed(contender), rows[0], self.metric))
-        return Table(self.metric, self.sim.server.evaluation.final_episodes, tuple(rows))
+        judged = [self.judge(self.own, theta), *map(self.opposed, self.opponents)]
+        episodes = self.sim.server.evaluation.final_episodes
+        return tuple(table(score, episodes, judged) for score in self.scores)
 
     @property
-    def metric(self) -> Metric:
-        """Accuracy, or mean squared error for regression."""
-        return "accuracy" if self.setting.spec.kind == "classification" else "mse"
+    def scores(self) -> tuple[Score, ...]:
+        """What the unseen hospitals send; the first one is the main one."""
+        return self.setting.spec.kind.scores
 
     # ------------------------------------------------------------------------ training
 
@@ -93,8 +92,8 @@ class Run:
         """The learner's first theta, a function of the run's seed."""
         return np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
 
-    def opposed(self, contender: Contender) -> Row:
-        """A baseline's line: trained beside the run, or as it starts, then judged."""
+    def opposed(self, contender: Contender) -> Judged:
+        """A baseline's scores: trained beside the run, or as it starts, then judged."""
         try:
             if not contender.trained:
                 return self.judge(contender, self.start(contender.learner))
@@ -119,11 +118,11 @@ class Run:
             num_rounds=run.server.rounds,
             combine=options.combine,
             outer=options.outer,
+            scores={score.name: (score.lowest, score.highest) for score in self.scores},
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
             timeout=options.timeout,
             max_norm=options.max_norm,
-            highest=1.0 if self.metric == "accuracy" else float("inf"),
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
@@ -142,24 +141,24 @@ class Run:
         """A small evaluation on the unseen hospitals, for the curve; nothing is chosen by it."""
         episodes = self.sim.server.evaluation.episodes
         request = Request(state.round, strategy.desk, state.theta, episodes)
-        scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
+        answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
         found: dict[str, Any] = {"round": state.round, "rejected": rejected}
-        if scores:
-            row = summarise(contender.name, contender.learner.adapt_steps, self.metric, scores)
-            found |= {key: getattr(row, key) for key in WATCHED}
+        if answers:
+            judged = Judged(contender.name, contender.learner.adapt_steps, answers)
+            found |= watched(judged, self.scores)
         self._note(folder, contender, found)
 
-    def judge(self, contender: Contender, theta: Vector) -> Row:
-        """One line of the final table; every unseen hospital must answer."""
+    def judge(self, contender: Contender, theta: Vector) -> Judged:
+        """A learner's scores in the final table; every unseen hospital must answer."""
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, strategy.desk, theta, episodes)
-        scores, rejected = strategy.evaluate(self.grid, self.unseen, request)
+        answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:
             reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
             raise QuorumError(f"final evaluation of {contender.name}: no scores from {reasons}")
         self._judged(contender)
-        return summarise(contender.name, contender.learner.adapt_steps, self.metric, scores)
+        return Judged(contender.name, contender.learner.adapt_steps, answers)
 
     def _judged(self, contender: Contender) -> None:
         everyone = [self.own, *self.opponents]

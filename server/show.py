@@ -11,11 +11,12 @@ import numpy as np
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table as Grid
+from rich.table import Table
 from rich.text import Text
 
 from metaward.client.tasks.base import Hospital
-from metaward.server.evaluate import Row
+from metaward.client.tasks.kinds import Score
+from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
 from metaward.server.report import cells
 from metaward.server.run import Observer
@@ -69,25 +70,29 @@ class Bars:
 
 
 def final(run: Sim, folder: Folder) -> RenderableType:
-    """The final table of a finished run."""
-    found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["table"]
-    metric = found["metric"]
-    unit = "accuracy %" if metric == "accuracy" else "MSE"
-    title = f"Unseen hospitals, {found['episodes']} episodes each ({unit})"
-    grid = Grid(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
-        grid.add_column(
-            name, justify="left" if name == "learner" else "right", no_wrap=name != "worst hospital"
-        )
-    for row in found["rows"]:
-        grid.add_row(*cells(Row(**row), metric))
+    """The final tables of a finished run."""
+    found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"]
+    scores = {score.name: score for score in run.client.tasks.spec().kind.scores}
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
-        grid,
+        *(_scored(scores[one["metric"]], one) for one in found),
         Text(legend, style="dim"),
         Text(run.privacy.claim, style="bold red"),
         Text(f"results in {folder.path}"),
     )
+
+
+def _scored(score: Score, found: Mapping[str, Any]) -> Table:
+    """One table of result.json."""
+    title = f"Unseen hospitals, {found['episodes']} episodes each ({score.label})"
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
+    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
+        table.add_column(
+            name, justify="left" if name == "learner" else "right", no_wrap=name != "worst hospital"
+        )
+    for row in found["rows"]:
+        table.add_row(*cells(LearnerRow(**row), score))
+    return table
 
 
 def holdings(run: Sim) -> list[dict[str, Any]]:
@@ -103,26 +108,24 @@ def holdings(run: Sim) -> list[dict[str, Any]]:
                 "role": hospital.seat.role,
                 "records": len(hospital.rows),
                 "patients": len(np.unique(hospital.patients[hospital.rows])),
-                "classes": _classes(hospital),
+                "classes": _classes(hospital) if source.spec().kind.classes else {},
                 **hospital.note,
             }
         )
     return rows
 
 
-def holdings_table(rows: list[dict[str, Any]]) -> Grid:
+def holdings_table(rows: list[dict[str, Any]]) -> Table:
     """The same for people."""
-    grid = Grid(box=box.SIMPLE_HEAD)
+    table = Table(box=box.SIMPLE_HEAD)
     for name in rows[0]:
-        grid.add_column(name, justify="right" if name in ("records", "patients") else "left")
+        table.add_column(name, justify="right" if name in ("records", "patients") else "left")
     for row in rows:
-        grid.add_row(*(_text(value) for value in row.values()))
-    return grid
+        table.add_row(*(_text(value) for value in row.values()))
+    return table
 
 
 def _classes(hospital: Hospital) -> dict[str, int]:
-    if not np.issubdtype(hospital.y.dtype, np.integer):
-        return {}
     return {str(label): len(rows) for label, rows in hospital.by_class.items()}
 
 

@@ -7,6 +7,7 @@ really decoded, not on what the reply says about itself.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,7 +17,9 @@ from flwr.app import Message
 from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
 from metaward.privacy.wire import WireError, decode_answer
 
-Kind = TypeVar("Kind", Release, Scores, Attendance)
+Answered = TypeVar("Answered", Release, Scores, Attendance)
+Ranges = Mapping[str, tuple[float, float]]
+"""The lowest and highest value of each score, by its name, in the order of the kind of task."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Rejected:
     reason: str
 
 
-def read(reply: Message, kind: type[Kind], hospital: str) -> Kind | Rejected:
+def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Rejected:
     """The typed answer in a reply, or why there is none."""
     if reply.has_error():
         return Rejected(hospital, f"error-{reply.error.code}")
@@ -61,18 +64,21 @@ def check_release(
 
 
 def check_scores(
-    answer: Scores, hospital: str, round: int, episodes: int, highest: float
+    answer: Scores, hospital: str, round: int, episodes: int, ranges: Ranges
 ) -> Scores | Rejected:
-    """Are these ``episodes`` finite scores in [0, highest] (1 for accuracy), before and after?"""
+    """Are these the scores that were asked for, finite and in range, before and after?"""
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
     if answer.round != round:
         return Rejected(hospital, "wrong-round")
+    if answer.names != tuple(ranges):
+        return Rejected(hospital, "wrong-scores")
+    lowest, highest = np.array(list(ranges.values())).T[:, :, None]
     for values in (answer.before, answer.after):
-        if values.shape != (episodes,):
+        if values.shape != (len(ranges), episodes):
             return Rejected(hospital, "wrong-shape")
         if not np.isfinite(values).all():
             return Rejected(hospital, "not-finite")
-        if (values < 0).any() or (values > highest).any():
+        if (values < lowest).any() or (values > highest).any():
             return Rejected(hospital, "out-of-range")
     return answer

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from metaward.errors import RunError
 from metaward.privacy import Release, Scores
 from metaward.privacy.wire import Request, encode_request, with_mark
-from metaward.strategies.checks import Rejected, check_release, check_scores, read
+from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
 from metaward.strategies.combine import Combine
 from metaward.strategies.leg import Leg
 from metaward.strategies.marks import Marks
@@ -69,9 +69,10 @@ class RoundReport:
 class MetaStrategy(Strategy):
     """theta <- theta + eps * combine(updates), with the hospitals of ``train`` in turn.
 
-    ``desk`` is the JSON that every message carries (``client.desk``). ``quorum`` is the share of a
-    round's hospitals whose valid reply is needed; below it ``QuorumError`` is raised, because a run
-    that silently goes on with the few is not the run that was asked for.
+    ``desk`` is the JSON that every message carries (``client.desk``), ``scores`` the range of each
+    score that unseen hospitals send. ``quorum`` is the share of a round's hospitals whose valid
+    reply is needed; below it ``QuorumError`` is raised, because a run that silently goes on with
+    the few is not the run that was asked for.
 
     ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
     Flower's own start alone, which asks and combines in two calls and hands neither over.
@@ -85,11 +86,11 @@ class MetaStrategy(Strategy):
     num_rounds: int
     combine: Combine
     outer: Outer
+    scores: Ranges
     hospitals_per_round: int | None = None
     quorum: float = 0.5
     timeout: float = 600.0
     max_norm: float = 1000.0
-    highest: float = float("inf")
     run: str = "run"
     protect: Protect = plain
     marks: Marks = field(default_factory=Marks)
@@ -179,14 +180,16 @@ class MetaStrategy(Strategy):
     def aggregate_evaluate(
         self, server_round: int, replies: Iterable[Message]
     ) -> MetricRecord | None:
-        """Mean score of the unseen hospitals before and after adaptation."""
+        """Mean scores of the unseen hospitals before and after adaptation, as ``NAME-before``."""
         assert self._leg is not None
-        scores, _ = self._scores(self._leg, replies, self.unseen)
-        if not scores:
+        answers, _ = self._scores(self._leg, replies, self.unseen)
+        if not answers:
             return None
-        before = float(np.mean([s.before.mean() for s in scores]))
-        after = float(np.mean([s.after.mean() for s in scores]))
-        return MetricRecord({"before": before, "after": after})
+        means = MetricRecord()
+        for row, name in enumerate(self.scores):
+            means[f"{name}-before"] = float(np.mean([a.before[row].mean() for a in answers]))
+            means[f"{name}-after"] = float(np.mean([a.after[row].mean() for a in answers]))
+        return means
 
     def summary(self) -> None:
         """Log who takes part and how updates are combined."""
@@ -239,7 +242,7 @@ class MetaStrategy(Strategy):
         for hospital, reply in leg.by_hospital(replies):
             answer = read(reply, Scores, hospital)
             if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, number, episodes, self.highest)
+                answer = check_scores(answer, hospital, number, episodes, self.scores)
             answers[hospital] = answer
         return _sort(answers, hospitals)
 

@@ -18,7 +18,6 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional
 
 from metaward.client.models import Architecture, Layer, Network, network
 from metaward.client.tasks.base import Episode, IntArray, TaskSpec
@@ -53,17 +52,8 @@ class Setting:
         )
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One loss a record (n,): cross-entropy, or squared error averaged over the targets."""
-        outputs = net.forward(phi, x)
-        if self.spec.kind == "classification":
-            return functional.cross_entropy(outputs, y, reduction="none")
-        return (outputs - y).square().mean(dim=1)
-
-    def score(self, outputs: Tensor, y: Tensor) -> float:
-        """Accuracy in [0, 1] for classification, mean squared error for regression."""
-        if self.spec.kind == "classification":
-            return float((outputs.argmax(dim=1) == y).float().mean())
-        return float((outputs - y).square().mean())
+        """One loss for each record (n,), as the kind of task has it."""
+        return self.spec.kind.losses(net.forward(phi, x), y)
 
     def support(self, episode: Episode) -> Batch:
         """The support set as tensors on the device."""
@@ -79,7 +69,17 @@ class Setting:
 
 
 class Algorithm(Protocol):
-    """One entry of ``ALGORITHMS``."""
+    """One entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
+
+    @property
+    def inner_steps(self) -> int:
+        """How many steps meta-training takes on a task; 0 where it takes none."""
+        return 0
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether steps take mini-batches, so that a record's sums depend on the task's size."""
+        return False
 
     @property
     def adapt_steps(self) -> int:
@@ -119,7 +119,8 @@ class Algorithm(Protocol):
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """A predictor fitted to the support set; ``steps = 0`` is theta before adaptation.
 
-        It maps x (n, *input_shape) to outputs (n, N) for N-way tasks, (n, targets) for regression.
+        It maps x (n, *input_shape) to outputs as the kind of task has them: (n, N) logits of N-way
+        tasks, (n, targets) of regression.
         """
         ...
 
@@ -205,6 +206,12 @@ def over_tasks(
     return Update(here - theta if local_lr else session.combine(directions), mean_loss)
 
 
+def require_classes(spec: TaskSpec, learner: str) -> None:
+    """``ValueError`` where tasks have no classes and the learner takes their means or names."""
+    if not spec.kind.classes:
+        raise ValueError(f"{learner} needs classes; choose reptile, fomaml or maml")
+
+
 def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
     """``ValueError`` where a task is to be protected and others start at what came of it."""
     if unit == "task" and local_lr:
@@ -215,7 +222,7 @@ def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
 
 
 @dataclass(frozen=True)
-class GradientLearner:
+class GradientLearner(Algorithm):
     """Options and adaptation shared by all learners that fine-tune the whole network."""
 
     lr: Rate = 0.1
@@ -229,6 +236,11 @@ class GradientLearner:
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
     """0: the mean direction over a round's tasks is sent. Above 0 (Per-FedAvg): the hospital takes
     an outer step of this rate after every task."""
+
+    @property
+    def inner_steps(self) -> int:
+        """The option ``steps``."""
+        return self.steps
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""

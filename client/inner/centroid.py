@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import Predictor, Setting, Update
+from metaward.client.inner.base import Algorithm, Predictor, Setting, Update
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Centroid:
+class Centroid(Algorithm):
     """Nearest class mean of the raw support inputs; nothing is learned and nothing is sent.
 
-    For regression: the target of the nearest support input.
+    Where there are no classes: the label of the nearest support input.
     """
 
     @property
@@ -52,9 +52,11 @@ class Centroid:
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Minus the distance to each class mean; before adaptation (0 steps) nothing is known."""
         x, y, _ = support
+        spec = setting.spec
+        certain = spec.kind.certain(spec, y)
         if steps == 0:
-            return lambda q: torch.zeros(len(q), setting.spec.outputs, device=q.device)
-        if setting.spec.kind == "regression":
-            return lambda q: y[torch.cdist(q.flatten(1), x.flatten(1)).argmin(dim=1)]
-        means = torch.stack([x[y == c].flatten(1).mean(dim=0) for c in range(setting.spec.outputs)])
+            return lambda q: certain.new_zeros(len(q), *certain.shape[1:])
+        if not spec.kind.classes:
+            return lambda q: certain[torch.cdist(q.flatten(1), x.flatten(1)).argmin(dim=1)]
+        means = torch.stack([x[y == c].flatten(1).mean(dim=0) for c in range(spec.outputs)])
         return lambda q: -torch.cdist(q.flatten(1), means)

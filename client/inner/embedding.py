@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.base import (
+    Algorithm,
     Lambda,
     Predictor,
     Rate,
@@ -24,6 +25,7 @@ from metaward.client.inner.base import (
     over_tasks,
     pooled_gradient,
     refuse_mixed_tasks,
+    require_classes,
 )
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
@@ -33,7 +35,7 @@ from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Embedding:
+class Embedding(Algorithm):
     """theta is the body and a head with one output for each class name of the hospitals.
 
     All hospitals agree on the name of every class. The update is the direction of steepest descent
@@ -57,8 +59,7 @@ class Embedding:
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""
         refuse_mixed_tasks(unit, self.local_lr)
-        if spec.kind != "classification":
-            raise ValueError("embedding needs classes; choose reptile, fomaml or maml")
+        require_classes(spec, "embedding")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network with one output a class name."""

@@ -20,7 +20,16 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import Predictor, Rate, Setting, Steps, Update, descend
+from metaward.client.inner.base import (
+    Algorithm,
+    Predictor,
+    Rate,
+    Setting,
+    Steps,
+    Update,
+    descend,
+    require_classes,
+)
 from metaward.client.inner.reptile import named
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -28,7 +37,7 @@ from metaward.privacy import Batch, Session, Unit
 
 
 @dataclass(frozen=True)
-class Metric:
+class Metric(Algorithm):
     """theta is the covariance of the features within a class, packed; the body stays as it is.
 
     A hospital takes two sums over all records of a round. The first gives the mean feature of each
@@ -52,8 +61,7 @@ class Metric:
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
-        if spec.kind != "classification":
-            raise ValueError("metric needs classes; choose reptile, fomaml or maml")
+        require_classes(spec, "metric")
         if unit == "task":
             raise ValueError("metric pools its tasks; mechanism task cannot protect one of them")
 
@@ -101,7 +109,7 @@ class Metric:
 
         def gradient(phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
             phi = phi.detach().requires_grad_()
-            loss = functional.cross_entropy(outputs(phi, batch.x), batch.y)
+            loss = setting.spec.kind.losses(outputs(phi, batch.x), batch.y).mean()
             return torch.autograd.grad(loss, phi)[0], loss.detach()
 
         start = self._start(theta, seen, ways)

@@ -27,6 +27,7 @@ from metaward.client.inner.base import (
     descend,
     plain_gradient,
     private_gradient,
+    require_classes,
 )
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
 from metaward.client.models import Layer
@@ -53,8 +54,7 @@ class ProtoMaml(GradientLearner):
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes: regression has none."""
         super().check(spec, unit)
-        if spec.kind != "classification":
-            raise ValueError("proto_maml needs classes; choose reptile, fomaml or maml")
+        require_classes(spec, "proto_maml")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh body."""

@@ -36,6 +36,11 @@ class Reptile(GradientLearner):
     batch: Annotated[int, Field(ge=0)] = 0
     """Records of a mini-batch; 0: all records of a task in every step."""
 
+    @property
+    def takes_batches(self) -> bool:
+        """With the option ``batch``."""
+        return self.batch > 0
+
     def update(
         self,
         setting: Setting,

@@ -11,13 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from metaward.client.errors import DataError
+from metaward.client.tasks.kinds import TaskKind
+from metaward.client.tasks.preparation import UNSAID, Preparation
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
@@ -37,28 +39,48 @@ class Seat:
 class TaskSpec:
     """What the server and the network may know about the tasks without seeing a record.
 
-    ``outputs`` is N for N-way classification and the number of targets for regression.
-    ``vocabulary`` counts the class names that meta-training hospitals hold (0 for
-    regression): federated averaging needs a head of that size. ``canonical`` is true when label j
-    means the same finding in every task, false when each task numbers its classes afresh.
+    ``outputs`` counts what the network gives for a record: N logits for N-way classification, the
+    targets for regression. ``vocabulary`` counts the class names that the meta-training hospitals
+    hold (0 where the kind has no classes): federated averaging needs a head of that size.
+    ``canonical`` is true when label j means the same finding in every task, false when each task
+    numbers its classes afresh.
     """
 
-    kind: Literal["classification", "regression"]
+    kind: TaskKind
     input_shape: tuple[int, ...]
     outputs: int
     vocabulary: int
     canonical: bool
+
+    @property
+    def classes(self) -> int:
+        """The classes of a task, N; 0 where the kind has none."""
+        return self.outputs if self.kind.classes else 0
+
+
+@dataclass(frozen=True)
+class TaskSize:
+    """Records of one task of a training hospital: ``support`` and ``query``, of all its classes."""
+
+    support: int
+    query: int
+
+    @property
+    def records(self) -> int:
+        """Support and query together."""
+        return self.support + self.query
 
 
 @dataclass(frozen=True)
 class Episode:
     """One few-shot task: a support set to adapt on, a query set to be judged on.
 
-    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` (n_support,) int64 in
-    [0, N), or (n_support, outputs) float32 for regression; the query likewise. ``classes`` (N,)
-    holds the class index behind each label (below ``TaskSpec.vocabulary`` when meta-training
-    hospitals know the class) and is empty for regression. ``support_rows`` and ``query_rows`` say
-    which records were touched (indices into ``Hospital.ids``).
+    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` as the kind of task has
+    it, (n_support,) int64 in [0, N) for classes and (n_support, outputs) float32 for regression;
+    the query likewise. ``classes`` (N,) holds the class index behind each label (below
+    ``TaskSpec.vocabulary`` when meta-training hospitals know the class) and is empty where there
+    are no classes. ``support_rows`` and ``query_rows`` say which records were touched (indices into
+    ``Hospital.ids``).
     """
 
     support_x: FloatArray
@@ -107,9 +129,19 @@ class Hospital:
 
 
 class TaskSource(Protocol):
-    """One entry of ``TASKS``. Every method but ``roster`` and ``spec`` runs at the hospital."""
+    """One entry of ``TASKS``. ``hospital`` runs at the hospital; all else opens no file."""
 
     def __hash__(self) -> int: ...
+
+    @property
+    def preparation(self) -> Preparation:
+        """How records become the network's input."""
+        ...
+
+    @property
+    def records_option(self) -> str | None:
+        """The option that sets how many records a hospital has; None where no single one does."""
+        ...
 
     def roster(self) -> tuple[Seat, ...]:
         """All hospitals, in the order of their partition ids; no file is opened."""
@@ -117,6 +149,18 @@ class TaskSource(Protocol):
 
     def spec(self) -> TaskSpec:
         """The public shape of the tasks; no file is opened."""
+        ...
+
+    def task_size(self) -> TaskSize:
+        """How many records one task of a training hospital takes."""
+        ...
+
+    def declared_records(self) -> int | None:
+        """Records of each training hospital; None where the options do not say how many."""
+        ...
+
+    def most_tasks(self, records: int) -> int:
+        """The most disjoint tasks that a hospital's records can make, whatever their labels are."""
         ...
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
@@ -151,6 +195,22 @@ class FewShot:
     on larger tasks."""
     train_queries: Count | None = None
     """Query records of each class at meta-training hospitals; null: as `queries`."""
+
+    records_option: ClassVar[str | None] = None
+    preparation: ClassVar[Preparation] = UNSAID
+
+    def task_size(self) -> TaskSize:
+        """``ways`` times the records of a class."""
+        shots, queries = self.sizes("train")
+        return TaskSize(self.ways * shots, self.ways * queries)
+
+    def declared_records(self) -> int | None:
+        """Only the files know."""
+        return None
+
+    def most_tasks(self, records: int) -> int:
+        """As if any records could share a task."""
+        return records // self.task_size().records
 
     def sizes(self, role: Role) -> tuple[int, int]:
         """Support and query records a class in the tasks of such a hospital."""
@@ -195,3 +255,28 @@ def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
             "set), or give each hospital more records"
         )
     return np.asarray(usable, dtype=np.int64)
+
+
+def draw_function(size: TaskSize, hospital: Hospital, rng: np.random.Generator) -> Episode:
+    """Draw a regression task: one of the hospital's functions (``groups``), then records of it,
+    none of them twice."""
+    assert hospital.groups is not None
+    functions, left = np.unique(hospital.groups[hospital.rows], return_counts=True)
+    if left.max(initial=0) < size.records:
+        raise DataError(
+            f"hospital {hospital.seat.name}: no function has shots + queries = {size.records} "
+            "records left; lower client.tasks.shots or queries"
+        )
+    function = rng.choice(functions[left >= size.records])
+    own = hospital.rows[hospital.groups[hospital.rows] == function]
+    picked = rng.choice(own, size=size.records, replace=False)
+    support, query = picked[: size.support], picked[size.support :]
+    return Episode(
+        support_x=hospital.view(hospital.x[support]),
+        support_y=hospital.y[support],
+        query_x=hospital.view(hospital.x[query]),
+        query_y=hospital.y[query],
+        classes=np.empty(0, dtype=np.int64),
+        support_rows=support,
+        query_rows=query,
+    )

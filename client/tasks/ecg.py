@@ -37,6 +37,8 @@ from metaward.client.tasks.base import (
     usable_classes,
 )
 from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
+from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.client.tasks.preparation import Preparation, Step
 
 # fmt: off
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122,
@@ -46,7 +48,7 @@ DS2 = (100, 103, 105, 111, 113, 117, 121, 123, 200, 210, 212,
 # fmt: on
 
 # Annotation letter -> AAMI EC57 group, in the order that numbers the classes.
-KINDS = {
+GROUP_OF = {
     **dict.fromkeys("NLRej", "N"),
     **dict.fromkeys("AaJS", "S"),
     **dict.fromkeys("VE", "V"),
@@ -90,8 +92,15 @@ class Ecg(FewShot):
     kinds: tuple[str, ...] = ()
     """The kinds of beat that are kept; an empty list keeps all."""
 
+    preparation = Preparation(
+        Step(
+            "yes", "Each beat is scaled by its own mean and deviation; no record touches another."
+        ),
+        Step("no", "Beats were cut out of the recordings around the annotations beforehand."),
+    )
+
     def __post_init__(self) -> None:
-        known = tuple(KINDS) if self.labels == "symbol" else GROUPS
+        known = tuple(GROUP_OF) if self.labels == "symbol" else GROUPS
         if len(set(self.kinds)) < len(self.kinds) or not set(self.kinds) <= set(known):
             raise ValueError(f"kinds = {list(self.kinds)}: allowed are different ones of {known}")
         if self.ways > len(self.names):
@@ -105,7 +114,7 @@ class Ecg(FewShot):
     @property
     def names(self) -> tuple[str, ...]:
         """Public names of the classes, in the order of their indices."""
-        return self.kinds or (tuple(KINDS) if self.labels == "symbol" else GROUPS)
+        return self.kinds or (tuple(GROUP_OF) if self.labels == "symbol" else GROUPS)
 
     def roster(self) -> tuple[Seat, ...]:
         """DS1 hospitals, which meta-train, then DS2 hospitals, which stay unseen."""
@@ -115,7 +124,7 @@ class Ecg(FewShot):
     def spec(self) -> TaskSpec:
         """One lead of 128 samples, each beat standardised by its own mean and deviation."""
         return TaskSpec(
-            "classification", (1, SAMPLES), self.ways, len(self.names), canonical=self.canonical
+            CLASSIFICATION, (1, SAMPLES), self.ways, len(self.names), canonical=self.canonical
         )
 
     def members(self, index: int) -> tuple[int, ...]:
@@ -189,10 +198,10 @@ def _check(path: Path, beats: dict[str, NDArray[Any]]) -> None:
         raise FILE.damaged(path, "its arrays differ in length")
     if len(beats["x"]) and (beats["x"].min() < ADC_MIN or beats["x"].max() > ADC_MAX):
         raise FILE.damaged(path, f"x leaves the recorder's range {ADC_MIN} to {ADC_MAX}")
-    if unknown := set(np.unique(beats["symbol"]).tolist()) - set(KINDS):
+    if unknown := set(np.unique(beats["symbol"]).tolist()) - set(GROUP_OF):
         raise FILE.damaged(path, f"symbol holds unknown kinds {sorted(unknown)}")
-    groups = np.array([KINDS[kind] for kind in KINDS])
-    expected = groups[np.argmax(beats["symbol"][:, None] == np.array(list(KINDS)), axis=1)]
+    groups = np.array([GROUP_OF[kind] for kind in GROUP_OF])
+    expected = groups[np.argmax(beats["symbol"][:, None] == np.array(list(GROUP_OF)), axis=1)]
     if (expected != beats["aami"]).any():
         row = int(np.argmax(expected != beats["aami"]))
         raise FILE.damaged(path, f"aami and symbol disagree in row {row}")

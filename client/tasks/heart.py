@@ -37,6 +37,8 @@ from metaward.client.tasks.base import (
     usable_classes,
 )
 from metaward.client.tasks.files import DataFile, Stamp, frozen, stamp
+from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.client.tasks.preparation import Preparation, Step
 
 Site = Literal["cleveland", "hungarian", "switzerland", "va"]
 
@@ -111,6 +113,11 @@ class Heart(FewShot):
     """`balanced` draws shots + queries patients of each class; `natural` draws twice as many of any
     class, at the hospital's own case mix, with at least one of each class in the support set."""
 
+    preparation = Preparation(
+        Step("not used", "Features are scaled by reference values of clinical guidelines."),
+        Step("no", "Patients with missing values and three columns were left out beforehand."),
+    )
+
     def __post_init__(self) -> None:
         named = (*self.unseen, *self.left_out)
         if len(set(named)) < len(named) or not set(named) < set(SITES):
@@ -133,7 +140,7 @@ class Heart(FewShot):
 
     def spec(self) -> TaskSpec:
         """13 features, two classes."""
-        return TaskSpec("classification", (FEATURES,), 2, 2, canonical=self.canonical)
+        return TaskSpec(CLASSIFICATION, (FEATURES,), 2, 2, canonical=self.canonical)
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Open the file of one hospital; ``DataError`` when it cannot fill a task."""

@@ -12,7 +12,6 @@ patient" is in truth one for an image.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -34,7 +33,9 @@ from metaward.client.tasks.base import (
     draw_classes,
     usable_classes,
 )
+from metaward.client.tasks.dealing import deal_evenly, deal_skewed
 from metaward.client.tasks.files import Stamp, frozen, stamp
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.medmnist_files import (
     SIDE,
     Pool,
@@ -45,6 +46,7 @@ from metaward.client.tasks.medmnist_files import (
     originals,
     read_pool,
 )
+from metaward.client.tasks.preparation import GREY_VALUES, Preparation, Step
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
 SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test"}
@@ -94,6 +96,11 @@ class MedMnist(FewShot):
     """The axis along which volumes are projected."""
     download: bool = False
     """Whether a missing file is fetched."""
+
+    preparation = Preparation(
+        GREY_VALUES,
+        Step("no", "Images were cropped and resized beforehand, by the authors of MedMNIST."),
+    )
 
     def __post_init__(self) -> None:
         for key, sets, count in (
@@ -153,7 +160,7 @@ class MedMnist(FewShot):
         channels = self.channels or facts(self.datasets[0]).channels
         vocabulary = sum(len(facts(flag).classes) for flag in self.datasets)
         return TaskSpec(
-            "classification", (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
+            CLASSIFICATION, (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
         )
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
@@ -257,39 +264,3 @@ def _dealt(
     else:
         dealt = deal_evenly(by_class, place.shares, rng)
     return pool, frozen(pool.labels + source.offset(place.flag)), dealt
-
-
-def deal_evenly(
-    by_class: Sequence[IntArray], shares: int, rng: np.random.Generator
-) -> tuple[IntArray, ...]:
-    """Equal parts of every class, at random, each part sorted."""
-    mixed = [rng.permutation(own) for own in by_class]
-    return tuple(np.sort(np.concatenate([own[k::shares] for own in mixed])) for k in range(shares))
-
-
-def deal_skewed(
-    by_class: Sequence[IntArray],
-    shares: int,
-    ways: int,
-    need: int,
-    concentration: float,
-    rng: np.random.Generator,
-) -> tuple[IntArray, ...]:
-    """Dirichlet shares of every class, after ``need`` records of ``ways`` classes for each share.
-
-    Hsu, Qi and Brown (2019, "Measuring the effects of non-identical data distribution for
-    federated visual classification") skew the mix of clients by a Dirichlet law; the first
-    records see to it that each hospital can fill a task. Only classes with ``need`` records for
-    every share are given out first. Returns the sorted rows of each share.
-    """
-    plenty = [c for c, own in enumerate(by_class) if len(own) >= need * shares]
-    first = [set(rng.permutation(plenty)[:ways].tolist()) for _ in range(shares)]
-    parts: list[list[IntArray]] = [[] for _ in range(shares)]
-    for c, own in enumerate(by_class):
-        floor = np.array([need * (c in chosen) for chosen in first])
-        free = rng.dirichlet(np.full(shares, concentration)).cumsum() * (len(own) - floor.sum())
-        ends = floor.cumsum() + np.round(free).astype(np.int64)
-        cut = np.split(rng.permutation(own), ends[:-1])
-        for part, piece in zip(parts, cut, strict=True):
-            part.append(piece)
-    return tuple(np.sort(np.concatenate(part)) for part in parts)

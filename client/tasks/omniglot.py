@@ -39,6 +39,8 @@ from metaward.client.tasks.base import (
     usable_classes,
 )
 from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
+from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.client.tasks.preparation import Preparation, Step
 
 # Alphabet: number of characters, in the authors' order; the first 30 are the background set.
 _COUNTS = """
@@ -106,6 +108,11 @@ class Omniglot(FewShot):
     deal: Annotated[int, Field(ge=0)] = 0
     """The seed of the published split's shuffle; public, and independent of the run's seed."""
 
+    preparation = Preparation(
+        Step("not used", "Grey values become 0 to 1 by a constant, not by statistics."),
+        Step("no", "Drawings were scaled down beforehand."),
+    )
+
     def __post_init__(self) -> None:
         largest = max(sum(self.sizes(role)) for role in ROLES)
         if largest > DRAWINGS:
@@ -131,7 +138,7 @@ class Omniglot(FewShot):
         """28 x 28 pixels; the vocabulary counts training characters, and their turned copies."""
         train = sum(len(c.characters) for c in _plan(self) if c.seat.role == "train")
         vocabulary = train * self.turns
-        return TaskSpec("classification", (1, SIDE, SIDE), self.ways, vocabulary, canonical=False)
+        return TaskSpec(CLASSIFICATION, (1, SIDE, SIDE), self.ways, vocabulary, canonical=False)
 
     @property
     def turns(self) -> int:

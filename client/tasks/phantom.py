@@ -27,8 +27,10 @@ from metaward.client.tasks.base import (
     TaskSpec,
     draw_classes,
 )
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from metaward.client.tasks.phantom_findings import FINDINGS, place
+from metaward.client.tasks.preparation import GREY_VALUES, MADE_UP, Preparation
 from metaward.client.tasks.scanner import draw_scanner
 
 Modality = Literal["ct", "xray", "mri", "ultrasound"]
@@ -65,6 +67,9 @@ class Phantom(FewShot):
     gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
     """How far scanners differ; 0: not at all."""
+
+    records_option = "records"
+    preparation = Preparation(GREY_VALUES, MADE_UP)
 
     def __post_init__(self) -> None:
         for rule, problem in self._rules():
@@ -117,8 +122,12 @@ class Phantom(FewShot):
     def spec(self) -> TaskSpec:
         """N-way classification of one-channel 28 x 28 images."""
         return TaskSpec(
-            "classification", (1, SIDE, SIDE), self.ways, self.findings, canonical=self.canonical
+            CLASSIFICATION, (1, SIDE, SIDE), self.ways, self.findings, canonical=self.canonical
         )
+
+    def declared_records(self) -> int:
+        """As many as the option says."""
+        return self.records
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Draw the images of hospital ``index``; ``root`` is not used."""

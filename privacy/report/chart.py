@@ -31,14 +31,6 @@ Numbers = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Level:
-    """An epsilon and its height."""
-
-    at: float
-    epsilon: float
-
-
-@dataclass(frozen=True)
 class Beginning:
     """Where and when a run begins; ``room`` for so many letters is there before the next one."""
 
@@ -59,15 +51,19 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the picture shows: ``lines`` of those that spent most, the ``band`` of ``others``."""
+    """What the picture shows: ``lines`` of those that spent most, the ``band`` of ``others``.
 
-    lines: tuple[Line, ...]
+    ``top`` is the epsilon at the upper edge; ``budgets`` and ``ticks`` are epsilons, too.
+    """
+
+    lines: Sequence[Line]
     others: int
     least: Line
     band: str
-    budgets: tuple[Level, ...]
-    ticks: tuple[Level, ...]
-    runs: tuple[Beginning, ...]
+    top: float
+    budgets: Sequence[float]
+    ticks: Sequence[float]
+    runs: Sequence[Beginning]
     period: str
 
 
@@ -84,12 +80,13 @@ def chart(hospitals: Sequence[TrainingHospital]) -> Chart | None:
     top = 1.08 * max([*finite, *budgets, 1e-3])
     lines = [Line(n, float(spending[n][-1]), _path(_heights(spending[n], top))) for n in names]
     return Chart(
-        lines=tuple(lines[:LINES]),
+        lines=lines[:LINES],
         others=len(lines[LINES:]),
         least=lines[-1],
         band=_band(_heights(np.array([spending[name] for name in names[LINES:]]), top)),
-        budgets=_levels(budgets, top),
-        ticks=_levels(_ticks(top), top),
+        top=top,
+        budgets=budgets,
+        ticks=_ticks(top),
         runs=_beginnings(slots),
         period=_period(list(slots.values())),
     )
@@ -121,11 +118,6 @@ def _heights(epsilons: Numbers, top: float) -> Numbers:
     return np.round(100 - 100 * np.minimum(epsilons / top, 1), 2)
 
 
-def _levels(epsilons: Sequence[float], top: float) -> tuple[Level, ...]:
-    heights = _heights(np.array(epsilons), top)
-    return tuple(Level(float(y), e) for e, y in zip(epsilons, heights, strict=True))
-
-
 def _path(heights: Numbers) -> str:
     """Level until a charge, then straight up."""
     steps = zip(_places(len(heights)), heights, [100, *heights], strict=False)
@@ -152,18 +144,17 @@ def _ticks(top: float) -> list[float]:
     return [step * i for i in range(int(top / step) + 1)]
 
 
-def _beginnings(slots: Slots) -> tuple[Beginning, ...]:
+def _beginnings(slots: Slots) -> list[Beginning]:
     first: dict[str, int] = {}
     for number, (run, _) in enumerate(slots):
         first.setdefault(run, number)
     times = list(slots.values())
     places = _places(len(slots))[list(first.values())]
     rooms = np.diff([*places, EDGE]) / LETTER
-    found = zip(first.items(), places, rooms, strict=True)
-    return tuple(
+    return [
         Beginning(float(x), int(room), run, _date(times[number], times))
-        for (run, number), x, room in found
-    )
+        for (run, number), x, room in zip(first.items(), places, rooms, strict=True)
+    ]
 
 
 def _period(times: Sequence[str]) -> str:

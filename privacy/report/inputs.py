@@ -17,7 +17,7 @@ from metaward.privacy.report.sections import (
     Gap,
     Guarantee,
     MechanismSummary,
-    RunSummary,
+    ReportedRun,
     Touch,
 )
 from metaward.privacy.report.values import TOUCHES, Strict
@@ -34,7 +34,7 @@ class ReportInputs(Strict):
     """All that is reported. ``ValueError`` where it contradicts itself or keeps silent."""
 
     schema_version: Annotated[Literal[1], Field(description="Version of this format.")]
-    run: RunSummary
+    run: ReportedRun
     guarantee: Guarantee
     hospitals: Annotated[
         tuple[TrainingHospital, ...],

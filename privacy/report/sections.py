@@ -31,7 +31,7 @@ from metaward.privacy.report.values import (
 
 
 @dataclass(frozen=True)
-class RunSummary(Strict):
+class ReportedRun(Strict):
     """Which run this is, and how far it came."""
 
     name: Name

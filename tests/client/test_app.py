@@ -72,7 +72,7 @@ def test_roster_train_and_evaluate() -> None:
     assert np.linalg.norm(release.update) > 0
     scores = ask("evaluate", encode_request(request(episodes=3)), UNSEEN)
     assert isinstance(scores, Scores)
-    assert scores.before.shape == scores.after.shape == (3,)
+    assert scores.before.shape == scores.after.shape == (1, 3)
 
 
 def test_an_answer_is_a_function_of_the_request_and_the_hospital() -> None:

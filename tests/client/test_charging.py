@@ -17,6 +17,7 @@ from metaward.client.models import Mlp
 from metaward.client.schedule import Share, deal
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.work import units
 from metaward.privacy import MECHANISMS, Charge, Opening, Use, gaussian
 from metaward.privacy.accounting import enforced_epsilon
@@ -24,7 +25,7 @@ from metaward.privacy.event import merged
 from metaward.privacy.noise import SeededNoise
 from tests.client.wards import share, ward
 
-SETTING = Setting(Mlp((3,)), TaskSpec("classification", (4,), 2, 2, False))
+SETTING = Setting(Mlp((3,)), TaskSpec(CLASSIFICATION, (4,), 2, 2, False))
 LEARNERS = {
     "reptile": {"steps": 3},
     "fomaml": {"steps": 3},

@@ -16,13 +16,14 @@ from metaward.client.inner import ALGORITHMS, Algorithm, Setting
 from metaward.client.models import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import MECHANISMS, Batch, Mechanism, Opening, Session, Use
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import use
 
 WAYS, SUPPORT, QUERY, TASKS, ROUNDS = 3, 2, 4, 2, 7
 ROWS = WAYS * (SUPPORT + QUERY)
-SPEC = TaskSpec("classification", (6,), WAYS, 7, False)
+SPEC = TaskSpec(CLASSIFICATION, (6,), WAYS, 7, False)
 PATIENTS = np.arange(TASKS * ROWS) // 3
 """Three records each, all in one task: as the schedule deals them."""
 THETA_SEED = 4

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from metaward.client.inner import ALGORITHMS, Setting
 from metaward.client.models import MODELS, Mlp, network
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import OpenSession, Rehearsal
 
 # ------------------------------------------------------------------------------ MODELS
@@ -35,7 +36,7 @@ def test_some_model_takes_every_shape(shape: tuple[int, ...]) -> None:
 )
 def test_model(name: str, shape: tuple[int, ...]) -> None:
     """Body and features agree, and no record touches another's output."""
-    architecture, spec = MODELS[name](), TaskSpec("classification", shape, 4, 9, False)
+    architecture, spec = MODELS[name](), TaskSpec(CLASSIFICATION, shape, 4, 9, False)
     net, body = network(architecture, spec, 4), network(architecture, spec, 0)
     phi = net.initial(0).double()
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
@@ -50,9 +51,9 @@ def test_model(name: str, shape: tuple[int, ...]) -> None:
 # -------------------------------------------------------------------------- ALGORITHMS
 
 SPECS = {
-    "classification": TaskSpec("classification", (6,), 3, 7, False),
-    "canonical": TaskSpec("classification", (6,), 3, 3, True),
-    "regression": TaskSpec("regression", (1,), 1, 0, False),
+    "classification": TaskSpec(CLASSIFICATION, (6,), 3, 7, False),
+    "canonical": TaskSpec(CLASSIFICATION, (6,), 3, 3, True),
+    "regression": TaskSpec(REGRESSION, (1,), 1, 0, False),
 }
 NEED_CLASSES = {"proto_maml", "embedding", "metric"}
 
@@ -62,10 +63,10 @@ def episode(spec: TaskSpec, seed: int) -> Episode:
 
     def half(n: int) -> tuple[NDArray[np.float32], NDArray[Any]]:
         x = rng.normal(size=(n * 3, *spec.input_shape)).astype(np.float32)
-        y = np.repeat(np.arange(3), n) if spec.kind == "classification" else x[:, :1] * 2
+        y = np.repeat(np.arange(3), n) if spec.kind.classes else x[:, :1] * 2
         return x, y
 
-    classes = np.arange(3) if spec.kind == "classification" else np.zeros(0, np.int64)
+    classes = np.arange(3) if spec.kind.classes else np.zeros(0, np.int64)
     (sx, sy), (qx, qy) = half(2), half(4)
     return Episode(sx, sy, qx, qy, classes, np.arange(6), np.arange(6, 18))
 

@@ -97,9 +97,10 @@ def test_what_is_sealed_can_be_sent(name: str) -> None:
     assert torch.equal(update, kept)
     update += 1
     assert release.update[0] == np.float32(-0.1), "a view of the hospital's own tensor"
-    scores = mechanism.scores("a", 3, [0.25, 0.5], [0.75, 1.0])
+    scores = mechanism.scores("a", 3, ("hits",), [[0.25, 0.5]], [[0.75, 1.0]])
     assert type(scores) is Scores
-    assert (scores.before.tolist(), scores.after.tolist()) == ([0.25, 0.5], [0.75, 1.0])
+    assert scores.names == ("hits",)
+    assert (scores.before.tolist(), scores.after.tolist()) == ([[0.25, 0.5]], [[0.75, 1.0]])
     for answer in (release, scores):
         assert type(decode_answer(encode_answer(answer))) is type(answer)
 

@@ -33,7 +33,7 @@ def test_source_says_who_takes_part_without_opening_a_file(
     assert seats == TASKS[name]().roster()
     assert spec.outputs >= 1
     assert all(length >= 1 for length in spec.input_shape)
-    assert (spec.vocabulary == 0) == (spec.kind == "regression")
+    assert (spec.vocabulary == 0) == (not spec.kind.classes)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -72,10 +72,10 @@ def assert_episode(one: Episode, spec: TaskSpec) -> None:
         assert x.shape == (len(y), *spec.input_shape)
         assert x.dtype == np.float32
         assert np.isfinite(x).all()
-        if spec.kind == "classification":
+        if spec.kind.classes:
             assert y.dtype == np.int64
             assert set(y.tolist()) == set(range(spec.outputs))
         else:
             assert y.shape == (len(x), spec.outputs)
             assert y.dtype == np.float32
-    assert len(one.classes) == (spec.outputs if spec.kind == "classification" else 0)
+    assert len(one.classes) == (spec.outputs if spec.kind.classes else 0)

@@ -66,7 +66,7 @@ def test_the_run_finished_with_the_result_of_the_in_process_engine(
     theta = "theta.safetensors"
     assert (live.folder.path / theta).read_bytes() == (other.path / theta).read_bytes()
     tables = [
-        json.loads((f.path / "result.json").read_text())["table"] for f in (live.folder, other)
+        json.loads((f.path / "result.json").read_text())["tables"] for f in (live.folder, other)
     ]
     assert tables[0] == tables[1]
     assert "NO PRIVACY" in live.out.read_text()

@@ -142,7 +142,7 @@ def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_
     theta = "theta.safetensors"
     assert (folder.path / theta).read_bytes() == (other.path / theta).read_bytes()
     results = [json.loads((f.path / "result.json").read_text()) for f in (folder, other)]
-    assert results[0]["table"] == results[1]["table"]
+    assert results[0]["tables"] == results[1]["tables"]
 
 
 # -------------------------------------------------------------------- how an end is found

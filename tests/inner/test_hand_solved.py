@@ -17,9 +17,10 @@ from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.reptile import Reptile
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import Batch, OpenSession
 
-SPEC = TaskSpec("regression", (2,), 1, 0, True)
+SPEC = TaskSpec(REGRESSION, (2,), 1, 0, True)
 RNG = np.random.default_rng(0)
 
 
@@ -116,7 +117,7 @@ def test_a_batch_that_covers_the_set_is_the_set() -> None:
 
 
 def test_fedavg_with_names_trains_one_output_a_name_and_starts_anew_at_an_unseen_hospital() -> None:
-    spec = TaskSpec("classification", (2,), 2, 5, False)
+    spec = TaskSpec(CLASSIFICATION, (2,), 2, 5, False)
     setting = Setting(Mlp(()), spec)
     learner = FedAvg(lr=0.1, steps=1, names=True, head_seed=4)
     theta = learner.initial(setting, 0)

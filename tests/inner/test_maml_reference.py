@@ -20,6 +20,7 @@ from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import OpenSession
 
 with warnings.catch_warnings():
@@ -29,9 +30,9 @@ with warnings.catch_warnings():
 RNG = np.random.default_rng(0)
 
 CASES = {
-    "conv": (Conv(width=4, depth=2, groups=2), TaskSpec("classification", (1, 8, 8), 3, 3, False)),
-    "conv1d": (Conv(width=4, depth=2, groups=2), TaskSpec("classification", (1, 16), 3, 3, False)),
-    "mlp": (Mlp((5, 5)), TaskSpec("regression", (1,), 1, 0, True)),
+    "conv": (Conv(width=4, depth=2, groups=2), TaskSpec(CLASSIFICATION, (1, 8, 8), 3, 3, False)),
+    "conv1d": (Conv(width=4, depth=2, groups=2), TaskSpec(CLASSIFICATION, (1, 16), 3, 3, False)),
+    "mlp": (Mlp((5, 5)), TaskSpec(REGRESSION, (1,), 1, 0, True)),
 }
 
 
@@ -40,16 +41,14 @@ def episode(spec: TaskSpec, seed: int) -> Episode:
 
     def part(n: int) -> tuple[np.ndarray, np.ndarray]:
         x = rng.normal(size=(n, *spec.input_shape))
-        return x, rng.integers(0, 3, n) if spec.kind == "classification" else rng.normal(
-            size=(n, 1)
-        )
+        return x, rng.integers(0, 3, n) if spec.kind.classes else rng.normal(size=(n, 1))
 
     (sx, sy), (qx, qy) = part(6), part(9)
     return Episode(sx, sy, qx, qy, np.arange(3), np.arange(6), np.arange(9))
 
 
 def loss_of(spec: TaskSpec, outputs: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    if spec.kind == "classification":
+    if spec.kind.classes:
         return functional.cross_entropy(outputs, y)
     return functional.mse_loss(outputs, y)
 

@@ -17,13 +17,14 @@ from metaward.client.inner.metric import Metric, features, pack, unpack, whiteni
 from metaward.client.models.mlp import Mlp
 from metaward.client.models.scatter import Scatter
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import ACCURACY, CLASSIFICATION, REGRESSION
 from metaward.privacy import OpenSession, Rehearsal
 from metaward.privacy.session import ParameterGroup
 from tests.inner.test_private_paths import silent
 from tests.privacy.attacked import FLAT, SUPPORT, records
 from tests.privacy.attacked import episodes as tasks_of
 
-SPEC = TaskSpec("classification", (2,), 2, 4, False)
+SPEC = TaskSpec(CLASSIFICATION, (2,), 2, 4, False)
 RNG = np.random.default_rng(0)
 
 
@@ -156,7 +157,7 @@ def test_where_noise_left_nothing_distance_is_plain(hopeless: Tensor, steps: int
 @pytest.mark.parametrize("shrink", [1e-3, 0.3, 10.0])
 def test_before_any_step_outputs_are_mahalanobis_distances(shrink: float) -> None:
     """Up to what all classes share: four classes, five features."""
-    rng, spec = np.random.default_rng(4), TaskSpec("classification", (5,), 4, 9, False)
+    rng, spec = np.random.default_rng(4), TaskSpec(CLASSIFICATION, (5,), 4, 9, False)
     root, y = rng.normal(size=(5, 5)), np.arange(60) % 4
     covariance = root @ root.T
     x = rng.normal(size=(60, 5)) @ root.T + rng.normal(size=(4, 5))[y]
@@ -210,7 +211,7 @@ def test_steps_are_gradient_descent_on_metric_and_prototypes() -> None:
 
 def test_a_known_nuisance_is_looked_past() -> None:
     """Classes differ by 1 along the first axis; the second varies by 20 and says nothing."""
-    rng, spec = np.random.default_rng(3), TaskSpec("classification", (2,), 2, 2, False)
+    rng, spec = np.random.default_rng(3), TaskSpec(CLASSIFICATION, (2,), 2, 2, False)
     y = np.arange(400) % 2
     x = rng.normal(size=(400, 2)) * np.array([0.3, 20.0]) + np.outer(y, [1.0, 0.0])
     task = Episode(x[:10], y[:10], x[10:], y[10:], np.arange(2), np.arange(10), np.arange(10, 400))
@@ -219,7 +220,7 @@ def test_a_known_nuisance_is_looked_past() -> None:
     taught = plain([task], spec=spec)
     untaught = learner.initial(setting, 1).double()
     good, bad = (
-        setting.score(learner.adapt(setting, theta, support, 0)(query.x), query.y)
+        ACCURACY.measure(learner.adapt(setting, theta, support, 0)(query.x), query.y)
         for theta in (taught, untaught)
     )
     assert good > 0.9
@@ -240,7 +241,7 @@ class Headless(Rehearsal):
 
 def test_it_asks_for_two_sums_over_all_records_and_for_none_without_the_body() -> None:
     setting, learner = (
-        Setting(Scatter(), TaskSpec("classification", (1, 12, 12), 2, 4, False)),
+        Setting(Scatter(), TaskSpec(CLASSIFICATION, (1, 12, 12), 2, 4, False)),
         Metric(),
     )
     x = np.zeros((8, 1, 12, 12), np.float32)
@@ -257,7 +258,7 @@ def test_it_asks_for_two_sums_over_all_records_and_for_none_without_the_body() -
 
 def test_tasks_and_units_that_it_cannot_serve() -> None:
     with pytest.raises(ValueError, match="choose reptile, fomaml or maml"):
-        Metric().check(TaskSpec("regression", (1,), 1, 0, True), "none")
+        Metric().check(TaskSpec(REGRESSION, (1,), 1, 0, True), "none")
     with pytest.raises(ValueError, match="mechanism task cannot protect"):
         Metric().check(SPEC, "task")
     Metric().check(SPEC, "record")

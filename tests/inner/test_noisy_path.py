@@ -13,7 +13,7 @@ from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import OpenSession
 from tests.inner.test_maml_reference import CASES, episode
 
-SPECS = {name: case for name, case in CASES.items() if case[1].kind == "classification"}
+SPECS = {name: case for name, case in CASES.items() if case[1].kind.classes}
 
 
 def deltas(learner: Algorithm, case: str) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,7 +32,7 @@ def deltas(learner: Algorithm, case: str) -> tuple[torch.Tensor, torch.Tensor]:
 def balanced(spec: TaskSpec, seed: int) -> Episode:
     """Every class stands in the support set: prototypes need that."""
     task = episode(spec, seed)
-    if spec.kind == "classification":
+    if spec.kind.classes:
         task.support_y[:] = [0, 1, 2, 2, 1, 0]
     return task
 

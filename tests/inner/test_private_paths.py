@@ -234,7 +234,7 @@ def deaf(name: str, case: str, keep: int | None) -> tuple[Tensor, Deaf]:
             hospital.y[t * 6 : t * 6 + 6] = np.roll(hospital.y[t * 6 : t * 6 + 6], 1, axis=0)
         hospital.x[keep], hospital.y[keep] = mine
         other = keep - keep % 6 + (keep + 1) % 6  # had rolled into it what now is missing
-        if spec.kind == "classification":
+        if spec.kind.classes:
             hospital.y[other], hospital.y[keep] = _balance(hospital.y, keep, other)
     session = Deaf()
     theta = start(setting, learner)

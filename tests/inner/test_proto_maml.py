@@ -12,9 +12,10 @@ from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import OpenSession
 
-SPEC = TaskSpec("classification", (4,), 3, 3, False)
+SPEC = TaskSpec(CLASSIFICATION, (4,), 3, 3, False)
 RNG = np.random.default_rng(0)
 
 
@@ -71,7 +72,7 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
 
 def test_regression_is_refused() -> None:
     with pytest.raises(ValueError, match="needs classes"):
-        ProtoMaml().check(TaskSpec("regression", (1,), 1, 0, True), "none")
+        ProtoMaml().check(TaskSpec(REGRESSION, (1,), 1, 0, True), "none")
     ProtoMaml().check(SPEC, "none")
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from metaward.client.models import Architecture, Conv, Mlp, Network, network
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "images": (Conv(width=4, depth=2, groups=2), (3, 8, 9)),
@@ -21,7 +22,7 @@ CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
 
 
 def spec(shape: tuple[int, ...], outputs: int = 3) -> TaskSpec:
-    return TaskSpec("classification", shape, outputs, 9, False)
+    return TaskSpec(CLASSIFICATION, shape, outputs, 9, False)
 
 
 def build(name: str, outputs: int = 3) -> Network:

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from metaward.client.inner import ALGORITHMS, Setting
 from metaward.client.models import Architecture, check_architecture, network
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import OpenSession
 from tests.contracts.test_learners import episode
 
-SPEC = TaskSpec("classification", (6,), 3, 7, False)
+SPEC = TaskSpec(CLASSIFICATION, (6,), 3, 7, False)
 LOADED = torch.linspace(-1, 1, 24).view(4, 6)
 
 

@@ -10,12 +10,13 @@ from torch.func import grad, vmap
 from metaward.client.models.base import network
 from metaward.client.models.scatter import FLOOR, SCALES, Front, Scatter, _filters, _noise
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 
 SHAPES = [((1, 28, 28), 342 // 3), ((3, 28, 28), 342), ((1, 128), 33), ((12, 100), 396)]
 
 
 def spec(shape: tuple[int, ...]) -> TaskSpec:
-    return TaskSpec("classification", shape, 3, 5, False)
+    return TaskSpec(CLASSIFICATION, shape, 3, 5, False)
 
 
 @pytest.mark.parametrize(("shape", "count"), SHAPES)

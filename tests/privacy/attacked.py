@@ -18,12 +18,13 @@ from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.inner.reptile import Reptile
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
-from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSpec
+from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSize, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import MECHANISMS, Mechanism
 
-FLAT = TaskSpec("classification", (6,), 3, 7, False)
-IMAGE = TaskSpec("classification", (1, 8, 8), 3, 7, False)
-CURVE = TaskSpec("regression", (1,), 1, 0, True)
+FLAT = TaskSpec(CLASSIFICATION, (6,), 3, 7, False)
+IMAGE = TaskSpec(CLASSIFICATION, (1, 8, 8), 3, 7, False)
+CURVE = TaskSpec(REGRESSION, (1,), 1, 0, True)
 CASES = {"mlp": (Mlp((5,)), FLAT), "conv": (Conv(4, 2, 2), IMAGE), "curve": (Mlp((5,)), CURVE)}
 
 LEARNERS: dict[str, Algorithm] = {
@@ -66,7 +67,7 @@ def records(spec: TaskSpec, seed: int) -> Hospital:
     rng = np.random.default_rng(seed)
     n = TASKS * (SUPPORT + QUERY)
     x = rng.normal(size=(n, *spec.input_shape))
-    y = np.arange(n) % 3 if spec.kind == "classification" else rng.normal(size=(n, 1))
+    y = np.arange(n) % 3 if spec.kind.classes else rng.normal(size=(n, 1))
     rows = np.arange(n)
     ids = np.array([f"r{i}" for i in rows])
     patients = np.array([f"p{i // 2}" for i in rows])
@@ -95,11 +96,14 @@ class Source:
     """A source of tasks that only says what they look like; the audit opens no data."""
 
     shape: TaskSpec = FLAT
-    shots: int = 3
-    queries: int = 3
 
     def spec(self) -> TaskSpec:
         return self.shape
+
+    def task_size(self) -> TaskSize:
+        """3 support and 3 query records of each class."""
+        each = 3 * max(1, self.shape.classes)
+        return TaskSize(each, each)
 
 
 def desk(

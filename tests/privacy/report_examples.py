@@ -30,7 +30,7 @@ from metaward.privacy.report.sections import (
     Library,
     MechanismSummary,
     NoisySum,
-    RunSummary,
+    ReportedRun,
     Touch,
 )
 from metaward.privacy.report.values import STANDARD_DELTAS, TOUCHES, Unit
@@ -109,7 +109,7 @@ def touches() -> tuple[Touch, ...]:
     return tuple(Touch(name, *COVERED[name]) for name in TOUCHES)  # type: ignore[arg-type]
 
 
-RUN = RunSummary(
+RUN = ReportedRun(
     name="phantom",
     id="2026-03-11-phantom-7",
     seed=7,

@@ -13,6 +13,7 @@ from metaward.client.models import network
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import clipping
 from metaward.privacy.clipping import clipped_sum, gradient, rows, sum_clipped
 from tests.privacy.vectors import (
@@ -54,7 +55,7 @@ def test_gradients_of_networks(
     architecture: Conv | Mlp, shape: tuple[int, ...], patients: bool
 ) -> None:
     """In float64, against one autograd call a record."""
-    net = network(architecture, TaskSpec("classification", shape, 3, 3, True), 3)
+    net = network(architecture, TaskSpec(CLASSIFICATION, shape, 3, 3, True), 3)
     phi, x, y = net.initial(1).double(), draw(2, 10, *shape), choose(3, 3, 10)
 
     def losses(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:

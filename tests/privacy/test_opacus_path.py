@@ -15,6 +15,7 @@ from metaward.client.models import Architecture, network
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy.clipping import clipped_sum, gradient
 from metaward.privacy.opacus_path import check_module, opacus_sum
 
@@ -41,7 +42,7 @@ def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
 def test_opacus_gives_the_same_sum(name: str, dtype: torch.dtype) -> None:
     """With a clip that cuts all records, one that cuts half of them, and one that cuts none."""
     architecture, shape = CASES[name]
-    net = network(architecture, TaskSpec("classification", shape, 3, 3, True), 3)
+    net = network(architecture, TaskSpec(CLASSIFICATION, shape, 3, 3, True), 3)
     phi = net.initial(1).to(dtype)
     x = torch.randn(N, *shape, generator=generator(2), dtype=dtype)
     y = torch.randint(3, (N,), generator=generator(3))
@@ -163,7 +164,7 @@ def test_what_opacus_refuses_is_refused() -> None:
 
 def test_our_networks_pass() -> None:
     for architecture, shape in CASES.values():
-        check_module(network(architecture, TaskSpec("classification", shape, 3, 3, True), 3).module)
+        check_module(network(architecture, TaskSpec(CLASSIFICATION, shape, 3, 3, True), 3).module)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,7 @@ POLICY = Policy(
     episodes=30,
     metrics=("accuracy",),
     loss=False,
+    plugins=(),
 )
 OPEN = replace(
     POLICY,
@@ -42,6 +43,7 @@ OPEN = replace(
     noise_multiplier=None,
     clip=None,
     loss=True,
+    plugins=(),
 )
 # All of these lie exactly at POLICY's limits.
 TRAIN = Asked("train", "north", "record", 40, 40, 20, 10, 2.0, 1.5)

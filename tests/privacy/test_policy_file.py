@@ -15,7 +15,8 @@ from metaward.privacy.policy import POLICY_CODES, Asked, Policy, PolicyError
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {name: ROOT / "policies" / f"{name}.yaml" for name in ("strict", "research", "open")}
-STRICT, RESEARCH, _ = (Policy.read(path) for path in EXAMPLES.values())
+SCORES = ("mse", "accuracy")
+STRICT, RESEARCH, _ = (Policy.read(path, SCORES) for path in EXAMPLES.values())
 KEYS = [field.name for field in fields(Policy)]
 
 
@@ -27,13 +28,13 @@ def write(tmp_path: Path, policy: Policy, **changes: Any) -> Path:
 
 def faults(tmp_path: Path, policy: Policy = RESEARCH, **changes: Any) -> str:
     with pytest.raises(ConfigError) as caught:
-        Policy.read(write(tmp_path, policy, **changes))
+        Policy.read(write(tmp_path, policy, **changes), SCORES)
     return str(caught.value)
 
 
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
-    assert Policy.read(write(tmp_path, STRICT)) == STRICT
-    assert Policy.open(write(tmp_path, RESEARCH)) == RESEARCH
+    assert Policy.read(write(tmp_path, STRICT), SCORES) == STRICT
+    assert Policy.open(write(tmp_path, RESEARCH), SCORES) == RESEARCH
 
 
 def test_a_typo_is_named_with_its_nearest_key(tmp_path: Path) -> None:
@@ -46,7 +47,7 @@ def test_no_key_has_a_default(tmp_path: Path, key: str) -> None:
     path = tmp_path / "policy.yaml"
     path.write_text(yaml.safe_dump({k: v for k, v in plain(RESEARCH).items() if k != key}))
     with pytest.raises(ConfigError, match=rf"policy.yaml: {key}: missing"):
-        Policy.read(path)
+        Policy.read(path, SCORES)
 
 
 def test_no_key_allows_seeded_noise(tmp_path: Path) -> None:
@@ -73,7 +74,9 @@ def test_no_key_allows_seeded_noise(tmp_path: Path) -> None:
         ("rounds", None, "whole number"),
         ("train", "yes", "true or false"),
         ("episodes", -1, "greater than or equal to 0"),
-        ("metrics", ["loss"], "'accuracy' or 'mse'"),
+        ("metrics", ["loss"], "metrics[0]: 'loss' is refused: must be 'accuracy' or 'mse'"),
+        ("metrics", ["mse", "acuracy"], "metrics[1]: 'acuracy' is refused: must be 'accuracy' or"),
+        ("metrics", [1], "must be text"),
         ("hospital", "", "at least 1 character"),
     ],
 )
@@ -122,7 +125,7 @@ def test_all_contradictions_are_named_at_once(tmp_path: Path) -> None:
 
 
 def test_an_unprotected_policy_is_possible_and_says_so_by_its_nulls(tmp_path: Path) -> None:
-    policy = Policy.read(write(tmp_path, RESEARCH, **NONE, loss=True))
+    policy = Policy.read(write(tmp_path, RESEARCH, **NONE, loss=True), SCORES)
     assert policy.budget() is None
     assert policy.loss
 
@@ -132,7 +135,7 @@ def test_an_unprotected_policy_is_possible_and_says_so_by_its_nulls(tmp_path: Pa
 
 def code_of(path: Path | None) -> tuple[str, str]:
     with pytest.raises(PolicyError) as caught:
-        Policy.open(path)
+        Policy.open(path, SCORES)
     assert caught.value.code in POLICY_CODES
     return caught.value.code, caught.value.reason
 
@@ -144,7 +147,7 @@ def test_no_policy_no_participation(tmp_path: Path) -> None:
     assert code == "policy-missing"
     assert "gone.yaml" in reason
     with pytest.raises(PolicyError, match="policy-missing"):
-        Policy.read(tmp_path / "gone.yaml")
+        Policy.read(tmp_path / "gone.yaml", SCORES)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,9 @@ def test_one_bad_value_opens_nothing_and_its_key_reaches_the_log(tmp_path: Path)
 
 
 def test_the_digest_sees_every_value_and_no_comment(tmp_path: Path) -> None:
-    assert Policy.read(write(tmp_path, STRICT)).digest() == STRICT.digest()  # without comments
+    assert (
+        Policy.read(write(tmp_path, STRICT), SCORES).digest() == STRICT.digest()
+    )  # without comments
     assert len(STRICT.digest()) == 64
     others = {replace(STRICT, steps=11), replace(STRICT, hospital="x"), RESEARCH}
     assert len({policy.digest() for policy in others | {STRICT}}) == 4
@@ -256,7 +261,7 @@ def test_no_example_lets_the_loss_out(policy: Policy) -> None:
 def test_the_figures_in_the_comments_are_right(name: str) -> None:
     """Who guesses at even odds under mu-GDP is right with probability Phi(mu/2) at best; one sum
     at the floor has mu = 1 / noise_multiplier (Dong, Roth, Su 2019). Written out here anew."""
-    policy, said = Policy.read(EXAMPLES[name]), comments(EXAMPLES[name])
+    policy, said = Policy.read(EXAMPLES[name], SCORES), comments(EXAMPLES[name])
     assert policy.epsilon is not None
     assert policy.noise_multiplier is not None
     assert policy.delta is not None

@@ -30,7 +30,7 @@ def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:
     """A new field is a new thing that leaves the hospital: it must be put here by hand."""
     allowed = {
         Release: ["hospital", "round", "update", "loss", "mark"],
-        Scores: ["hospital", "round", "before", "after"],
+        Scores: ["hospital", "round", "names", "before", "after"],
         Attendance: ["hospital", "index"],
         Refusal: ["code"],
         Mark: ["ledger", "sequence", "head"],
@@ -101,10 +101,10 @@ def test_a_sealed_release_is_no_longer_the_hospitals_tensor() -> None:
 
 
 def test_scores_leave_as_they_are() -> None:
-    scores = NoPrivacy().scores("a", 4, [0.25, 0.5], [0.75, 1.0])
-    assert (scores.hospital, scores.round) == ("a", 4)
-    assert scores.before.tolist() == [0.25, 0.5]
-    assert scores.after.tolist() == [0.75, 1.0]
+    scores = NoPrivacy().scores("a", 4, ("hits", "depth"), [[0.25, 0.5]] * 2, [[0.75, 1.0]] * 2)
+    assert (scores.hospital, scores.round, scores.names) == ("a", 4, ("hits", "depth"))
+    assert scores.before.tolist() == [[0.25, 0.5]] * 2
+    assert scores.after.tolist() == [[0.75, 1.0]] * 2
 
 
 def test_it_says_that_it_protects_nothing() -> None:

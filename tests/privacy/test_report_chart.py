@@ -89,11 +89,13 @@ def test_the_range_holds_the_others() -> None:
 
 
 def test_budgets_are_drawn_at_their_height() -> None:
-    made = drawn(hospital("A", 1.0), replace(hospital("B", 1.0), budget=5.0))
-    assert [level.epsilon for level in made.budgets] == [5.0, 8.0]
-    assert made.budgets[0].at == pytest.approx(100 - 100 * 5 / (1.08 * 8), abs=0.01)
+    pair = (hospital("A", 1.0), replace(hospital("B", 1.0), budget=5.0))
+    assert drawn(*pair).budgets == [5.0, 8.0]
+    limits = re.findall(r'class="limit" d="M0 ([\d.]+)H100"', page(report(hospitals=pair)))
+    wanted = [100 - 100 * budget / (1.08 * 8) for budget in (5, 8)]
+    assert list(map(float, limits)) == pytest.approx(wanted, abs=0.01)
     many = [replace(hospital(f"h{i}", 1.0), budget=5.0 + i) for i in range(6)]
-    assert [level.epsilon for level in drawn(*many).budgets] == [5.0, 10.0]
+    assert drawn(*many).budgets == [5.0, 10.0]
 
 
 def test_thousands_of_rounds_draw_a_bounded_range() -> None:

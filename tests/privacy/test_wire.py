@@ -54,13 +54,17 @@ def test_release_comes_back(
     assert back.update.dtype == np.float32
 
 
-@given(NAMES, INT64, VECTORS, VECTORS)
+@given(NAMES, INT64, st.lists(NAMES, max_size=3).map(tuple), VECTORS, VECTORS)
 def test_scores_come_back(
-    hospital: str, number: int, before: NDArray[np.float32], after: NDArray[np.float32]
+    hospital: str,
+    number: int,
+    names: tuple[str, ...],
+    before: NDArray[np.float32],
+    after: NDArray[np.float32],
 ) -> None:
-    back = decode_answer(encode_answer(Scores(hospital, number, before, after)))
+    back = decode_answer(encode_answer(Scores(hospital, number, names, before, after)))
     assert isinstance(back, Scores)
-    assert (back.hospital, back.round) == (hospital, number)
+    assert (back.hospital, back.round, back.names) == (hospital, number, names)
     assert same(back.before, before)
     assert same(back.after, after)
 
@@ -145,7 +149,7 @@ def test_loss_that_a_mechanism_keeps_back_is_not_in_the_message() -> None:
 
 ANSWERS: dict[str, Answer] = {
     "release": release(),
-    "scores": Scores("a", 3, np.ones(2, np.float32), np.ones(2, np.float32)),
+    "scores": Scores("a", 3, ("hits",), np.ones((1, 2), np.float32), np.ones((1, 2), np.float32)),
     "attendance": Attendance("a", 0),
     "refusal": Refusal("failed"),
 }
@@ -196,6 +200,9 @@ def test_malformed_answer_is_refused_with_its_code(kind: str, spoil: str) -> Non
         ("release", "loss", True),
         ("release", "loss", "low"),
         ("scores", "round", False),
+        ("scores", "names", "hits"),
+        ("scores", "names", [3]),
+        ("scores", "names", [True]),
         ("attendance", "index", True),
         ("attendance", "index", 0.0),
         ("refusal", "code", 1),

@@ -89,7 +89,7 @@ def test_sigkill_and_resume(whole: Folder, tmp_path: Path, number: int) -> None:
         "baselines/fedavg/checkpoints/round-000060/state.safetensors",
     ):
         assert (out / name).read_bytes() == (whole.path / name).read_bytes()
-    tables = [json.loads((p / "result.json").read_text())["table"] for p in (out, whole.path)]
+    tables = [json.loads((p / "result.json").read_text())["tables"] for p in (out, whole.path)]
     assert tables[0] == tables[1]
 
 

@@ -15,7 +15,6 @@ import torch
 from metaward.client import work
 from metaward.client.charging import plan
 from metaward.client.errors import DataError
-from metaward.client.tasks import TASKS
 from metaward.privacy.accounting import gdp
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.report.document import PrivacyReport
@@ -161,10 +160,6 @@ def test_what_was_trained_beside_it_without_noise_is_told_apart() -> None:
     assert gap.words.endswith("without any bound, were the updates of fomaml, NO PRIVACY.")
     (gap,) = report_words.beside(phantom())
     assert "without any bound" not in gap.words
-
-
-def test_every_source_says_how_it_scales_its_records() -> None:
-    assert report_words.SOURCES.keys() == TASKS.keys()
 
 
 # -------------------------------------------------------------------------- mechanisms

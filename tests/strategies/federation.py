@@ -21,6 +21,7 @@ Sabotage = dict[str, Callable[[Request], Any]]
 TRAIN = ["oslo", "bern", "rome", "kyiv", "lima"]
 UNSEEN = ["york", "graz"]
 SEATS = TRAIN + UNSEEN
+NAMES = ("height",)
 THETA = np.linspace(-1, 1, 6, dtype=np.float32)
 
 
@@ -36,8 +37,8 @@ def honest(hospital: str) -> Script:
     def work(request: Request, kind: str) -> Answer:
         if kind == "train":
             return Release(hospital, request.round, update(hospital, request), 0.5)
-        level = np.full(request.episodes, (1 + SEATS.index(hospital)) / 8, np.float32)
-        return Scores(hospital, request.round, level / 2, level)
+        level = np.full((1, request.episodes), (1 + SEATS.index(hospital)) / 8, np.float32)
+        return Scores(hospital, request.round, NAMES, level / 2, level)
 
     return work
 
@@ -65,6 +66,7 @@ def strategy(**changes: Any) -> MetaStrategy:
         "num_rounds": 6,
         "combine": Mean(),
         "outer": Adam(lr=0.1, schedule="cosine"),
+        "scores": {"height": (0.0, float("inf"))},
     }
     return MetaStrategy(**options | changes)
 

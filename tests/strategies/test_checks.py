@@ -92,25 +92,33 @@ def test_accepted_release_is_the_same_object() -> None:
 @pytest.mark.parametrize(
     ("changes", "values", "reason"),
     [
-        ({}, [0.0, 0.5], ""),
-        ({"hospital": "b"}, [0.0, 0.5], "wrong-hospital"),
-        ({"round": 0}, [0.0, 0.5], "wrong-round"),
-        ({}, [0.5], "wrong-shape"),
-        ({}, [0.5, 0.5, 0.5], "wrong-shape"),
+        ({}, [[0.0, 0.5], [7.0, -2.0]], ""),
+        ({"hospital": "b"}, [[0.0, 0.5], [0.0, 0.5]], "wrong-hospital"),
+        ({"round": 0}, [[0.0, 0.5], [0.0, 0.5]], "wrong-round"),
+        ({"names": ("hits",)}, [[0.0, 0.5], [0.0, 0.5]], "wrong-scores"),
+        ({"names": ("depth", "hits")}, [[0.0, 0.5], [0.0, 0.5]], "wrong-scores"),
+        ({"names": ("hits", "depth", "more")}, [[0.0, 0.5], [0.0, 0.5]], "wrong-scores"),
+        ({}, [[0.5], [0.5]], "wrong-shape"),
+        ({}, [[0.5, 0.5, 0.5]] * 2, "wrong-shape"),
         ({}, 0.5, "wrong-shape"),
+        ({}, [0.5, 0.5], "wrong-shape"),
         ({}, [[0.5, 0.5]], "wrong-shape"),
+        ({}, [[0.5, 0.5]] * 3, "wrong-shape"),
         ({}, [], "wrong-shape"),
-        ({}, [0.5, np.nan], "not-finite"),
-        ({}, [np.inf, 0.5], "not-finite"),
-        ({}, [0.5, -0.1], "out-of-range"),
-        ({}, [0.5, 1.01], "out-of-range"),
+        ({}, [[0.5, np.nan], [0.5, 0.5]], "not-finite"),
+        ({}, [[0.5, 0.5], [np.inf, 0.5]], "not-finite"),
+        ({}, [[0.5, -0.1], [0.5, 0.5]], "out-of-range"),
+        ({}, [[0.5, 1.01], [0.5, 0.5]], "out-of-range"),
+        ({}, [[0.5, 0.5], [-2.1, 0.5]], "out-of-range"),
     ],
 )
 def test_scores(field: str, changes: Any, values: Any, reason: str) -> None:
-    good = np.array([0.25, 1.0], np.float32)
-    fields = {"hospital": "a", "round": ROUND, "before": good, "after": good}
-    answer = Scores(**fields | {field: np.array(values, np.float32)} | changes)
-    found = check_scores(answer, "a", ROUND, 2, highest=1.0)
+    """Hits lie in [0, 1], depths at -2 or above."""
+    good = np.array([[0.25, 1.0], [-2.0, 9.0]], np.float32)
+    fields: dict[str, Any] = {"hospital": "a", "round": ROUND, "names": ("hits", "depth")}
+    fields |= {"before": good, "after": good, field: np.array(values, np.float32)}
+    answer = Scores(**fields | changes)
+    found = check_scores(answer, "a", ROUND, 2, {"hits": (0, 1), "depth": (-2, np.inf)})
     assert (found.reason if isinstance(found, Rejected) else "") == reason
     assert isinstance(found, Rejected) or found is answer
 
@@ -126,7 +134,7 @@ def message() -> Message:
 
 ANSWERS: list[Answer] = [
     release(),
-    Scores("a", ROUND, np.ones(1, np.float32), np.ones(1, np.float32)),
+    Scores("a", ROUND, ("hits",), np.ones((1, 1), np.float32), np.ones((1, 1), np.float32)),
     Attendance("a", 0),
 ]
 

@@ -13,11 +13,13 @@ from metaward.strategies.roster import Roster
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 from tests.strategies.federation import (
     FAILURES,
+    NAMES,
     SEATS,
     THETA,
     TRAIN,
     UNSEEN,
     Sabotage,
+    Vector,
     final,
     grid_of,
     honest,
@@ -130,19 +132,24 @@ def evaluate(grid: FakeGrid, hospitals: Sequence[str] = UNSEEN) -> tuple[list[Sc
     return one.evaluate(grid, hospitals, Request(6, "{}", THETA, 3))
 
 
+def ones(episodes: int) -> Vector:
+    return np.ones((1, episodes), np.float32)
+
+
 def test_scores_come_sorted_by_name() -> None:
     scores, rejected = evaluate(grid_of(arrive=shuffled(1)))
     assert [s.hospital for s in scores] == ["graz", "york"]
     assert rejected == {}
-    assert [s.after.tolist() for s in scores] == [[7 / 8] * 3, [6 / 8] * 3]
+    assert [s.after.tolist() for s in scores] == [[[7 / 8] * 3], [[6 / 8] * 3]]
 
 
 @pytest.mark.parametrize(
     ("act", "reason"),
     [
-        (lambda r: Scores("graz", 6, np.ones(3, np.float32), np.ones(2, np.float32)), "wrong-shap"),
-        (lambda r: Scores("graz", 5, np.ones(3, np.float32), np.ones(3, np.float32)), "wrong-roun"),
-        (lambda r: Scores("york", 6, np.ones(3, np.float32), np.ones(3, np.float32)), "wrong-hosp"),
+        (lambda r: Scores("graz", 6, NAMES, ones(3), ones(2)), "wrong-shape"),
+        (lambda r: Scores("graz", 5, NAMES, ones(3), ones(3)), "wrong-round"),
+        (lambda r: Scores("york", 6, NAMES, ones(3), ones(3)), "wrong-hospital"),
+        (lambda r: Scores("graz", 6, ("depth",), ones(3), ones(3)), "wrong-scores"),
         (lambda r: Release("graz", 6, THETA, None), "wrong-kind"),
         (lambda r: Refusal("failed"), "failed"),
         (lambda r: None, "no-reply"),

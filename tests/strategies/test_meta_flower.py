@@ -11,6 +11,7 @@ from metaward.privacy import Scores
 from metaward.strategies.meta import MetaStrategy, QuorumError
 from tests.strategies.federation import (
     FAILURES,
+    NAMES,
     THETA,
     TRAIN,
     UNSEEN,
@@ -49,8 +50,8 @@ def test_flowers_own_start_gives_the_same_theta() -> None:
     assert seen == [0, 1, 2, 3, 4, 5, 6]
     assert set(result.train_metrics_clientapp) == {1, 2, 3, 4, 5, 6}
     assert result.evaluate_metrics_clientapp[6] == {
-        "before": pytest.approx(6.5 / 16),
-        "after": pytest.approx(6.5 / 8),
+        "height-before": pytest.approx(6.5 / 16),
+        "height-after": pytest.approx(6.5 / 8),
     }
     assert {r.episodes for _, r, kind in grid.sent if kind == "evaluate"} == {4}
 
@@ -69,10 +70,10 @@ def test_flowers_own_start_stops_below_the_quorum() -> None:
 
 
 def test_flowers_own_evaluation_does_not_average_bad_scores() -> None:
-    nan = np.full(10, np.nan, np.float32)
-    grid = grid_of({"graz": lambda r: Scores("graz", r.round, nan, nan)})
+    nan = np.full((1, 10), np.nan, np.float32)
+    grid = grid_of({"graz": lambda r: Scores("graz", r.round, NAMES, nan, nan)})
     result = strategy().start(grid, arrays(), 1)
-    assert result.evaluate_metrics_clientapp[1]["after"] == pytest.approx(6 / 8)
+    assert result.evaluate_metrics_clientapp[1]["height-after"] == pytest.approx(6 / 8)
     silent: Sabotage = dict.fromkeys(UNSEEN, FAILURES["silent"][0])
     assert strategy().start(grid_of(silent), arrays(), 1).evaluate_metrics_clientapp == {}
 

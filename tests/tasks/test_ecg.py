@@ -10,7 +10,7 @@ import pytest
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import Hospital
-from metaward.client.tasks.ecg import DS1, DS2, GROUPS, KINDS, Ecg, standardise
+from metaward.client.tasks.ecg import DS1, DS2, GROUP_OF, GROUPS, Ecg, standardise
 
 DATA = os.environ.get("METAWARD_DATA")
 real = pytest.mark.skipif(not DATA, reason="METAWARD_DATA is not set: no MIT-BIH beats to read")
@@ -23,7 +23,7 @@ def made_up() -> Arrays:
     record = np.repeat(sorted({*DS1, *DS2, 102, 104, 107, 217, 202}), len(kinds))
     symbol = np.tile(kinds, len(record) // len(kinds))
     x = np.random.default_rng(0).integers(-1024, 1024, (len(record), 128))
-    aami = np.array([KINDS[kind] for kind in symbol])
+    aami = np.array([GROUP_OF[kind] for kind in symbol])
     return {
         "x": x.astype(np.int16),
         "symbol": symbol,

@@ -18,7 +18,8 @@ import pytest
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import Hospital
-from metaward.client.tasks.medmnist import MedMnist, deal_evenly, deal_skewed, to_input
+from metaward.client.tasks.dealing import deal_evenly, deal_skewed
+from metaward.client.tasks.medmnist import MedMnist, to_input
 from metaward.client.tasks.medmnist_files import Projection
 from metaward.client.tasks.phantom_findings import FINDINGS
 from metaward.client.tasks.scanner import Scanner, draw_scanner

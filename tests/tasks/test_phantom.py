@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.phantom import (
     NAMES,
     Modality,
@@ -52,7 +53,7 @@ def test_registered_with_its_public_shape() -> None:
         ("unseen-02", "unseen"),
     ]
     spec = source.spec()
-    assert (spec.kind, spec.input_shape, spec.outputs) == ("classification", (1, 28, 28), 4)
+    assert (spec.kind, spec.input_shape, spec.outputs) == (CLASSIFICATION, (1, 28, 28), 4)
     assert (spec.vocabulary, spec.canonical) == (11, False)
 
 

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.kinds import REGRESSION
 from metaward.client.tasks.sine import AMPLITUDE, PHASE, Sine, draw_waves
 
 SEED = 3
@@ -26,7 +27,7 @@ def wards() -> list[Hospital]:
 def test_registered_with_its_public_shape() -> None:
     spec = Sine().spec()
     assert TASKS["sine"] is Sine
-    assert (spec.kind, spec.input_shape, spec.outputs) == ("regression", (1,), 1)
+    assert (spec.kind, spec.input_shape, spec.outputs) == (REGRESSION, (1,), 1)
     assert (spec.vocabulary, spec.canonical) == (0, True)
     seats = Sine(hospitals=1, unseen=1).roster()
     assert [(s.name, s.role) for s in seats] == [("sine-01", "train"), ("unseen-01", "unseen")]

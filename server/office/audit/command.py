@@ -68,10 +68,7 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     """
     if run.privacy.unit == "none":
         raise ConfigError([text.NOTHING], "privacy.mechanism")
-    declared = getattr(run.client.tasks, "records", None) or getattr(
-        run.client.tasks, "functions", None
-    )
-    if records is None and tasks is None and declared is None:
+    if (records, tasks, run.client.tasks.declared_records()) == (None, None, None):
         return run.server.rounds
     return first_share(question(run, None, records, tasks)).participations
 

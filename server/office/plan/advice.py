@@ -21,7 +21,6 @@ from metaward.server.office.plan.plan import (
 from metaward.sim import Sim, parse
 from metaward.yaml_text import override
 
-RECORDS = "client.tasks.records"
 HELPS = 1.01
 """A change that raises the ratio by less than this factor is not worth suggesting."""
 
@@ -31,13 +30,17 @@ EPSILONS = (1.0, 3.0, 8.0)
 
 @dataclass(frozen=True)
 class Change:
-    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has."""
+    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has.
+
+    ``declared``: a setting among them says how many records that are.
+    """
 
     words: str
     settings: tuple[str, ...] = ()
     hospitals: int | None = None
     records: int | None = None
     patients: int | None = None
+    declared: bool = False
 
 
 def advised(asked: Question) -> Planned:
@@ -125,9 +128,11 @@ def _more_records(asked: Question) -> Change:
     """A setting of the source where that says how many records there are."""
     many = "records" if asked.patients is None else "records and patients"
     words, twice = f"twice as many {many} a hospital", 2 * asked.records
-    own = getattr(asked.run.client.tasks, "records", None) == asked.records
-    patients = asked.patients and 2 * asked.patients
-    return Change(words, (f"{RECORDS}={twice}",) if own else (), None, twice, patients)
+    source, patients = asked.run.client.tasks, asked.patients and 2 * asked.patients
+    if source.records_option is None or source.declared_records() != asked.records:
+        return Change(words, records=twice, patients=patients)
+    setting = f"client.tasks.{source.records_option}={twice}"
+    return Change(words, (setting,), records=twice, patients=patients, declared=True)
 
 
 def _less_protection(run: Sim) -> Iterator[Change]:
@@ -149,6 +154,7 @@ def _together(single: list[Change]) -> Change:
         next((c.hospitals for c in single if c.hospitals), None),
         next((c.records for c in single if c.records), None),
         next((c.patients for c in single if c.patients), None),
+        any(c.declared for c in single),
     )
 
 
@@ -157,7 +163,7 @@ def _typed(change: Change) -> str:
     parts = [f"--set '{text}'" for text in change.settings]
     if change.hospitals:
         parts.append(f"--hospitals {change.hospitals}")
-    if change.records and not any(text.startswith(RECORDS) for text in change.settings):
+    if change.records and not change.declared:
         parts.append(f"--records {change.records}")
     if change.patients:
         parts.append(f"--patients {change.patients}")

@@ -40,12 +40,12 @@ from torch import Tensor
 from metaward.client.charging import Plan, plan
 from metaward.client.inner import Setting
 from metaward.client.schedule import Share, pass_share
+from metaward.client.tasks.made_up import blank_tasks
 from metaward.options import ConfigError
 from metaward.privacy.accounting import gdp
 from metaward.privacy.price import Counts, events, spend
 from metaward.privacy.protected import Protected
 from metaward.privacy.sums import Record
-from metaward.server.office.plan.blank import blank_tasks, most_tasks, public_records, task_size
 from metaward.sim import Sim
 
 GRADIENTS = (3.0, 30.0)
@@ -144,7 +144,7 @@ def question(
     patients."""
     source = run.client.tasks
     seats = sum(seat.role == "train" for seat in source.roster())
-    records = public_records(source) if records is None else records
+    records = source.declared_records() if records is None else records
     if records is None:
         raise ConfigError(
             [
@@ -153,7 +153,7 @@ def question(
                 "(`metaward tasks show` counts them where the data lies)"
             ]
         )
-    size, most = task_size(source).records, most_tasks(source, records)
+    size, most = source.task_size().records, source.most_tasks(records)
     if run.privacy.unit == "patient" and patients is not None:
         most = min(most, patients)
     if most < 1:
@@ -222,7 +222,7 @@ def first_share(asked: Question) -> Share:
     run = asked.run
     source, per_round = run.client.tasks, run.client.tasks_per_round
     count = asked.tasks if run.client.schedule == "passes" else per_round
-    tasks = tuple(blank_tasks(source.spec(), task_size(source), count))
+    tasks = blank_tasks(source.spec(), source.task_size(), count)
     share = pass_share(lambda number: tasks, per_round, run.server.rounds, 1)
     if run.privacy.unit == "hospital":
         return replace(share, participations=run.server.rounds)
@@ -286,7 +286,7 @@ def _facts(asked: Question, share: Share) -> dict[str, Any]:
         "hospitals": asked.hospitals,
         "hospitals_per_round": per_round(asked),
         "records": asked.records,
-        "records_per_task": task_size(run.client.tasks).records,
+        "records_per_task": run.client.tasks.task_size().records,
         "tasks_per_pass": asked.tasks,
         "tasks_per_round": len(share.episodes),
         "rounds": run.server.rounds,

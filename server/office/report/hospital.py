@@ -16,7 +16,6 @@ from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
 from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
-from metaward.server.office.plan.blank import public_records, task_size
 from metaward.server.office.report.case import REWOUND, Case, clean
 from metaward.server.office.report.spent import (
     NOTHING,
@@ -93,7 +92,7 @@ def units(case: Case, history: History) -> int:
     if unit == "hospital":
         return 1
     if unit == "task":
-        return ceil(charged.get("record", 0) / task_size(case.run.client.tasks).records)
+        return ceil(charged.get("record", 0) / case.run.client.tasks.task_size().records)
     return charged.get("patient" if unit == "patient" else "record", 0)
 
 
@@ -154,7 +153,7 @@ def _declared(case: Case) -> int | None:
     unit = case.run.privacy.unit
     if unit == "hospital":
         return 1
-    return public_records(case.run.client.tasks) if unit in ("none", "record") else None
+    return case.run.client.tasks.declared_records() if unit in ("none", "record") else None
 
 
 def _mark(case: Case, name: str) -> Mark | None:

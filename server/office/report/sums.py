@@ -18,6 +18,7 @@ import numpy as np
 from metaward.client.charging import Plan
 from metaward.client.inner import Setting
 from metaward.client.schedule import Share
+from metaward.client.tasks.made_up import blank_tasks
 from metaward.privacy.accounting import gdp
 from metaward.privacy.event import Events, gaussian
 from metaward.privacy.ledger import History
@@ -27,7 +28,6 @@ from metaward.privacy.report.hospitals import AtDelta
 from metaward.privacy.report.sections import MechanismSummary, NoisySum
 from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.server.office.accounts.account import most_participations
-from metaward.server.office.plan.blank import blank_tasks, task_size
 from metaward.server.office.plan.plan import Summed, priced, summed
 from metaward.server.office.report.case import Case
 from metaward.server.office.report.spent import Spent, own_charges, spent
@@ -58,7 +58,7 @@ def rehearsed(run: Sim, tasks: int, participations: int) -> Rehearsed:
     assert isinstance(run.privacy, Protected)
     source = run.client.tasks
     setting = Setting(run.client.model, source.spec())
-    share = Share(tuple(blank_tasks(source.spec(), task_size(source), tasks)), participations)
+    share = Share(blank_tasks(source.spec(), source.task_size(), tasks), participations)
     price: Plan = priced(run, setting, run.client.inner.initial(setting, run.seed), share)
     rows = [np.concatenate([e.support_rows, e.query_rows]).tolist() for e in share.episodes]
     profiles = run.privacy.profiles(price.uses, rows)
@@ -85,7 +85,7 @@ def mechanism(case: Case, histories: Sequence[History]) -> MechanismSummary:
         name=case.run.privacy.unit,
         words=" ".join([how(case.run), *_remarks(case, between, bool(charges))]),
         sums=sums,
-        inner_steps=getattr(case.run.client.inner, "steps", 0),
+        inner_steps=case.run.client.inner.inner_steps,
         participations=_participations(case, histories, list(charges)),
         sampling_rate=rate,
         sampling=sampling(case.run),
@@ -98,7 +98,7 @@ def mechanism(case: Case, histories: Sequence[History]) -> MechanismSummary:
 def charged(case: Case, history: History) -> Iterator[Paid]:
     """This run's charges in a ledger. Tasks are all of one size, and every record is in one."""
     kinds = [name.partition(":")[0] for charge in history.charges for name in charge.new]
-    size = task_size(case.run.client.tasks).records
+    size = case.run.client.tasks.task_size().records
     for charge in own_charges(case, history):
         count = Counter(kinds[unit - 1] for unit in charge.units())
         records = count.get("record") or count.get("content", 0)  # a patient's are known by content

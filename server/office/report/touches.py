@@ -1,64 +1,19 @@
 """What a privacy report says in words: how data was used, how noise comes in, what else was done.
 
-Each source of tasks says here how its records become the network's input, because a number that is
-computed from many records (a mean, a deviation) would be one more release.
+How records become the network's input is said by their source itself (``preparation``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
 
 from metaward.client.desk import LEARNER
+from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import BASELINES, Contender
 from metaward.sim import Sim
-
-Covered = Literal["yes", "no", "not used"]
-
-
-class Prepared(NamedTuple):
-    """How a source's records are scaled, and what was done to them before they were opened."""
-
-    scaled: tuple[Covered, str]
-    before: tuple[Covered, str]
-
-
-_GREY: tuple[Covered, str] = (
-    "not used",
-    "Grey values 0 to 255 become -1 to 1 by constants, not by statistics.",
-)
-_DRAWN: tuple[Covered, str] = (
-    "not used",
-    "Records are made by this program, from a seed; there is nothing to prepare.",
-)
-
-SOURCES: dict[str, Prepared] = {
-    "ecg": Prepared(
-        ("yes", "Each beat is scaled by its own mean and deviation; no record touches another."),
-        ("no", "Beats were cut out of the recordings around the annotations beforehand."),
-    ),
-    "heart": Prepared(
-        ("not used", "Features are scaled by reference values of clinical guidelines."),
-        ("no", "Patients with missing values and three columns were left out beforehand."),
-    ),
-    "medmnist": Prepared(
-        _GREY,
-        ("no", "Images were cropped and resized beforehand, by the authors of MedMNIST."),
-    ),
-    "omniglot": Prepared(
-        ("not used", "Grey values become 0 to 1 by a constant, not by statistics."),
-        ("no", "Drawings were scaled down beforehand."),
-    ),
-    "phantom": Prepared(_GREY, _DRAWN),
-    "sine": Prepared(("not used", "Values are used as they are; nothing is scaled."), _DRAWN),
-}
-
-_UNSAID = "The source does not say here what it does; ask whoever wrote it."
-UNKNOWN = Prepared(("no", _UNSAID), ("no", _UNSAID))
-"""For a source that is not in ``SOURCES``: not covered until somebody says what is so."""
 
 _HOW = {
     "record": (
@@ -103,7 +58,7 @@ def sampling(run: Sim) -> str:
 
 def touches(run: Sim) -> tuple[Touch, ...]:
     """Every way in which hospital data was used, and whether the promise covers it."""
-    scaled, before = _prepared(run)
+    scaling, beforehand = run.client.tasks.preparation
     used: dict[TouchName, tuple[Covered, str]] = {
         "training": _trained(run, _TRAINED),
         "query": _trained(run, _QUERIED),
@@ -111,13 +66,13 @@ def touches(run: Sim) -> tuple[Touch, ...]:
             "no",
             "Evaluation-only hospitals send exact scores. Nothing in the run is chosen by them.",
         ),
-        "normalisation statistics": scaled,
+        "normalisation statistics": scaling,
         "hyper-parameter tuning": (
             "no",
             "The run itself tunes nothing. Settings found in earlier runs on the same records are "
             "covered only as far as those runs were charged to the same ledgers.",
         ),
-        "pre-processing": before,
+        "pre-processing": beforehand,
         "public pre-training": (
             "not used",
             "The network starts from random weights, or from filters that no data has chosen.",
@@ -144,15 +99,6 @@ def _trained(run: Sim, words: dict[str, str]) -> tuple[Covered, str]:
     if run.privacy.unit == "none":
         return "no", "Used without any protection."
     return "yes", words[run.privacy.unit]
-
-
-def _prepared(run: Sim) -> Prepared:
-    return SOURCES.get(source(run), UNKNOWN)
-
-
-def source(run: Sim) -> str:
-    """The name of the run's source of tasks."""
-    return str(run.mapping()["client"]["tasks"]["source"])
 
 
 def beside(run: Sim) -> tuple[Gap, ...]:

@@ -17,7 +17,7 @@ from metaward.privacy.ledger import History, Ledger, LedgerError
 from metaward.privacy.report.document import PrivacyReport, concluded, to_json
 from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
-from metaward.privacy.report.sections import RunSummary
+from metaward.privacy.report.sections import ReportedRun
 from metaward.server.baselines import own
 from metaward.server.checkpoint import replace_file
 from metaward.server.folder import Folder, now
@@ -103,7 +103,7 @@ def of_ledger(path: Path, run: Sim) -> PrivacyReport:
     return _report(case, facts, code_version(), None)
 
 
-def _report(case: Case, facts: RunSummary, code: str, audit: Path | None) -> PrivacyReport:
+def _report(case: Case, facts: ReportedRun, code: str, audit: Path | None) -> PrivacyReport:
     found = [hospital(case, name) for name in case.hospitals]
     histories = [history for path in case.ledgers.values() if (history := read(path))]
     inputs = ReportInputs(
@@ -120,9 +120,9 @@ def _report(case: Case, facts: RunSummary, code: str, audit: Path | None) -> Pri
     return concluded(inputs)
 
 
-def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> RunSummary:
+def _run(case: Case, started: str, status: str, since: str | None, rounds: int = 0) -> ReportedRun:
     ending = ENDINGS[status]
-    return RunSummary(
+    return ReportedRun(
         name=case.run.name,
         id=clean(case.id),
         seed=case.run.seed,
