@@ -84,8 +84,13 @@ class Result:
         return self._folder.config()
 
     @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The final table of each score of the kind of task: its name -> rows as in ``table``."""
+        return {one["metric"]: one["rows"] for one in self._saved()["tables"]}
+
+    @property
     def table(self) -> list[dict[str, Any]]:
-        """The final table, a dict a learner, the run's own first.
+        """The final table of the first score, a dict for each learner, the run's own first.
 
         ``learner``, ``steps`` of adaptation, mean score over the unseen hospitals ``before`` and
         ``after`` it, ``low`` and ``high`` (95 % interval of ``after`` over tasks), ``worst`` and
@@ -94,8 +99,7 @@ class Result:
 
         ``InputError`` where the run is not finished.
         """
-        rows: list[dict[str, Any]] = self._saved()["table"]["rows"]
-        return rows
+        return next(iter(self.tables.values()))
 
     @property
     def rounds(self) -> list[dict[str, Any]]:

@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -186,12 +188,13 @@ class _Worker:
 
     def submit(self, message: bytes, config: dict[str, Any]) -> Future[bytes]:
         """Queue a message; a process found dead is replaced first."""
-        try:
-            future = self._pool.submit(_work, message, config)
-        except BrokenProcessPool:
-            log.warning("a worker process died and was replaced")
-            self._start()
-            future = self._pool.submit(_work, message, config)
+        with _script_left_alone():
+            try:
+                future = self._pool.submit(_work, message, config)
+            except BrokenProcessPool:
+                log.warning("a worker process died and was replaced")
+                self._start()
+                future = self._pool.submit(_work, message, config)
         self._pending = [f for f in self._pending if not f.done()] + [future]
         return future
 
@@ -210,6 +213,18 @@ class _Worker:
             process.kill()
             process.join()
         self._pending = []
+
+
+@contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Keep ``multiprocessing`` from running the program that started us once more in a new worker:
+    a script that calls ``metaward.run`` at its top level would start a run in each."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager
