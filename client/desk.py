@@ -22,10 +22,9 @@ from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import as_source
 from metaward.client.tasks.base import TaskSource
-from metaward.options import ConfigError, Registry, build, hints_of, plain, registry_of
+from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, Mechanism
-from metaward.privacy.wire import compact
 
 SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", as_source))
 NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))

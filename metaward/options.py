@@ -102,6 +102,11 @@ class Registry:
         return [key for key in options if key not in known and key in others]
 
 
+def compact(value: object) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN, so that equal values are equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
     """A ``cls`` from a mapping; None (and lines added to ``faults``) where that cannot be."""
     known = {f.name: f for f in fields(cls)}

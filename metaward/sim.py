@@ -19,9 +19,8 @@ from pydantic import Field
 
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
-from metaward.options import ConfigError, build, plain
+from metaward.options import ConfigError, build, compact, plain
 from metaward.privacy import Mechanism
-from metaward.privacy.wire import compact
 from metaward.sections import Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
 from metaward.yaml_text import override, read_yaml

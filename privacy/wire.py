@@ -11,9 +11,7 @@ import io
 import json
 import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from dataclasses import fields as fields_of
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -22,6 +20,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from metaward.errors import InputError
+from metaward.options import compact
 from metaward.privacy.event import Mark
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
 
@@ -60,21 +59,38 @@ class Request:
     mark: Mark | None = None
 
 
+@dataclass(frozen=True)
+class Form:
+    """How one type travels: a record of scalars under its name, and its arrays, if it has any.
+
+    A list is a tuple of texts.
+    """
+
+    of: type[Any]
+    scalars: dict[str, type]
+    arrays: tuple[str, ...] = ()
+    optional: dict[str, type] = field(default_factory=dict)
+
+
+FORMS = {
+    "request": Form(
+        Request, {"round": int, "desk": str, "episodes": int, "run": str}, (), optional=MARK
+    ),
+    "release": Form(
+        Release, {"hospital": str, "round": int}, ("update",), optional={"loss": float, **MARK}
+    ),
+    "scores": Form(Scores, {"hospital": str, "round": int, "names": list}, ("before", "after")),
+    "attendance": Form(Attendance, {"hospital": str, "index": int}),
+    "refusal": Form(Refusal, {"code": str}),
+}
+ANSWERS = {form.of: kind for kind, form in FORMS.items() if kind != "request"}
+
+
 def encode_request(request: Request) -> RecordDict:
     """Records for the way to a hospital."""
-    records = RecordDict()
+    records = _encoded("request", request)
     if request.theta is not None:
         records["theta"] = ArrayRecord({"theta": Array(request.theta)})
-    records["request"] = ConfigRecord(
-        {
-            "schema": SCHEMA,
-            "round": request.round,
-            "desk": request.desk,
-            "episodes": request.episodes,
-            "run": request.run,
-            **_marked(request.mark),
-        }
-    )
     return records
 
 
@@ -82,11 +98,11 @@ def decode_request(records: RecordDict) -> Request:
     """The request in a message; ``WireError`` where it is not one of ours."""
     if set(records) - {"theta"} != {"request"}:
         raise WireError("keys")
-    fields = _fields(records, "request", optional=MARK, round=int, desk=str, episodes=int, run=str)
-    if not RUN.fullmatch(fields["run"]):
+    theta = _arrays(records, "theta", ("theta",)) if "theta" in records else {}
+    request: Request = _decoded("request", records, theta)
+    if not RUN.fullmatch(request.run):
         raise WireError("run")
-    theta = _array(records, "theta") if "theta" in records else None
-    return Request(theta=theta, mark=_mark(fields), **fields)
+    return request
 
 
 def encode_answer(answer: Answer) -> RecordDict:
@@ -94,107 +110,67 @@ def encode_answer(answer: Answer) -> RecordDict:
 
     A subclass is something else: it could carry fields that no mechanism has seen.
     """
-    if type(answer) is Release:
-        return _records("release", answer, {"update": answer.update})
-    if type(answer) is Scores:
-        return _records("scores", answer, {"before": answer.before, "after": answer.after})
-    if type(answer) is Attendance:
-        return _records("attendance", answer, {})
-    if type(answer) is Refusal and answer.code in REFUSALS:
-        return _records("refusal", answer, {})
-    raise TypeError(f"{type(answer).__name__} may not leave a hospital")
+    kind = ANSWERS.get(type(answer))
+    if kind is None or (isinstance(answer, Refusal) and answer.code not in REFUSALS):
+        raise TypeError(f"{type(answer).__name__} may not leave a hospital")
+    return _encoded(kind, answer)
 
 
 def decode_answer(records: RecordDict) -> Answer:
     """The answer in a reply; ``WireError`` where it is not one of ours. Arrays are unjudged."""
     kinds = set(records) - {"arrays"}
-    if len(kinds) != 1 or not kinds <= _READERS.keys():
+    if len(kinds) != 1 or not kinds <= set(ANSWERS.values()):
         raise WireError("keys")
-    return _READERS[kinds.pop()](records)
-
-
-def _release(records: RecordDict) -> Release:
-    optional = {"loss": float, **MARK}
-    fields = _fields(records, "release", hospital=str, round=int, optional=optional)
-    arrays = _arrays(records, "update")
-    mark, loss = _mark(fields), fields.pop("loss", None)
-    return Release(update=arrays["update"], loss=loss, mark=mark, **fields)
-
-
-def _scores(records: RecordDict) -> Scores:
-    fields = _fields(records, "scores", hospital=str, round=int, names=list)
-    names = tuple(fields.pop("names"))
-    if not all(type(name) is str for name in names):
-        raise WireError("type")
-    arrays = _arrays(records, "before", "after")
-    return Scores(names=names, before=arrays["before"], after=arrays["after"], **fields)
-
-
-def _attendance(records: RecordDict) -> Attendance:
-    return Attendance(**_fields(_alone(records), "attendance", hospital=str, index=int))
-
-
-def _refusal(records: RecordDict) -> Refusal:
-    code = _fields(_alone(records), "refusal", code=str)["code"]
-    if code not in REFUSALS:
+    kind = kinds.pop()
+    expected = FORMS[kind].arrays
+    if ("arrays" in records) != bool(expected):
+        raise WireError("keys")
+    arrays = _arrays(records, "arrays", expected) if expected else {}
+    answer: Answer = _decoded(kind, records, arrays)
+    if isinstance(answer, Refusal) and answer.code not in REFUSALS:
         raise WireError("code")
-    return Refusal(code)
+    return answer
 
 
-_READERS: dict[str, Callable[[RecordDict], Answer]] = {
-    "release": _release,
-    "scores": _scores,
-    "attendance": _attendance,
-    "refusal": _refusal,
-}
-
-
-def _records(kind: str, answer: Answer, arrays: dict[str, NDArray[np.float32]]) -> RecordDict:
-    values = {field.name: getattr(answer, field.name) for field in fields_of(answer)}
-    values |= _marked(values.pop("mark", None))
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
-    scalars = {k: v for k, v in values.items() if k not in arrays and v is not None}
+def _encoded(kind: str, value: Any) -> RecordDict:
+    form, values = FORMS[kind], vars(value) | _marked(getattr(value, "mark", None))
+    names = [*form.scalars, *form.optional]
+    scalars = {name: values[name] for name in names if values.get(name) is not None}
+    scalars |= {name: list(value) for name, value in scalars.items() if type(value) is tuple}
     records = RecordDict({kind: ConfigRecord({"schema": SCHEMA, **scalars})})
-    if arrays:
-        records["arrays"] = ArrayRecord({key: Array(value) for key, value in arrays.items()})
+    if form.arrays:
+        records["arrays"] = ArrayRecord({name: Array(values[name]) for name in form.arrays})
     return records
 
 
-def _fields(
-    records: RecordDict, key: str, *, optional: dict[str, type] | None = None, **expected: type
-) -> dict[str, Any]:
-    record = records[key]
-    optional = optional or {}
+def _decoded(kind: str, records: RecordDict, arrays: dict[str, NDArray[np.float32]]) -> Any:
+    record, form = records[kind], FORMS[kind]
     schema = record.get("schema") if isinstance(record, ConfigRecord) else None
     if type(schema) is not int or schema != SCHEMA:
         raise WireError("schema")
-    fields = {name: record[name] for name in record if name != "schema"}
-    if not expected.keys() <= fields.keys() <= expected.keys() | optional.keys():
+    fields: dict[str, Any] = {name: record[name] for name in record if name != "schema"}
+    types = form.scalars | form.optional
+    if not form.scalars.keys() <= fields.keys() <= types.keys():
         raise WireError("keys")
-    kinds = expected | optional
-    if any(type(value) is not kinds[name] for name, value in fields.items()):
+    if any(type(value) is not types[name] for name, value in fields.items()):
         raise WireError("type")
-    return fields
+    for name, value in fields.items():
+        if type(value) is list:
+            if any(type(each) is not str for each in value):
+                raise WireError("type")
+            fields[name] = tuple(value)
+    if "ledger" in form.optional:
+        fields["mark"] = _mark(fields)
+    return form.of(**fields, **arrays)
 
 
-def _alone(records: RecordDict) -> RecordDict:
-    if "arrays" in records:
-        raise WireError("keys")
-    return records
-
-
-def _arrays(records: RecordDict, *keys: str) -> dict[str, NDArray[np.float32]]:
-    record = records.get("arrays")
-    if not isinstance(record, ArrayRecord) or set(record) != set(keys):
-        raise WireError("keys")
-    return {key: _open(record[key]) for key in keys}
-
-
-def _array(records: RecordDict, key: str) -> NDArray[np.float32]:
+def _arrays(
+    records: RecordDict, key: str, names: tuple[str, ...]
+) -> dict[str, NDArray[np.float32]]:
     record = records[key]
-    if not isinstance(record, ArrayRecord) or set(record) != {key}:
+    if not isinstance(record, ArrayRecord) or set(record) != set(names):
         raise WireError("keys")
-    return _open(record[key])
+    return {name: _open(record[name]) for name in names}
 
 
 def _open(array: Array) -> NDArray[np.float32]:
@@ -268,8 +244,3 @@ def unpack(stored: bytes) -> Release:
     head = json.loads(line)
     update = np.frombuffer(values, "<f4").astype(np.float32)
     return Release(head["hospital"], head["round"], update, head["loss"], _mark(head["mark"]))
-
-
-def compact(value: object) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN, so that equal settings are equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

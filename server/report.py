@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from metaward.client.tasks.kinds import Score
-from metaward.privacy.wire import compact
+from metaward.options import compact
 from metaward.server.checkpoint import digest, replace_file
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
@@ -19,16 +19,12 @@ LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 
 def write_reports(run: Sim, folder: Folder, tables: Sequence[ScoreTable]) -> None:
     """Write the final tables for programs and for people, and draw the run."""
-    from metaward.server.picture import (
-        draw_curve,  # here, because matplotlib takes a second to import
-    )
-    from metaward.server.sine_picture import draw_sine
+    from metaward.server.pictures import draw  # here: matplotlib takes a second to import
 
     folder.write_json("result.json", result(run, tables))
     text = report(run, tables)
     replace_file(folder.path / "report.md", text.encode())
-    draw_curve(folder, tables[0])
-    draw_sine(run, folder)
+    draw(run, folder, tables[0])
 
 
 def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:

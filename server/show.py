@@ -8,11 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
-from rich.text import Text
 
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.kinds import Score
@@ -20,7 +17,10 @@ from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
 from metaward.server.report import cells
 from metaward.server.run import Observer
+from metaward.server.terminal import BAD, FAINT, Piece, line, table
 from metaward.sim import Sim, data_root
+
+COLUMNS = ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap")
 
 
 @contextmanager
@@ -69,30 +69,25 @@ class Bars:
         self.bars.update(self.tasks[phase], completed=row.get("round"), note=text)
 
 
-def final(run: Sim, folder: Folder) -> RenderableType:
+def final(run: Sim, folder: Folder) -> Piece:
     """The final tables of a finished run."""
     found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"]
     scores = {score.name: score for score in run.client.tasks.spec().kind.scores}
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
         *(_scored(scores[one["metric"]], one) for one in found),
-        Text(legend, style="dim"),
-        Text(run.privacy.claim, style="bold red"),
-        Text(f"results in {folder.path}"),
+        line(legend, FAINT),
+        line(run.privacy.claim, BAD),
+        line(f"results in {folder.path}"),
     )
 
 
-def _scored(score: Score, found: Mapping[str, Any]) -> Table:
+def _scored(score: Score, found: Mapping[str, Any]) -> Piece:
     """One table of result.json."""
     title = f"Unseen hospitals, {found['episodes']} episodes each ({score.label})"
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
-    for name in ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap"):
-        table.add_column(
-            name, justify="left" if name == "learner" else "right", no_wrap=name != "worst hospital"
-        )
-    for row in found["rows"]:
-        table.add_row(*cells(LearnerRow(**row), score))
-    return table
+    rows = (cells(LearnerRow(**row), score) for row in found["rows"])
+    unbroken = [name for name in COLUMNS if name != "worst hospital"]
+    return table(COLUMNS, rows, title=title, right=COLUMNS[1:], unbroken=unbroken)
 
 
 def holdings(run: Sim) -> list[dict[str, Any]]:
@@ -115,14 +110,10 @@ def holdings(run: Sim) -> list[dict[str, Any]]:
     return rows
 
 
-def holdings_table(rows: list[dict[str, Any]]) -> Table:
+def holdings_table(rows: list[dict[str, Any]]) -> Piece:
     """The same for people."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for name in rows[0]:
-        table.add_column(name, justify="right" if name in ("records", "patients") else "left")
-    for row in rows:
-        table.add_row(*(_text(value) for value in row.values()))
-    return table
+    cells_of = (map(_text, row.values()) for row in rows)
+    return table(list(rows[0]), map(list, cells_of), right={"records", "patients"})
 
 
 def _classes(hospital: Hospital) -> dict[str, int]:

@@ -73,7 +73,7 @@ def table(
     made = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1))
     for name in columns:
         made.add_column(
-            Text(name),
+            line(name),
             justify="right" if name in right else "left",
             overflow="fold",
             no_wrap=name in unbroken,

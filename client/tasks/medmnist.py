@@ -208,7 +208,7 @@ class Place(NamedTuple):
         return np.random.default_rng([seed, *self.flag.encode(), int(self.role == "unseen"), *more])
 
 
-class Share(NamedTuple):
+class OwnRecords(NamedTuple):
     """The records of one hospital; all arrays are read-only."""
 
     x: NDArray[np.uint8]
@@ -229,16 +229,16 @@ def to_input(images: NDArray[Any], channels: int) -> FloatArray:
 
 
 @lru_cache(maxsize=256)
-def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) -> Share:
+def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) -> OwnRecords:
     """Deal one hospital its records, and show them through its scanner."""
     pool, y, shares = _dealt(source, place._replace(number=0), seed, path, stamp)
     rows = shares[place.number]
     if source.partition != "scanner":
-        return Share(pool.images, y, rows, pool.ids, None)
+        return OwnRecords(pool.images, y, rows, pool.ids, None)
     rng = place.rng(seed, place.number)
     scanner = draw_scanner(source.scanner, rng)
     seen = frozen(scanner.render(pool.images[rows], rng))
-    return Share(seen, frozen(y[rows]), np.arange(len(rows)), frozen(pool.ids[rows]), scanner)
+    return OwnRecords(seen, frozen(y[rows]), np.arange(len(rows)), frozen(pool.ids[rows]), scanner)
 
 
 @lru_cache(maxsize=32)

@@ -175,7 +175,7 @@ class Omniglot(FewShot):
         return [c.seat.name for c in clients if len(c.characters) * turns[c.seat.role] < self.ways]
 
 
-class Client(NamedTuple):
+class SeatCharacters(NamedTuple):
     """A seat and the characters it holds, as indices into the file."""
 
     seat: Seat
@@ -197,20 +197,23 @@ class Views(NamedTuple):
 
 
 @lru_cache(maxsize=16)
-def _plan(source: Omniglot) -> tuple[Client, ...]:
+def _plan(source: Omniglot) -> tuple[SeatCharacters, ...]:
     """Who holds which characters."""
     train, unseen = _sides(source)
     clients = [
-        Client(Seat(name, "train"), train[ALPHABET_OF[train] == a])
+        SeatCharacters(Seat(name, "train"), train[ALPHABET_OF[train] == a])
         for a, name in list(enumerate(ALPHABETS))[: source.hospitals]
         if source.split == "published" or a < BACKGROUND
     ]
     if source.split == "published":
-        return (*clients, *[Client(Seat("held-out", "unseen"), unseen)][: source.unseen])
+        return (*clients, *[SeatCharacters(Seat("held-out", "unseen"), unseen)][: source.unseen])
     evaluation = list(enumerate(ALPHABETS))[BACKGROUND:][: source.unseen]
     return (
         *clients,
-        *(Client(Seat(n, "unseen"), unseen[ALPHABET_OF[unseen] == a]) for a, n in evaluation),
+        *(
+            SeatCharacters(Seat(n, "unseen"), unseen[ALPHABET_OF[unseen] == a])
+            for a, n in evaluation
+        ),
     )
 
 

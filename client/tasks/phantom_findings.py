@@ -19,7 +19,7 @@ TILT = 1.2  # radians, how far gravity may turn away from straight down in an im
 
 
 @dataclass(frozen=True)
-class Site:
+class Spot:
     """Where n lesions sit, all (n, 28, 28): coordinates about the lesion and within the organ.
 
     ``u``, ``v`` are turned and centred on the lesion, with ``distance`` and ``angle`` their polar
@@ -52,7 +52,7 @@ class Site:
         return union
 
 
-def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
+def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Spot:
     """Draw a place within the organ for a lesion of each chosen image."""
     rng, organ = body.rng, Ellipse(*(part[chosen] for part in organ))
     n = len(organ.x)
@@ -65,7 +65,7 @@ def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
     dy = (height - far * np.sin(towards)) * organ.height
     u, v = np.cos(turn) * dx + np.sin(turn) * dy, np.cos(turn) * dy - np.sin(turn) * dx
     bearing = np.angle(np.exp(1j * (np.arctan2(height, across) - 2 * np.pi * side)))
-    return Site(
+    return Spot(
         u=u,
         v=v,
         distance=np.hypot(u, v),
@@ -77,76 +77,76 @@ def place(body: Body, organ: Ellipse, chosen: slice | np.ndarray) -> Site:
     )
 
 
-def sickle(s: Site, most: FloatArray, half: FloatArray) -> FloatArray:
+def sickle(s: Spot, most: FloatArray, half: FloatArray) -> FloatArray:
     """Thickness in organ radii, ``most`` at bearing 0 and nothing beyond ``half`` radians."""
     thick: FloatArray = most * np.clip(1 - np.square(s.bearing / half), 0, 1)
     return thick
 
 
-def crescent(s: Site, thick: FloatArray) -> FloatArray:
+def crescent(s: Spot, thick: FloatArray) -> FloatArray:
     """1 within ``thick`` of the organ's outline, on its inner side."""
     return step(s.rho - 1.05) * step((1.0 - thick - s.rho) * 0.5) * (thick > 0)
 
 
-def nodule(s: Site) -> FloatArray:
+def nodule(s: Spot) -> FloatArray:
     """A small bright ball."""
     return step(s.distance - s.vary(0.13, 0.24))
 
 
-def cavity(s: Site) -> FloatArray:
+def cavity(s: Spot) -> FloatArray:
     """A bright ring about a dark middle."""
     size = s.vary(0.22, 0.36)
     return line(s.distance - size, 0.09) - 0.6 * step(s.distance - size + 0.1)
 
 
-def effusion(s: Site) -> FloatArray:
+def effusion(s: Spot) -> FloatArray:
     """Bright fluid that has settled at the bottom of the organ, its surface a meniscus."""
     level = s.vary(0.25, 0.65) - 0.25 * s.rho**2
     return 0.8 * step(s.rho - 1.05) * step((level - s.depth) * 0.5)
 
 
-def mass(s: Site) -> FloatArray:
+def mass(s: Spot) -> FloatArray:
     """A large bright lump with a lobed outline."""
     lobes = 1 + 0.18 * np.sin(np.floor(s.vary(4, 7)) * s.angle + s.vary(0, 6))
     return 0.8 * step(s.distance - s.vary(0.32, 0.46) * lobes, 0.16)
 
 
-def infarct(s: Site) -> FloatArray:
+def infarct(s: Spot) -> FloatArray:
     """A dark wedge with its base on the outline of the organ."""
     across = (np.abs(s.bearing) - s.vary(0.3, 0.5)) * s.rho * 0.5
     return -0.8 * step(across) * step(s.rho - 1.05) * step(s.vary(0.15, 0.35) - s.rho)
 
 
-def fracture(s: Site) -> FloatArray:
+def fracture(s: Spot) -> FloatArray:
     """A dark jagged crack with one bright lip."""
     jag = 0.06 * np.abs((s.u * s.vary(2.5, 4) + s.vary(0, 1)) % 1 - 0.5) * 4
     within = step(np.abs(s.u) - s.vary(0.45, 0.7))
     return (0.5 * line(s.v - jag - 1.6 * PIXEL, 0.08) - line(s.v - jag, 0.08)) * within
 
 
-def cyst(s: Site) -> FloatArray:
+def cyst(s: Spot) -> FloatArray:
     """A dark ball with a sharp edge."""
     return -0.9 * step(s.distance - s.vary(0.17, 0.33))
 
 
-def consolidation(s: Site) -> FloatArray:
+def consolidation(s: Spot) -> FloatArray:
     """A bright cloud without an edge, mottled inside."""
     cloud: FloatArray = np.exp(-((s.u / s.vary(0.3, 0.45)) ** 2) - (s.v / s.vary(0.2, 0.35)) ** 2)
     mottle = s.rng.standard_normal(s.u.shape, dtype=np.float32)
     return cloud * (0.6 + 0.45 * mottle)
 
 
-def emphysema(s: Site) -> FloatArray:
+def emphysema(s: Spot) -> FloatArray:
     """A handful of dark bubbles."""
     return -0.85 * s.spots(6, 0.5, 0.08, 0.15)
 
 
-def haemorrhage(s: Site) -> FloatArray:
+def haemorrhage(s: Spot) -> FloatArray:
     """A bright crescent along the outline of the organ."""
     return crescent(s, sickle(s, s.vary(0.25, 0.4), s.vary(0.9, 1.4)))
 
 
-def catheter(s: Site) -> FloatArray:
+def catheter(s: Spot) -> FloatArray:
     """A thin bright tube, nearly straight, with a knob at its tip."""
     bend = s.v - s.vary(-0.5, 0.5) * s.u**2
     length = s.vary(0.5, 0.8)
@@ -155,19 +155,19 @@ def catheter(s: Site) -> FloatArray:
     return tube
 
 
-def calcifications(s: Site) -> FloatArray:
+def calcifications(s: Spot) -> FloatArray:
     """A cluster of tiny bright grains."""
     return 1.2 * s.spots(9, 0.4, 0.04, 0.07)
 
 
-def collapse(s: Site) -> FloatArray:
+def collapse(s: Spot) -> FloatArray:
     """A dark crescent behind a thin bright line: air between the organ and its wall."""
     thick = sickle(s, s.vary(0.3, 0.45), s.vary(1.0, 1.5))
     rim = line((s.rho - 1.0 + thick) * 0.5, 0.06) * (thick > 0.05)
     return 0.7 * rim - crescent(s, thick)
 
 
-def spicule(s: Site) -> FloatArray:
+def spicule(s: Spot) -> FloatArray:
     """A small bright core with spikes all round."""
     spikes = np.clip(np.cos(np.floor(s.vary(5, 8)) * s.angle + s.vary(0, 6)), 0, 1) ** 3
     reach = np.clip(1 - s.distance / s.vary(0.45, 0.65), 0, 1)
@@ -175,14 +175,14 @@ def spicule(s: Site) -> FloatArray:
     return star
 
 
-def fibrosis(s: Site) -> FloatArray:
+def fibrosis(s: Spot) -> FloatArray:
     """A patch of bright net."""
     pitch = s.vary(12, 17)
     net: FloatArray = np.clip(np.maximum(np.sin(pitch * s.u), np.sin(pitch * s.v)), 0, 1)
     return 0.9 * (net - 0.4) * step(s.distance - s.vary(0.4, 0.55), 0.2)
 
 
-def malformation(s: Site) -> FloatArray:
+def malformation(s: Spot) -> FloatArray:
     """A bright winding vessel."""
     wave = s.vary(0.12, 0.2) * np.sin(s.vary(7, 10) * s.u + s.vary(0, 6))
     return line(s.v - wave, 0.1) * step(np.abs(s.u) - s.vary(0.45, 0.65))
@@ -190,7 +190,7 @@ def malformation(s: Site) -> FloatArray:
 
 # The order is part of the data: the first ``findings`` entries are the known classes 0, 1, ...,
 # only unseen hospitals hold the last ``novel`` ones.
-FINDINGS: dict[str, Callable[[Site], FloatArray]] = {
+FINDINGS: dict[str, Callable[[Spot], FloatArray]] = {
     "nodule": nodule,
     "mass": mass,
     "cyst": cyst,

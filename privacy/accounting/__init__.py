@@ -36,10 +36,6 @@ class Accountant(Protocol):
         """epsilon of all events together at ``delta``."""
         ...
 
-    def delta_of(self, events: Iterable[Event], epsilon: float) -> float:
-        """delta of all events together at ``epsilon``."""
-        ...
-
 
 ACCOUNTANTS: dict[str, Accountant] = {"gdp": gdp, "pld": pld, "rdp": rdp}
 """The closest first."""
@@ -112,15 +108,6 @@ def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: B
     """
     events = (*spent_events, *new_events)
     return {"gdp": gdp.allows, "rdp": rdp.allows}[_first(events, "gdp", "rdp")](events, budget)
-
-
-def attack_accuracy(events: Sequence[Event]) -> float:
-    """How often the best attack decides rightly whether a unit took part, at even odds: 0.5 to 1.
-
-    (1 + delta(0)) / 2: exact (Phi(mu/2), GDP) where that is possible, else never below the truth.
-    Its membership advantage is 2 * accuracy - 1.
-    """
-    return (1 + ACCOUNTANTS[_first(events, *ACCOUNTANTS)].delta_of(events, 0.0)) / 2
 
 
 def _first(events: Sequence[Event], *names: str) -> str:

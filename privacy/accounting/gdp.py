@@ -98,11 +98,6 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
     return epsilon(mu(events), delta)
 
 
-def delta_of(events: Iterable[Event], epsilon: float) -> float:
-    """delta of all events together at ``epsilon``: exact; ``ValueError`` as in ``mu``."""
-    return delta(mu(events), epsilon)
-
-
 @lru_cache(maxsize=1024)
 def mu_of(epsilon: float, delta: float) -> float:
     """The largest mu that is (epsilon, delta)-DP, but for ``SAFE`` and ``ROUNDING``.

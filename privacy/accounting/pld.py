@@ -19,7 +19,7 @@ from math import inf
 from typing import Any
 
 from metaward.privacy.accounting import rdp
-from metaward.privacy.accounting.limits import check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_delta
 from metaward.privacy.event import Event, Events, counted, undrawn
 
 FINEST = 1e-4
@@ -48,22 +48,12 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
     Infinity where an event has no noise; 0 for no events.
     """
     check_delta(delta)
-    accountant = _composed(counted(events))
+    accountant = composed(counted(events))
     return inf if accountant is None else float(accountant.get_epsilon(delta))
 
 
-def delta_of(events: Iterable[Event], epsilon: float) -> float:
-    """delta of all events together at ``epsilon``: never below the truth.
-
-    1 where an event has no noise; 0 for no events. At epsilon 0 this is the membership advantage.
-    """
-    check_epsilon(epsilon)
-    accountant = _composed(counted(events))
-    return 1.0 if accountant is None else min(1.0, float(accountant.get_delta(epsilon)))
-
-
 @lru_cache(maxsize=4)
-def _composed(events: Events) -> Any:
+def composed(events: Events) -> Any:
     """dp-accounting's accountant with all events composed; None where losses have no bound."""
     known = [event for event in events if rdp.supports([event])]
     once = (Event(undrawn(event.dp_event)) for event in known)

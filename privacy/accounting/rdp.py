@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.accounting.limits import check_budget, check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_budget, check_delta
 from metaward.privacy.event import Budget, Event, counted, undrawn
 
 if TYPE_CHECKING:
@@ -99,15 +99,6 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
     check_delta(delta)
     spent = total(events)
     return float(compute_epsilon(ORDERS, spent.tolist(), delta)[0]) if spent.any() else 0.0
-
-
-def delta_of(events: Iterable[Event], epsilon: float) -> float:
-    """delta of all events together at ``epsilon``, in [0, 1]: never below the truth."""
-    from dp_accounting.rdp.rdp_privacy_accountant import compute_delta
-
-    check_epsilon(epsilon)
-    spent = total(events)
-    return float(compute_delta(ORDERS, spent.tolist(), epsilon)[0]) if spent.any() else 0.0
 
 
 def allows(events: Iterable[Event], budget: Budget) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,8 @@ from metaward.privacy.ledger import chain, file
 from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
 from metaward.privacy.ledger.history import (
-    Answered,
     Charged,
     History,
-    NotedRefusal,
     due,
     read_history,
 )
@@ -84,12 +81,14 @@ def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
         yield f"rows {_some(bad)} cannot be read; the tables were not compared with the chain"
         return
     history = read_history(rows)
-    yield from _guarantee_faults(history.charges)
-    yield from _unit_faults(db, history.charges)
-    yield from _total_faults(db, history)
+    yield from _charge_faults(history.charges)
     yield from _reply_faults(history)
-    yield from _request_faults(db, history)
-    yield from _refusal_faults(db, history.refusals)
+    stored = _stored(db)
+    for table, computed in _computed(history).items():
+        wrong = {row[: _KEYS[table]] for row in computed ^ stored[table]}
+        if wrong:
+            named = _some(sorted((k[0] if len(k) == 1 else k for k in wrong), key=str))
+            yield f"table {table}: {len(wrong)} entries are not what the chain says: {named}"
 
 
 def _readable(first: ChainRow, row: ChainRow) -> bool:
@@ -100,91 +99,74 @@ def _readable(first: ChainRow, row: ChainRow) -> bool:
     return True
 
 
-def _guarantee_faults(charges: Sequence[Charged]) -> Iterator[str]:
-    """All charges protect what the first one does: budgets of two units do not add up."""
+def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
+    """All charges protect what the first one does, or budgets would not add up; units are named."""
+    named = 0
     for charge in charges:
         if charge.protects != charges[0].protects:
             yield (
                 f"row {charge.sequence} protects each {charge.protects}, in a ledger that counts "
                 f"by {charges[0].protects}"
             )
-
-
-def _unit_faults(db: sqlite3.Connection, charges: Sequence[Charged]) -> Iterator[str]:
-    """The chain names each unit where it first appears, numbered in that order."""
-    names: list[str] = []
-    for charge in charges:
-        names += charge.new
-        strange = sorted(unit for unit in charge.units() if not 1 <= unit <= len(names))
+        named += len(charge.new)
+        strange = sorted(unit for unit in charge.units() if not 1 <= unit <= named)
         if strange:
             yield f"row {charge.sequence} charges units {_some(strange)}, which were never named"
-    ours, theirs = dict(enumerate(names, 1)), dict(db.execute("SELECT id, name FROM unit"))
-    yield from _differences("unit", ours, theirs)
-
-
-def _total_faults(db: sqlite3.Connection, history: History) -> Iterator[str]:
-    ours = {
-        (unit, text_of(event)): event.count
-        for unit, events in history.totals().items()
-        for event in events
-    }
-    query = "SELECT unit, event, count FROM total"
-    theirs = {(unit, event): count for unit, event, count in db.execute(query)}
-    yield from _differences("total", ours, theirs)
 
 
 def _reply_faults(history: History) -> Iterator[str]:
     """A reply has its charge before it, and a request is never answered twice."""
     charges = {charge.sequence: charge for charge in history.charges}
-    answered: Counter[str] = Counter()
+    answered: set[str] = set()
     for reply in history.replies:
         charge = charges.get(reply.charge)
         if charge is None or charge.sequence > reply.sequence:
             yield f"row {reply.sequence} is a reply without a charge before it"
             continue
-        answered[charge.request.id] += 1
-        if answered[charge.request.id] > 1:
+        if charge.request.id in answered:
             yield f"row {reply.sequence} answers a request that was answered before"
+        answered.add(charge.request.id)
 
 
-def _request_faults(db: sqlite3.Connection, history: History) -> Iterator[str]:
-    """Each request's newest charge and its reply; the bytes that would be sent are those stored."""
-    ids = {charge.sequence: charge.request.id for charge in history.charges}
-    newest = {charge.request.id: charge.sequence for charge in history.charges}
-    replies = {ids[r.charge]: _row_and_hash(r) for r in history.replies if r.charge in ids}
-    ours = {id: (charge, *replies.get(id, (None, None))) for id, charge in newest.items()}
-    query = "SELECT id, charge, answered, reply FROM request"
-    theirs = {
-        id: (charge, answered, None if reply is None else chain.sha256(reply).hex())
-        for id, charge, answered, reply in db.execute(query)
+# ------------------------------------------------------------------------ the working tables
+
+Rows = Mapping[str, set[tuple[Any, ...]]]
+_KEYS = {"unit": 1, "total": 2, "request": 1, "refused": 2}
+"""How many columns of each table name an entry."""
+
+
+def _stored(db: sqlite3.Connection) -> Rows:
+    """What the tables hold; of replies the hash, of refusals the rows that a count calls for."""
+    requests = db.execute("SELECT id, charge, answered, reply FROM request")
+    refused = db.execute("SELECT day, code, count FROM refused")
+    return {
+        "unit": set(db.execute("SELECT id, name FROM unit")),
+        "total": set(db.execute("SELECT unit, event, count FROM total")),
+        "request": {(*row, reply and chain.sha256(reply).hex()) for *row, reply in requests},
+        "refused": {(day, code, *_due_up_to(count)) for day, code, count in refused},
     }
-    yield from _differences("request", ours, theirs)
 
 
-def _row_and_hash(reply: Answered) -> tuple[int, str]:
-    return reply.sequence, reply.sha256
-
-
-def _refusal_faults(db: sqlite3.Connection, refusals: Sequence[NotedRefusal]) -> Iterator[str]:
-    """For every code and day the rows are exactly those that the count calls for."""
+def _computed(history: History) -> Rows:
+    """The same from the chain: each unit's number, its totals, each request's newest charge."""
+    names = [name for charge in history.charges for name in charge.new]
+    ids = {charge.sequence: charge.request.id for charge in history.charges}
+    newest = {id: charge for charge, id in ids.items()}
+    replies = {ids[r.charge]: (r.sequence, r.sha256) for r in history.replies if r.charge in ids}
     noted: dict[tuple[str, str], list[int]] = {}
-    for refusal in refusals:
+    for refusal in history.refusals:
         noted.setdefault((refusal.time[:10], refusal.code), []).append(refusal.count)
-    rows = db.execute("SELECT day, code, count FROM refused")
-    called_for = {(day, code): _due_up_to(count) for day, code, count in rows}
-    yield from _differences("refused", noted, called_for)
+    return {
+        "unit": set(enumerate(names, 1)),
+        "total": {(u, text_of(e), e.count) for u, all in history.totals().items() for e in all},
+        "request": {(id, row, *replies.get(id, (None, None))) for id, row in newest.items()},
+        "refused": {(*key, *counts) for key, counts in noted.items()},
+    }
 
 
 def _due_up_to(count: int) -> list[int]:
     candidates = {*range(1, 65), *(1 << power for power in range(6, 63))}
     return sorted(number for number in candidates if number <= count and due(number))
-
-
-def _differences(table: str, ours: Mapping[Any, Any], theirs: Mapping[Any, Any]) -> Iterator[str]:
-    differing = [key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key)]
-    if differing:
-        named = _some(sorted(differing, key=str))
-        yield f"table {table}: {len(differing)} entries are not what the chain says: {named}"
 
 
 def _some(numbers: Sequence[object]) -> str:

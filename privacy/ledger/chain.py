@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from metaward.options import compact
 from metaward.privacy.ledger.errors import LedgerError
 
 GENESIS = bytes(32)
@@ -44,9 +45,8 @@ class ChainRow:
 
 
 def canonical(value: object) -> bytes:
-    """JSON of which there is one for each value. Old hashes stand on it: it must never change."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return text.encode("ascii")
+    """JSON of which there is one for each value. Old hashes are of it: it must never change."""
+    return compact(value).encode("ascii")
 
 
 def sha256(data: bytes) -> bytes:

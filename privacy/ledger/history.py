@@ -9,7 +9,7 @@ from __future__ import annotations
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,13 @@ class Charged:
         """The units that were touched."""
         return {unit for payment in self.payments for unit in payment.units}
 
+    def add_to(self, spent: dict[int, Events]) -> None:
+        """Add what it cost to each unit's events. Equal ones grow alike, so each is summed once."""
+        for payment in self.payments:
+            before = {spent.get(unit, ()) for unit in payment.units}
+            after = {events: counted(events + payment.events) for events in before}
+            spent |= {unit: after[spent.get(unit, ())] for unit in payment.units}
+
     def noise_multipliers(self) -> set[float]:
         """Those of all its events that have one."""
         found = (event.noise_multiplier for payment in self.payments for event in payment.events)
@@ -90,12 +97,9 @@ class NotedRefusal:
 
 @dataclass(frozen=True)
 class SpendPoint:
-    """Spend after one charge: what the worst unit so far has spent, and at what price."""
+    """Spend after a charge: what the worst unit so far has spent, and at what price."""
 
-    sequence: int
-    time: str
-    run: str
-    round: int
+    charge: Charged
     unit: int
     events: Events
     price: float
@@ -132,12 +136,8 @@ class History:
         """All that each unit has spent, from the charges themselves."""
         spent: dict[int, Events] = {}
         for charge in self.charges:
-            _spend(spent, charge)
+            charge.add_to(spent)
         return spent
-
-    def worst(self, price: Price) -> SpendPoint | None:
-        """The unit that has spent most, at the charge that took it there; None before any."""
-        return max(self.spending(price), key=lambda point: point.price, default=None)
 
     def spending(self, price: Price) -> list[SpendPoint]:
         """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
@@ -145,11 +145,14 @@ class History:
         spent: dict[int, Events] = {}
         prices: dict[Events, float] = {}
         for charge in self.charges:
-            _spend(spent, charge)
+            charge.add_to(spent)
             touched = {spent[unit]: unit for unit in sorted(charge.units(), reverse=True)}
             prices |= {events: price(events) for events in touched if events not in prices}
             events = max(touched, key=prices.__getitem__)
-            points.append(_point(charge, touched[events], events, prices[events], points))
+            point = SpendPoint(charge, touched[events], events, prices[events])
+            if points and points[-1].price >= point.price:  # spend never goes down
+                point = replace(points[-1], charge=charge)
+            points.append(point)
         return points
 
     def runs(self) -> list[LedgerRun]:
@@ -167,17 +170,6 @@ class History:
 def due(count: int) -> bool:
     """Does the ``count``-th refusal of a code and day get a row?"""
     return count <= ALWAYS_NOTED or count & (count - 1) == 0
-
-
-def _spend(spent: dict[int, Events], charge: Charged) -> None:
-    """Add a charge to the totals. Equal histories grow alike, so each is summed once."""
-    for payment in charge.payments:
-        grown: dict[Events, Events] = {}
-        for unit in payment.units:
-            old = spent.get(unit, ())
-            if old not in grown:
-                grown[old] = counted(old + payment.events)
-            spent[unit] = grown[old]
 
 
 # ------------------------------------------------------------------------- bodies of rows
@@ -250,13 +242,3 @@ def _packed(units: Sequence[int]) -> str:
 
 def _unpacked(text: str) -> tuple[int, ...]:
     return tuple(np.frombuffer(b64decode(text, validate=True), "<u4").tolist())
-
-
-def _point(
-    charge: Charged, unit: int, events: Events, price: float, before: Sequence[SpendPoint]
-) -> SpendPoint:
-    """The new worst, or the old one where nothing exceeds it: spend never goes down."""
-    if before and before[-1].price >= price:
-        unit, events, price = before[-1].unit, before[-1].events, before[-1].price
-    asked = charge.request
-    return SpendPoint(charge.sequence, charge.time, asked.run, asked.round, unit, events, price)

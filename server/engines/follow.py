@@ -18,8 +18,7 @@ from pathlib import Path
 
 from metaward import sim
 from metaward.errors import RunError
-from metaward.options import ConfigError
-from metaward.privacy.wire import compact
+from metaward.options import ConfigError, compact
 from metaward.server.engines.processes import Process
 from metaward.server.folder import BusyError, Folder
 

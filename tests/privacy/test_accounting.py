@@ -17,7 +17,6 @@ from metaward.privacy.accounting import (
     METHODS,
     Reported,
     allows,
-    attack_accuracy,
     enforced_epsilon,
     gdp,
     pld,
@@ -26,6 +25,7 @@ from metaward.privacy.accounting import (
     second_epsilon,
 )
 from metaward.privacy.event import Budget, Event, gaussian
+from tests.privacy.accounting_desk import delta_of
 
 SIGMAS = (1.0, 2.5, 10.0)
 RATES = (0.02, 0.2, 1.0)
@@ -63,13 +63,11 @@ def test_no_noise_anywhere_is_no_finite_epsilon(bare: Event) -> None:
         assert reported_epsilon(events, 1e-5).epsilon == inf
         assert second_epsilon(events, 1e-5) == inf
         assert not allows((), events, Budget(1e6, 1e-5))
-        assert attack_accuracy(events) == 1
 
 
 def test_nothing_done_costs_nothing() -> None:
     assert enforced_epsilon((), 1e-5) == second_epsilon((), 1e-5) == 0
     assert reported_epsilon((), 1e-5) == Reported(0.0, METHODS["gdp"], "exact")
-    assert attack_accuracy(()) == 0.5
     assert allows((), (), Budget(0, 1e-5))
 
 
@@ -92,11 +90,11 @@ def test_every_accountant_is_named_and_prices_a_plain_sum_alike() -> None:
         assert 1 <= accountant.epsilon_of((gaussian(3.7306316, 1),), 1e-5) * (1 + 1e-6) < 1.11, name
 
 
-def test_attack_accuracy() -> None:
+def test_advantage_of_an_attack() -> None:
     """At q = 1 Phi(mu/2). A draw hides the unit: with one sum the advantage is q times that of the
     sum, since in the other cases there is nothing to see."""
-    assert attack_accuracy((gaussian(1, 1),)) == pytest.approx(0.69146246, abs=1e-8)  # Phi(0.5)
-    drawn = 2 * attack_accuracy((gaussian(1, 1, 0.2),)) - 1
+    assert gdp.attack_accuracy(1) == pytest.approx(0.69146246, abs=1e-8)  # Phi(0.5)
+    drawn = delta_of((gaussian(1, 1, 0.2),), 0.0)
     assert drawn == pytest.approx(0.2 * gdp.advantage(1), rel=1e-4)
 
 

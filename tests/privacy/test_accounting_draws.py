@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from metaward.privacy.accounting import enforced_epsilon, gdp, pld, reported_epsilon
+from metaward.privacy.accounting import enforced_epsilon, gdp, reported_epsilon
 from metaward.privacy.event import Event, gaussian
+from tests.privacy.accounting_desk import delta_of
 
 CASES = pytest.mark.parametrize(
     ("rate", "sigma", "steps", "rounds", "delta", "naive", "kept", "open_"),
@@ -80,6 +81,6 @@ def test_the_vocabulary_prices_what_is_done(kept: bool, event: Event) -> None:
     and the mean's standard error below 0.0009 for n = 200,000; four of them are 0.0036. The two
     prices differ by far more, so a kept draw priced as fresh ones would be seen."""
     terms = np.maximum(0, -np.expm1(1 - losses(kept, 0.2, 0.5, 20, 200_000)))
-    assert pld.delta_of((event,), 1.0) == pytest.approx(float(terms.mean()), abs=0.0036)
-    both = [pld.delta_of((e,), 1.0) for e in (gaussian(2 / sqrt(20), 1, 0.2), gaussian(2, 20, 0.2))]
+    assert delta_of((event,), 1.0) == pytest.approx(float(terms.mean()), abs=0.0036)
+    both = [delta_of((e,), 1.0) for e in (gaussian(2 / sqrt(20), 1, 0.2), gaussian(2, 20, 0.2))]
     assert both[0] > both[1] + 0.02

@@ -22,7 +22,7 @@ NOTED = 20
 
 
 @dataclass(frozen=True)
-class Spent:
+class SpentAtDelta:
     """What the worst unit has spent at ``delta``, and how that was found."""
 
     delta: float
@@ -67,7 +67,7 @@ class Account:
     units: dict[str, int]
     participations: int
     mu: float | None
-    spent: tuple[Spent, ...]
+    spent: tuple[SpentAtDelta, ...]
     budgets: tuple[Left, ...]
     runs: tuple[LedgerRun, ...]
     refusals: tuple[Refusals, ...]
@@ -137,9 +137,9 @@ def refusals(history: History) -> list[Refusals]:
     ]
 
 
-def _spent(bodies: set[Events], delta: float) -> Spent:
+def _spent(bodies: set[Events], delta: float) -> SpentAtDelta:
     found: Reported = reported_epsilon(worst(bodies, delta), delta)
-    return Spent(delta, found.epsilon, found.method, found.error)
+    return SpentAtDelta(delta, found.epsilon, found.method, found.error)
 
 
 def _left(bodies: set[Events], epsilon: float, delta: float) -> float:

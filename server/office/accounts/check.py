@@ -8,7 +8,7 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, reported_epsilon, second_epsilon
-from metaward.privacy.event import Events, counted
+from metaward.privacy.event import Events
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.account import DELTA, worst
@@ -112,11 +112,9 @@ def overspent(history: History) -> Iterator[str]:
     """Charges that took a unit above the budget it had to fit: enforcement, played back."""
     spent: dict[int, Events] = {}
     for charge in history.charges:
-        for payment in charge.payments:
-            for unit in payment.units:
-                spent[unit] = counted(spent.get(unit, ()) + payment.events)
-        touched = {spent[unit] for unit in charge.units()}
+        charge.add_to(spent)
         budget = charge.budget
+        touched = {spent[unit] for unit in charge.units()}
         if budget and not all(allows((), events, budget) for events in touched):
             yield (
                 f"row {charge.sequence} took a unit above epsilon {budget.epsilon:g} at delta "

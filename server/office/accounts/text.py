@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from metaward.privacy.report.numbers import show_left, show_loss
-from metaward.server.office.accounts.account import Account, Spent
+from metaward.server.office.accounts.account import Account, SpentAtDelta
 from metaward.server.office.accounts.check import Checked
 from metaward.server.terminal import BAD, FAINT, GOOD, Piece, line, safe, table, warning
 
@@ -125,7 +125,7 @@ def _losses(account: Account) -> list[str]:
     return [*mu, *map(_loss, account.spent)]
 
 
-def _loss(spent: Spent) -> str:
+def _loss(spent: SpentAtDelta) -> str:
     how = f"{spent.method}; {spent.error}"
     return f"epsilon {show_loss(spent.epsilon)} at delta {spent.delta:g} ({how})"
 

@@ -99,8 +99,13 @@ def points(case: Case, history: History) -> tuple[SpendingPoint, ...]:
     def price(events: Events) -> float:
         return enforced_epsilon(events, case.delta)
 
+    def named(run: str) -> str:
+        return clean(mine if run == case.key else run)
+
     return tuple(
-        SpendingPoint(utc(p.time), clean(mine if p.run == case.key else p.run), p.round, p.price)
+        SpendingPoint(
+            utc(p.charge.time), named(p.charge.request.run), p.charge.request.round, p.price
+        )
         for p in history.spending(price)
     )
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from metaward.options import ConfigError
+from metaward.options import ConfigError, compact
 from metaward.privacy.accounting import METHODS, second_epsilon
 from metaward.privacy.report import words
 from metaward.privacy.report.hospitals import TrainingHospital
@@ -23,7 +23,6 @@ from metaward.privacy.report.sections import (
     Guarantee,
     Library,
 )
-from metaward.privacy.wire import compact
 from metaward.server.checkpoint import digest
 from metaward.server.office.report.case import Case
 from metaward.server.office.report.spent import Spent

@@ -8,32 +8,30 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from safetensors.numpy import load_file
 
 from metaward.client.inner import Setting
 from metaward.client.tasks.sine import SPAN, Sine
 from metaward.client.work import stream
+from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
-from metaward.server.picture import COLOURS
+from metaward.server.pictures.figure import COLOURS, INK, picture
 from metaward.sim import Sim
 
 
-def draw_sine(run: Sim, folder: Folder) -> None:
+def draw_sine(run: Sim, folder: Folder, table: ScoreTable) -> None:
     """Write sine.png: three unseen hospitals' first tasks, where the run's tasks are sinusoids."""
     source = run.client.tasks
     if not isinstance(source, Sine):
         return
     seats = source.roster()
     unseen = [i for i, seat in enumerate(seats) if seat.role == "unseen"][:3]
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    FigureCanvasAgg(figure)
-    for axes, index in zip(figure.subplots(1, len(unseen), squeeze=False)[0], unseen, strict=True):
-        _panel(axes, run, source, index, folder)
-        axes.set_title(seats[index].name)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.savefig(folder.path / "sine.png", dpi=110)
+    with picture(folder.path / "sine.png", height=3.6) as figure:
+        panels = figure.subplots(1, len(unseen), squeeze=False)[0]
+        for axes, index in zip(panels, unseen, strict=True):
+            _panel(axes, run, source, index, folder)
+            axes.set_title(seats[index].name)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
 
 
 def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> None:
@@ -42,8 +40,8 @@ def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> No
     grid = np.linspace(*SPAN, 200, dtype=np.float32)
     assert hospital.groups is not None
     group = int(hospital.groups[episode.support_rows[0]])
-    axes.plot(grid, source.true_curve(index, run.seed, group, grid), color="#222222", label="truth")
-    axes.plot(episode.support_x[:, 0], episode.support_y[:, 0], "o", color="#222222", markersize=4)
+    axes.plot(grid, source.true_curve(index, run.seed, group, grid), color=INK, label="truth")
+    axes.plot(episode.support_x[:, 0], episode.support_y[:, 0], "o", color=INK, markersize=4)
     setting, learner = Setting(run.client.model, source.spec()), run.client.inner
     theta = torch.from_numpy(load_file(folder.path / "theta.safetensors")["theta"])
     steps = learner.adapt_steps

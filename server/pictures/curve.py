@@ -5,28 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
+from metaward.server.pictures.figure import COLOURS, picture
+from metaward.sim import Sim
 
-COLOURS = (
-    *("#1b6ca8", "#d1495b", "#8d96a3", "#edae49", "#66a182"),
-    *("#7b5ea7", "#2f3e46", "#e07a9b", "#5fb3ce"),
-)
 FEW = 3
 """Rounds below which points are drawn, since a line may have no length."""
 
 
-def draw_curve(folder: Folder, table: ScoreTable) -> None:
+def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:
     """Write curve.png: the score over rounds on the left, hospital by hospital on the right."""
-    figure = Figure(figsize=(11, 4.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    left, right = figure.subplots(1, 2, width_ratios=(3, 4))
-    _rounds(left, folder, table)
-    _hospitals(right, table)
-    figure.savefig(folder.path / "curve.png", dpi=110)
+    with picture(folder.path / "curve.png", height=4.2) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(3, 4))
+        _rounds(left, folder, table)
+        _hospitals(right, table)
 
 
 def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:

@@ -17,7 +17,7 @@ from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy.clipping import clipped_sum, gradient
-from metaward.privacy.opacus_path import check_module, opacus_sum
+from tests.privacy.opacus_sum import check_module, opacus_sum
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "conv-2d": (Conv(8, 2, 4), (1, 8, 8)),

@@ -1,0 +1,22 @@
+"""The pictures of a run. A new one is a file with a function here, and one line below."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from metaward.server.evaluate import ScoreTable
+from metaward.server.folder import Folder
+from metaward.server.pictures.curve import draw_curve
+from metaward.server.pictures.sine import draw_sine
+from metaward.sim import Sim
+
+Picture = Callable[[Sim, Folder, ScoreTable], None]
+"""Draws a finished run into its folder, where it has something to draw."""
+
+PICTURES: dict[str, Picture] = {"curve.png": draw_curve, "sine.png": draw_sine}
+
+
+def draw(run: Sim, folder: Folder, table: ScoreTable) -> None:
+    """Every picture that this run has."""
+    for picture in PICTURES.values():
+        picture(run, folder, table)
