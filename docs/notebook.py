@@ -94,7 +94,13 @@ run = mw.load(
         "client": {
             "tasks": {"source": "clinics", "ways": 4, "shots": 3, "queries": 5, "canonical": True},
             "model": {"network": "small", "width": 24},
-            "inner": {"algorithm": "proximal", "lr": 0.1, "steps": 5, "adapt_steps": 5},
+            "inner": {
+                "algorithm": "proximal",
+                "pull": 0.2,
+                "lr": 0.1,
+                "steps": 5,
+                "adapt_steps": 5,
+            },
         },
         "privacy": {"mechanism": "none"},
         "strategies": {"combine": {"rule": "mean"}, "outer": {"optimizer": "sgd", "lr": 1.0}},

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 from metaward.errors import InputError
 
@@ -87,7 +87,9 @@ def of_protocol(protocol: type[Any]) -> Entry:
     def entry(name: str, thing: Any) -> type[Any]:
         if not isinstance(thing, type):
             raise TypeError(f"{name}: give a class, not {thing!r:.80}")
-        made: type[Any] = thing if is_dataclass(thing) else dataclass(frozen=True)(thing)
+        _spell_out(thing)
+        own = "__dataclass_params__" in vars(thing)  # not only a class above it
+        made: type[Any] = thing if own else dataclass(frozen=True)(thing)
         if not made.__dataclass_params__.frozen:
             raise TypeError(f"{name}: {made.__name__} must be a frozen dataclass")
         known = {*dir(made), *(f.name for f in fields(made))}
@@ -108,3 +110,10 @@ def members(protocol: type[Any]) -> set[str]:
             {*vars(cls), *getattr(cls, "__annotations__", {})} if cls is not Protocol else set()
         )
     return {name for name in found if not name.startswith("_")}
+
+
+def _spell_out(cls: type[Any]) -> None:
+    """Types in place of their names, so that a worker need not know the program's own names."""
+    if "__annotations__" in vars(cls):
+        hints = get_type_hints(cls, include_extras=True)
+        cls.__annotations__ = {name: hints[name] for name in cls.__annotations__}
