@@ -22,9 +22,9 @@ from metaward import sim
 from metaward.client import work
 from metaward.client.charging import plan
 from metaward.privacy import Opening
+from metaward.privacy.mechanisms.sums import NoisySums, Sums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Contributions, Kind
-from metaward.privacy.sums import NoisySums, Record
 
 
 @dataclass
@@ -36,22 +36,22 @@ class Watched(NoisySums):
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The mean, whose length over the clip norm is kept."""
         found = super().mean(contributions, kind, dim)
-        self.shares[kind].append(float(found.norm()) / self.mechanism.clip_norms[kind])
+        self.shares[kind].append(float(found.norm()) / self.mechanism.clip_of(kind))
         return found
 
 
 def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
     """Of each kind of sum, the shares at one hospital in round 1."""
     desk, mechanism, learner = run.desk(), run.privacy, run.client.inner
-    if not isinstance(mechanism, Record):
-        raise SystemExit(f"mechanism {mechanism.unit} clips no records; choose record or patient")
+    if not isinstance(mechanism, Sums):
+        raise SystemExit(f"mechanism {mechanism.name} clips no records; choose sums")
     root = sim.data_root(run)
     hospital = work.open_hospital(desk.source, index, root, desk.seed)
     share, setting = work.tasks_of(desk, hospital, index, root, 1), work.open_setting(desk)
     theta = learner.initial(setting, run.seed)
     price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(0))
     silent = dict.fromkeys(price.noise, 0.0)
-    opening = Opening(price.uses, silent, work.units(mechanism, hospital), SeededNoise(0))
+    opening = Opening(price.uses, silent, mechanism.unit.owners(hospital), SeededNoise(0))
     session = Watched(mechanism, opening, Counter(opening.uses))
     learner.update(setting, theta, share.episodes, session, np.random.default_rng(0))
     return session.shares

@@ -39,7 +39,7 @@ HOME = Path(__file__).resolve().parent.parent
 SAVED = Path(__file__).parent / "results" / "epsilon.json"
 EPSILONS = (8.0, 3.0, 1.0)
 BESIDE = "[no_privacy, untrained, scratch, centroid]"
-METAWARD = [sys.executable, "-c", "from server.cli import main; main()"]
+METAWARD = [sys.executable, "-c", "from metaward.server.cli import main; main()"]
 WRITING = Lock()
 
 Result = dict[str, Any]
@@ -61,7 +61,7 @@ CASES = (
         "ecg",
         "ECG, 6 hospitals of 3 or 4 patients, patient",
         "configs/ecg-private.yaml",
-        ("--records", "6000", "--patients", "3"),
+        ("--records", "6000", "--units", "3"),
     ),
     Case(
         "omniglot",
@@ -99,7 +99,7 @@ class Run:
         with tempfile.TemporaryDirectory() as place:
             out = Path(place) / "run"
             metaward("run", self.config, *self.options, "--out", str(out), "--json", data=data)
-            table = json.loads((out / "result.json").read_text(encoding="utf-8"))["table"]
+            table = json.loads((out / "result.json").read_text(encoding="utf-8"))["tables"][0]
             privacy = json.loads((out / "privacy.json").read_text(encoding="utf-8"))
         return {
             "spent": max(hospital["this_run"] for hospital in privacy["hospitals"]),

@@ -36,8 +36,12 @@ PLANS, SAVED = RESULTS / "foretold_plan.json", RESULTS / "foretold.json"
 SEEDS = (17, 18, 19)
 SMALL = ("client.tasks.hospitals=4", "client.tasks.records=150")
 LARGE = ("client.tasks.hospitals=24", "client.tasks.records=1200")
-PATIENT = "privacy={mechanism: patient, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
-RECORD = "privacy={mechanism: record, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
+PATIENT = (
+    "privacy={mechanism: sums, unit: patient, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
+)
+RECORD = (
+    "privacy={mechanism: sums, unit: record, delta: 1.0e-5, clip_norm: 1.0, clip_features: 6.0}"
+)
 METRIC = (
     "client.model={network: scatter}",
     "client.inner={algorithm: metric, lr: 0.01, adapt_steps: 20}",
@@ -54,7 +58,7 @@ SINE = (
     "client.schedule=passes",
     "strategies.outer={optimizer: adam, lr: 0.01}",
     "server.rounds=40",
-    "privacy={mechanism: record, delta: 1.0e-5, clip_norm: 1.0}",
+    "privacy={mechanism: sums, unit: record, delta: 1.0e-5, clip_norm: 1.0}",
 )
 
 
@@ -74,7 +78,7 @@ TRIALS = (
         "patients",
         "phantoms, patient, 280 patients a hospital",
         "sim.yaml",
-        ("--patients", "280"),
+        ("--units", "280"),
         (PATIENT,),
     ),
     Trial(

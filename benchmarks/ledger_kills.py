@@ -151,6 +151,7 @@ def kill_many(
     path = folder / "kills.ledger"
     if not path.exists():
         Ledger.create(path, "kills")
+    charges(0)  # loads the library of events, which takes longer than a process here lives
     scenes = [Scene(path, folder / "sent.jsonl", mmap.mmap(-1, 1)) for _ in range(2)]
     found: Counter[str] = Counter()
     for left in range(kills, 0, -2):

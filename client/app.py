@@ -21,8 +21,8 @@ from metaward.client.guard import admit_plugins
 from metaward.client.node import Node, open_node
 from metaward.errors import MetawardError
 from metaward.privacy import REFUSALS, Answer, Refusal
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger import LedgerError
-from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, WireError, decode_request, encode_answer
 
 log = logging.getLogger("metaward.hospital")

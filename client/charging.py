@@ -48,22 +48,19 @@ def plan(
 
 
 def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charge]:
-    """What each identity pays: the record's name and its content, or the patient's and contents.
+    """What each identity pays: the name of each record's owner, and the record's content.
 
     A record is known by both, so that neither a new name nor a corrected value gives it a new
     budget. A content that several records share pays as the one of them that pays most.
     """
-    by_patient = mechanism.unit == "patient"
-    who = hospital.patients if by_patient else hospital.ids
-    spent: dict[str, Counter[str]] = {}
-    for unit, count in counts(price.uses, lambda row: str(who[row])).items():
-        spent[f"{'patient' if by_patient else 'record'}:{unit}"] = count
-    if mechanism.unit == "hospital":  # it pays every round, whichever of its records it used
-        spent[f"hospital:{hospital.seat.name}"] = Counter(use.kind for use in price.uses)
+    unit = mechanism.unit
+    keys = [f"{unit.key}:{owner}" for owner in unit.owners(hospital)]
+    spent = dict(counts(price.uses, keys.__getitem__))
+    if unit.every_round:  # it pays every round, whichever of its records it used
+        spent[f"{unit.name}:{hospital.seat.name}"] = Counter(use.kind for use in price.uses)
     rows = sorted({row for use in price.uses for row in use.rows})
-    prefix = "patient:" if by_patient else "record:"
     for row, content in zip(rows, contents(hospital, rows), strict=True):
-        mine, before = spent[f"{prefix}{who[row]}"], spent.get(content)
+        mine, before = spent[keys[row]], spent.get(content)
         spent[content] = mine if before is None else before | mine  # of each kind the larger
     return _grouped(spent, price, mechanism.sampling_rate)
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -25,13 +25,24 @@ from metaward.client.tasks.base import TaskSource
 from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy.mechanisms import serving
+
+
+def as_mechanism(name: str, thing: Any) -> type[Any]:
+    """The entry for a class with all of ``Mechanism``, which must know itself by this name:
+    policies, ledgers and reports have it from the class."""
+    made = of_protocol(Mechanism)(name, thing)
+    if made.name != name:
+        raise TypeError(
+            f"{name}: the mechanism calls itself {made.name!r}; give it name = {name!r}"
+        )
+    return made
+
 
 SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", as_source))
 NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))
 LEARNER = Registry("algorithm", ALGORITHMS, Plugins("metaward.learners", of_protocol(Algorithm)))
-MECHANISM = Registry(
-    "mechanism", MECHANISMS, Plugins("metaward.mechanisms", of_protocol(Mechanism))
-)
+MECHANISM = Registry("mechanism", MECHANISMS, Plugins("metaward.mechanisms", as_mechanism), serving)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -74,11 +85,11 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
-        if self.mechanism.unit != "none" and self.schedule == "random":
+        if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
                 ": random lets a record return as chance has it, and task sampling "
-                f"amplifies nothing for a {self.mechanism.unit}; set it to passes",
+                f"amplifies nothing for a {self.mechanism.unit.name}; set it to passes",
             )
 
 

@@ -21,9 +21,10 @@ from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.policy import Policy
 
 NodeConfig = Mapping[str, object]
 
@@ -71,7 +72,7 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit, charges, budget, allows)
+        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""
@@ -95,7 +96,7 @@ def open_guard(
     folder = _simulation(config)
     if not folder:
         return _real(config)
-    if mechanism.unit == "none" or not charges:
+    if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
     path = Path(folder) / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))

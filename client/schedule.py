@@ -16,9 +16,11 @@ from math import ceil
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
-from metaward.client.tasks.base import Episode, Hospital, IntArray
+from metaward.client.tasks.base import Episode, Hospital
+from metaward.privacy import Unit
 
 Order = Literal["random", "passes"]
 Dealt = Callable[[int], tuple[Episode, ...]]
@@ -52,46 +54,32 @@ def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
     return Share(tuple(this[i] for i in cut), ceil(rounds / length))
 
 
-def deal(
-    hospital: Hospital, per_patient: int | None, rng: np.random.Generator
-) -> tuple[Episode, ...]:
+def deal(hospital: Hospital, unit: Unit, rng: np.random.Generator) -> tuple[Episode, ...]:
     """The hospital's records as disjoint tasks; of ``TRIES`` random deals the one with most tasks.
 
-    With ``per_patient`` no patient has records in more than so many of them. ``DataError``
-    where not even one task can be formed.
+    The records of one owner are in at most as many of them as ``unit`` allows. ``DataError`` where
+    not even one task can be formed.
     """
-    return max((_deal_once(hospital, per_patient, rng) for _ in range(TRIES)), key=len)
+    owners = unit.owners(hospital).astype(str)
+    return max((_deal_once(hospital, owners, unit.cap, rng) for _ in range(TRIES)), key=len)
 
 
 def _deal_once(
-    hospital: Hospital, per_patient: int | None, rng: np.random.Generator
+    hospital: Hospital, owners: NDArray[np.str_], cap: int | None, rng: np.random.Generator
 ) -> tuple[Episode, ...]:
-    tasks = [hospital.episode(rng)]
-    left = _without(hospital, hospital.rows, tasks[-1], _seen(hospital, tasks), per_patient)
+    """Tasks until the records that are left make no further one."""
+    left, tasks, seen = hospital.rows, list[Episode](), Counter[str]()
     while True:
         try:
-            tasks.append(replace(hospital, rows=left).episode(rng))
+            task = replace(hospital, rows=left).episode(rng)
         except DataError:
+            if not tasks:
+                raise
             return tuple(tasks)
-        left = _without(hospital, left, tasks[-1], _seen(hospital, tasks), per_patient)
-
-
-def _without(
-    hospital: Hospital, left: IntArray, task: Episode, seen: Counter[str], per_patient: int | None
-) -> IntArray:
-    """The rows that may still be dealt: records and patients (by the cap) that are not used up."""
-    used = hospital.ids[np.concatenate([task.support_rows, task.query_rows])]
-    left = left[~np.isin(hospital.ids[left], used)]
-    if per_patient is None:
-        return left
-    full = [who for who, count in seen.items() if count >= per_patient]
-    return left[~np.isin(hospital.patients[left].astype(str), full)]
-
-
-def _seen(hospital: Hospital, tasks: list[Episode]) -> Counter[str]:
-    """In how many tasks each patient has records."""
-    found: Counter[str] = Counter()
-    for task in tasks:
-        rows = np.concatenate([task.support_rows, task.query_rows])
-        found.update(np.unique(hospital.patients[rows].astype(str)).tolist())
-    return found
+        tasks.append(task)
+        used = np.concatenate([task.support_rows, task.query_rows])
+        left = left[~np.isin(hospital.ids[left], hospital.ids[used])]
+        seen.update(np.unique(owners[used]).tolist())
+        if cap is not None:
+            full = [owner for owner, count in seen.items() if count >= cap]
+            left = left[~np.isin(owners[left], full)]

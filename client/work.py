@@ -22,9 +22,9 @@ from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.schedule import Share, deal, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, TaskSource
-from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores
+from metaward.privacy import Attendance, Opening, Release, Scores, Unit
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import RequestKey
-from metaward.privacy.policy import Asked, PolicyError
 from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
@@ -55,7 +55,8 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
         if entry is not None and entry.reply is not None:
             return unpack(entry.reply)
-        opening = Opening(price.uses, price.noise, units(desk.mechanism, hospital), guard.noise)
+        owners = desk.mechanism.unit.owners(hospital)
+        opening = Opening(price.uses, price.noise, owners, guard.noise)
         session = desk.mechanism.session(opening)
         update = learner.update(setting, start, share.episodes, session, again())
     release = desk.mechanism.release(
@@ -76,10 +77,17 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     hospital = _open(desk, request, node, "unseen")
     node.guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk, node.device)
-    names = setting.spec.kind.score_names
-    name, unit = hospital.seat.name, desk.mechanism.unit
+    names, mechanism = setting.spec.kind.score_names, desk.mechanism
+    name = hospital.seat.name
     asked = Asked(
-        "evaluate", name, unit, desk.rounds, request.round, request.episodes, metrics=names
+        "evaluate",
+        name,
+        mechanism.name,
+        mechanism.unit.name,
+        desk.rounds,
+        request.round,
+        request.episodes,
+        metrics=names,
     )
     node.guard.admit(asked, request.mark)
     rng = stream(desk.seed, "evaluate", node.index, 0)
@@ -109,42 +117,35 @@ def judge(
 def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
     """The tasks of one round at one hospital, as the schedule has them."""
     share = _scheduled(desk, hospital, index, root, round)
-    if desk.mechanism.unit == "hospital":  # it takes part as a whole, whichever records it uses
-        return Share(share.episodes, desk.rounds)
-    return share
+    times = desk.mechanism.unit.participations(share.participations, desk.rounds)
+    return Share(share.episodes, times)
 
 
 def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
     if desk.schedule == "random":
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks_per_round, desk.rounds, rng)
-    cap = 1 if desk.mechanism.unit == "patient" else None
 
     def dealt(number: int) -> tuple[Episode, ...]:
-        return _dealt(desk.source, index, root, desk.seed, cap, number)
+        return _dealt(desk.source, index, root, desk.seed, desk.mechanism.unit, number)
 
     return pass_share(dealt, desk.tasks_per_round, desk.rounds, round)
 
 
-def units(mechanism: Mechanism, hospital: Hospital) -> np.ndarray:
-    """Who stands behind each of the hospital's rows (n,): a patient, or the record itself."""
-    who = hospital.patients if mechanism.unit == "patient" else hospital.ids
-    return np.asarray(who)
-
-
 def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price: Plan) -> Asked:
-    unprotected = desk.mechanism.unit == "none"
+    protected = desk.mechanism.unit.protected
     return Asked(
         "train",
         hospital.seat.name,
-        desk.mechanism.unit,
+        desk.mechanism.name,
+        desk.mechanism.unit.name,
         desk.rounds,
         request.round,
         len(share.episodes),
         max(1, desk.learner.inner_steps),
-        None if unprotected else min(price.noise.values()),
+        min(price.noise.values()) if protected else None,
         desk.mechanism.clip,
-        ("loss",) if unprotected else (),
+        () if protected else ("loss",),
     )
 
 
@@ -154,7 +155,8 @@ def _open(desk: Desk, request: Request, node: Node, role: str = "") -> Hospital:
     With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
     """
     seat = seat_of(desk, node.index)
-    asked = Asked("attend", seat.name, desk.mechanism.unit, desk.rounds)
+    mechanism = desk.mechanism
+    asked = Asked("attend", seat.name, mechanism.name, mechanism.unit.name, desk.rounds)
     node.guard.admit(asked, request.mark)
     if role and seat.role != role:
         raise PolicyError("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
@@ -175,10 +177,10 @@ def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) 
 
 @lru_cache(maxsize=64)
 def _dealt(
-    source: TaskSource, index: int, root: Path | None, seed: int, cap: int | None, number: int
+    source: TaskSource, index: int, root: Path | None, seed: int, unit: Unit, number: int
 ) -> tuple[Episode, ...]:
     hospital = open_hospital(source, index, root, seed)
-    return deal(hospital, cap, stream(seed, "deal", index, number))
+    return deal(hospital, unit, stream(seed, "deal", index, number))
 
 
 @lru_cache(maxsize=8)

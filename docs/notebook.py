@@ -108,7 +108,7 @@ run = mw.load(
     },
     {"server.engine": os.environ.get("ENGINE", "inprocess")},
 )
-private = mw.load(run, {"privacy": {"mechanism": "record"}, "client.schedule": "passes"})
+private = mw.load(run, {"privacy": {"mechanism": "sums"}, "client.schedule": "passes"})
 print(mw.plan(private).verdict)
 
 # %%

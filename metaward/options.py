@@ -8,13 +8,14 @@ Registry(...)]``). Faults are collected, so a user sees all of them at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core.core_schema import no_info_after_validator_function, str_schema
 
 from metaward.errors import InputError
 from metaward.plugins import PluginError, Plugins
@@ -34,12 +35,14 @@ class ConfigError(InputError):
 class Registry:
     """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``.
 
-    ``parts`` come with metaward; where ``plugins`` are given, others may join them.
+    ``parts`` come with metaward; where ``plugins`` are given, others may join them. ``way_out`` may
+    say what to write instead of a name that no entry has.
     """
 
     by: str
     parts: Mapping[str, type[Any]]
     plugins: Plugins | None = None
+    way_out: Callable[[str], str] = lambda name: ""
 
     def names(self) -> str:
         """The choices, as an error lists them."""
@@ -78,7 +81,8 @@ class Registry:
             faults.append(f"{path}.{self.by}: {error}")
             return None
         if cls is None:
-            faults.append(f"{path}.{self.by}: unknown {show(name)}; choose from {self.names()}")
+            fault = f"{path}.{self.by}: unknown {show(name)}; choose from {self.names()}"
+            faults.append(fault + self.way_out(str(name)))
             return None
         options = {key: value for key, value in given.items() if key != self.by}
         left_over = self._left_over(cls, options)
@@ -105,6 +109,31 @@ class Registry:
 def compact(value: object) -> str:
     """Canonical JSON: sorted keys, no spaces, no NaN, so that equal values are equal text."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+@dataclass(frozen=True, eq=False)  # by identity, so that it can be hashed
+class Named:
+    """Marks a field that is one of ``values`` (a ``str``: its name); yaml has the name."""
+
+    values: Mapping[str, Any]
+
+    def plain(self, value: Any) -> str:
+        """The name of the value."""
+        return next(name for name, known in self.values.items() if value in (name, known))
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """A text that is a known name, and what it becomes."""
+
+        def read(name: str) -> Any:
+            if name not in self.values:
+                raise ValueError(f"must be one of {', '.join(self.values)}")
+            return name if source is str else self.values[name]
+
+        return no_info_after_validator_function(read, str_schema(strict=True))
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        """The names, for a published schema."""
+        return {"type": "string", "enum": list(self.values)}
 
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
@@ -141,9 +170,9 @@ def plain(value: Any) -> Any:
     hints = hints_of(type(value))
     out = {}
     for f in fields(value):
-        registry = registry_of(hints[f.name])
+        choice = registry_of(hints[f.name]) or named_in(hints[f.name])
         part = getattr(value, f.name)
-        out[f.name] = registry.plain(part) if registry else plain(part)
+        out[f.name] = choice.plain(part) if choice else plain(part)
     return out
 
 
@@ -188,6 +217,8 @@ _WORDS = {
 
 def _why(error: Any) -> str:
     """What is allowed instead, in words for the writer of a yaml file."""
+    if error["type"] == "value_error":  # a check of our own, which says it itself
+        return str(error["ctx"]["error"])
     words: str = error["msg"].replace("Input should be", "must be")
     return _WORDS.get(error["type"], words.replace("String should match", "must match"))
 
@@ -213,6 +244,11 @@ def _required(spec: Field[Any]) -> bool:
 def registry_of(hint: Any) -> Registry | None:
     """The registry that a field chooses its part from, None for any other field."""
     return next((arg for arg in get_args(hint) if isinstance(arg, Registry)), None)
+
+
+def named_in(hint: Any) -> Named | None:
+    """The values that a field chooses one of, None for any other field."""
+    return next((arg for arg in get_args(hint) if isinstance(arg, Named)), None)
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Protocol, get_type_hints
 
@@ -87,16 +87,15 @@ def of_protocol(protocol: type[Any]) -> Entry:
     def entry(name: str, thing: Any) -> type[Any]:
         if not isinstance(thing, type):
             raise TypeError(f"{name}: give a class, not {thing!r:.80}")
+        missing = sorted(members(protocol) - {*dir(thing), *_annotated(thing)})
+        if missing:
+            text = f"{thing.__name__} lacks {', '.join(missing)} of {protocol.__name__}"
+            raise TypeError(f"{name}: {text}; see {protocol.__module__}")
         _spell_out(thing)
         own = "__dataclass_params__" in vars(thing)  # not only a class above it
         made: type[Any] = thing if own else dataclass(frozen=True)(thing)
         if not made.__dataclass_params__.frozen:
             raise TypeError(f"{name}: {made.__name__} must be a frozen dataclass")
-        known = {*dir(made), *(f.name for f in fields(made))}
-        missing = sorted(members(protocol) - known)
-        if missing:
-            text = f"{made.__name__} lacks {', '.join(missing)} of {protocol.__name__}"
-            raise TypeError(f"{name}: {text}; see {protocol.__module__}")
         return made
 
     return entry
@@ -110,6 +109,11 @@ def members(protocol: type[Any]) -> set[str]:
             {*vars(cls), *getattr(cls, "__annotations__", {})} if cls is not Protocol else set()
         )
     return {name for name in found if not name.startswith("_")}
+
+
+def _annotated(cls: type[Any]) -> set[str]:
+    """Names that have a type somewhere in the class or above it."""
+    return {name for one in cls.__mro__ for name in vars(one).get("__annotations__", {})}
 
 
 def _spell_out(cls: type[Any]) -> None:

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
-from metaward.options import hints_of, plain, registry_of, show
+from metaward.options import hints_of, named_in, plain, registry_of, show
 from metaward.privacy.policy import Policy
 from metaward.sim import Sim
 
@@ -88,7 +88,8 @@ def _is_key(hint: Any) -> bool:
 
 
 def _key(cls: type[Any], field: Field[Any], hint: Any) -> Key:
-    return Key(field.name, _type(hint), _default(field), _range(hint), meanings(cls)[field.name])
+    meaning = meanings(cls)[field.name]
+    return Key(field.name, _type(hint), _default(field, hint), _range(hint), meaning)
 
 
 def meanings(cls: type[Any]) -> dict[str, str]:
@@ -124,6 +125,8 @@ def _type(hint: Any) -> str:
         return " or ".join(_type(one) for one in inner)
     if origin is tuple:
         return f"list of {_type(inner[0])}"
+    if named := named_in(hint):
+        return ", ".join(f"`{name}`" for name in named.values)
     if hasattr(hint, "__metadata__"):
         return _type(inner[0])
     return WORDS[hint]
@@ -131,6 +134,8 @@ def _type(hint: Any) -> str:
 
 def _range(hint: Any) -> str:
     """The limits of a number, a list or a text; "" where the type says it all."""
+    if named_in(hint):
+        return ""
     if hasattr(hint, "__metadata__"):
         limits = [_limit(one) for mark in hint.__metadata__ for one in _marks(mark)]
         return ", ".join([text for text in limits if text] or [_range(get_args(hint)[0])])
@@ -158,10 +163,12 @@ def _limit(mark: Any) -> str:
     return ""
 
 
-def _default(field: Field[Any]) -> str:
+def _default(field: Field[Any], hint: Any) -> str:
     if field.default is MISSING and field.default_factory is MISSING:
         return "*required*"
-    value = plain(field.default if field.default_factory is MISSING else field.default_factory())
+    made = field.default if field.default_factory is MISSING else field.default_factory()
+    named = named_in(hint)
+    value = named.plain(made) if named else plain(made)
     if isinstance(value, list):
         return f"`[{', '.join(map(str, value))}]`"
     return f"`{value if isinstance(value, str) else show(value)}`"

@@ -137,10 +137,11 @@ def cross_faults(run: Sim) -> list[str]:
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
     faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
-    if run.privacy.unit == "hospital" and not isinstance(run.strategies.combine, COMBINE["mean"]):
+    unit, mean = run.privacy.unit, isinstance(run.strategies.combine, COMBINE["mean"])
+    if unit.noise_at_server and not mean:
         faults.append(
-            "strategies.combine.rule: the noise of mechanism hospital is measured for the uniform "
-            "mean; set it to mean"
+            f"strategies.combine.rule: the server's noise for a {unit.name} is measured for the "
+            "uniform mean; set it to mean"
         )
     return faults or list(learner_faults(run))
 

@@ -1,10 +1,10 @@
-"""What protects the records: one file a mechanism, one line here."""
+"""What protects the records: units, mechanisms, and what may leave a hospital."""
 
 from __future__ import annotations
 
 from metaward.privacy.event import Budget, Charge, Event, Events, Mark, gaussian
-from metaward.privacy.mechanism import Mechanism, Opening, Unit
-from metaward.privacy.none import NoPrivacy
+from metaward.privacy.mechanisms import MECHANISMS, Mechanism, NoPrivacy, Sums, Whole
+from metaward.privacy.mechanisms.base import Opening, Protected
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
 from metaward.privacy.session import (
     Batch,
@@ -16,20 +16,12 @@ from metaward.privacy.session import (
     Session,
     Use,
 )
-from metaward.privacy.sums import Patient, Record
-from metaward.privacy.whole import Hospital, Task
-
-MECHANISMS: dict[str, type[Mechanism]] = {
-    "none": NoPrivacy,
-    "record": Record,
-    "patient": Patient,
-    "task": Task,
-    "hospital": Hospital,
-}
+from metaward.privacy.units import UNITS, Unit
 
 __all__ = [
     "MECHANISMS",
     "REFUSALS",
+    "UNITS",
     "Answer",
     "Attendance",
     "Batch",
@@ -45,12 +37,15 @@ __all__ = [
     "NoPrivacy",
     "OpenSession",
     "Opening",
+    "Protected",
     "Refusal",
     "Rehearsal",
     "Release",
     "Scores",
     "Session",
+    "Sums",
     "Unit",
     "Use",
+    "Whole",
     "gaussian",
 ]

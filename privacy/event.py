@@ -153,8 +153,8 @@ class Mark:
 
 def merged(charges: Sequence[Charge]) -> Mapping[str, Events]:
     """Events of each key over several charges, equal ones counted together."""
-    found: dict[str, list[Event]] = {}
+    found: dict[str, Events] = {}
     for charge in charges:
-        for key in charge.keys:
-            found.setdefault(key, []).extend(charge.events)
-    return {key: counted(events) for key, events in found.items()}
+        found |= {key: found.get(key, ()) + charge.events for key in charge.keys}
+    known = {events: counted(events) for events in set(found.values())}  # many keys pay alike
+    return {key: known[events] for key, events in found.items()}

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from metaward.privacy.accounting import allows, enforced_epsilon
 from metaward.privacy.accounting.gdp import mu_of
 from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.session import Use
 
+Who = TypeVar("Who", bound=Hashable)
 Counts = Counter[str]
 """How many sums of each kind a unit stands in."""
 
 NARROWEST, WIDEST, PRECISION = 0.01, 1e4, 1e-4
 
 
-def counts(uses: Iterable[Use], unit: Callable[[int], Hashable]) -> dict[Hashable, Counts]:
+def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]:
     """Sums of each kind that each unit stands in; records of one unit in one sum count once."""
-    found: dict[Hashable, Counts] = {}
+    found: dict[Who, Counts] = {}
     for kind, rows in uses:
         for who in {unit(row) for row in rows}:
             found.setdefault(who, Counter())[kind] += 1
@@ -87,7 +89,7 @@ def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: 
     return high
 
 
-def distinct(found: Mapping[Hashable, Counts]) -> Sequence[Counts]:
+def distinct(found: Mapping[Any, Counts]) -> Sequence[Counts]:
     """The different profiles among units, each once."""
     unique = {tuple(sorted(profile.items())): profile for profile in found.values()}
     return list(unique.values())

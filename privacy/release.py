@@ -16,7 +16,6 @@ from torch import Tensor
 
 from metaward.privacy.event import Mark
 from metaward.privacy.ledger.errors import CODES as LEDGER_CODES
-from metaward.privacy.policy import POLICY_CODES
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,25 @@ class Refusal:
 
     code: str
 
+
+POLICY_CODES = frozenset(
+    {
+        "policy-clip",
+        "policy-hospital",
+        "policy-mechanism",
+        "policy-metric",
+        "policy-missing",
+        "policy-noise",
+        "policy-plugin",
+        "policy-purpose",
+        "policy-rounds",
+        "policy-steps",
+        "policy-tasks",
+        "policy-unit",
+        "policy-unreadable",
+    }
+)
+"""Codes of what a hospital's policy does not allow."""
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})

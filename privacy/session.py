@@ -21,9 +21,9 @@ Rows = NDArray[np.int64]
 ParameterGroup = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
 
-Kind = Literal["support", "query", "adjoint", "features", "moments", "task", "hospital", "open"]
+Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,
-their second moments; or whole updates of a task or hospital; ``open``: records used without any
+their second moments; or whole updates of tasks or hospitals; ``open``: records used without any
 protection.
 
 Each kind has its own clip norm and noise multiplier, because their sizes differ.

@@ -61,7 +61,7 @@ def own(run: Sim) -> Contender:
 
 def no_privacy(run: Sim) -> list[Contender]:
     """The run's own learner without protection: what privacy costs. No row where there is none."""
-    if run.privacy.unit == "none":
+    if not run.privacy.unit.protected:
         return []
     mine = own(run)
     return [replace(mine, name=f"{mine.name}, NO PRIVACY", key="no-privacy", private=False)]
@@ -122,7 +122,7 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
 
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
     """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
-    learner, private = _averaging(run, names), run.privacy.unit != "task"
+    learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks
     rounds = run.server.evaluation.fine_tune.rounds
     label = name if private else f"{name}, NO PRIVACY"
     return Contender(label, learner, True, key, private, rounds=rounds)
@@ -143,7 +143,7 @@ def _averaging(run: Sim, names: bool) -> FedAvg:
 def _fine_tuner(run: Sim) -> Reptile:
     """Plain fine-tuning for as many steps as the run's learner, at the baselines' own rate."""
     tune, learner = run.server.evaluation.fine_tune, run.client.inner
-    own = {key: getattr(learner, key) for key in ("lr", "steps", "batch") if hasattr(learner, key)}
+    own = {key: v for key, v in vars(learner).items() if key in ("lr", "steps", "batch")}
     chosen = {k: v for k, v in vars(tune).items() if v is not None and k != "rounds"}
     options = own | chosen
     if not options.get("steps", 1):  # prototypes alone take none; gradient descent takes one

@@ -1,4 +1,4 @@
-"""What the server adds for privacy: the noise of mechanism ``hospital``, where it is trusted."""
+"""What the server adds for privacy: its own noise, where the unit has it trusted with that."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def protection(run: Sim, simulated: bool) -> Protect:
 
 
 def noise_multiplier(run: Sim) -> float:
-    """Of the server's noise: a hospital's update stands in one sum a round; 0 where none is added.
+    """Of the server's noise: a hospital's update is in one sum a round; 0 where none is added.
 
     Whichever hospitals are chosen in a round, the noise is measured for one that always is.
     """
-    if run.privacy.unit != "hospital":
+    if not run.privacy.unit.noise_at_server:
         return 0.0
-    use = Use("hospital", (0,))
-    return run.privacy.noise_multipliers([use], [[0]], run.server.rounds)["hospital"]
+    use = Use("update", (0,))
+    return run.privacy.noise_multipliers([use], [[0]], run.server.rounds)["update"]

@@ -8,11 +8,14 @@ not stand in the way.
 """
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from metaward.client.tasks.kinds import KINDS, known_scores
 
 ROOT = Path(__file__).resolve().parent.parent
 PRODUCT = ("client", "privacy", "server", "strategies")
@@ -152,7 +155,7 @@ def test_registered_parts_are_unpacked_at_two_places_of_a_simulation_only() -> N
     """A worker that our process starts, and what an engine of ours left in its private folder; no
     way leads there from a message, or from a hospital that has a policy."""
     assert using("unpack") & using("shipping") == {"server/engines/inprocess.py"}
-    assert using("receive") == {"client/guard.py", "client/shipping.py", "server/app.py"}
+    assert using("receive") == {"client/guard.py", "server/app.py"}
 
 
 def test_no_array_is_unpickled() -> None:
@@ -208,10 +211,6 @@ def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
-TWICE = {"Hospital"}
-"""Class names that are still defined twice. It may only shrink; empty, it goes."""
-
-
 def test_a_class_name_is_defined_once() -> None:
     """Two things of one name are taken for each other."""
     defined = Counter(
@@ -220,7 +219,61 @@ def test_a_class_name_is_defined_once() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.ClassDef)
     )
-    assert {name for name, count in defined.items() if count > 1} == TWICE
+    assert not {name for name, count in defined.items() if count > 1}
+
+
+WORDS = {
+    *KINDS,
+    *known_scores(),
+    *(score.label.partition(",")[0] for kind in KINDS.values() for score in kind.scores),
+}
+"""What kinds of task and their scores are called, in files and for people."""
+
+
+def spelled(tree: ast.AST) -> list[str]:
+    """Texts with one of the ``WORDS``; docstrings may say what they like."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    texts = [node for node in ast.walk(tree) if isinstance(node, ast.Constant)]
+    word = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
+    return [
+        node.value
+        for node in texts
+        if isinstance(node.value, str) and id(node) not in prose and word.search(node.value)
+    ]
+
+
+def compared(tree: ast.AST) -> list[str]:
+    """Comparisons of a specification's kind with anything."""
+    sides = [
+        (node, ast.unparse(side))
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Compare)
+        for side in (node.left, *node.comparators)
+    ]
+    return [ast.unparse(node) for node, side in sides if re.search(r"spec(\(\))?\.kind$", side)]
+
+
+@pytest.mark.parametrize("path", sorted(TREES.keys() - {"client/tasks/kinds.py"}))
+def test_kinds_and_scores_are_asked_and_never_named(path: str) -> None:
+    assert spelled(TREES[path]) == []
+    assert compared(TREES[path]) == []
+
+
+def test_only_sources_say_of_which_kind_their_tasks_are() -> None:
+    named = using("CLASSIFICATION", "REGRESSION", "ACCURACY", "MEAN_SQUARED_ERROR")
+    assert {path.rpartition("/")[0] for path in named} == {"client/tasks"}
+
+
+def test_what_names_a_kind_or_a_score_is_found() -> None:
+    code = """
+def cells(table, spec):
+    '''Accuracy of a classification.'''
+    if spec.kind == other or table.metric == "mse":
+        return f"query accuracy, {table.unit}"
+    return spec.kind.classes and attack_accuracy
+"""
+    assert spelled(ast.parse(code)) == ["mse", "query accuracy, "]
+    assert compared(ast.parse(code)) == ["spec.kind == other"]
 
 
 def test_no_state_at_module_level_is_rebound() -> None:

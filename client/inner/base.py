@@ -214,10 +214,10 @@ def require_classes(spec: TaskSpec, learner: str) -> None:
 
 def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
     """``ValueError`` where a task is to be protected and others start at what came of it."""
-    if unit == "task" and local_lr:
+    if unit.clips_tasks and local_lr:
         raise ValueError(
             f"local_lr = {local_lr}: each task would start where the one before ended, so "
-            "clipping one task does not bound what it changes; set it to 0 for mechanism task"
+            f"clipping one task does not bound what it changes; set it to 0 for unit {unit.name}"
         )
 
 

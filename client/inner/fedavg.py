@@ -48,8 +48,8 @@ class FedAvg(Reptile):
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Tasks are pooled, so that none of them can be clipped alone."""
-        if unit == "task":
-            raise ValueError("fedavg pools its tasks; mechanism task cannot protect one of them")
+        if unit.clips_tasks:
+            raise ValueError(f"fedavg pools its tasks; no {unit.name} can be protected alone")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """A fresh network: one output a way, or one a class name."""

@@ -62,8 +62,8 @@ class Metric(Algorithm):
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
         require_classes(spec, "metric")
-        if unit == "task":
-            raise ValueError("metric pools its tasks; mechanism task cannot protect one of them")
+        if unit.clips_tasks:
+            raise ValueError(f"metric pools its tasks; no {unit.name} can be protected alone")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """The identity: plain distance between features."""

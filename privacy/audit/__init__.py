@@ -139,8 +139,8 @@ def _report(
     low = mu_lower(inside, outside, CONFIDENCE)
     free = mu_lower_any(inside, outside, claim / 2, CONFIDENCE)
     return AuditReport(
-        unit=stage.mechanism.unit,
-        mechanism=type(stage.mechanism).__name__.lower(),
+        unit=stage.mechanism.unit.name,
+        mechanism=stage.mechanism.name,
         delta=delta,
         confidence=CONFIDENCE,
         level=LEVEL,

@@ -9,7 +9,7 @@ C^2) if it was nulled, and coordinates of other canaries say nothing about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -42,14 +42,16 @@ class Canaries:
 
     Each has ``copies`` rows, numbered from ``first`` on; its rows make one unit. ``order`` (m,) are
     different whole numbers below m; canary j pushes coordinate ``places(d)[j]`` of d. Canaries
-    stand where any of the rows ``beside`` stands, as often as a real unit; None: in every sum.
+    are where any of the rows ``beside`` is, as often as a real unit; None: in every sum. ``tasks``:
+    each of them is a task of its own.
     """
 
     inside: NDArray[np.bool_]
     order: Rows
     first: int
-    clips: Mapping[Kind, float]
+    clip_of: Callable[[str], float]
     copies: int = 1
+    tasks: bool = False
     beside: frozenset[int] | None = None
 
     def place_in(self, batches: Sequence[Batch]) -> int | None:
@@ -75,7 +77,7 @@ class Canaries:
         """The canaries' vectors (m, d), before clipping."""
         m = len(self.order)
         found = torch.zeros(m, d)
-        pushes = torch.from_numpy(self.inside).float() * (FORCE * self.clips[kind])
+        pushes = torch.from_numpy(self.inside).float() * (FORCE * self.clip_of(kind))
         found[torch.arange(m), torch.from_numpy(self.places(d))] = pushes
         return found
 
@@ -85,7 +87,7 @@ class Canaries:
         Their ``y`` is bool, which no real label is: so a loss tells them apart. They make a batch
         of their own, because to run the network on them would only take time.
         """
-        force = np.repeat(self.inside, self.copies) * FORCE * self.clips[kind]
+        force = np.repeat(self.inside, self.copies) * FORCE * self.clip_of(kind)
         x = torch.from_numpy(np.stack([force, np.repeat(self.places(d), self.copies)], axis=1))
         y = torch.ones(len(x), dtype=torch.bool, device=like.device)
         return Batch(x.to(like), y, self.rows)
@@ -174,14 +176,14 @@ class Probe:
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Of records, as the real session; of tasks, with the canaries as further tasks."""
-        if "task" not in self.canaries.clips:
+        if not self.canaries.tasks:
             return self.session.combine(directions)
-        own = self.canaries.vectors(len(directions[0]), "task").to(directions[0])
+        own = self.canaries.vectors(len(directions[0]), "update").to(directions[0])
         found = self.session.combine([*directions, *own])
         if self.quiet is not None:
             total = found.double() * (len(directions) + len(own))
             known = self.quiet.combine(directions).double() * len(directions)
-            self._keep("task", total - known, frozenset(), True)
+            self._keep("update", total - known, frozenset(), True)
         return found
 
     def _see(
@@ -196,7 +198,7 @@ class Probe:
         self._keep(kind, total, frozenset(rows.tolist()), joined)
 
     def _keep(self, kind: Kind, total: Tensor, real: frozenset[int], joined: bool) -> None:
-        values = (total / self.canaries.clips[kind]).cpu().numpy()
+        values = (total / self.canaries.clip_of(kind)).cpu().numpy()
         self.seen.append(ObservedSum(kind, values, real, joined))
 
 

@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.audit.canaries import Canaries, ObservedSum, Probe
-from metaward.privacy.mechanism import Mechanism, Opening
+from metaward.privacy.mechanisms.base import Mechanism, Opening
 from metaward.privacy.noise import Noise, SeededNoise
 from metaward.privacy.session import Batch, Kind, Rehearsal, Session, Use
-from metaward.privacy.sums import Record
 
 Work = Callable[[Session], Tensor]
 """One round of the real algorithm on fixed records; its update (dim,). Repeatable."""
@@ -40,8 +39,10 @@ class Stage:
     noise: Callable[[int], Noise]
 
     def __post_init__(self) -> None:
-        if self.mechanism.unit == "none":
-            raise ValueError("mechanism none protects nothing, so there is nothing to audit")
+        if not self.mechanism.unit.protected:
+            raise ValueError(
+                f"mechanism {self.mechanism.name} protects nothing, so there is nothing to audit"
+            )
         if self.mechanism.sampling_rate < 1:
             raise ValueError(
                 f"sampling_rate = {self.mechanism.sampling_rate}: this attack has no closed form "
@@ -50,33 +51,27 @@ class Stage:
         if min(self.noise_multipliers.values()) <= 0:
             raise ValueError(f"noise multipliers {dict(self.noise_multipliers)}: nothing is hidden")
 
-    @property
-    def clips(self) -> Mapping[Kind, float]:
-        """The clip norm of each kind of sum."""
-        mechanism, norm = self.mechanism, self.mechanism.clip
-        if isinstance(mechanism, Record):
-            return mechanism.clip_norms
-        assert norm is not None
-        return {"task" if mechanism.unit == "task" else "hospital": norm}
-
     def canaries(
         self, m: int, rng: np.random.Generator, beside: frozenset[int] | None = None
     ) -> Canaries:
-        """m canaries, half of them inside; patients have two rows each."""
+        """m canaries, half of them inside; units of several records have two rows each."""
         inside = rng.permutation(np.arange(m) < m // 2)
-        copies = 2 if self.mechanism.unit == "patient" else 1
-        return Canaries(inside, rng.permutation(m), len(self.units), self.clips, copies, beside)
+        unit, clip_of = self.mechanism.unit, self.mechanism.clip_of
+        copies = 1 if unit.cap is None else 2
+        order, first = rng.permutation(m), len(self.units)
+        return Canaries(inside, order, first, clip_of, copies, unit.clips_tasks, beside)
 
     def costliest(self) -> frozenset[int] | None:
-        """Rows of the unit that pays most: a record, or a patient with all records of a task.
+        """Rows of the unit that pays most: a record, or all records of a task where a unit may
+        have several.
 
-        Canaries stand beside it, in the same sums. None where whole updates are the units.
+        Canaries are put beside it, into the same sums. None where whole updates are the units.
         """
-        if not isinstance(self.mechanism, Record):
+        if self.mechanism.unit.whole:
             return None
         whole = [frozenset(map(int, rows)) for rows in self.tasks]
         alone = [frozenset([row]) for rows in whole for row in rows]
-        candidates = whole if self.mechanism.unit == "patient" else alone
+        candidates = alone if self.mechanism.unit.single else whole
         uses = self.uses(None)
         return max(candidates, key=lambda rows: self._precision(uses, rows))
 
@@ -110,32 +105,32 @@ class Stage:
         """One round's sums as the attacker sees them, in order."""
         probe = Probe(self.session(canaries, noise), canaries, self.session(None, None))
         update = self.work(probe)
-        if self.mechanism.unit == "hospital":
+        if self.mechanism.unit.noise_at_server:
             probe.seen.append(self._at_server(update, canaries, noise))
         return [replace(seen, round=number) for seen in probe.seen]
 
     def sum_of(self, vectors: Tensor, kind: Kind, noise: Noise | None = None) -> Tensor:
         """Vectors (m, d), each a unit's, summed as the mechanism sums this kind (d,)."""
         m, d = vectors.shape
-        if kind == "hospital":
+        unit, rows = self.mechanism.unit, np.arange(m)
+        if unit.noise_at_server:
             return self._server_sum(vectors, noise)
-        rows = np.arange(m)
-        uses = [Use("task", (int(row),)) for row in rows]
+        uses = [Use(kind, (int(row),)) for row in rows]
         sigma = self.noise_multipliers if noise else {str(kind): 0.0}
-        if kind != "task":
+        if not unit.whole:
             uses = [Use(kind, tuple(rows.tolist()))]
         opening = Opening(uses, sigma, rows, noise or SeededNoise(0))
         session = self.mechanism.session(opening)
-        if kind == "task":
+        if unit.whole:
             return session.combine(list(vectors)) * m
         batch = Batch(vectors, torch.arange(m), rows)
         return session.mean([(lambda x, y: x, batch)], kind, d) * m
 
     def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> ObservedSum:
-        own = canaries.vectors(len(update), "hospital").to(update)
+        own = canaries.vectors(len(update), "update").to(update)
         total = self._server_sum(torch.cat([update[None], own]), noise)
-        values = (total - self._server_sum(update[None], None)) / canaries.clips["hospital"]
-        return ObservedSum("hospital", values.numpy(), frozenset({0}), True)
+        values = (total - self._server_sum(update[None], None)) / canaries.clip_of("update")
+        return ObservedSum("update", values.numpy(), frozenset({0}), True)
 
     def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
         """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
@@ -145,7 +140,7 @@ class Stage:
                 for i, vector in enumerate(vectors)
             ]
         )
-        sigma = self.noise_multipliers["hospital"] if noise else 0.0
+        sigma = self.noise_multipliers["update"] if noise else 0.0
         source = noise or SeededNoise(0)
         mean = self.mechanism.at_server(updates, lambda v: v.mean(axis=0), sigma, source)
         return torch.from_numpy(mean).double() * len(updates)

@@ -156,7 +156,7 @@ def extremes(stage: Stage, kinds: Iterable[Kind], d: int = 8) -> dict[Kind, floa
     """
     vectors = torch.zeros(4, d)
     vectors[0], vectors[1, 0], vectors[2, 0] = torch.nan, torch.inf, 1e30
-    return {kind: _norm(stage, vectors, kind) / stage.clips[kind] for kind in kinds}
+    return {kind: _norm(stage, vectors, kind) / stage.mechanism.clip_of(kind) for kind in kinds}
 
 
 def _norm(stage: Stage, vectors: Tensor, kind: Kind) -> float:

@@ -12,7 +12,6 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from metaward.privacy.event import (
     Budget,
@@ -92,17 +91,17 @@ def text_of(event: Event) -> str:
     return canonical(to_plain(event.dp_event)).decode()
 
 
-@lru_cache(maxsize=1024)
-def _read(text: str, count: int) -> Event:
-    return Event(from_plain(json.loads(text)), count)
-
-
 def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
     """All that these units have spent."""
-    found: dict[int, list[Event]] = {}
+    found: dict[int, tuple[tuple[str, int], ...]] = {}
     for unit, text, count in db.execute(_TOTALS, (json.dumps(list(units)),)):
-        found.setdefault(unit, []).append(_read(text, count))
-    return {unit: counted(events) for unit, events in found.items()}
+        found[unit] = (*found.get(unit, ()), (text, count))
+    known = {rows: _read(rows) for rows in set(found.values())}  # many units have spent alike
+    return {unit: known[rows] for unit, rows in found.items()}
+
+
+def _read(rows: Iterable[tuple[str, int]]) -> Events:
+    return counted(Event(from_plain(json.loads(text)), count) for text, count in rows)
 
 
 def check_budget(

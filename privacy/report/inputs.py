@@ -21,6 +21,7 @@ from metaward.privacy.report.sections import (
     Touch,
 )
 from metaward.privacy.report.values import TOUCHES, Strict
+from metaward.privacy.units import UNITS, Unit
 
 GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
 """What no report may keep silent about."""
@@ -66,6 +67,11 @@ class ReportInputs(Strict):
         self._same_check()
         self._same_protection()
 
+    @property
+    def unit(self) -> Unit:
+        """Who is protected."""
+        return UNITS[self.guarantee.unit]
+
     def _same_delta(self) -> None:
         for hospital in self.hospitals:
             if hospital.spent.delta != self.guarantee.delta:
@@ -93,7 +99,7 @@ class ReportInputs(Strict):
             )
 
     def _same_protection(self) -> None:
-        unprotected = self.guarantee.unit == "none"
+        unprotected = not self.unit.protected
         if unprotected != (not self.mechanism.sums):
             raise ValueError(
                 f"guarantee.unit is {self.guarantee.unit} with {len(self.mechanism.sums)} noisy "

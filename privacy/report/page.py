@@ -24,6 +24,7 @@ from metaward.privacy.report.document import PrivacyReport
 from metaward.privacy.report.hospitals import TrainingHospital
 from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.privacy.report.verdict import Risk
+from metaward.privacy.rounding import percent_up, rounded_up
 
 FOLDER = Path(__file__).parent
 PAGE, STYLE = "page.html.md", "page.css.md"
@@ -45,7 +46,7 @@ class HospitalRow:
         budget, spent = self.hospital.budget, self.hospital.spent.epsilon
         if budget is None or math.isinf(spent):
             return None
-        return int(numbers.rounded_up(100 * spent / budget, 0))
+        return int(rounded_up(100 * spent / budget, 0))
 
     @property
     def urgency(self) -> tuple[bool, float]:
@@ -70,7 +71,6 @@ def view(report: PrivacyReport) -> dict[str, Any]:
     spent = [row.hospital.spent.epsilon for row in rows]
     lefts = [row.risk.left for row in rows if row.risk.left is not None]
     ledgers = [hospital.ledger for hospital in report.hospitals]
-    unit = report.guarantee.unit
     return {
         "report": report,
         "rows": rows,
@@ -83,19 +83,9 @@ def view(report: PrivacyReport) -> dict[str, Any]:
         "counted_alone": [h.name for h in report.hospitals if h.counted_from == "run"],
         "chart": chart(report.hospitals),
         "deltas": STANDARD_DELTAS,
-        "unit": "record" if unit == "none" else unit,
-        "units": {"none": "Records", "hospital": "Units"}.get(unit, f"{unit.capitalize()}s"),
-        "together_who": _PERSON[unit] if len(report.hospitals) > 1 else "",
+        "unit": report.unit,
+        "together_who": report.unit.person if len(report.hospitals) > 1 else "",
     }
-
-
-_PERSON = {
-    "none": "",
-    "record": "A person with a record",
-    "patient": "A patient",
-    "task": "A person in a task",
-    "hospital": "",
-}
 
 
 @cache
@@ -115,7 +105,7 @@ def _environment() -> Environment:
         "number": numbers.show_number,
         "small": numbers.show_small,
         "time": numbers.show_time,
-        "percent_up": lambda share: numbers.tight(numbers.percent_up(share)),
+        "percent_up": lambda share: numbers.tight(percent_up(share)),
         "tight": numbers.tight,
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }

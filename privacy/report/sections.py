@@ -26,8 +26,8 @@ from metaward.privacy.report.values import (
     Text,
     Time,
     TouchName,
-    Unit,
 )
+from metaward.privacy.units import UnitName
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Observer(Strict):
 class Guarantee(Strict):
     """What is promised: for which unit, against whom, at which delta."""
 
-    unit: Unit
+    unit: UnitName
     """What is protected as a whole; none: nothing is protected."""
     neighbours: Text
     """The two runs that are compared, in plain words."""

@@ -60,7 +60,6 @@ Loss = TypeAliasType(
     ],
 )
 
-Unit = Literal["none", "record", "patient", "task", "hospital"]
 Chain = Literal["verified", "broken", "not checked"]
 HighWater = Literal["held", "went back", "not checked"]
 Covered = Literal["yes", "no", "not used"]

@@ -12,8 +12,9 @@ from pydantic import Field
 from metaward.privacy import accounting
 from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
 from metaward.privacy.report.inputs import BESIDE, ReportInputs
-from metaward.privacy.report.numbers import percent_up, show_budget, show_loss, show_small
+from metaward.privacy.report.numbers import show_budget, show_loss, show_small
 from metaward.privacy.report.values import Amount, Count, Loss, Name, Positive, Share, Strict
+from metaward.privacy.rounding import percent_up
 
 Level = Literal["protected", "weak", "attention", "none"]
 Sentence = Annotated[str, Field(min_length=1, description="In plain words.")]
@@ -142,7 +143,7 @@ def judge(inputs: ReportInputs) -> Verdict:
 
 
 def _level(inputs: ReportInputs, concerns: tuple[str, ...]) -> Level:
-    if inputs.guarantee.unit == "none":
+    if not inputs.unit.protected:
         return "none"
     if concerns:
         return "attention"
@@ -159,28 +160,19 @@ def _headline(inputs: ReportInputs, level: Level) -> str:
     return f"A deployment would {words}" if simulated else words.replace("be ", "").capitalize()
 
 
-_QUESTION = {
-    "record": "a given record took part",
-    "patient": "a given patient took part",
-    "task": "a given task took part",
-    "hospital": "a given hospital's update took part",
-}
-
-
 def _sentence(inputs: ReportInputs, level: Level, accuracy: float) -> str:
-    unit, n = inputs.guarantee.unit, len(inputs.hospitals)
+    unit, n = inputs.unit, len(inputs.hospitals)
     hospitals = f"the {n} training hospitals" if n > 1 else "the training hospital"
-    if unit == "none":
+    if not unit.protected:
         return (
             f"The updates of {hospitals} left without any noise. Whoever saw them may be able to "
             "tell who took part, and more. Use this setting with public or synthetic data only."
         )
     is_protected = "would be protected" if inputs.run.setting == "simulation" else "is protected"
-    whole = "update" if unit == "hospital" else unit
     promise = (
-        f"every {whole} of {hospitals} {is_protected}: nobody who sees everything that left can "
-        f"tell whether {_QUESTION[unit]} better than {percent_up(accuracy)} of the time "
-        "(50 % is a coin)."
+        f"every {unit.part} of {hospitals} {is_protected}: nobody who sees everything that left "
+        f"can tell whether a given {unit.subject} took part better than {percent_up(accuracy)} of "
+        "the time (50 % is a coin)."
     )
     if level == "attention":
         return (
@@ -190,18 +182,18 @@ def _sentence(inputs: ReportInputs, level: Level, accuracy: float) -> str:
 
 
 def _notes(inputs: ReportInputs) -> Iterator[str]:
-    if inputs.run.setting == "simulation" and inputs.guarantee.unit != "none":
+    if inputs.run.setting == "simulation" and inputs.unit.protected:
         yield (
             "This was a simulation on one machine. Its noise was drawn from a seed, so that the "
             "run can be repeated; whoever knows the seed can take the noise away. The numbers are "
             "what a real deployment with the same settings would claim."
         )
-    if inputs.guarantee.unit != "none" and any(gap.name == BESIDE for gap in inputs.not_covered):
+    if inputs.unit.protected and any(gap.name == BESIDE for gap in inputs.not_covered):
         yield (
             "Other learners were trained on the same records, to compare. They are in none of the "
             "numbers above; what left under them stands under what is not covered."
         )
-    if inputs.guarantee.unit == "hospital":
+    if inputs.unit.noise_at_server:
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
     if inputs.run.status != "finished":
         done, planned = inputs.run.rounds, inputs.run.rounds_planned
@@ -211,7 +203,7 @@ def _notes(inputs: ReportInputs) -> Iterator[str]:
 
 
 def _concerns(inputs: ReportInputs) -> Iterator[str]:
-    if inputs.guarantee.unit == "none":
+    if not inputs.unit.protected:
         return
     for hospital in inputs.hospitals:
         yield from (f"{hospital.name}: {what}" for what in _of_hospital(inputs, hospital))

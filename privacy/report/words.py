@@ -4,48 +4,7 @@ from __future__ import annotations
 
 from metaward.privacy.report.inputs import GAPS
 from metaward.privacy.report.sections import Gap, Guarantee, Observer
-from metaward.privacy.report.values import Unit
-
-_ZEROED = "Compared are two runs: one as it was, one in which {} had been left empty."
-NEIGHBOURS: dict[Unit, str] = {
-    "none": "Nothing is compared, because nothing is promised.",
-    "record": _ZEROED.format("the place of one record"),
-    "patient": _ZEROED.format("the places of all records of one patient"),
-    "task": _ZEROED.format("the place of one whole task (a small training problem)"),
-    "hospital": _ZEROED.format("the whole update of one hospital"),
-}
-
-_PUBLIC = (
-    "How many records, tasks and rounds there are.",
-    "Which labels a hospital holds and how many records of each.",
-    "When and how often a hospital answers, and how long it takes.",
-)
-UNPROTECTED: dict[Unit, tuple[str, ...]] = {
-    "none": ("Everything that was computed from the records.",),
-    "record": (*_PUBLIC, "What all records of a person have in common, if the person has several."),
-    "patient": (*_PUBLIC, "How many records each patient has."),
-    "task": (*_PUBLIC, "What many tasks have in common, if one person stands in several."),
-    "hospital": ("Who takes part in which round.", "The weights of the hospitals: all the same."),
-}
-
-_CODE = (
-    "So is whoever ships the program: a hospital runs the code that the server sends, and nothing "
-    "on this page holds against code that was changed."
-)
-_AT_HOSPITAL = (
-    "The noise is added at the hospital, before anything leaves, so nobody outside has to be "
-    "trusted with what arrives there. The hospital's own machines and staff are trusted. " + _CODE
-)
-TRUST: dict[Unit, str] = {
-    "none": "Everybody who sees an update has to be trusted.",
-    "record": _AT_HOSPITAL,
-    "patient": _AT_HOSPITAL,
-    "task": _AT_HOSPITAL,
-    "hospital": (
-        "The server has to be trusted: it sees each update as it is and adds the noise to their "
-        "mean. The promise holds against everybody who sees what the server hands out. " + _CODE
-    ),
-}
+from metaward.privacy.units import Unit
 
 NOT_COVERED = tuple(
     Gap(name, words)
@@ -67,9 +26,9 @@ NOT_COVERED = tuple(
 
 def observers(unit: Unit) -> tuple[Observer, ...]:
     """Who sees what in the usual arrangement, and against whom the promise holds."""
-    held = unit in ("record", "patient", "task")
+    promised = unit.protected
+    held = promised and not unit.noise_at_server
     update = "noised" if held else "plain, not noised"
-    promised = unit != "none"
     return (
         Observer("The hospital's own staff and machines", "its records and its ledger", False),
         Observer("The server, with the agreed code", f"each hospital's {update} update", held),
@@ -79,14 +38,14 @@ def observers(unit: Unit) -> tuple[Observer, ...]:
     )
 
 
-def guarantee(unit: Unit, delta: float, cap_per_person: int | None) -> Guarantee:
+def guarantee(unit: Unit, delta: float) -> Guarantee:
     """The usual promise for a unit, ready to go into a report."""
     return Guarantee(
-        unit=unit,
-        neighbours=NEIGHBOURS[unit],
+        unit=unit.name,
+        neighbours=unit.neighbours,
         delta=delta,
-        cap_per_person=cap_per_person,
-        unprotected=UNPROTECTED[unit],
-        trust=TRUST[unit],
+        cap_per_person=unit.cap_per_person,
+        unprotected=unit.exposed,
+        trust=unit.trust,
         observers=observers(unit),
     )

@@ -21,12 +21,13 @@ from metaward.privacy.policy import Policy
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from tests.server.small import small
 
-RECORD = small("privacy={mechanism: record, epsilon: 6.0}", "client.schedule=passes")
+RECORD = small("privacy={mechanism: sums, unit: record, epsilon: 6.0}", "client.schedule=passes")
 """Six rounds; a pass of hospital 0 takes more, so that a record is used once."""
 
 POLICY = Policy(
     hospital=None,
-    mechanisms=("record", "patient"),
+    mechanisms=("sums",),
+    units=("record", "patient"),
     epsilon=6.0,
     delta=1e-5,
     noise_multiplier=0.2,
@@ -45,6 +46,7 @@ POLICY = Policy(
 
 OPEN = {
     "mechanisms": ["none"],
+    "units": ["none"],
     "epsilon": None,
     "delta": None,
     "noise_multiplier": None,

@@ -24,8 +24,8 @@ from metaward.client.inner import ALGORITHMS
 from metaward.client.node import Node
 from metaward.options import ConfigError
 from metaward.privacy import Attendance, Refusal, Release, Scores
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger import BudgetSpent, LedgerError
-from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from tests.server.small import small
 
@@ -155,9 +155,9 @@ def test_a_malformed_request_is_refused(content: RecordDict) -> None:
 def test_a_learner_that_the_mechanism_cannot_protect_is_refused(
     learner: Any, tmp_path: Path
 ) -> None:
-    """The hospital checks it again: under mechanism task one that goes round the clipping would
-    send what no noise was added to."""
-    run = small("privacy={mechanism: task}", "client.schedule=passes")
+    """The hospital checks it again: for unit task one that goes round the clipping would send what
+    no noise was added to."""
+    run = small("privacy={mechanism: whole, unit: task}", "client.schedule=passes")
     config = {"simulation": str(tmp_path)}
     unsound = replace(run.desk(), learner=learner).json()
     asked = request(desk=unsound)

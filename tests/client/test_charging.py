@@ -18,12 +18,12 @@ from metaward.client.schedule import Share, deal
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.client.work import units
-from metaward.privacy import MECHANISMS, Charge, Opening, Use, gaussian
+from metaward.privacy import Charge, Opening, Use, gaussian
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.event import merged
 from metaward.privacy.noise import SeededNoise
 from tests.client.wards import share, ward
+from tests.mechanisms import protecting
 
 SETTING = Setting(Mlp((3,)), TaskSpec(CLASSIFICATION, (4,), 2, 2, False))
 LEARNERS = {
@@ -45,7 +45,7 @@ def learner(name: str) -> Any:
 def price(mechanism: str, algorithm: str, tasks: Share, **options: Any) -> Plan:
     method = learner(algorithm)
     theta = method.initial(SETTING, 1)
-    made = MECHANISMS[mechanism](**options)
+    made = protecting(mechanism, **options)
     return plan(made, method, SETTING, theta, tasks, np.random.default_rng(5))
 
 
@@ -53,7 +53,7 @@ def paid(
     mechanism: str, algorithm: str, hospital: Hospital, tasks: Share
 ) -> dict[str, Counter[float]]:
     """Of each key: how many sums at which noise."""
-    made = MECHANISMS[mechanism]()
+    made = protecting(mechanism)
     found = charges(made, price(mechanism, algorithm, tasks), hospital)
     assert_sound(found)
     bill: dict[str, Counter[float]] = {}
@@ -89,15 +89,12 @@ def test_a_session_serves_the_rehearsed_sums_to_the_last_one(
     """On real hospitals' tasks: nothing asked for that was not charged, nothing charged in vain."""
     source = TASKS["phantom"](hospitals=2, unseen=1, records=120, ways=2, shots=2, queries=3)  # type: ignore[call-arg]
     hospital = source.hospital(0, None, 5)
-    tasks = Share(deal(hospital, 1, np.random.default_rng(1))[:2], 4)
-    setting, method, made = (
-        Setting(Mlp((3,)), source.spec()),
-        learner(algorithm),
-        MECHANISMS[mechanism](),
-    )
+    setting, method = Setting(Mlp((3,)), source.spec()), learner(algorithm)
+    made = protecting(mechanism)
+    tasks = Share(deal(hospital, made.unit, np.random.default_rng(1))[:2], 4)
     theta = method.initial(setting, 1)
     known = plan(made, method, setting, theta, tasks, np.random.default_rng(5))
-    opening = Opening(known.uses, known.noise, units(made, hospital), SeededNoise(1))
+    opening = Opening(known.uses, known.noise, made.unit.owners(hospital), SeededNoise(1))
     session: Any = made.session(opening)
     assert session.left.total() == len(known.uses) > 0
     update = method.update(setting, theta, tasks.episodes, session, np.random.default_rng(5))
@@ -146,10 +143,10 @@ def test_what_each_kind_costs() -> None:
     hospital = ward(Y)
     tasks = share(hospital, ([0, 1], [2, 3]), ([4, 5], [6, 7]))
     fixed = price("record", "fomaml", tasks, noise_multiplier=2.5)
-    found = merged(charges(MECHANISMS["record"](), fixed, hospital))
+    found = merged(charges(protecting("record"), fixed, hospital))
     assert found["record:r0"] == (gaussian(2.5, 3),)
     assert found["record:r2"] == (gaussian(2.5, 1),)
-    drawn = MECHANISMS["record"](sampling_rate=0.5, noise_multiplier=2.5)  # type: ignore[call-arg]
+    drawn = protecting("record", sampling_rate=0.5, noise_multiplier=2.5)
     found = merged(charges(drawn, fixed, hospital))
     assert found["record:r0"] == (gaussian(2.5, 3, 0.5),)
     bill = paid("none", "fomaml", hospital, tasks)
@@ -182,9 +179,9 @@ def test_a_patient_pays_once_for_a_sum_with_several_of_her_records() -> None:
 def test_who_stands_behind_a_row_is_who_pays_for_it() -> None:
     """The session clips by the same identities that are charged."""
     hospital = ward(Y, patients=["ann", "ann", *"abcdefghij"])
-    assert units(MECHANISMS["patient"](), hospital).tolist() == hospital.patients.tolist()
+    assert protecting("patient").unit.owners(hospital).tolist() == hospital.patients.tolist()
     for name in ("none", "record", "task", "hospital"):
-        assert units(MECHANISMS[name](), hospital).tolist() == hospital.ids.tolist()
+        assert protecting(name).unit.owners(hospital).tolist() == hospital.ids.tolist()
 
 
 # ---------------------------------------------------------------------------- duplicates
@@ -203,7 +200,7 @@ def test_a_shared_content_pays_as_the_record_that_pays_most() -> None:
     hospital = with_copy(0, 2)
     tasks = share(hospital, ([0, 1], [2, 3]))
     known = price("record", "fomaml", tasks, noise_multiplier=2.0)
-    bill = merged(charges(MECHANISMS["record"](), known, hospital))
+    bill = merged(charges(protecting("record"), known, hospital))
     assert bill["record:r0"] == (gaussian(2.0, 3),)
     assert bill["record:r2"] == (gaussian(2.0, 1),)
     assert content(hospital, 0) == content(hospital, 2)
@@ -234,7 +231,7 @@ def test_a_turned_copy_in_both_sets_costs_more_than_the_noise_was_made_for() -> 
     ledger sees it and ends at the budget, too early rather than too late."""
     ids = ["drawing-0", "b", "drawing-0", "c", *"defghijk"]
     hospital = ward(Y, ids=ids)
-    made = MECHANISMS["record"]()
+    made = protecting("record")
     tasks = share(hospital, ([0, 1], [2, 3]))
     found = merged(charges(made, price("record", "fomaml", tasks), hospital))
     assert made.budget is not None
@@ -278,7 +275,7 @@ def test_equal_costs_are_one_charge() -> None:
     """A ledger row for each different list of events, not for each key."""
     hospital = ward(Y)
     tasks = share(hospital, ([0, 1], [2, 3]), ([4, 5], [6, 7]))
-    found = charges(MECHANISMS["record"](), price("record", "fomaml", tasks), hospital)
+    found = charges(protecting("record"), price("record", "fomaml", tasks), hospital)
     assert [len(charge.keys) for charge in found] == [8, 8]
     last = price("record", "fomaml", tasks).uses[-1]
     assert last == Use("query", (2, 3, 6, 7)), "one sum for the queries of all tasks"

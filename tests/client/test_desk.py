@@ -13,7 +13,8 @@ from metaward import sim
 from metaward.client.desk import Desk, read_desk
 from metaward.client.inner import ALGORITHMS
 from metaward.options import ConfigError
-from metaward.privacy import MECHANISMS
+from metaward.privacy import Mechanism
+from tests.mechanisms import EVERY, protecting
 from tests.server.small import small
 
 FILES = [sim.DEFAULT, *sorted((sim.HERE / "configs").glob("*.yaml"))]
@@ -42,9 +43,9 @@ def test_every_learner_comes_back_from_json(name: str) -> None:
     assert read_desk(desk.json()) == desk
 
 
-@pytest.mark.parametrize("name", sorted(MECHANISMS))
-def test_every_mechanism_comes_back_from_json(name: str) -> None:
-    desk = replace(SMALL, mechanism=MECHANISMS[name](), schedule="passes")
+@pytest.mark.parametrize("mechanism", EVERY, ids=lambda one: one.unit.name)
+def test_every_mechanism_comes_back_from_json(mechanism: Mechanism) -> None:
+    desk = replace(SMALL, mechanism=mechanism, schedule="passes")
     assert read_desk(desk.json()) == desk
 
 
@@ -125,7 +126,7 @@ def test_all_faults_are_told_at_once() -> None:
 def test_parts_that_do_not_go_together_are_refused() -> None:
     """The server's own check of the file is not relied upon."""
     mixing = replace(SMALL.learner, local_lr=0.1)  # type: ignore[type-var]
-    unfit = replace(SMALL, learner=mixing, mechanism=MECHANISMS["task"](), schedule="random")
+    unfit = replace(SMALL, learner=mixing, mechanism=protecting("task"), schedule="random")
     with pytest.raises(ConfigError) as caught:
         read_desk(unfit.json())
     named = [fault.split(":")[0] for fault in caught.value.faults]

@@ -11,10 +11,11 @@ import pytest
 
 from metaward.client import work
 from metaward.client.guard import open_guard
-from metaward.privacy import MECHANISMS, Attendance, Mark, Refusal, Release, Scores
+from metaward.privacy import Attendance, Mark, Refusal, Release, Scores
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise, SystemNoise
 from tests.client.bedside import OPEN, RECORD, Site, ask, code, reply_to, request, site, theta
+from tests.mechanisms import protecting
 from tests.server.small import small
 
 __all__ = ["site"]
@@ -78,7 +79,7 @@ def test_the_server_cannot_call_it_a_simulation(site: Site, tmp_path: Path) -> N
 def test_real_noise_is_the_systems_and_simulated_noise_is_seeded(
     site: Site, tmp_path: Path
 ) -> None:
-    mechanism = MECHANISMS["record"]()
+    mechanism = protecting("record")
     real = open_guard(site.config, mechanism, "run-1", "sine-01", (1, 2), True)
     assert type(real.noise) is SystemNoise
     config = {"simulation": str(tmp_path / "s")}
@@ -131,11 +132,11 @@ def test_a_simulated_round_is_a_function_of_the_request(tmp_path: Path) -> None:
 SILENT: dict[str, Any] = {"evaluate": False, "episodes": 0, "metrics": []}
 EXCESSES: list[tuple[dict[str, Any], str, tuple[str, Any, int]]] = [
     ({"hospital": "elsewhere"}, "policy-hospital", REQUESTS[0]),
-    ({"mechanisms": ["patient"]}, "policy-mechanism", REQUESTS[0]),
+    ({"units": ["patient"]}, "policy-unit", REQUESTS[0]),
     ({"rounds": 5}, "policy-rounds", REQUESTS[0]),
     ({"train": False, **SILENT}, "policy-purpose", REQUESTS[0]),
     ({"hospital": "elsewhere"}, "policy-hospital", REQUESTS[1]),
-    ({"mechanisms": ["patient"]}, "policy-mechanism", REQUESTS[1]),
+    ({"mechanisms": ["whole"], "units": ["task"]}, "policy-mechanism", REQUESTS[1]),
     ({"train": False}, "policy-purpose", REQUESTS[1]),
     ({"noise_multiplier": 5.0}, "policy-noise", REQUESTS[1]),
     ({"clip": 0.99}, "policy-clip", REQUESTS[1]),
@@ -172,9 +173,10 @@ def test_an_excess_is_refused_and_noted_at_the_hospital(
 
 def test_an_unwanted_run_gets_no_file_opened(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "open_hospital", lambda *_: pytest.fail("opened"))
-    site.write(mechanisms=["patient"])
+    site.write(units=["patient"])
     for asked in REQUESTS:
-        assert site.ask(*asked) == Refusal("policy-mechanism")
+        unwanted = "policy-mechanism" if asked is REQUESTS[2] else "policy-unit"
+        assert site.ask(*asked) == Refusal(unwanted)
 
 
 @pytest.mark.parametrize(("kind", "content", "index"), [REQUESTS[0], REQUESTS[1], REQUESTS[3]])
@@ -273,7 +275,7 @@ def test_a_run_spends_its_budget_and_the_next_one_is_refused(site: Site) -> None
     assert site.ask("train", request(run="run-2")) == Refusal("budget-spent")
     assert site.refusals() == ["budget-spent"]
     assert site.charges() == 6
-    options = ("privacy={mechanism: record, epsilon: 6.0}", "client.schedule=passes")
+    options = ("privacy={mechanism: sums, unit: record, epsilon: 6.0}", "client.schedule=passes")
     renamed = small("name=other", *options)
     assert site.ask("train", request(renamed, run="run-3")) == Refusal("budget-spent")
 
@@ -298,9 +300,11 @@ def test_a_hospital_that_took_part_in_the_open_is_not_protected_later(site: Site
 
 
 def test_runs_of_two_units_are_not_charged_to_one_ledger(site: Site) -> None:
-    """The policy allows both mechanisms; the first run settles by which the ledger counts."""
+    """The policy allows both units; the first run settles by which the ledger counts."""
     assert isinstance(site.ask("train", request()), Release)
-    patient = small("privacy={mechanism: patient, epsilon: 6.0}", "client.schedule=passes")
+    patient = small(
+        "privacy={mechanism: sums, unit: patient, epsilon: 6.0}", "client.schedule=passes"
+    )
     assert site.ask("train", request(patient, run="run-2")) == Refusal("ledger-unit")
     assert site.charges() == 1
     assert site.refusals() == ["ledger-unit"]
@@ -309,7 +313,7 @@ def test_runs_of_two_units_are_not_charged_to_one_ledger(site: Site) -> None:
 def test_who_trained_is_not_evaluated_whatever_the_roster_says(site: Site) -> None:
     """The server writes the roster: with two training hospitals, the third seat is unseen."""
     fewer = small(
-        "privacy={mechanism: record, epsilon: 6.0}",
+        "privacy={mechanism: sums, unit: record, epsilon: 6.0}",
         "client.schedule=passes",
         "client.tasks.hospitals=2",
         "strategies.hospitals_per_round=2",

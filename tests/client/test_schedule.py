@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from math import ceil
 from typing import Any
@@ -16,7 +17,9 @@ from metaward.client.errors import DataError
 from metaward.client.schedule import Share, deal, pass_share, random_share
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Episode, FewShot, Hospital
+from metaward.privacy import UNITS
 from tests.client.wards import rows_of, ward
+from tests.mechanisms import spelled
 from tests.server.small import small
 
 LONG = FewShot(ways=2, shots=2, queries=3)
@@ -39,8 +42,8 @@ every_hospital = pytest.mark.parametrize("name", HOSPITALS)
 Dealt = Callable[[int], tuple[Episode, ...]]
 
 
-def dealer(hospital: Hospital, per_patient: int | None = None, seed: int = 1) -> Dealt:
-    return cache(lambda number: deal(hospital, per_patient, np.random.default_rng([seed, number])))
+def dealer(hospital: Hospital, unit: str = "record", seed: int = 1) -> Dealt:
+    return cache(lambda number: deal(hospital, UNITS[unit], np.random.default_rng([seed, number])))
 
 
 def shares(dealt: Dealt, tasks: int, rounds: int) -> list[Share]:
@@ -59,7 +62,7 @@ def ids_of(hospital: Hospital, episodes: tuple[Episode, ...]) -> list[Any]:
 @every_hospital
 def test_tasks_of_a_deal_are_disjoint_and_whole(name: str) -> None:
     hospital = HOSPITALS[name]()
-    tasks = deal(hospital, None, np.random.default_rng(2))
+    tasks = deal(hospital, UNITS["record"], np.random.default_rng(2))
     assert len(tasks) > 2
     names = ids_of(hospital, tasks)
     assert len(set(names)) == len(names)
@@ -75,7 +78,7 @@ def test_a_deal_leaves_nothing_over_that_would_make_a_task() -> None:
     """24 records of each of three classes, five of two classes a task: 4 tasks take 20 + 20 of two
     classes, 5 more from mixed ones; whatever is left, no two classes have five records."""
     hospital = ward([0, 1, 2] * 24, LONG)
-    tasks = deal(hospital, None, np.random.default_rng(2))
+    tasks = deal(hospital, UNITS["record"], np.random.default_rng(2))
     used = [row for t in tasks for row in rows_of(t)]
     left = Counter(np.delete(hospital.y, used).tolist())
     assert sum(count >= 5 for count in left.values()) < 2
@@ -93,7 +96,7 @@ def test_the_best_of_several_deals_is_taken(monkeypatch: pytest.MonkeyPatch) -> 
         return tasks
 
     monkeypatch.setattr(schedule, "_deal_once", counted)
-    found = [len(deal(hospital, None, np.random.default_rng(seed))) for seed in range(8)]
+    found = [len(deal(hospital, UNITS["record"], np.random.default_rng(seed))) for seed in range(8)]
     tries = np.array(lengths).reshape(8, schedule.TRIES)
     assert found == tries.max(axis=1).tolist()
     assert (tries.min(axis=1) < tries.max(axis=1)).any(), "deals differ, or this tests nothing"
@@ -101,15 +104,15 @@ def test_the_best_of_several_deals_is_taken(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_hospital_without_a_single_task_says_so() -> None:
     with pytest.raises(DataError, match="ward: 1 classes have at least"):
-        deal(ward([0, 0, 0, 0, 1]), None, np.random.default_rng(0))
+        deal(ward([0, 0, 0, 0, 1]), UNITS["record"], np.random.default_rng(0))
 
 
 def test_a_patients_records_stand_in_one_task_at_most() -> None:
     patients = [f"p{k // 6}" for k in range(72)]
     hospital = ward([0, 1, 2] * 24, LONG, patients=patients)
 
-    def most(per_patient: int | None) -> int:
-        tasks = deal(hospital, per_patient, np.random.default_rng(4))
+    def most(cap: int | None) -> int:
+        tasks = deal(hospital, replace(UNITS["patient"], cap=cap), np.random.default_rng(4))
         assert len(tasks) >= 2
         seen = Counter(who for t in tasks for who in set(hospital.patients[rows_of(t)].tolist()))
         return max(seen.values())
@@ -153,8 +156,8 @@ def test_a_pass_that_was_dealt_worse_leaves_no_round_empty() -> None:
     """Pass 0 has five tasks, so a pass takes five rounds; pass 1 would have three: pass 0's deal
     comes again instead, which costs the same, because a record still stands in one task a pass."""
     hospital = ward([0, 1] * 15)
-    first = deal(hospital, None, np.random.default_rng(1))[:5]
-    worse = deal(hospital, None, np.random.default_rng(2))[:3]
+    first = deal(hospital, UNITS["record"], np.random.default_rng(1))[:5]
+    worse = deal(hospital, UNITS["record"], np.random.default_rng(2))[:3]
     found = shares(lambda number: first if number == 0 else worse, 1, 10)
     assert [len(s.episodes) for s in found] == [1] * 10
     seen = Counter(who for s in found for who in ids_of(hospital, s.episodes))
@@ -163,7 +166,7 @@ def test_a_pass_that_was_dealt_worse_leaves_no_round_empty() -> None:
 
 def test_a_pass_that_was_dealt_better_is_cut_to_the_rounds_there_are() -> None:
     hospital = ward([0, 1] * 15)
-    whole = deal(hospital, None, np.random.default_rng(1))
+    whole = deal(hospital, UNITS["record"], np.random.default_rng(1))
     found = shares(lambda number: whole[:2] if number == 0 else whole[:5], 1, 4)
     assert [len(s.episodes) for s in found] == [1, 1, 1, 1]
     assert max(Counter(w for s in found for w in ids_of(hospital, s.episodes)).values()) <= 2
@@ -201,8 +204,8 @@ def with_settings(*settings: str) -> Any:
 
 
 def test_every_pass_is_dealt_afresh_and_always_alike() -> None:
-    _, found = parts("privacy={mechanism: record}")
-    again = parts("privacy={mechanism: record}")[1]
+    _, found = parts("privacy={mechanism: sums, unit: record}")
+    again = parts("privacy={mechanism: sums, unit: record}")[1]
     assert [[rows_of(e) for e in s.episodes] for s in found] == [
         [rows_of(e) for e in s.episodes] for s in again
     ]
@@ -213,20 +216,22 @@ def test_every_pass_is_dealt_afresh_and_always_alike() -> None:
     }
 
 
-def test_a_patient_stands_in_one_task_of_a_pass_under_mechanism_patient() -> None:
-    def most(mechanism: str) -> tuple[int, int]:
-        hospital, found = parts(f"privacy={{mechanism: {mechanism}}}")
+def test_a_patient_stands_in_one_task_of_a_pass_for_unit_patient() -> None:
+    def most(unit: str) -> tuple[int, int]:
+        hospital, found = parts(spelled(unit))
         whose = [set(hospital.patients[rows_of(e)].tolist()) for s in found for e in s.episodes]
         return max(Counter(w for who in whose for w in who).values()), found[0].participations
 
     seen, priced = most("patient")
     assert 1 <= seen <= priced
     seen, priced = most("record")
-    assert seen > priced, "records of one patient are dealt apart under mechanism record"
+    assert seen > priced, "records of one patient are dealt apart for unit record"
 
 
-def test_under_mechanism_hospital_every_round_is_a_participation() -> None:
-    assert {s.participations for s in parts("privacy={mechanism: hospital}")[1]} == {12}
+def test_for_unit_hospital_every_round_is_a_participation() -> None:
+    assert {s.participations for s in parts("privacy={mechanism: whole, unit: hospital}")[1]} == {
+        12
+    }
 
 
 def test_random_tasks_may_bring_any_record_in_every_round() -> None:

@@ -17,9 +17,10 @@ from metaward.client.models import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy import MECHANISMS, Batch, Mechanism, Opening, Session, Use
+from metaward.privacy import Batch, Mechanism, Opening, Session, Use
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import use
+from tests.mechanisms import EVERY
 
 WAYS, SUPPORT, QUERY, TASKS, ROUNDS = 3, 2, 4, 2, 7
 ROWS = WAYS * (SUPPORT + QUERY)
@@ -58,18 +59,24 @@ def learner(name: str) -> Algorithm:
     return replace(made, **{k: v for k, v in few.items() if hasattr(made, k)})  # type: ignore[type-var]
 
 
-def allowed(mechanism: str, algorithm: str) -> bool:
+def allowed(mechanism: Mechanism, algorithm: str) -> bool:
     try:
-        learner(algorithm).check(SPEC, MECHANISMS[mechanism]().unit)
+        learner(algorithm).check(SPEC, mechanism.unit)
     except ValueError:
         return False
     return True
 
 
 TRAINED = sorted(ALGORITHMS.keys() - {"centroid"})
-PAIRS = [(m, a) for m in MECHANISMS for a in TRAINED if allowed(m, a)]
-every_pair = pytest.mark.parametrize(("name", "algorithm"), PAIRS)
-every_mechanism = pytest.mark.parametrize("name", MECHANISMS)
+PAIRS = [(m, a) for m in EVERY for a in TRAINED if allowed(m, a)]
+
+
+def label(value: Any) -> str:
+    return value if isinstance(value, str) else f"{value.name}-{value.unit.name}"
+
+
+every_pair = pytest.mark.parametrize(("mechanism", "algorithm"), PAIRS, ids=label)
+every_mechanism = pytest.mark.parametrize("mechanism", EVERY, ids=label)
 
 
 def price_of(mechanism: Mechanism, algorithm: Algorithm) -> Plan:
@@ -78,7 +85,7 @@ def price_of(mechanism: Mechanism, algorithm: Algorithm) -> Plan:
 
 
 def opening(mechanism: Mechanism, price: Plan, seed: int) -> Opening:
-    units = PATIENTS if mechanism.unit == "patient" else np.arange(TASKS * ROWS)
+    units = PATIENTS if mechanism.unit.cap else np.arange(TASKS * ROWS)
     return Opening(price.uses, price.noise, units, SeededNoise(seed))
 
 

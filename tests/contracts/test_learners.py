@@ -12,7 +12,7 @@ from metaward.client.inner import ALGORITHMS, Setting
 from metaward.client.models import MODELS, Mlp, network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
-from metaward.privacy import OpenSession, Rehearsal
+from metaward.privacy import UNITS, OpenSession, Rehearsal
 
 # ------------------------------------------------------------------------------ MODELS
 
@@ -78,9 +78,9 @@ def test_algorithm(name: str, kind: str) -> None:
     algorithm, spec = ALGORITHMS[name](), SPECS[kind]
     if name in NEED_CLASSES and kind == "regression":
         with pytest.raises(ValueError, match="choose"):
-            algorithm.check(spec, "none")
+            algorithm.check(spec, UNITS["none"])
         return
-    algorithm.check(spec, "none")
+    algorithm.check(spec, UNITS["none"])
     setting = Setting(Mlp((5,)), spec)
     theta = algorithm.initial(setting, 4)
     assert torch.equal(theta, algorithm.initial(setting, 4))
@@ -122,7 +122,7 @@ def test_records_are_reached_through_the_session_alone(name: str, kind: str) -> 
     """
     algorithm, spec = ALGORITHMS[name](), SPECS[kind]
     try:
-        algorithm.check(spec, "record")
+        algorithm.check(spec, UNITS["record"])
     except ValueError:
         assert name in NEED_CLASSES
         assert kind == "regression"

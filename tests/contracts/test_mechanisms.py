@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from metaward.privacy import MECHANISMS, Mark, Release, Scores
+from metaward.privacy import MECHANISMS, UNITS, Mark, Mechanism, Release, Scores
 from metaward.privacy.wire import decode_answer, encode_answer
 from tests.contracts.requests import MASK, PHI, X, Y, every_mechanism, small_session, squares
+from tests.mechanisms import protecting
 from tests.server.small import small
 
 # ------------------------------------------------------------------------------- sessions
 
 
 @every_mechanism
-def test_session_types_and_untouched_inputs(name: str) -> None:
-    mechanism = MECHANISMS[name]()
+def test_session_types_and_untouched_inputs(mechanism: Mechanism) -> None:
     session, batch = small_session(mechanism, 1)
     phi, mask = PHI.clone(), MASK.clone()
     gradient, loss = session.gradient(squares, [(phi, batch)], "support", mask)
@@ -36,8 +36,8 @@ def test_session_types_and_untouched_inputs(name: str) -> None:
 
 
 @every_mechanism
-def test_combine_gives_one_direction(name: str) -> None:
-    session, _ = small_session(MECHANISMS[name](), 1)
+def test_combine_gives_one_direction(mechanism: Mechanism) -> None:
+    session, _ = small_session(mechanism, 1)
     given = torch.tensor([[1.0, 2.0, 3.0]])
     kept = given.clone()
     found = session.combine(list(given))
@@ -47,9 +47,9 @@ def test_combine_gives_one_direction(name: str) -> None:
 
 
 @every_mechanism
-def test_means_where_records_are_not_free(name: str) -> None:
+def test_means_where_records_are_not_free(mechanism: Mechanism) -> None:
     """Only sessions that are not raw are asked for them; others must still say the truth."""
-    session, batch = small_session(MECHANISMS[name](), 1)
+    session, batch = small_session(mechanism, 1)
     found = session.mean([(lambda x, y: x * y, batch)], "support", 4)
     assert (found.shape, found.dtype) == ((4,), torch.float32)
     assert torch.isfinite(found).all()
@@ -59,9 +59,9 @@ def test_means_where_records_are_not_free(name: str) -> None:
 
 
 @every_mechanism
-def test_nothing_is_served_that_was_not_charged(name: str) -> None:
+def test_nothing_is_served_that_was_not_charged(mechanism: Mechanism) -> None:
     """A second sum, where one was paid for; raw sessions are charged for all that they hold."""
-    session, batch = small_session(MECHANISMS[name](), 1)
+    session, batch = small_session(mechanism, 1)
     session.gradient(squares, [(PHI, batch)], "support", MASK)
     if session.raw:
         return
@@ -73,7 +73,7 @@ def test_nothing_is_served_that_was_not_charged(name: str) -> None:
 
 
 def test_tasks_are_combined_once_and_as_many_as_were_charged() -> None:
-    session, _ = small_session(MECHANISMS["task"](), 1)
+    session, _ = small_session(protecting("task"), 1)
     with pytest.raises(RuntimeError, match="2 tasks, but 1 were charged"):
         session.combine([PHI, PHI])
     session.combine([PHI])
@@ -85,8 +85,8 @@ def test_tasks_are_combined_once_and_as_many_as_were_charged() -> None:
 
 
 @every_mechanism
-def test_what_is_sealed_can_be_sent(name: str) -> None:
-    mechanism, mark = MECHANISMS[name](), Mark("0123456789abcdef", 4, "00" * 32)
+def test_what_is_sealed_can_be_sent(mechanism: Mechanism) -> None:
+    mark = Mark("0123456789abcdef", 4, "00" * 32)
     update = torch.linspace(-0.1, 0.1, 6, dtype=torch.float64)
     kept = update.clone()
     release = mechanism.release("a", 3, update, torch.tensor(0.25), mark)
@@ -106,16 +106,17 @@ def test_what_is_sealed_can_be_sent(name: str) -> None:
 
 
 @every_mechanism
-def test_the_training_loss_leaves_under_none_only(name: str) -> None:
-    release = MECHANISMS[name]().release("a", 3, torch.zeros(2), torch.tensor(0.25), None)
-    assert release.loss == (0.25 if name == "none" else None)
+def test_the_training_loss_leaves_under_none_only(mechanism: Mechanism) -> None:
+    release = mechanism.release("a", 3, torch.zeros(2), torch.tensor(0.25), None)
+    assert release.loss == (None if mechanism.unit.protected else 0.25)
     assert release.mark is None
 
 
 @every_mechanism
-def test_it_says_what_it_protects(name: str) -> None:
-    mechanism = MECHANISMS[name]()
-    assert mechanism.unit == name
+def test_it_says_what_it_protects(mechanism: Mechanism) -> None:
+    assert MECHANISMS[mechanism.name] is type(mechanism)
+    assert UNITS[mechanism.unit.name] is mechanism.unit
+    assert all(text.endswith(".") for text in mechanism.treatment)
     assert len(mechanism.claim.split()) > 5
     assert "\n" not in mechanism.claim
     assert ("NO PRIVACY" in mechanism.claim) == (mechanism.budget is None)
@@ -138,6 +139,7 @@ def test_it_says_what_it_protects(name: str) -> None:
 def test_the_claim_says_what_an_attacker_may_reach(options: str, right: str) -> None:
     """Phi(mu / 2), or e^epsilon / (1 + e^epsilon) up to delta where units are drawn."""
     run = small(
-        f"privacy={{mechanism: record, delta: 1.0e-5, {options}}}", "client.schedule=passes"
+        f"privacy={{mechanism: sums, unit: record, delta: 1.0e-5, {options}}}",
+        "client.schedule=passes",
     )
     assert f"is right at most {right} % of the time" in run.privacy.claim

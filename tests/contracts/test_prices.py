@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from metaward.client.charging import Plan, plan
 from metaward.client.schedule import Share
-from metaward.privacy import MECHANISMS, Event, Mechanism
+from metaward.privacy import Event, Mechanism
 from metaward.privacy.accounting import allows, enforced_epsilon
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.price import counts, events
@@ -36,20 +36,21 @@ from tests.contracts.requests import (
     small_session,
     squares,
 )
+from tests.mechanisms import EVERY
 
 
 def test_every_mechanism_serves_most_learners() -> None:
     """The pairs below are not few by mistake."""
-    refused = {(m, a) for m in MECHANISMS for a in TRAINED} - set(PAIRS)
-    assert refused == {("task", "fedavg"), ("task", "metric")}
+    refused = {(m, a) for m in EVERY for a in TRAINED} - set(PAIRS)
+    assert {(m.unit.name, a) for m, a in refused} == {("task", "fedavg"), ("task", "metric")}
 
 
 # ------------------------------------------------------------------------ the rehearsal
 
 
 @every_pair
-def test_rehearsed_uses_are_the_real_ones(name: str, algorithm: str) -> None:
-    mechanism, seen = MECHANISMS[name](), list[Watch]()
+def test_rehearsed_uses_are_the_real_ones(mechanism: Mechanism, algorithm: str) -> None:
+    seen = list[Watch]()
     delta_of(mechanism, learner(algorithm), 1, lambda s: seen.append(Watch(s)) or seen[0])
     uses = price_of(mechanism, learner(algorithm)).uses
     assert uses
@@ -59,14 +60,14 @@ def test_rehearsed_uses_are_the_real_ones(name: str, algorithm: str) -> None:
     whole = sorted({row for rows in TASK_ROWS for row in rows})
     assert sorted({row for u in uses for row in u.rows}) == whole, "a record that nobody pays for"
     assert {row for u in seen[0].uses for row in u.rows} <= set(whole)
-    if name == "task":
+    if mechanism.unit.clips_tasks:
         assert [u.rows for u in uses] == [tuple(sorted(rows)) for rows in TASK_ROWS]
         assert seen[0].combined == 1, "an update that went round the clipping"
 
 
 @every_pair
-def test_the_price_depends_on_no_value(name: str, algorithm: str) -> None:
-    mechanism, method = MECHANISMS[name](), learner(algorithm)
+def test_the_price_depends_on_no_value(mechanism: Mechanism, algorithm: str) -> None:
+    method = learner(algorithm)
     other = [replace(e, support_x=e.support_x * np.nan, query_x=-e.query_x) for e in SHARE.episodes]
     theta = method.initial(setting(), 77)
     share, rng = Share(tuple(other), ROUNDS), np.random.default_rng(9)
@@ -94,12 +95,13 @@ def dearest(mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times
 
 def unit_of(mechanism: Mechanism) -> Callable[[int], Any]:
     """The worst that is not ruled out by what is public: a patient may hold a whole task."""
-    return (lambda row: row // ROWS) if mechanism.unit == "patient" else lambda row: row
+    return (lambda row: row // ROWS) if mechanism.unit.cap else lambda row: row
 
 
 @every_pair
-def test_derived_noise_keeps_the_budget_and_wastes_none(name: str, algorithm: str) -> None:
-    mechanism = MECHANISMS[name]()
+def test_derived_noise_keeps_the_budget_and_wastes_none(
+    mechanism: Mechanism, algorithm: str
+) -> None:
     price = price_of(mechanism, learner(algorithm))
     assert price.noise.keys() == {u.kind for u in price.uses}
     if mechanism.budget is None:
@@ -109,7 +111,7 @@ def test_derived_noise_keeps_the_budget_and_wastes_none(name: str, algorithm: st
     spent = dearest(mechanism, price, unit_of(mechanism), ROUNDS)
     assert 0.99 * mechanism.budget.epsilon < spent <= mechanism.budget.epsilon
     assert dearest(mechanism, price, unit_of(mechanism), ROUNDS + 1) > mechanism.budget.epsilon
-    if mechanism.unit == "patient":
+    if mechanism.unit.cap:
         real = dearest(mechanism, price, lambda row: PATIENTS[row], ROUNDS)
         assert real <= mechanism.budget.epsilon
 
@@ -123,11 +125,10 @@ def test_derived_noise_keeps_the_budget_and_wastes_none(name: str, algorithm: st
     ],
 )
 @every_mechanism
-def test_any_budget_is_kept(name: str, options: Mapping[str, float]) -> None:
-    cls = MECHANISMS[name]
-    if not set(options) <= set(getattr(cls, "__dataclass_fields__", ())):
+def test_any_budget_is_kept(mechanism: Mechanism, options: Mapping[str, float]) -> None:
+    if not set(options) <= set(getattr(mechanism, "__dataclass_fields__", ())):
         return
-    mechanism = cls(**options)
+    mechanism = replace(mechanism, **options)  # type: ignore[type-var]
     price, unit = price_of(mechanism, learner("reptile")), unit_of(mechanism)
     assert mechanism.budget is not None
     spent = dearest(mechanism, price, unit, ROUNDS)
@@ -142,12 +143,12 @@ def test_any_budget_is_kept(name: str, options: Mapping[str, float]) -> None:
 
 
 @every_mechanism
-def test_a_given_multiplier_is_taken_as_it_is(name: str) -> None:
-    cls = MECHANISMS[name]
-    if "noise_multiplier" not in getattr(cls, "__dataclass_fields__", ()):
-        assert name == "none"
+def test_a_given_multiplier_is_taken_as_it_is(mechanism: Mechanism) -> None:
+    if not hasattr(mechanism, "noise_multiplier"):
+        assert not mechanism.unit.protected
         return
-    price = price_of(cls(noise_multiplier=3.25), learner("maml"))  # type: ignore[call-arg]
+    given = replace(mechanism, noise_multiplier=3.25)  # type: ignore[type-var]
+    price = price_of(given, learner("maml"))
     assert set(price.noise.values()) == {3.25}
 
 
@@ -171,28 +172,28 @@ def outcome(mechanism: Mechanism, algorithm: str, seed: int) -> bytes:
 
 
 @every_pair
-def test_same_noise_same_output_and_fresh_noise_another(name: str, algorithm: str) -> None:
-    mechanism = MECHANISMS[name]()
+def test_same_noise_same_output_and_fresh_noise_another(
+    mechanism: Mechanism, algorithm: str
+) -> None:
     one, again, other = (outcome(mechanism, algorithm, seed) for seed in (1, 1, 2))
     assert one == again
     assert (one != other) == (mechanism.budget is not None)
 
 
 @every_mechanism
-def test_every_sum_has_noise_of_its_own(name: str) -> None:
+def test_every_sum_has_noise_of_its_own(mechanism: Mechanism) -> None:
     """Two equal sums in one session: equal only where nothing is noised inside it."""
-    mechanism = MECHANISMS[name]()
     session, batch = small_session(mechanism, 1, times=2)
     one, two = (session.gradient(squares, [(PHI, batch)], "support", MASK)[0] for _ in range(2))
     assert torch.equal(one, two) == session.raw
 
 
 @every_mechanism
-def test_at_the_server(name: str) -> None:
-    mechanism, kept = MECHANISMS[name](), UPDATES.copy()
+def test_at_the_server(mechanism: Mechanism) -> None:
+    kept = UPDATES.copy()
     found = at_server(mechanism, 1, UPDATES)
     assert (found.shape, found.dtype) == ((4,), np.float32)
     assert np.isfinite(found).all()
     assert UPDATES.tobytes() == kept.tobytes()
     plain = UPDATES.mean(axis=0).tobytes()
-    assert (found.tobytes() == plain) == (mechanism.unit != "hospital")
+    assert (found.tobytes() == plain) == (not mechanism.unit.noise_at_server)

@@ -2,13 +2,16 @@
 
 from dataclasses import fields, replace
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from metaward.client.errors import DataError
 from metaward.client.tasks import TASKS
-from metaward.client.tasks.base import Episode, TaskSource, TaskSpec
+from metaward.client.tasks.base import Episode, FewShot, TaskSource, TaskSpec
+from metaward.client.tasks.preparation import UNSAID, Covered
+from metaward.client.tasks.sine import Sine
 
 
 def modest(cls: type[TaskSource]) -> TaskSource:
@@ -47,9 +50,13 @@ def test_source_needs_no_data_or_says_where_to_get_it(name: str) -> None:
         return
     again = replace(source).hospital(0, None, 5)  # type: ignore[type-var]
     other = replace(source).hospital(0, None, 6)  # type: ignore[type-var]
-    spec = source.spec()
+    spec, size = source.spec(), source.task_size()
     for seat, hospital in zip(source.roster(), hospitals, strict=True):
         assert hospital.seat == seat
+        if seat.role == "train":
+            drawn = hospital.episode(np.random.default_rng(2))
+            assert (len(drawn.support_rows), len(drawn.query_rows)) == (size.support, size.query)
+            assert source.declared_records() in (None, len(hospital.rows))
         own = hospital.ids[hospital.rows]
         assert len(set(own.tolist())) == len(own)
         one = hospital.episode(np.random.default_rng(3))
@@ -65,6 +72,39 @@ def test_source_needs_no_data_or_says_where_to_get_it(name: str) -> None:
     first = hospitals[0].episode(np.random.default_rng(3)).query_x
     assert again.episode(np.random.default_rng(3)).query_x.tobytes() == first.tobytes()
     assert other.episode(np.random.default_rng(3)).query_x.tobytes() != first.tobytes()
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_source_says_how_large_its_tasks_are_and_how_it_prepares_records(name: str) -> None:
+    source = TASKS[name]()
+    size = source.task_size()
+    assert min(size.support, size.query) >= 1
+    assert source.most_tasks(size.records - 1) == 0
+    assert source.most_tasks(size.records) == 1
+    for step in source.preparation:
+        assert step not in UNSAID
+        assert step.covered in get_args(Covered)
+        assert len(step.words.split()) > 4
+    option, declared = source.records_option, source.declared_records()
+    if option is not None:
+        assert declared is not None
+        twice = replace(source, **{option: 2 * declared})  # type: ignore[type-var]
+        assert twice.declared_records() == 2 * declared
+    if declared is not None:
+        assert 1 <= source.most_tasks(declared) <= declared // size.records
+
+
+def test_tasks_of_sine_come_of_one_sinusoid_each() -> None:
+    """50 points make one task of 30, so that 20 of each sinusoid are left over; of 2,499 records it
+    is not known whose they are."""
+    source = Sine(shots=10, queries=20, functions=50, points=50)
+    assert source.declared_records() == 2500
+    assert source.most_tasks(2500) == 50
+    assert source.most_tasks(2499) == 2499 // 30
+
+
+def test_a_source_that_does_not_say_how_it_prepares_records_is_not_covered() -> None:
+    assert {step.covered for step in FewShot.preparation} == {"no"}
 
 
 def assert_episode(one: Episode, spec: TaskSpec) -> None:

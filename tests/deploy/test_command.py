@@ -101,10 +101,10 @@ def test_what_cannot_be_resumed_is_refused(call: Any, status: Any, words: str) -
 def test_every_local_hospital_starts_with_an_example_that_admits_the_mechanism() -> None:
     unprotected = sim.load(CONFIG, ["privacy={mechanism: none}"])
     allowed = Policy.read(up.default_policy(unprotected), known_scores())
-    assert allowed.mechanisms == ("none",)
+    assert allowed.mechanisms == allowed.units == ("none",)
     assert allowed.evaluate
     private = replace(unprotected, privacy=Private())  # type: ignore[arg-type]
-    assert "none" not in Policy.read(up.default_policy(private), known_scores()).mechanisms
+    assert "none" not in Policy.read(up.default_policy(private), known_scores()).units
 
 
 class Private:

@@ -13,10 +13,11 @@ from torch import nn
 
 import metaward as mw
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, SOURCE
-from metaward.client.inner import Reptile
+from metaward.client.inner import Algorithm, Reptile
 from metaward.client.models import Mlp, network
 from metaward.client.tasks.sine import Sine
-from metaward.privacy import MECHANISMS
+from metaward.plugins import members
+from metaward.privacy import Sums
 from tests.contracts.requests import SPEC
 from tests.door.own import CENTRES, Slower, Small, clinics, configuration, register_all
 
@@ -139,7 +140,7 @@ def test_a_learner_may_be_a_dataclass_already_if_it_is_frozen() -> None:
     [
         (Reptile(), "give a class, not Reptile"),
         (type("Half", (), {"update": None}), "Half lacks adapt, adapt_steps, check, initial"),
-        (dataclass(type("Open", (), {"__annotations__": {"x": int}, "x": 1})), "must be a frozen"),
+        (dataclass(type("Open", (), dict.fromkeys(members(Algorithm)))), "must be a frozen"),
     ],
 )
 def test_what_is_no_learner(thing: Any, text: str) -> None:
@@ -170,16 +171,25 @@ def test_what_are_no_tasks(thing: Any) -> None:
 
 
 def test_a_mechanism_of_ones_own_is_planned_and_run(tmp_path: Path) -> None:
-    """Here the record mechanism, under another name."""
+    """Here metaward's noisy sums, under another name."""
     register_all()
-    mw.register.mechanism("mine", type("Mine", (MECHANISMS["record"],), {}))
+
+    @mw.register.mechanism("mine")
+    class Mine(Sums):
+        name: ClassVar[str] = "mine"
+
     own = {"privacy": {"mechanism": "mine"}, "client.schedule": "passes", "server.workers": 1}
     run = mw.load(configuration(), own)
     assert MECHANISM.plain(run.privacy)["mechanism"] == "mine"
-    same = mw.load(configuration(), own | {"privacy": {"mechanism": "record"}})
+    same = mw.load(configuration(), own | {"privacy": {"mechanism": "sums"}})
     assert mw.plan(run).sums == mw.plan(same).sums
     one, two = mw.run(run, tmp_path / "one"), mw.run(same, tmp_path / "two")
     assert (one.theta == two.theta).all()
+
+
+def test_a_mechanism_knows_its_own_name() -> None:
+    with pytest.raises(TypeError, match="calls itself 'sums'; give it name = 'mine'"):
+        mw.register.mechanism("mine", type("Mine", (Sums,), {}))
 
 
 # ------------------------------------------------------------------------------------ names
@@ -196,7 +206,7 @@ def test_names_of_metawards_own_are_taken() -> None:
         (mw.register.network, "mlp"),
         (mw.register.learner, "maml"),
         (mw.register.tasks, "sine"),
-        (mw.register.mechanism, "record"),
+        (mw.register.mechanism, "sums"),
     ):
         with pytest.raises(ValueError, match=f"{name} is metaward's own; choose another name"):
             register(name, Small)  # type: ignore[operator]

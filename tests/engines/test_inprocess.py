@@ -114,7 +114,7 @@ def test_hospitals_of_a_simulation_keep_their_ledgers_in_the_runs_folder(
     workers: int, tmp_path: Path
 ) -> None:
     """One for each hospital and learner, wherever the workers run."""
-    run = small("privacy={mechanism: record}", "client.schedule=passes")
+    run = small("privacy={mechanism: sums, unit: record}", "client.schedule=passes")
     folder = made(tmp_path / "run")
     with InProcessGrid(TOTAL, workers, None, folder) as grid:
         job = Run(run, grid, folder, lambda row: None, simulated=True)

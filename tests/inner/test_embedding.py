@@ -14,7 +14,7 @@ from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
-from metaward.privacy import OpenSession
+from metaward.privacy import UNITS, OpenSession
 
 SPEC = TaskSpec(CLASSIFICATION, (2,), 2, 4, False)
 RNG = np.random.default_rng(0)
@@ -89,4 +89,4 @@ def test_adaptation_keeps_the_body_and_nothing_of_the_head(steps: int) -> None:
 
 def test_regression_has_no_names() -> None:
     with pytest.raises(ValueError, match="choose reptile, fomaml or maml"):
-        Embedding().check(TaskSpec(REGRESSION, (1,), 1, 0, True), "none")
+        Embedding().check(TaskSpec(REGRESSION, (1,), 1, 0, True), UNITS["none"])

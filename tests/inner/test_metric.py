@@ -18,7 +18,7 @@ from metaward.client.models.mlp import Mlp
 from metaward.client.models.scatter import Scatter
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import ACCURACY, CLASSIFICATION, REGRESSION
-from metaward.privacy import OpenSession, Rehearsal
+from metaward.privacy import UNITS, OpenSession, Rehearsal
 from metaward.privacy.session import ParameterGroup
 from tests.inner.test_private_paths import silent
 from tests.privacy.attacked import FLAT, SUPPORT, records
@@ -258,7 +258,7 @@ def test_it_asks_for_two_sums_over_all_records_and_for_none_without_the_body() -
 
 def test_tasks_and_units_that_it_cannot_serve() -> None:
     with pytest.raises(ValueError, match="choose reptile, fomaml or maml"):
-        Metric().check(TaskSpec(REGRESSION, (1,), 1, 0, True), "none")
-    with pytest.raises(ValueError, match="mechanism task cannot protect"):
-        Metric().check(SPEC, "task")
-    Metric().check(SPEC, "record")
+        Metric().check(TaskSpec(REGRESSION, (1,), 1, 0, True), UNITS["none"])
+    with pytest.raises(ValueError, match="no task can be protected"):
+        Metric().check(SPEC, UNITS["task"])
+    Metric().check(SPEC, UNITS["record"])

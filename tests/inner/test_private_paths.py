@@ -19,10 +19,10 @@ from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
-from metaward.client.work import units
-from metaward.privacy import MECHANISMS, Opening, OpenSession, Rehearsal
+from metaward.privacy import Opening, OpenSession, Rehearsal
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup
+from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, LEARNERS, admits, episodes, pairs, records, start
 
 HUGE = {"mlp": 64.0, "curve": 64.0, "conv": 1024.0}
@@ -42,7 +42,7 @@ def silent(
     """theta, and the update through the real session without noise."""
     architecture, spec = CASES[case]
     setting, hospital = Setting(architecture, spec), records(spec, 1)
-    mechanism = MECHANISMS[unit](clip_norm=clip or HUGE[case], **options)
+    mechanism = protecting(unit, clip_norm=clip or HUGE[case], **options)
     theta, tasks = start(setting, learner), episodes(hospital)
 
     def rehearse() -> list:
@@ -53,7 +53,7 @@ def silent(
     rows = [[*t.support_rows.tolist(), *t.query_rows.tolist()] for t in tasks]
     uses = mechanism.uses(rehearse, rows)
     sigma = {use.kind: 0.0 for use in uses}
-    opening = Opening(uses, sigma, units(mechanism, hospital), SeededNoise(0))
+    opening = Opening(uses, sigma, mechanism.unit.owners(hospital), SeededNoise(0))
     session = mechanism.session(opening)
     update = learner.update(setting, theta, tasks, session, np.random.default_rng(5)).delta
     if unit == "hospital":
@@ -260,7 +260,7 @@ SIDE = [(name, case) for case in CASES for _, name in pairs("record", spec=CASES
 def test_records_are_reached_through_the_session_alone(name: str, case: str) -> None:
     """Given the session's answers the update is the same for other records, to the last bit, and a
     record's contribution is its own: all the others changed, it stays."""
-    assert admits(MECHANISMS["record"](), LEARNERS[name], CASES[case][1])
+    assert admits(protecting("record"), LEARNERS[name], CASES[case][1])
     before, one = deaf(name, case, None)
     for keep in (0, 7, 17):
         after, two = deaf(name, case, keep)

@@ -13,7 +13,7 @@ from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
-from metaward.privacy import OpenSession
+from metaward.privacy import UNITS, OpenSession
 
 SPEC = TaskSpec(CLASSIFICATION, (4,), 3, 3, False)
 RNG = np.random.default_rng(0)
@@ -72,8 +72,8 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
 
 def test_regression_is_refused() -> None:
     with pytest.raises(ValueError, match="needs classes"):
-        ProtoMaml().check(TaskSpec(REGRESSION, (1,), 1, 0, True), "none")
-    ProtoMaml().check(SPEC, "none")
+        ProtoMaml().check(TaskSpec(REGRESSION, (1,), 1, 0, True), UNITS["none"])
+    ProtoMaml().check(SPEC, UNITS["none"])
 
 
 def test_a_local_rate_takes_an_outer_step_after_every_task() -> None:

@@ -15,12 +15,13 @@ from metaward.client.inner import Algorithm, Setting
 from metaward.client.inner.base import task_gradients
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
-from metaward.privacy import MECHANISMS, Batch, Opening, OpenSession, Rehearsal, Session
+from metaward.privacy import UNITS, Batch, Opening, OpenSession, Rehearsal, Session
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import task_by_task, use
 from tests.contracts.requests import MASK, price_of, squares
 from tests.inner.test_private_paths import CLOSE, plain, silent
 from tests.inner.together import FomamlTogether, ReptileTogether
+from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, desk, episodes, records, start
 
 PAIRS: dict[str, tuple[Algorithm, Algorithm]] = {
@@ -31,7 +32,7 @@ PAIRS: dict[str, tuple[Algorithm, Algorithm]] = {
     "local rate": (Fomaml(steps=2, local_lr=0.2), FomamlTogether(steps=2, local_lr=0.2)),
 }
 every_pair = pytest.mark.parametrize(("loop", "together"), PAIRS.values(), ids=PAIRS)
-every_mechanism = pytest.mark.parametrize("name", MECHANISMS)
+every_mechanism = pytest.mark.parametrize("unit", UNITS)
 
 # ----------------------------------------------------------------- the engine is the loop
 
@@ -58,10 +59,10 @@ def test_it_is_the_loop_under_every_mechanism(
 @every_pair
 @every_mechanism
 def test_it_asks_for_the_same_and_pays_the_same(
-    name: str, loop: Algorithm, together: Algorithm
+    unit: str, loop: Algorithm, together: Algorithm
 ) -> None:
     """The same sums over the same records, hence the same noise; only their order may differ."""
-    mechanism = MECHANISMS[name]()
+    mechanism = protecting(unit)
     one, other = price_of(mechanism, loop), price_of(mechanism, together)
     assert Counter(one.uses) == Counter(other.uses)
     assert one.noise == other.noise
@@ -71,7 +72,7 @@ def test_the_audit_sees_every_tasks_sum() -> None:
     """Of two tasks with two inner steps and one noise for the last ones: four sums and one."""
     for learner in PAIRS["fomaml"]:
         noise = lambda round: SeededNoise(1, round)  # noqa: E731
-        asked = desk(MECHANISMS["record"](), learner)
+        asked = desk(protecting("record"), learner)
         setting = Setting(asked.architecture, asked.source.spec())
         stage = stage_of(asked, setting, noise, 2, 0)
         seen = stage.round(0, stage.canaries(2, np.random.default_rng(0)), stage.noise(0))
@@ -87,20 +88,20 @@ PHI = torch.stack([torch.linspace(-1, 1, 4), torch.linspace(1, -2, 4)])
 TASKS = Batch(X, Y, np.arange(6).reshape(2, 3))
 
 
-def opened(name: str, times: int = 1) -> Session:
+def opened(unit: str, times: int = 1) -> Session:
     """Two tasks of three records, each charged for ``times`` gradients of its own."""
-    mechanism, rows = MECHANISMS[name](), TASKS.rows.tolist()
+    mechanism, rows = protecting(unit), TASKS.rows.tolist()
     asked = mechanism.uses(lambda: [use("support", task) for task in TASKS.unstack()] * times, rows)
     noise = mechanism.noise_multipliers(asked, rows, 1)
     return mechanism.session(Opening(asked, noise, np.arange(6), SeededNoise(3)))
 
 
 @every_mechanism
-def test_each_task_gets_what_it_would_get_alone(name: str) -> None:
+def test_each_task_gets_what_it_would_get_alone(unit: str) -> None:
     """Noise included: each task's own, in the order of the tasks."""
     phi, mask = PHI.clone(), MASK.clone()
-    found, loss = opened(name).gradients(squares, phi, TASKS, "support", mask)
-    expected, losses = task_by_task(opened(name).gradient, squares, PHI, TASKS, "support", MASK)
+    found, loss = opened(unit).gradients(squares, phi, TASKS, "support", mask)
+    expected, losses = task_by_task(opened(unit).gradient, squares, PHI, TASKS, "support", MASK)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(loss, losses, equal_nan=True)
     assert (found.shape, found.dtype, loss.shape) == ((2, 4), PHI.dtype, (2,))

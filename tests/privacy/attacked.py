@@ -20,7 +20,8 @@ from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, Hospital, Seat, TaskSize, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy import Mechanism
+from tests.mechanisms import protecting
 
 FLAT = TaskSpec(CLASSIFICATION, (6,), 3, 7, False)
 IMAGE = TaskSpec(CLASSIFICATION, (1, 8, 8), 3, 7, False)
@@ -58,7 +59,7 @@ def pairs(*units: str, spec: TaskSpec = FLAT) -> list[tuple[str, str]]:
         (unit, name)
         for unit in units
         for name, learner in LEARNERS.items()
-        if admits(MECHANISMS[unit](), learner, spec)
+        if admits(protecting(unit), learner, spec)
     ]
 
 

@@ -12,6 +12,7 @@ from math import exp, inf
 from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
+from metaward.privacy import UNITS
 from metaward.privacy.report import words
 from metaward.privacy.report.document import PrivacyReport, concluded
 from metaward.privacy.report.hospitals import (
@@ -33,7 +34,7 @@ from metaward.privacy.report.sections import (
     ReportedRun,
     Touch,
 )
-from metaward.privacy.report.values import STANDARD_DELTAS, TOUCHES, Unit
+from metaward.privacy.report.values import STANDARD_DELTAS, TOUCHES
 
 DELTA = 1e-5
 HOSTILE = "<script>alert(1)</script>\"'& </td><img src=x onerror=alert(2)>"
@@ -122,7 +123,7 @@ RUN = ReportedRun(
     evaluation_hospitals=6,
 )
 MECHANISM = MechanismSummary(
-    name="record",
+    name="sums",
     words=(
         "DP-Reptile: in every inner step each record's gradient is clipped and Gaussian noise is "
         "added to their sum; only the mean of the adapted vectors leaves."
@@ -153,11 +154,11 @@ def crossed(one: TrainingHospital) -> Accounting:
     return replace(ACCOUNTING, cross_check=CrossCheck.of("PLD", one.name, eps, 1.0007 * eps))
 
 
-def report(unit: Unit = "record", cap: int | None = 1, **parts: object) -> PrivacyReport:
+def report(unit: str = "record", cap: int | None = 1, **parts: object) -> PrivacyReport:
     given: dict[str, object] = {
         "schema_version": 1,
         "run": RUN,
-        "guarantee": words.guarantee(unit, DELTA, cap),
+        "guarantee": replace(words.guarantee(UNITS[unit], DELTA), cap_per_person=cap),
         "mechanism": MECHANISM,
         "accounting": ACCOUNTING,
         "touches": touches(),
@@ -233,7 +234,7 @@ def troubled() -> PrivacyReport:
         1,
         run=replace(DEPLOYED, rounds=11, status="stopped", name="ward study"),
         hospitals=found,
-        mechanism=replace(MECHANISM, name="patient", noise_source="operating system"),
+        mechanism=replace(MECHANISM, noise_source="operating system"),
         evidence=replace(EVIDENCE, audit=replace(AUDIT, mu_lower=1.6)),
     )
 
@@ -270,7 +271,7 @@ def deployment() -> PrivacyReport:
         1,
         run=run,
         hospitals=found,
-        mechanism=replace(MECHANISM, name="patient", noise_source="operating system"),
+        mechanism=replace(MECHANISM, noise_source="operating system"),
         accounting=crossed(found[0]),
         evidence=replace(EVIDENCE, audit=None),
     )

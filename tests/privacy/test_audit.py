@@ -18,13 +18,12 @@ from torch import Tensor
 from metaward.client.audit import audit_run
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.reptile import Reptile
-from metaward.privacy import MECHANISMS, NoPrivacy
+from metaward.privacy import Mechanism, NoPrivacy, Sums
 from metaward.privacy.accounting import gdp
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.audit.structure import mixing
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, noisy
-from metaward.privacy.sums import Patient, Record
-from metaward.privacy.whole import Hospital, Task
+from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, LEARNERS, desk, pairs
 
 Add = Callable[[NDArray[np.float64], float, float, Noise], NDArray[np.float64]]
@@ -61,7 +60,7 @@ def test_a_sound_mechanism_passes_and_the_bound_is_close(unit: str, name: str) -
     What is claimed for the rounds played is the budget of the whole run, to the last digit: the
     noise is the smallest that keeps it.
     """
-    report = audited(MECHANISMS[unit](), LEARNERS[name], seed=2)
+    report = audited(protecting(unit), LEARNERS[name], seed=2)
     assert report.sound, report.faults
     assert 0.7 <= report.tightness <= 1
     assert report.mu_lower_any <= report.claimed_mu
@@ -77,28 +76,30 @@ def test_a_sound_mechanism_passes_and_the_bound_is_close(unit: str, name: str) -
 
 def test_sound_mechanisms_fail_no_check_by_chance() -> None:
     """Each check fails once in a million audits, and so often is the bound above the claim."""
-    reports = [audited(Task(), seed=seed) for seed in range(20)]
+    reports = [audited(protecting("task"), seed=seed) for seed in range(20)]
     assert not [fault for report in reports for fault in report.faults]
     assert max(report.tightness for report in reports) <= 1
     assert min(report.tightness for report in reports) > 0.7
 
 
 def test_the_report_is_a_function_of_the_seeds() -> None:
-    one, two, other = (audited(Record(), seed=seed) for seed in (3, 3, 4))
+    one, two, other = (audited(protecting("record"), seed=seed) for seed in (3, 3, 4))
     assert one == two
     assert one.mu_lower != other.mu_lower
     assert (one.secret, "SEEDED" in one.noise_source) == (False, True)
 
 
 def test_noise_of_the_system_is_named_and_passes() -> None:
-    report = audit_run(desk(Record(), Reptile(steps=2)), lambda round: SystemNoise(), ROUNDS)
+    report = audit_run(
+        desk(protecting("record"), Reptile(steps=2)), lambda round: SystemNoise(), ROUNDS
+    )
     assert report.secret
     assert report.noise_source == SystemNoise.name
     assert report.sound, report.faults
 
 
 def test_a_masked_mechanism_is_audited_on_what_it_trains() -> None:
-    report = audited(Record(train=("head",)))
+    report = audited(protecting("record", train=("head",)))
     assert {layer.layer for layer in report.layers} == {"head.weight", "head.bias"}
     assert report.sound, report.faults
     assert report.canaries == 50  # a head of 3 * 16 + 3 coordinates, an even number of them
@@ -106,7 +107,7 @@ def test_a_masked_mechanism_is_audited_on_what_it_trains() -> None:
 
 
 def test_other_clip_norms_for_other_kinds() -> None:
-    mechanism = Record(clip_norm=0.3, clip_query=5.0, clip_adjoint=0.01)
+    mechanism = protecting("record", clip_norm=0.3, clip_query=5.0, clip_adjoint=0.01)
     report = audited(mechanism, Maml(lr=0.1, steps=2), seed=5)
     assert set(report.sensitivity) == {"support", "query", "adjoint"}
     assert report.sound, report.faults
@@ -114,14 +115,16 @@ def test_other_clip_norms_for_other_kinds() -> None:
 
 
 def test_a_record_without_a_fixed_budget_claims_what_it_is_charged() -> None:
-    report = audited(Record(noise_multiplier=2.0))
+    report = audited(protecting("record", noise_multiplier=2.0))
     assert report.claimed_mu == pytest.approx((ROUNDS * 2 / 2.0**2) ** 0.5)
 
 
 # ------------------------------------------------------------------------ planted faults
 
 
-def adding(monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "metaward.privacy.sums") -> None:
+def adding(
+    monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "metaward.privacy.mechanisms.sums"
+) -> None:
     """Plant another way to add noise; without noise it must stay the sum as it is."""
 
     def planted(
@@ -135,7 +138,7 @@ def adding(monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "metaward.pri
 @pytest.mark.parametrize("factor", [0.5, 0.9])
 def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> None:
     adding(monkeypatch, lambda t, c, s, n: noisy(t, c, factor * s, n))
-    report = audited(Record())
+    report = audited(protecting("record"))
     assert "noise-too-small" in codes(report) <= {"noise-too-small", "bound"}
     assert report.smallest_noise.ratio == pytest.approx(factor, rel=0.15)
     if factor == 0.5:
@@ -152,8 +155,8 @@ def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Tensor:
         return clipped_sum(one, x, y, g, n, 2 * c, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", loose)
-    report = audited(Record())
+    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", loose)
+    report = audited(protecting("record"))
     assert codes(report) == {"sensitivity", "not-finite", "bound"}
     assert report.sensitivity["support"] == pytest.approx(2)
     assert report.mu_lower > 1.6 * report.claimed_mu
@@ -162,7 +165,7 @@ def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_same_noise_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound alone does not see it: T equal noises weigh T times as much, not sqrt(T)."""
     adding(monkeypatch, lambda t, c, s, n: noisy(t, c, s, SeededNoise(5)))
-    report = audited(Record())
+    report = audited(protecting("record"))
     assert codes(report) == {"noise-repeated"}
     assert report.mu_lower < report.claimed_mu
     wrong = {c.between for c in report.correlations if abs(c.largest) > 0.99}
@@ -178,7 +181,7 @@ def test_one_layer_without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     adding(monkeypatch, add)
-    report = audited(Record())
+    report = audited(protecting("record"))
     assert codes(report) >= {"noise-too-small"}
     assert codes(report) <= {"noise-too-small", "bound"}
     small = [fault.text for fault in report.faults if fault.code == "noise-too-small"]
@@ -192,7 +195,9 @@ def test_noise_that_starts_anew_with_every_round_or_task(
     monkeypatch: pytest.MonkeyPatch, every: str, between: str
 ) -> None:
     if every == "round":
-        report = audit_run(desk(Record(), Reptile(steps=2)), lambda round: SeededNoise(9), ROUNDS)
+        report = audit_run(
+            desk(protecting("record"), Reptile(steps=2)), lambda round: SeededNoise(9), ROUNDS
+        )
     else:  # each task's sums from a stream of its own, with one seed for all tasks of a round
         calls = {"n": 0}
 
@@ -202,7 +207,7 @@ def test_noise_that_starts_anew_with_every_round_or_task(
             return noisy(t, c, s, SeededNoise(round, step % 2 if step < 4 else 4))
 
         adding(monkeypatch, add)
-        report = audited(Record(), Fomaml(lr=0.1, steps=2))
+        report = audited(protecting("record"), Fomaml(lr=0.1, steps=2))
     assert codes(report) == {"noise-repeated"}
     assert [f.text.startswith(f"the noise of two {between}") for f in report.faults] == [True]
 
@@ -214,7 +219,7 @@ def test_the_same_noise_on_two_layers(monkeypatch: pytest.MonkeyPatch) -> None:
         return t + noise
 
     adding(monkeypatch, add)
-    report = audited(Record())
+    report = audited(protecting("record"))
     assert "noise-repeated" in codes(report)
     assert "two layers has correlation 1.000" in report.faults[0].text
 
@@ -225,12 +230,12 @@ def test_noise_that_is_not_gaussian(monkeypatch: pytest.MonkeyPatch) -> None:
         return t - s * c * np.sqrt(0.5) * np.sign(u) * np.log1p(-2 * np.abs(u))
 
     adding(monkeypatch, add)
-    assert "noise-shape" in codes(audited(Record()))
+    assert "noise-shape" in codes(audited(protecting("record")))
 
 
 def test_more_noise_than_is_claimed(monkeypatch: pytest.MonkeyPatch) -> None:
     adding(monkeypatch, lambda t, c, s, n: noisy(t, c, 1.5 * s, n))
-    report = audited(Record())
+    report = audited(protecting("record"))
     assert codes(report) == {"noise-too-large"}
     assert report.tightness < 0.8
 
@@ -245,42 +250,44 @@ def test_records_that_are_not_finite_get_through(monkeypatch: pytest.MonkeyPatch
             torch.nan if not vectors.isfinite().all() else 0
         )
 
-    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", trusting)
-    report = audited(Record())
+    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", trusting)
+    report = audited(protecting("record"))
     assert codes(report) == {"not-finite"}
     assert report.extreme == {"support": float("inf")}
 
 
 def test_a_patients_records_clipped_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of a patient's two records then moves the sum by C."""
-    session = Patient.session
+    session = Sums.session
 
-    def alone(self: Patient, opening: object) -> object:
+    def alone(self: Sums, opening: object) -> object:
         units = np.arange(len(opening.units))  # type: ignore[attr-defined]
         return session(self, replace(opening, units=units))  # type: ignore[type-var]
 
-    monkeypatch.setattr(Patient, "session", alone)
-    report = audited(Patient())
+    monkeypatch.setattr(Sums, "session", alone)
+    report = audited(protecting("patient"))
     assert codes(report) == {"sensitivity", "bound"}
     assert report.sensitivity["support"] == pytest.approx(2)
 
 
 def test_tasks_and_hospitals_that_are_not_clipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "metaward.privacy.whole.sum_clipped", lambda vectors, norm: vectors.sum(dim=0)
+        "metaward.privacy.mechanisms.whole.sum_clipped", lambda vectors, norm: vectors.sum(dim=0)
     )
-    monkeypatch.setattr("metaward.privacy.whole.clip_to", lambda vector, norm: vector)
+    monkeypatch.setattr("metaward.privacy.mechanisms.whole.clip_to", lambda vector, norm: vector)
     monkeypatch.setattr("metaward.privacy.audit.structure.extremes", lambda stage, kinds: {})
     monkeypatch.setattr("metaward.privacy.audit.extremes", lambda stage, kinds: {})
-    for mechanism in (Task(), Hospital()):
+    for mechanism in (protecting("task"), protecting("hospital")):
         report = audited(mechanism)
         assert {"sensitivity", "bound"} <= codes(report)
-        assert report.sensitivity[mechanism.unit] > 900  # type: ignore[index]
+        assert report.sensitivity["update"] > 900
 
 
-@pytest.mark.parametrize("mechanism", [Task(), Hospital()])
-def test_half_noise_on_whole_updates(monkeypatch: pytest.MonkeyPatch, mechanism: Task) -> None:
-    adding(monkeypatch, lambda t, c, s, n: noisy(t, c, s / 2, n), "metaward.privacy.whole")
+@pytest.mark.parametrize("mechanism", [protecting("task"), protecting("hospital")])
+def test_half_noise_on_whole_updates(monkeypatch: pytest.MonkeyPatch, mechanism: Mechanism) -> None:
+    adding(
+        monkeypatch, lambda t, c, s, n: noisy(t, c, s / 2, n), "metaward.privacy.mechanisms.whole"
+    )
     assert codes(audited(mechanism)) == {"noise-too-small", "bound"}
 
 
@@ -294,7 +301,7 @@ def test_a_network_that_mixes_records() -> None:
 
 def test_mixing_is_a_fault(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("metaward.privacy.audit.mixing", lambda outputs, x: 0.5)
-    assert codes(audited(Record())) == {"records-mixed"}
+    assert codes(audited(protecting("record"))) == {"records-mixed"}
 
 
 # ------------------------------------------------------------------------------ refusals
@@ -304,7 +311,7 @@ def test_what_cannot_be_audited_is_refused() -> None:
     with pytest.raises(ValueError, match="protects nothing"):
         audited(NoPrivacy())
     with pytest.raises(ValueError, match=r"sampling_rate = 0\.5"):
-        audited(Record(sampling_rate=0.5, noise_multiplier=1.0))
+        audited(protecting("record", sampling_rate=0.5, noise_multiplier=1.0))
 
 
 def test_too_few_scores_are_refused() -> None:
@@ -322,14 +329,14 @@ def test_too_few_scores_are_refused() -> None:
 @pytest.mark.parametrize("case", ["conv", "curve"])
 def test_other_networks_and_tasks(case: str) -> None:
     architecture, spec = CASES[case]
-    work = desk(Record(), Maml(lr=0.1, steps=1), spec, architecture)
+    work = desk(protecting("record"), Maml(lr=0.1, steps=1), spec, architecture)
     report = audit_run(work, seeded(6), ROUNDS, 6)
     assert report.sound, report.faults
     assert 0.7 <= report.tightness <= 1
 
 
 def test_a_small_budget_takes_more_lives() -> None:
-    one, other = (audited(replace(Task(), epsilon=eps), seed=7) for eps in (1.0, 8.0))
+    one, other = (audited(replace(protecting("task"), epsilon=eps), seed=7) for eps in (1.0, 8.0))
     assert one.lives > 10 * other.lives
     assert one.sound, one.faults
     assert one.claimed_epsilon == pytest.approx(1.0, rel=1e-6)
@@ -338,7 +345,7 @@ def test_a_small_budget_takes_more_lives() -> None:
 
 def test_less_time_is_a_looser_bound_and_no_error() -> None:
     """So little that one round alone takes longer: two lives of one round each."""
-    work = desk(replace(Record(), epsilon=0.5), Reptile(steps=1))
+    work = desk(replace(protecting("record"), epsilon=0.5), Reptile(steps=1))
     report = audit_run(work, seeded(1), 4, 1, seconds=1e-9)
     assert (report.lives, report.rounds) == (2, 1)
     assert report.sound, report.faults

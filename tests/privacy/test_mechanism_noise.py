@@ -18,12 +18,13 @@ from scipy import stats
 from metaward import sim
 from metaward.client.desk import read_desk
 from metaward.client.node import open_node
-from metaward.privacy import MECHANISMS, Opening, Use
+from metaward.privacy import Opening, Use
+from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, deviation
 from metaward.privacy.session import Batch, Kind
-from metaward.privacy.sums import Record
 from metaward.privacy.wire import Request
 from metaward.server.protection import protection
+from tests.mechanisms import protecting, spelled
 
 N = 60_000
 """Coordinates. Kolmogorov-Smirnov at level 1e-6: D stays below sqrt(ln(2e6) / 2N) = 0.011. Half the
@@ -40,8 +41,8 @@ Floats = NDArray[np.float64]
 def record_noise(unit: str, kind: Kind, noise: Noise, sums: int = 1, n: int = N) -> Floats:
     """Noise (sums, n) of a session's sums over six records of three patients."""
     norms = {f"clip_{k}": NORMS[k] for k in ("query", "adjoint", "features")}
-    mechanism = MECHANISMS[unit](clip_norm=NORMS["support"], **norms)
-    assert isinstance(mechanism, Record)
+    mechanism = protecting(unit, clip_norm=NORMS["support"], **norms)
+    assert isinstance(mechanism, Sums)
     who = np.arange(6) // 2 if unit == "patient" else np.arange(6)
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(6, n)))
     batch = Batch(x, torch.arange(6), np.arange(6))
@@ -66,16 +67,16 @@ def task_noise(noise: Noise) -> Floats:
     vectors = list(torch.from_numpy(np.random.default_rng(0).normal(size=(3, N))))
 
     def mean(sigma: float) -> Floats:
-        uses = [Use("task", (row,)) for row in range(3)]
-        opening = Opening(uses, {"task": sigma}, np.arange(3), noise)
-        return MECHANISMS["task"](clip_norm=CLIP).session(opening).combine(vectors).numpy()
+        uses = [Use("update", (row,)) for row in range(3)]
+        opening = Opening(uses, {"update": sigma}, np.arange(3), noise)
+        return protecting("task", clip_norm=CLIP).session(opening).combine(vectors).numpy()
 
     return np.asarray((mean(SIGMA) - mean(0.0)) * 3)
 
 
 def server_noise(noise: Noise) -> Floats:
     updates = np.random.default_rng(0).normal(size=(3, N)).astype(np.float32)
-    mechanism = MECHANISMS["hospital"](clip_norm=CLIP)
+    mechanism = protecting("hospital", clip_norm=CLIP)
     noised, quiet = (
         mechanism.at_server(updates, lambda u: u[0], sigma, noise) for sigma in (SIGMA, 0.0)
     )
@@ -116,7 +117,7 @@ def test_sums_over_hospitals(source: Callable[[], Noise]) -> None:
 
 def test_a_mean_over_several_tasks_has_one_noise() -> None:
     """Two tasks of three records: one noise over six, so half of what two noises would come to."""
-    mechanism, x = MECHANISMS["record"](clip_norm=CLIP), torch.ones(6, N, dtype=torch.float64)
+    mechanism, x = protecting("record", clip_norm=CLIP), torch.ones(6, N, dtype=torch.float64)
     contributions = [
         (lambda x, y: x, Batch(x[rows], torch.arange(3), np.array(rows)))
         for rows in ([0, 1, 2], [3, 4, 5])
@@ -168,7 +169,7 @@ def test_layers_are_fresh(source: Callable[[], Noise]) -> None:
 def guards(folder: Path) -> Iterator[tuple[str, Noise]]:
     """The noise that hospitals are given for several requests of one run."""
     run = sim.load(
-        sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=record", "client.schedule=passes"]
+        sim.HERE / "configs/phantom.yaml", ["privacy.mechanism=sums", "client.schedule=passes"]
     )
     desk = run.desk()
     other = read_desk(desk.json().replace("0.02", "0.03"))
@@ -189,7 +190,7 @@ def test_rounds_hospitals_and_learners_are_fresh_in_a_simulation(tmp_path: Path)
 
 
 def test_the_server_s_noise_is_fresh_every_round_and_secret_outside_simulations() -> None:
-    settings = ["privacy.mechanism=hospital", "client.schedule=passes"]
+    settings = [spelled("hospital"), "client.schedule=passes"]
     runs = [
         sim.load(sim.HERE / "configs/phantom.yaml", [*settings, f"client.inner.lr={lr}"])
         for lr in (0.02, 0.03)

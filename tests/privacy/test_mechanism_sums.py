@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from metaward.privacy import MECHANISMS, Opening, Use
+from metaward.privacy import Opening, Use
+from metaward.privacy.mechanisms.sums import Overdraft
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch
-from metaward.privacy.sums import Overdraft
+from tests.mechanisms import protecting
 
 SEEDS = st.integers(0, 2**32)
 WEIGHTS = torch.linspace(-1, 1, 12, dtype=torch.float64)
@@ -52,7 +53,7 @@ def test_patients_one_by_one(seed: int, n: int, people: int, clip: float) -> Non
         use = Use("support", tuple(rows.tolist()))
         units = names if unit == "patient" else np.arange(n + 10)
         opening = Opening([use], {"support": 0.0}, units, SeededNoise(0))
-        session = MECHANISMS[unit](clip_norm=clip).session(opening)
+        session = protecting(unit, clip_norm=clip).session(opening)
         found, _ = session.gradient(losses, [(phi, Batch(x, y, rows))], "support", mask)
         expected = oracle(phi, x, y, who, clip, mask) / n
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=clip * 1e-11)
@@ -64,7 +65,7 @@ def test_a_patient_is_no_record() -> None:
     for unit, expected in (("patient", 0.5**0.5), ("record", 1.0)):
         units = np.array(["ann", "ann"] if unit == "patient" else ["a", "b"])
         opening = Opening([Use("features", (0, 1))], {"features": 0.0}, units, SeededNoise(0))
-        session = MECHANISMS[unit](clip_norm=1.0).session(opening)
+        session = protecting(unit, clip_norm=1.0).session(opening)
         batch = Batch(x, torch.zeros(2), np.arange(2))
         found = session.mean([(lambda x, y: x, batch)], "features", 2) * 2
         assert found.tolist() == pytest.approx([expected, expected])
@@ -80,7 +81,7 @@ def test_tasks_of_one_sum_may_not_share_a_patient() -> None:
     for names, fits in ((["a", "a", "b", "b"], True), (["a", "b", "b", "c"], False)):
         use = Use("query", (0, 1, 2, 3))
         opening = Opening([use], {"query": 0.0}, np.array(names), SeededNoise(0))
-        session = MECHANISMS["patient"]().session(opening)
+        session = protecting("patient").session(opening)
         if fits:
             session.mean(contributions, "query", 4)
         else:
@@ -97,7 +98,7 @@ def test_several_tasks_are_one_sum() -> None:
         (lambda x, y: -x, Batch(x[2:], y[2:], np.array([2]))),
     ]
     opening = Opening([Use("query", (0, 1, 2))], {"query": 0.0}, np.arange(3), SeededNoise(0))
-    found = MECHANISMS["record"](clip_norm=1.0).session(opening).mean(contributions, "query", 2)
+    found = protecting("record", clip_norm=1.0).session(opening).mean(contributions, "query", 2)
     assert (found * 3).tolist() == pytest.approx([1.0, 0.5 - 1.0])
 
 
@@ -107,7 +108,7 @@ def test_a_use_is_served_as_often_as_it_was_charged() -> None:
     batch = Batch(torch.ones(2, 3), torch.zeros(2), np.array([4, 2]))
     uses = [Use("support", (4, 2)), Use("support", (4, 2)), Use("query", (4, 2))]
     opening = Opening(uses, {"support": 1.0, "query": 1.0}, np.arange(5), SeededNoise(0))
-    session = MECHANISMS["record"]().session(opening)
+    session = protecting("record").session(opening)
 
     def one(x: Tensor, y: Tensor) -> Tensor:
         calls.append(1)
@@ -132,7 +133,7 @@ def test_the_secret_draw_takes_units_afresh_with_its_probability(unit: str) -> N
     who = np.arange(6) // 2 if unit == "patient" else np.arange(6)
     use = Use("features", tuple(range(6)))
     opening = Opening([use] * sums, {"features": 0.0}, who, SeededNoise(6))
-    session = MECHANISMS[unit](clip_norm=10.0, sampling_rate=q).session(opening)
+    session = protecting(unit, clip_norm=10.0, sampling_rate=q).session(opening)
     batch = Batch(torch.eye(6, dtype=torch.float64), torch.zeros(6), np.arange(6))
     drawn = torch.stack(
         [session.mean([(lambda x, y: x, batch)], "features", 6) * q * 6 for _ in range(sums)]

@@ -2,25 +2,22 @@
 
 import math
 from dataclasses import replace
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_type_hints
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from metaward.privacy import MECHANISMS
+from metaward.privacy import MECHANISMS, UNITS
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.event import Budget
-from metaward.privacy.policy import (
-    LARGEST_NOISE,
-    POLICY_CODES,
-    SMALLEST_CLIP,
-    Asked,
-    Policy,
-    PolicyError,
-)
+from metaward.privacy.policy import LARGEST_NOISE, SMALLEST_CLIP, Policy
+from metaward.privacy.release import POLICY_CODES
 
 POLICY = Policy(
     hospital="north",
-    mechanisms=("record", "patient"),
+    mechanisms=("sums",),
+    units=("record", "patient"),
     epsilon=3.0,
     delta=1e-5,
     noise_multiplier=2.0,
@@ -38,6 +35,7 @@ POLICY = Policy(
 OPEN = replace(
     POLICY,
     mechanisms=("none",),
+    units=("none",),
     epsilon=None,
     delta=None,
     noise_multiplier=None,
@@ -46,9 +44,9 @@ OPEN = replace(
     plugins=(),
 )
 # All of these lie exactly at POLICY's limits.
-TRAIN = Asked("train", "north", "record", 40, 40, 20, 10, 2.0, 1.5)
-EVALUATE = Asked("evaluate", "north", "patient", 40, 0, 30, metrics=("accuracy",))
-ATTEND = Asked("attend", "north", "record", 40)
+TRAIN = Asked("train", "north", "sums", "record", 40, 40, 20, 10, 2.0, 1.5)
+EVALUATE = Asked("evaluate", "north", "sums", "patient", 40, 0, 30, metrics=("accuracy",))
+ATTEND = Asked("attend", "north", "sums", "record", 40)
 
 
 def refused(policy: Policy, asked: Asked) -> PolicyError:
@@ -69,9 +67,12 @@ NEXT = math.nextafter  # the very next number beyond a limit
 EXCESSES: list[tuple[Asked, str, Any, str, str, str]] = [
     (TRAIN, "hospital", "south", "policy-hospital", "hospital", "north"),
     (ATTEND, "hospital", "North", "policy-hospital", "hospital", "north"),
-    (TRAIN, "mechanism", "none", "policy-mechanism", "mechanisms", "record, patient"),
-    (EVALUATE, "mechanism", "task", "policy-mechanism", "mechanisms", "record, patient"),
-    (ATTEND, "mechanism", "hospital", "policy-mechanism", "mechanisms", "record, patient"),
+    (TRAIN, "mechanism", "none", "policy-mechanism", "mechanisms", "sums"),
+    (EVALUATE, "mechanism", "whole", "policy-mechanism", "mechanisms", "sums"),
+    (ATTEND, "mechanism", "whole", "policy-mechanism", "mechanisms", "sums"),
+    (TRAIN, "unit", "none", "policy-unit", "units", "record, patient"),
+    (EVALUATE, "unit", "task", "policy-unit", "units", "record, patient"),
+    (ATTEND, "unit", "hospital", "policy-unit", "units", "record, patient"),
     (TRAIN, "noise_multiplier", NEXT(2.0, 0), "policy-noise", "noise_multiplier", "2.0"),
     (TRAIN, "noise_multiplier", 0.0, "policy-noise", "noise_multiplier", "2.0"),
     (TRAIN, "noise_multiplier", None, "policy-noise", "noise_multiplier", "2.0"),
@@ -114,6 +115,7 @@ def test_an_excess_is_refused_under_its_code_and_names_both_values(
 
 def test_every_code_has_a_test() -> None:
     met = {row[3] for row in EXCESSES} | {"policy-missing", "policy-unreadable"}  # test_policy_file
+    met |= {"policy-plugin"}  # below
     assert met == POLICY_CODES
 
 
@@ -171,11 +173,13 @@ def test_a_clip_may_be_whole_and_a_multiplier_numpys() -> None:
 
 
 def test_under_none_there_must_be_nothing_to_limit() -> None:
-    asked = replace(TRAIN, mechanism="none", noise_multiplier=None, clip=None, metrics=("loss",))
+    nothing = {"mechanism": "none", "unit": "none", "noise_multiplier": None, "clip": None}
+    asked = replace(TRAIN, **nothing, metrics=("loss",))
     OPEN.admit(asked)
     assert refused(OPEN, replace(asked, noise_multiplier=1.0)).code == "policy-noise"
     assert refused(OPEN, replace(asked, clip=1.0)).code == "policy-clip"
-    assert refused(OPEN, replace(asked, mechanism="record")).code == "policy-mechanism"
+    assert refused(OPEN, replace(asked, mechanism="sums")).code == "policy-mechanism"
+    assert refused(OPEN, replace(asked, unit="record")).code == "policy-unit"
     assert refused(replace(OPEN, loss=False), asked).code == "policy-metric"
 
 
@@ -194,6 +198,40 @@ def test_the_budget_is_the_policys() -> None:
     assert OPEN.budget() is None
 
 
-def test_the_mechanisms_are_those_that_exist() -> None:
-    (named, _) = get_args(get_type_hints(Policy)["mechanisms"])
-    assert set(get_args(named)) == set(MECHANISMS)
+@pytest.mark.parametrize(("key", "registry"), [("mechanisms", MECHANISMS), ("units", UNITS)])
+def test_the_names_are_those_that_exist(
+    monkeypatch: pytest.MonkeyPatch, key: str, registry: dict[str, Any]
+) -> None:
+    """A registered mechanism, or a unit that was added, can be allowed without a word here."""
+    hint = TypeAdapter(get_type_hints(Policy, include_extras=True)[key])
+    assert hint.validate_python(tuple(registry)) == tuple(registry)
+    with pytest.raises(ValidationError, match=f"must be one of {', '.join(registry)}"):
+        hint.validate_python(("new",))
+    monkeypatch.setitem(registry, "new", next(iter(registry.values())))
+    assert hint.validate_python(("new",)) == ("new",)
+
+
+# --------------------------------------------------------------------------------- plug-ins
+
+OWN = replace(POLICY, plugins=("network:tiny", "mechanism:secure"))
+
+
+def test_plug_ins_are_run_where_the_policy_names_them() -> None:
+    OWN.admit_plugins([])
+    POLICY.admit_plugins([])
+    OWN.admit_plugins(["network:tiny", "mechanism:secure"])
+    for names in (["network:other"], ["network:tiny", "algorithm:tiny"], ["tiny"]):
+        with pytest.raises(PolicyError, match=f"{names[-1]}.*policy key plugins") as caught:
+            OWN.admit_plugins(names)
+        assert caught.value.code == "policy-plugin"
+    with pytest.raises(PolicyError, match="plugins allows none"):
+        POLICY.admit_plugins(["network:tiny"])
+
+
+def test_a_mechanism_that_is_a_plug_in_is_named_among_them() -> None:
+    asked = replace(TRAIN, mechanism="secure")
+    OWN.admit(asked)
+    assert refused(POLICY, asked).code == "policy-mechanism"
+    replace(OWN, mechanisms=()).admit(asked)
+    with pytest.raises(ValueError, match=r"mechanisms: \[\] allows no run"):
+        replace(POLICY, mechanisms=())

@@ -12,9 +12,11 @@ import yaml
 from metaward.options import build
 from metaward.privacy.accounting.gdp import epsilon as epsilon_of_mu
 from metaward.privacy.accounting.gdp import mu_of
+from metaward.privacy.asked import Asked
 from metaward.privacy.clipping import clipped_sum
 from metaward.privacy.ledger.errors import CODES
-from metaward.privacy.policy import POLICY_CODES, Asked, Policy
+from metaward.privacy.policy import Policy
+from metaward.privacy.release import POLICY_CODES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 USER = (DOCS / "privacy.md").read_text()
@@ -52,7 +54,7 @@ def test_the_unprotected_policy_on_the_page_is_one() -> None:
     policy = build(Policy, yaml.safe_load(shown), "", faults)
     assert faults == []
     assert policy.budget() is None
-    policy.admit(Asked("train", "any", "none", 1000, 1, 100, 100, metrics=("loss",)))
+    policy.admit(Asked("train", "any", "none", "none", 1000, 1, 100, 100, metrics=("loss",)))
 
 
 @pytest.mark.parametrize("epsilon", [1, 3, 8])

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from metaward.options import ConfigError, plain
-from metaward.privacy.policy import POLICY_CODES, Asked, Policy, PolicyError
+from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.policy import Policy
+from metaward.privacy.release import POLICY_CODES
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = {name: ROOT / "policies" / f"{name}.yaml" for name in ("strict", "research", "open")}
@@ -58,7 +60,8 @@ def test_no_key_allows_seeded_noise(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("mechanisms", ["recrod"], "'record'"),
+        ("mechanisms", ["smus"], "must be one of none, sums, whole"),
+        ("units", ["recrod"], "must be one of none, record, patient"),
         ("epsilon", 0.0, "greater than 0"),
         ("epsilon", 20.5, "less than or equal to 20"),
         ("epsilon", float("inf"), "must be finite"),
@@ -88,6 +91,7 @@ def test_a_bad_value_is_refused_by_name(tmp_path: Path, key: str, value: Any, wo
 
 NONE = {
     "mechanisms": ["none"],
+    "units": ["none"],
     "epsilon": None,
     "delta": None,
     "noise_multiplier": None,
@@ -99,14 +103,17 @@ NONE = {
     ("changes", "words"),
     [
         ({"mechanisms": []}, "mechanisms: [] allows no run"),
-        ({"mechanisms": ["record", "none"]}, "mechanisms: none beside others"),
-        ({"mechanisms": ["none"]}, "epsilon: 8.0 promises nothing under none; write null"),
-        (NONE | {"clip": 1.0}, "clip: 1.0 promises nothing under none; write null"),
+        ({"units": []}, "units: [] allows no run"),
+        ({"units": ["record", "none"]}, "units: none beside others"),
+        ({"units": ["none"]}, "epsilon: 8.0 promises nothing for unit none; write null"),
+        (NONE | {"clip": 1.0}, "clip: 1.0 promises nothing for unit none; write null"),
+        ({"mechanisms": ["sums", "none"]}, "mechanisms: none protects none of record, patient"),
+        ({"units": ["record", "hospital"], "mechanisms": ["sums"]}, "none of sums protects hosp"),
         ({"epsilon": None}, "epsilon: null is no limit; give a number"),
         ({"delta": None}, "delta: null is no limit; give a number"),
         ({"noise_multiplier": None}, "noise_multiplier: null is no limit"),
         ({"clip": None}, "clip: null is no limit"),
-        ({"loss": True}, "loss: true needs mechanisms: [none]"),
+        ({"loss": True}, "loss: true needs units: [none]"),
         ({"metrics": []}, "metrics: [] leaves evaluate: true nothing to send"),
         ({"episodes": 0}, "episodes: 0 leaves evaluate: true nothing to send"),
         ({"evaluate": False}, "episodes: 200 needs evaluate: true"),
@@ -224,7 +231,7 @@ def test_lines_are_narrow_enough_to_print(name: str) -> None:
 def at_the_limits(policy: Policy) -> Asked:
     seat, noise, clip = policy.hospital or "any", policy.noise_multiplier, policy.clip
     limits = (policy.rounds, 1, policy.tasks, policy.steps, noise, clip)
-    return Asked("train", seat, policy.mechanisms[0], *limits)
+    return Asked("train", seat, policy.mechanisms[0], policy.units[0], *limits)
 
 
 @pytest.mark.parametrize("policy", [STRICT, RESEARCH], ids=["strict", "research"])
@@ -234,9 +241,11 @@ def test_an_example_admits_a_run_at_its_limits_and_no_step_beyond(policy: Policy
     for key in ("steps", "tasks", "rounds", "clip"):
         with pytest.raises(PolicyError, match=key):
             policy.admit(replace(asked, **{key: asdict(asked)[key] + 1}))
-    for mechanism in ("none", "hospital"):
-        with pytest.raises(PolicyError, match="policy-mechanism"):
-            policy.admit(replace(asked, mechanism=mechanism))
+    with pytest.raises(PolicyError, match="policy-mechanism"):
+        policy.admit(replace(asked, mechanism="none"))
+    for unit in ("none", "hospital"):
+        with pytest.raises(PolicyError, match="policy-unit"):
+            policy.admit(replace(asked, unit=unit))
 
 
 def test_strict_refuses_every_request_until_its_name_is_edited() -> None:
@@ -245,7 +254,7 @@ def test_strict_refuses_every_request_until_its_name_is_edited() -> None:
 
 
 def test_strict_sends_no_scores_and_research_does() -> None:
-    asked = Asked("evaluate", "my-hospital", "patient", 10, 0, 100, metrics=("accuracy",))
+    asked = Asked("evaluate", "my-hospital", "sums", "patient", 10, 0, 100, metrics=("accuracy",))
     RESEARCH.admit(asked)
     with pytest.raises(PolicyError, match="policy-purpose"):
         STRICT.admit(asked)

@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.policy import Policy
 
 
 def around(*values: Any) -> st.SearchStrategy[Any]:
@@ -30,12 +31,15 @@ NUMBERS = around(
     math.inf,
     None,
 )
-NAMES = ("none", "record", "patient", "task", "hospital")
+MECHANISMS = ("none", "sums", "whole")
+UNITS = ("none", "record", "patient", "task", "hospital")
+SERVED = {"none": UNITS[:1], "sums": UNITS[1:3], "whole": UNITS[3:]}
 REQUESTS = st.builds(
     Asked,
     purpose=around("train", "train", "evaluate", "attend", "else"),
     hospital=around("a", "a", "b"),
-    mechanism=around(*NAMES, "other"),
+    mechanism=around(*MECHANISMS, "other"),
+    unit=around(*UNITS, "other"),
     rounds=COUNTS,
     round=COUNTS,
     tasks=COUNTS,
@@ -51,11 +55,13 @@ def policies(draw: st.DrawFn) -> Policy:
     unit = draw(st.booleans())
     evaluate = draw(st.booleans())
     caps = {key: draw(st.integers(1, 3)) for key in ("steps", "tasks", "rounds")}
-    units = st.lists(around(*NAMES[1:]), min_size=1, max_size=3).map(tuple)
+    units = draw(st.lists(around(*UNITS[1:]), min_size=1, max_size=3).map(tuple))
+    mechanisms = tuple(m for m, served in SERVED.items() if set(served) & set(units))
     scores = st.lists(around("accuracy", "mse"), min_size=1, max_size=2).map(tuple)
     return Policy(
         hospital=draw(around(None, "a")),
-        mechanisms=draw(units) if unit else ("none",),
+        mechanisms=mechanisms if unit else ("none",),
+        units=units if unit else ("none",),
         epsilon=1.0 if unit else None,
         delta=1e-5 if unit else None,
         noise_multiplier=draw(around(0.5, 1.0)) if unit else None,
@@ -65,6 +71,7 @@ def policies(draw: st.DrawFn) -> Policy:
         episodes=draw(st.integers(1, 3)) if evaluate else 0,
         metrics=draw(scores) if evaluate else (),
         loss=not unit and draw(st.booleans()),
+        plugins=(),
         **caps,
     )
 
@@ -79,6 +86,7 @@ def allowed(policy: Policy, asked: Asked) -> bool:
     run = (
         (p.hospital is None or p.hospital == a.hospital)
         and a.mechanism in p.mechanisms
+        and a.unit in p.units
         and count_within(a.rounds, 1, p.rounds)
         and count_within(a.round, 0, a.rounds)
     )
@@ -125,13 +133,12 @@ def test_one_value_outside_its_limit_is_enough(policy: Policy, data: st.DataObje
 
 def within(policy: Policy) -> Asked | None:
     """A request at the policy's limits; None where it takes part in nothing."""
-    seat, mechanism, rounds = policy.hospital or "a", policy.mechanisms[-1], policy.rounds
+    seat, rounds = policy.hospital or "a", policy.rounds
+    names = policy.mechanisms[-1], policy.units[-1]
     if policy.train:
         noise, clip = policy.noise_multiplier, policy.clip
-        return Asked(
-            "train", seat, mechanism, rounds, rounds, policy.tasks, policy.steps, noise, clip
-        )
+        return Asked("train", seat, *names, rounds, rounds, policy.tasks, policy.steps, noise, clip)
     if policy.evaluate:
         episodes = policy.episodes
-        return Asked("evaluate", seat, mechanism, rounds, 0, episodes, metrics=policy.metrics)
+        return Asked("evaluate", seat, *names, rounds, 0, episodes, metrics=policy.metrics)
     return None

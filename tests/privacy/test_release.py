@@ -22,8 +22,8 @@ from metaward.privacy import (
     Session,
     Use,
 )
+from metaward.privacy.mechanisms.none import NoPrivacy
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.none import NoPrivacy
 
 
 def test_the_answers_are_these_four_and_hold_these_fields_only() -> None:

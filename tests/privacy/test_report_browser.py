@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from metaward.privacy.report.numbers import percent_up
 from metaward.privacy.report.page import page
+from metaward.privacy.rounding import percent_up
 from tests.privacy.report_browser import Browser, browser
 from tests.privacy.report_examples import EXAMPLES, HOSTILE, many, troubled
 

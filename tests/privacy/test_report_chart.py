@@ -12,6 +12,7 @@ from metaward.privacy.report import numbers
 from metaward.privacy.report.chart import Chart, chart
 from metaward.privacy.report.hospitals import SpendingPoint, TrainingHospital
 from metaward.privacy.report.page import page
+from metaward.privacy.rounding import percent_up
 from tests.privacy.report_examples import (
     history,
     hospital,
@@ -118,7 +119,7 @@ def test_nothing_spent_draws_nothing() -> None:
 
 @given(st.floats(0, 1))
 def test_percentages_never_flatter(share: float) -> None:
-    printed = float(numbers.percent_up(share).removesuffix(" %")) / 100
+    printed = float(percent_up(share).removesuffix(" %")) / 100
     assert -1e-8 <= printed - share <= 0.001 + 1e-8
 
 
@@ -129,7 +130,7 @@ def test_losses_are_rounded_up_and_what_is_left_down(value: float) -> None:
 
 
 def test_numbers_as_they_are_printed() -> None:
-    assert numbers.percent_up(0.55332) == "55.4 %"
+    assert percent_up(0.55332) == "55.4 %"
     assert numbers.show_loss(8.0) == "8.00"
     assert numbers.show_loss(2.001) == "2.01"
     assert numbers.show_loss(0.0501) == "0.051"

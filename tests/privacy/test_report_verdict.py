@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metaward.privacy import UNITS
 from metaward.privacy.report import words
 from metaward.privacy.report.document import PrivacyReport
 from metaward.privacy.report.hospitals import AtDelta
 from metaward.privacy.report.sections import Audit, CrossCheck, Gap
-from metaward.privacy.report.values import Unit
 from metaward.privacy.report.verdict import advantage
 from tests.privacy.report_examples import (
     ACCOUNTING,
@@ -128,9 +128,9 @@ def test_a_run_that_did_not_finish_says_so(status: Any, said: str) -> None:
 
 
 @pytest.mark.parametrize("unit", ["record", "patient", "task", "hospital"])
-def test_who_ships_the_program_is_among_the_trusted(unit: Unit) -> None:
+def test_who_ships_the_program_is_among_the_trusted(unit: str) -> None:
     """A hospital of Flower's runs what the server sends, and no page may be silent about it."""
-    promised = words.guarantee(unit, DELTA, None)
+    promised = words.guarantee(UNITS[unit], DELTA)
     assert "whoever ships the program" in promised.trust
     assert "The server, with the agreed code" in {one.who for one in promised.observers}
 

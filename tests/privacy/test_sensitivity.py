@@ -19,12 +19,12 @@ from metaward.client.charging import Plan, charges, plan
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
-from metaward.client.work import units
-from metaward.privacy import MECHANISMS, Mechanism, Opening, OpenSession, Use
+from metaward.privacy import Mechanism, Opening, OpenSession, Use
 from metaward.privacy.accounting import gdp
+from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup, use
-from metaward.privacy.sums import Record
+from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
 
 CLIP = 1e-2
@@ -43,7 +43,7 @@ class Neighbours:
     What the algorithm gets back has noise in it, as in a real run, so that it takes a real path.
     """
 
-    mechanism: Record
+    mechanism: Sums
     who: np.ndarray
     moved: dict[str, list[tuple[str, float]]] = field(default_factory=dict)
     raw: bool = False
@@ -77,7 +77,7 @@ class Neighbours:
         return self.mechanism.session(opening)
 
     def _measure(self, total: Callable[[Sequence], Tensor], pairs: Sequence, kind: Kind) -> Tensor:
-        everybody, clip = total(pairs), self.mechanism.clip_norms[kind]
+        everybody, clip = total(pairs), self.mechanism.clip_of(kind)
         rows = np.concatenate([batch.rows for _, batch in pairs])
         for unit in np.unique(self.who[rows]):
             rest = [(a, without(b, self.who[b.rows] == unit)) for a, b in pairs]
@@ -108,20 +108,20 @@ def priced(
 
 
 def played(
-    mechanism: Record, learner: Algorithm, case: str, hospital: Hospital
+    mechanism: Sums, learner: Algorithm, case: str, hospital: Hospital
 ) -> dict[str, list[tuple[str, float]]]:
     """(kind, norm over clip) of every sum that each unit stood in."""
     architecture, spec = CASES[case]
     setting = Setting(architecture, spec)
-    session = Neighbours(mechanism, units(mechanism, hospital))
+    session = Neighbours(mechanism, mechanism.unit.owners(hospital))
     theta = start(setting, learner)
     learner.update(setting, theta, episodes(hospital), session, np.random.default_rng(5))
     return session.moved
 
 
-def small(unit: str, **options: object) -> Record:
-    found = MECHANISMS[unit](clip_norm=CLIP, clip_features=CLIP / 3, clip_query=CLIP * 2, **options)
-    assert isinstance(found, Record)
+def small(unit: str, **options: object) -> Sums:
+    found = protecting(unit, clip_norm=CLIP, clip_features=CLIP / 3, clip_query=CLIP * 2, **options)
+    assert isinstance(found, Sums)
     return found
 
 
@@ -152,15 +152,16 @@ def test_no_unit_moves_a_sum_by_more_than_the_clip_norm_and_some_reach_it(
         assert spent <= charged, who
         assert Counter(kind for kind, _ in sums) == charged, who
         measured = sum((size / price.noise[kind]) ** 2 for kind, size in sums) ** 0.5
-        assert measured <= mu[f"{mechanism.unit}:{who}"] * (1 + EXACT), who
+        assert measured <= mu[f"{mechanism.unit.key}:{who}"] * (1 + EXACT), who
     tight = max(
-        sum((size / price.noise[k]) ** 2 for k, size in sums) ** 0.5 / mu[f"{mechanism.unit}:{who}"]
+        sum((size / price.noise[k]) ** 2 for k, size in sums) ** 0.5
+        / mu[f"{mechanism.unit.key}:{who}"]
         for who, sums in moved.items()
     )
     assert tight > 0.9, "the claim is not loose"
 
 
-def charged_counts(mechanism: Record, price: Plan, hospital: Hospital, who: str) -> Counter[str]:
+def charged_counts(mechanism: Sums, price: Plan, hospital: Hospital, who: str) -> Counter[str]:
     """Sums of each kind that ``client.charging`` charges a unit for, read from its events.
 
     Noise multipliers are made to differ between kinds, so that an event tells its kind.
@@ -170,7 +171,7 @@ def charged_counts(mechanism: Record, price: Plan, hospital: Hospital, who: str)
     found = [
         event
         for charge in charges(mechanism, marked, hospital)
-        if f"{mechanism.unit}:{who}" in charge.keys
+        if f"{mechanism.unit.key}:{who}" in charge.keys
         for event in charge.events
     ]
     return Counter({kinds[int(event.noise_multiplier) - 1]: event.count for event in found})
@@ -221,7 +222,7 @@ def test_the_measurement_sees_clipping_that_is_too_loose(monkeypatch: pytest.Mon
     def loose(*given: object) -> Tensor:
         return clipped_sum(*given[:5], 1.02 * given[5], *given[6:])  # type: ignore[operator,arg-type]
 
-    monkeypatch.setattr("metaward.privacy.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", loose)
     moved = played(small("record"), LEARNERS["reptile"], "mlp", records(FLAT, 1))
     assert max(size for sums in moved.values() for _, size in sums) == pytest.approx(1.02)
 
@@ -250,11 +251,11 @@ def directions(name: str, hospital: Hospital) -> Tensor:
 
 def task_sums(vectors: Tensor, clip: float) -> Iterator[Tensor]:
     """The sum with every task, then without each in turn."""
-    mechanism = MECHANISMS["task"](clip_norm=clip)
+    mechanism = protecting("task", clip_norm=clip)
     for gone in range(-1, len(vectors)):
         rest = [v for i, v in enumerate(vectors) if i != gone]
-        uses = [Use("task", (i,)) for i in range(len(rest))]
-        opening = Opening(uses, {"task": 0.0}, np.arange(len(rest)), SeededNoise(0))
+        uses = [Use("update", (i,)) for i in range(len(rest))]
+        opening = Opening(uses, {"update": 0.0}, np.arange(len(rest)), SeededNoise(0))
         yield mechanism.session(opening).combine(rest) * len(rest)
 
 
@@ -293,9 +294,9 @@ def test_a_record_may_turn_its_task_around() -> None:
 def test_tasks_that_share_a_record_are_refused() -> None:
     """In one sum k tasks of one record cost (k / z)^2, not the k / z^2 that k sums cost."""
     with pytest.raises(ValueError, match=r"share records; set client\.schedule to passes"):
-        MECHANISMS["task"]().uses(list, [[0, 1, 2], [2, 3]])
-    uses = MECHANISMS["task"]().uses(list, [[1, 0, 1], [2, 3]])
-    assert uses == [Use("task", (0, 1)), Use("task", (2, 3))]
+        protecting("task").uses(list, [[0, 1, 2], [2, 3]])
+    uses = protecting("task").uses(list, [[1, 0, 1], [2, 3]])
+    assert uses == [Use("update", (0, 1)), Use("update", (2, 3))]
 
 
 @pytest.mark.parametrize("value", [1e30, -1e30, torch.inf, torch.nan, 0.0])
@@ -304,7 +305,7 @@ def test_a_task_or_hospital_that_is_made_by_an_adversary(value: float) -> None:
     vectors[1, 2] = value
     everybody, *others = task_sums(vectors, CLIP)
     assert all(norm(everybody - rest) <= CLIP * (1 + EXACT) for rest in others)
-    mechanism = MECHANISMS["hospital"](clip_norm=CLIP)
+    mechanism = protecting("hospital", clip_norm=CLIP)
     sizes = [norm(total) for total in hospital_moves(mechanism, vectors)]
     assert max(sizes) <= CLIP * (1 + 1e-6)
     assert max(sizes) >= 0.99 * CLIP
@@ -335,14 +336,14 @@ def test_a_hospital_moves_the_mean_by_the_clip_norm_over_their_number(name: str)
         ).delta
         for seed in range(3)
     ]
-    mechanism = MECHANISMS["hospital"](clip_norm=CLIP)
+    mechanism = protecting("hospital", clip_norm=CLIP)
     sizes = [norm(moved) / CLIP for moved in hospital_moves(mechanism, torch.stack(deltas))]
     assert 0.99 <= max(sizes) <= 1 + 1e-6  # updates travel as float32
 
 
 @pytest.mark.parametrize("unit", ["task", "hospital"])
 def test_whole_updates_are_charged_once_a_round(unit: str) -> None:
-    mechanism, hospital = MECHANISMS[unit](clip_norm=CLIP), records(FLAT, 1)
+    mechanism, hospital = protecting(unit, clip_norm=CLIP), records(FLAT, 1)
     price, mu = priced(mechanism, LEARNERS["maml"], Setting(*CASES["mlp"]), hospital)
-    assert {round(value * price.noise[unit], 12) for value in mu.values()} == {1.0}
+    assert {round(value * price.noise["update"], 12) for value in mu.values()} == {1.0}
     assert sum(key.startswith("record:") for key in mu) == len(hospital.rows)

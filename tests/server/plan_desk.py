@@ -29,6 +29,6 @@ def big(*settings: str) -> sim.Sim:
         "client.inner={algorithm: reptile, steps: 3}",
         "client.tasks_per_round=1",
         "server.rounds=12",
-        "privacy={mechanism: record, epsilon: 3.0}",
+        "privacy={mechanism: sums, unit: record, epsilon: 3.0}",
         *settings,
     )

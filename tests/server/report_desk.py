@@ -40,7 +40,7 @@ PHANTOM: dict[str, Any] = {
         "tasks_per_round": 2,
         "schedule": "passes",
     },
-    "privacy": {"mechanism": "record", "clip_query": 0.5},
+    "privacy": {"mechanism": "sums", "unit": "record", "clip_query": 0.5},
     "strategies": {"combine": {"rule": "mean"}, "outer": {"optimizer": "sgd", "lr": 0.1}},
     "server": {
         "rounds": 2,

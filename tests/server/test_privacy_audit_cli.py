@@ -39,7 +39,7 @@ def test_a_sound_mechanism_is_called_sound(
     assert call("privacy", "audit", config, *QUICK) == 0
     words = printed(capsys)
     assert "SOUND. No check found a fault." in words
-    assert "mechanism record with learner reptile" in words
+    assert "mechanism sums, unit record, with learner reptile" in words
     assert "from the operating system" in words
     assert "share of the claim" in words
     assert "FAULT" not in words
@@ -62,7 +62,7 @@ def test_half_the_noise_is_a_fault(
     def half(total: np.ndarray, clip: float, sigma: float, noise: Noise) -> np.ndarray:
         return noisy(total, clip, sigma / 2, noise)
 
-    monkeypatch.setattr("metaward.privacy.sums.noisy", half)
+    monkeypatch.setattr("metaward.privacy.mechanisms.sums.noisy", half)
     assert call("privacy", "audit", config, *QUICK) == 1
     words = printed(capsys)
     assert "FAULT (noise-too-small)" in words
@@ -134,5 +134,7 @@ def test_participations_are_the_plans() -> None:
     run = private()
     assert participations(run, None, None) == 3
     assert participations(run, 120, 1) == 6
-    crowded = run_with(CROWDED, "privacy={mechanism: record}", "client.tasks_per_round=100")
+    crowded = run_with(
+        CROWDED, "privacy={mechanism: sums, unit: record}", "client.tasks_per_round=100"
+    )
     assert participations(crowded, None, None) == crowded.server.rounds

@@ -28,6 +28,7 @@ from metaward.server.office.plan.plan import (
     question,
     verdict,
 )
+from tests.mechanisms import spelled
 from tests.server.plan_desk import CROWDED, ONE_TASK, SINE, big, run_with
 
 # ------------------------------------------------------------ the plan and a real run agree
@@ -68,7 +69,7 @@ def test_the_plan_is_what_a_real_run_is_charged(
 
     A patient may stand in fewer sums than the plan must reckon with, and spends less then.
     """
-    run = run_with(tasks, f"privacy={{mechanism: {unit}, epsilon: 3.0}}", learner, *settings)
+    run = run_with(tasks, spelled(unit, "epsilon: 3.0"), learner, *settings)
     plan = planned(question(run, tasks=fewest_tasks(run)))
     histories = [Ledger.open(path).history() for path in charged(run, tmp_path)]
     assert [len(history.charges) for history in histories] == [3, 3]
@@ -94,12 +95,11 @@ def spent(history: History, unit: str) -> float:
 
 def fewest_tasks(run: sim.Sim) -> int:
     """What a hospital's deal comes to; where hospitals differ, none of them may have fewer."""
-    cap = 1 if run.privacy.unit == "patient" else None
     counts = []
     for index in range(2):
         hospital = open_hospital(run.client.tasks, index, None, run.seed)
         rng = np.random.default_rng([run.seed, 4, index, 0])  # as client.work deals a first pass
-        counts.append(len(deal(hospital, cap, rng)))
+        counts.append(len(deal(hospital, run.privacy.unit, rng)))
     assert len({-(-count // run.client.tasks_per_round) for count in counts}) == 1, counts
     return min(counts)
 
@@ -116,7 +116,7 @@ def test_no_data_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("a plan opened a hospital")
 
     monkeypatch.setattr(Phantom, "hospital", forbidden)
-    assert advised(question(run_with(ONE_TASK, "privacy={mechanism: record}"))).ratio
+    assert advised(question(run_with(ONE_TASK, "privacy={mechanism: sums, unit: record}"))).ratio
 
 
 # ------------------------------------------------------------------------ signal and noise
@@ -167,7 +167,7 @@ def test_a_drawn_half_of_the_records_is_half_the_signal() -> None:
 def test_whole_updates_have_their_own_formula(unit: str) -> None:
     """n = 1. A task: M mu sqrt(H) / sqrt(k d) for M tasks a hospital and round; a hospital: one
     noise at the server for the sum of all, H mu / sqrt(k d), in all rounds."""
-    mechanism = f"privacy={{mechanism: {unit}, epsilon: 3.0}}"
+    mechanism = spelled(unit, "epsilon: 3.0")
     five = ("client.tasks.records=250", "client.tasks_per_round=5", mechanism)  # two rounds a pass
     plan = planned(question(big(*five)))
     top, k = (5 * 10, 6) if unit == "task" else (100, 12)
@@ -195,7 +195,9 @@ def test_the_ratio_is_that_of_drawn_noise() -> None:
     """Sums of n agreeing vectors of norm C at every hospital, with real noise. The noise's length
     deviates by 1 / sqrt(2 d) = 1.1 % of itself; 6 % is five deviations."""
     run = run_with(
-        SINE, "privacy={mechanism: record, clip_norm: 0.7}", "client.model.hidden=[1400]"
+        SINE,
+        "privacy={mechanism: sums, unit: record, clip_norm: 0.7}",
+        "client.model.hidden=[1400]",
     )
     run = replace(run, client=replace(run.client, tasks_per_round=4))
     plan = planned(question(run))
@@ -211,14 +213,14 @@ def test_the_ratio_is_that_of_drawn_noise() -> None:
 
 def test_a_patients_records_are_one_vector() -> None:
     """12 patients, each in one of 6 tasks, add up 12 vectors a sum, however many records."""
-    run = run_with(CROWDED, "privacy={mechanism: patient}", "client.tasks_per_round=6")
+    run = run_with(CROWDED, "privacy={mechanism: sums, unit: patient}", "client.tasks_per_round=6")
     own = planned(question(run, tasks=6))
-    few = planned(question(run, tasks=6, patients=12))
+    few = planned(question(run, tasks=6, units=12))
     lead = next(s for s in own.sums if s.kind == "support")
     assert lead.vectors > 12 * lead.each
     assert few.ratio == pytest.approx(own.ratio * 12 * lead.each / lead.vectors)
-    assert planned(question(run, patients=4)).tasks_per_pass == 4
-    same = planned(question(run, tasks=6, patients=100_000))
+    assert planned(question(run, units=4)).tasks_per_pass == 4
+    same = planned(question(run, tasks=6, units=100_000))
     assert same.ratio == own.ratio
 
 
@@ -226,7 +228,7 @@ def test_theta_of_a_metric_follows_second_moments() -> None:
     """5 features make a triangle of 15 numbers, whatever the network's size."""
     run = run_with(
         CROWDED,
-        "privacy={mechanism: record}",
+        "privacy={mechanism: sums, unit: record}",
         "client.inner={algorithm: metric}",
         "client.model={network: mlp, hidden: [5]}",
     )
@@ -237,7 +239,9 @@ def test_theta_of_a_metric_follows_second_moments() -> None:
     expected = plan.hospitals * moments.vectors / (moments.sigma * sqrt(plan.hospitals * 15))
     assert plan.ratio_of_a_round == pytest.approx(expected)
     assert plan.limits == (1.0, 10.0)
-    assert planned(question(run_with(CROWDED, "privacy={mechanism: record}"))).limits == (3.0, 30.0)
+    assert planned(
+        question(run_with(CROWDED, "privacy={mechanism: sums, unit: record}"))
+    ).limits == (3.0, 30.0)
     with pytest.raises(ConfigError, match=r"privacy\.train"):
         planned(question(replace(run, privacy=replace(run.privacy, train=("head",)))))
 

@@ -88,7 +88,7 @@ def test_what_cannot_be_set_is_not_suggested() -> None:
     """A drawing more than the 20 of a character, a body that is not trained, epsilon at its end."""
     run = run_with(
         "{source: omniglot, shots: 10, queries: 10}",
-        "privacy={mechanism: record, train: [head], epsilon: 8.0}",
+        "privacy={mechanism: sums, unit: record, train: [head], epsilon: 8.0}",
     )
     found = ratios(advised(question(run, records=400)))
     assert found
@@ -136,7 +136,7 @@ def test_units_with_something_to_know(
 ) -> None:
     path = written(big(), tmp_path / "run.yaml")
     for settings, words in (
-        (["privacy={mechanism: hospital}"], "it must be trusted"),
+        (["privacy={mechanism: whole, unit: hospital}"], "it must be trusted"),
         (["privacy.noise_multiplier=1.0"], "hospitals will refuse before the last round"),
         (["privacy.delta=5e-3", "client.tasks.records=300"], "not below 1 / records"),
     ):
@@ -150,16 +150,16 @@ def test_unit_patient_asks_for_the_patients(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """However many records they have: a patient's are clipped as one."""
-    path = written(big("privacy={mechanism: patient}"), tmp_path / "run.yaml")
+    path = written(big("privacy={mechanism: sums, unit: patient}"), tmp_path / "run.yaml")
     assert call("privacy", "plan", path) == 2
-    assert "--patients: missing" in capsys.readouterr().err
-    assert call("privacy", "plan", path, "--patients", 5) == 0
+    assert "--units: missing" in capsys.readouterr().err
+    assert call("privacy", "plan", path, "--units", 5) == 0
     printed = " ".join(capsys.readouterr().out.split())
     assert "The ratio counts 5 patients at a hospital" in printed
-    assert call("privacy", "plan", path, "--patients", 5, "--json") == 0
+    assert call("privacy", "plan", path, "--units", 5, "--json") == 0
     suggestions = json.loads(capsys.readouterr().out)["suggestions"]
     twice = next(s for s in suggestions if s["words"].startswith("twice as many records and pat"))
-    assert "--patients 10" in twice["type_this"]
+    assert "--units 10" in twice["type_this"]
 
 
 def test_without_protection_there_is_nothing_to_plan(
@@ -169,7 +169,7 @@ def test_without_protection_there_is_nothing_to_plan(
     assert call("privacy", "plan", path) == 0
     printed = capsys.readouterr().out
     assert "N O   P R I V A C Y" in printed
-    assert "privacy.mechanism=record" in printed
+    assert "privacy={mechanism: sums, unit: record}" in printed
     assert call("privacy", "plan", path, "--json") == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["verdict"], found["epsilon"], found["ratio"]) == ("NO PRIVACY", "unlimited", None)

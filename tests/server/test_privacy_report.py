@@ -24,6 +24,7 @@ from metaward.server.run import Observer
 from metaward.server.version import code_version
 from metaward.strategies.meta import QuorumError
 from metaward.strategies.roster import RosterError
+from tests.mechanisms import protecting
 from tests.server.privacy_desk import private
 from tests.server.report_desk import NO_BASELINES, executed, ledger_of, named, phantom, saved
 
@@ -176,7 +177,13 @@ def test_without_a_mechanism_it_says_no_privacy(tmp_path: Path) -> None:
 
 
 def run_of(tmp_path: Path, unit: str, *settings: str) -> PrivacyReport:
-    run = private(f"privacy.mechanism={unit}", "server.rounds=2", NO_BASELINES, *settings)
+    run = private(
+        f"privacy.mechanism={protecting(unit).name}",
+        f"privacy.unit={unit}",
+        "server.rounds=2",
+        NO_BASELINES,
+        *settings,
+    )
     return saved(executed(run, tmp_path / unit))
 
 
@@ -198,7 +205,7 @@ def test_unit_task_counts_tasks_and_unit_patient_patients(tmp_path: Path) -> Non
     # 120 records a hospital, four curves of 30 points, tasks of one curve each: two a round
     charged = {h.participations: h.units for h in tasks.hospitals}
     assert charged[2] == 2 * (charged.get(1) or 2)
-    assert [s.kind for s in tasks.mechanism.sums] == ["task"]
+    assert [s.kind for s in tasks.mechanism.sums] == ["update"]
     patients = run_of(tmp_path, "patient")
     assert {h.participations: h.units for h in patients.hospitals}[2] == 4  # one patient a curve
     assert patients.guarantee.cap_per_person == 1

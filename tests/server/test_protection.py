@@ -9,15 +9,18 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
-from metaward.privacy import MECHANISMS, gaussian
+from metaward.privacy import UNITS, gaussian
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
 from metaward.strategies.combine import Mean
+from tests.mechanisms import spelled
 from tests.server.small import small
 
 CLIP, HOSPITALS, DIM = 0.5, 4, 100_000
-RUN = small(f"privacy={{mechanism: hospital, clip_norm: {CLIP}}}", "client.schedule=passes")
+RUN = small(
+    f"privacy={{mechanism: whole, unit: hospital, clip_norm: {CLIP}}}", "client.schedule=passes"
+)
 Vectors = NDArray[np.float32]
 
 
@@ -69,11 +72,14 @@ def test_the_hospitals_ledger_and_the_server_mean_the_same_noise() -> None:
     rows = [[3, 1, 2], [7, 5]]
     uses = RUN.privacy.uses(list, rows)
     priced = RUN.privacy.noise_multipliers(uses, rows, RUN.server.rounds)
-    assert priced == {"hospital": noise_multiplier(RUN)}
+    assert priced == {"update": noise_multiplier(RUN)}
 
 
 def test_a_given_multiplier_is_taken() -> None:
-    run = small("privacy={mechanism: hospital, noise_multiplier: 7.5}", "client.schedule=passes")
+    run = small(
+        "privacy={mechanism: whole, unit: hospital, noise_multiplier: 7.5}",
+        "client.schedule=passes",
+    )
     assert noise_multiplier(run) == 7.5
 
 
@@ -103,7 +109,7 @@ def test_real_noise_is_never_the_same() -> None:
 def test_seeded_noise_differs_between_rounds_learners_and_seeds() -> None:
     """... and only there: a simulation can be repeated."""
     given = updates()
-    options = f"privacy={{mechanism: hospital, clip_norm: {CLIP}}}", "client.schedule=passes"
+    options = spelled("hospital", f"clip_norm: {CLIP}"), "client.schedule=passes"
     other, changed = small(*options, "seed=6"), small(*options, "client.inner.steps=3")
     first = noise(given, simulated=True)
     assert noise(given, simulated=True).tobytes() == first.tobytes()
@@ -115,9 +121,9 @@ def test_seeded_noise_differs_between_rounds_learners_and_seeds() -> None:
         assert abs(pearsonr(first, found).statistic) < 5 / DIM**0.5
 
 
-@pytest.mark.parametrize("mechanism", sorted(MECHANISMS.keys() - {"hospital"}))
-def test_the_server_adds_nothing_where_hospitals_did(mechanism: str) -> None:
-    run = small(f"privacy={{mechanism: {mechanism}}}", "client.schedule=passes")
+@pytest.mark.parametrize("unit", sorted(UNITS.keys() - {"hospital"}))
+def test_the_server_adds_nothing_where_hospitals_did(unit: str) -> None:
+    run = small(spelled(unit), "client.schedule=passes")
     assert noise_multiplier(run) == 0.0
     given = updates()
     found = protection(run, False)(given, Mean(), 1)

@@ -128,7 +128,7 @@ def overspent(history: History) -> Iterator[str]:
 def _check_folder(done: Checked, folder: Folder, ledgers: Sequence[Path]) -> None:
     """Every point that the server saw must be in the ledgers."""
     done.notes += [f"{folder.path}: {name}: not covered by any epsilon" for name in _open(folder)]
-    if folder.config().privacy.unit == "none":
+    if not folder.config().privacy.unit.protected:
         done.faults.append(f"{folder.path}: {folder.config().privacy.claim}")
         return
     seen = all_marks(folder)
@@ -153,7 +153,7 @@ def _check_folder(done: Checked, folder: Folder, ledgers: Sequence[Path]) -> Non
 
 
 def _open(folder: Folder) -> list[str]:
-    return unprotected(folder) if folder.config().privacy.unit != "none" else []
+    return unprotected(folder) if folder.config().privacy.unit.protected else []
 
 
 def _opened(path: Path) -> Ledger | None:

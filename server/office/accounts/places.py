@@ -59,7 +59,7 @@ def learner(path: Path) -> str:
 def unprotected(folder: Folder) -> list[str]:
     """What was trained without any protection, as the run itself or beside it."""
     run = folder.config()
-    if run.privacy.unit == "none":
+    if not run.privacy.unit.protected:
         return [run.privacy.claim]
     contenders = [c for name in run.server.evaluation.baselines for c in BASELINES[name](run)]
     return [f"{c.name}: trained beside the run" for c in contenders if c.trained and not c.private]

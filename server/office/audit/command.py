@@ -12,6 +12,7 @@ from metaward.client.audit import SECONDS, audit_run
 from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
+from metaward.privacy.mechanisms import choices
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.values import plain_value
 from metaward.server.arguments import Json, Records, Set, Tasks
@@ -66,8 +67,8 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     In every one where neither the configuration nor the caller says how many records there are:
     that is the most, and needs the most noise.
     """
-    if run.privacy.unit == "none":
-        raise ConfigError([text.NOTHING], "privacy.mechanism")
+    if not run.privacy.unit.protected:
+        raise ConfigError([text.NOTHING.format(choices=choices())], "privacy.mechanism")
     if (records, tasks, run.client.tasks.declared_records()) == (None, None, None):
         return run.server.rounds
     return first_share(question(run, None, records, tasks)).participations

@@ -14,7 +14,7 @@ from metaward.sim import Sim
 
 NOTHING = (
     "none protects nothing, so there is nothing to attack; choose another with --set "
-    "'privacy={mechanism: record}' (or patient, task, hospital) --set client.schedule=passes"
+    "'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})"
 )
 PROVES = (
     "The bound is what this attack could prove; the claim is what no attack can exceed, by the "
@@ -41,8 +41,8 @@ def _attacked(report: AuditReport, run: Sim, times: int) -> str:
     rounds = f"{report.rounds} of the {times} rounds" if times > report.rounds else "all rounds"
     sums = ", ".join(f"{kind} {sigma:.4g}" for kind, sigma in report.noise_multipliers.items())
     return (
-        f"Attacked: mechanism {report.mechanism} with learner {learner}; {rounds} that a "
-        f"{report.unit} takes part in, {report.lives} times over,\n"
+        f"Attacked: mechanism {report.mechanism}, unit {report.unit}, with learner {learner};\n"
+        f"{rounds} that a unit takes part in, {report.lives} times over,\n"
         f"each time with {report.canaries} made-up units to be found, half of them present: "
         f"{report.sums} noisy sums. Noise multipliers: {sums}.\n"
         f"Noise: {report.noise_source}."

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 from metaward.client.tasks.base import FewShot
 from metaward.options import ConfigError
-from metaward.privacy.protected import Protected
-from metaward.privacy.sums import Record
+from metaward.privacy.mechanisms import choices
+from metaward.privacy.mechanisms.base import Protected
 from metaward.server.office.plan.plan import (
     Planned,
     Question,
@@ -39,7 +39,7 @@ class Change:
     settings: tuple[str, ...] = ()
     hospitals: int | None = None
     records: int | None = None
-    patients: int | None = None
+    units: int | None = None
     declared: bool = False
 
 
@@ -47,7 +47,7 @@ def advised(asked: Question) -> Planned:
     """The plan with its notes, and all changes that would raise the ratio, the best first."""
     plan = planned(asked)
     if plan.ratio is None:
-        return replace(plan, notes=(NONE,))
+        return replace(plan, notes=(NONE.format(choices=choices()),))
     better = sorted(suggestions(asked, plan.ratio), key=lambda s: -s.ratio)
     return replace(plan, notes=tuple(notes(asked, plan)), suggestions=tuple(better))
 
@@ -79,8 +79,7 @@ def suggestion(asked: Question, change: Change) -> Suggestion | None:
 
 def _less_trained(asked: Question, ratio: float) -> Iterator[Suggestion]:
     """Fewer coordinates, less noise."""
-    mechanism = asked.run.privacy
-    if isinstance(mechanism, Record) and "body" in mechanism.train:
+    if "body" in asked.run.privacy.trained:
         words = "train (and noise) only normalisation and head; the body then stays as it was drawn"
         found = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
         if found and found.ratio > HELPS * ratio:
@@ -97,7 +96,7 @@ def changes(asked: Question) -> Iterator[Change]:
     if per_round(asked) < asked.hospitals:
         yield Change("all hospitals in every round", ("strategies.hospitals_per_round=null",))
     yield Change("twice as many hospitals", hospitals=2 * asked.hospitals)
-    if run.privacy.unit != "hospital":
+    if not run.privacy.unit.noise_at_server:
         yield _more_records(asked)
     yield from _less_protection(run)
 
@@ -109,16 +108,16 @@ def changed(asked: Question, change: Change) -> Question:
         override(mapping, text)
     run = parse(mapping)
     records = change.records or asked.records
-    patients = change.patients or asked.patients
-    most = question(run, records=records, patients=patients).tasks
-    before = question(asked.run, records=asked.records, patients=asked.patients).tasks
+    units = change.units or asked.units
+    most = question(run, records=records, units=units).tasks
+    before = question(asked.run, records=asked.records, units=asked.units).tasks
     tasks = max(1, asked.tasks * most // before)  # an uneven case mix stays as uneven
-    return Question(run, change.hospitals or asked.hospitals, records, tasks, patients)
+    return Question(run, change.hospitals or asked.hospitals, records, tasks, units)
 
 
 def _larger_tasks(run: Sim) -> Iterator[Change]:
     source = run.client.tasks
-    if isinstance(source, FewShot) and run.privacy.unit in ("record", "patient"):
+    if isinstance(source, FewShot) and not run.privacy.unit.whole:
         shots, queries = (2 * n for n in source.sizes("train"))
         texts = (f"client.tasks.train_shots={shots}", f"client.tasks.train_queries={queries}")
         yield Change("training tasks of twice the size", texts)
@@ -126,13 +125,14 @@ def _larger_tasks(run: Sim) -> Iterator[Change]:
 
 def _more_records(asked: Question) -> Change:
     """A setting of the source where that says how many records there are."""
-    many = "records" if asked.patients is None else "records and patients"
+    owners = asked.run.privacy.unit.plural.lower()
+    many = "records" if asked.units is None else f"records and {owners}"
     words, twice = f"twice as many {many} a hospital", 2 * asked.records
-    source, patients = asked.run.client.tasks, asked.patients and 2 * asked.patients
+    source, units = asked.run.client.tasks, asked.units and 2 * asked.units
     if source.records_option is None or source.declared_records() != asked.records:
-        return Change(words, records=twice, patients=patients)
+        return Change(words, records=twice, units=units)
     setting = f"client.tasks.{source.records_option}={twice}"
-    return Change(words, (setting,), records=twice, patients=patients, declared=True)
+    return Change(words, (setting,), records=twice, units=units, declared=True)
 
 
 def _less_protection(run: Sim) -> Iterator[Change]:
@@ -153,7 +153,7 @@ def _together(single: list[Change]) -> Change:
         tuple(text for change in single for text in change.settings),
         next((c.hospitals for c in single if c.hospitals), None),
         next((c.records for c in single if c.records), None),
-        next((c.patients for c in single if c.patients), None),
+        next((c.units for c in single if c.units), None),
         any(c.declared for c in single),
     )
 
@@ -165,8 +165,8 @@ def _typed(change: Change) -> str:
         parts.append(f"--hospitals {change.hospitals}")
     if change.records and not change.declared:
         parts.append(f"--records {change.records}")
-    if change.patients:
-        parts.append(f"--patients {change.patients}")
+    if change.units:
+        parts.append(f"--units {change.units}")
     return " ".join(parts)
 
 
@@ -175,11 +175,11 @@ def _typed(change: Change) -> str:
 NONE = (
     "Mechanism none: updates leave the hospitals as they are, epsilon is unlimited, and whoever "
     "sees an update may learn the records behind it. There is nothing to plan. Choose another with "
-    "--set privacy.mechanism=record (or patient, task, hospital) --set client.schedule=passes."
+    "--set 'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})."
 )
-PATIENT = (
-    "Unit patient: a patient stands in one task of a round at most, and a patient's records in it "
-    "are summed and clipped as one. The ratio counts {patients} at a hospital."
+GROUPED = (
+    "Unit {unit}: each is in one task of a round at most, and its records in that task are summed "
+    "and clipped as one. The ratio counts {counted} at a hospital."
 )
 TASKS = (
     "{tasks} tasks a pass are the most that {records} records can make. A hospital with an uneven "
@@ -190,7 +190,7 @@ BODY = (
     "drowns what the rest learns, not that the rest is enough."
 )
 TRUSTED = (
-    "Unit hospital: the server adds the noise, so it must be trusted; it sees every update without."
+    "Unit {unit}: the server adds the noise, so it must be trusted; it sees every update without."
 )
 REFUSED = (
     "The noise multiplier of the configuration spends epsilon {epsilon:.3g}, more than the run's "
@@ -210,12 +210,13 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
         yield REFUSED.format(epsilon=plan.epsilon, cap=mechanism.epsilon)
     if not body_counts(asked.run):
         yield BODY
-    if mechanism.unit == "patient":
-        people = asked.patients and f"{asked.patients} patients"
-        yield PATIENT.format(patients=people or "every record as a patient of its own")
-    if mechanism.unit == "hospital":
-        yield TRUSTED
-    elif asked.tasks == question(asked.run, None, asked.records, None, asked.patients).tasks:
+    unit = mechanism.unit
+    if unit.cap is not None:
+        counted = asked.units and f"{asked.units} {unit.plural.lower()}"
+        yield GROUPED.format(unit=unit.name, counted=counted or f"every record as one {unit.name}")
+    if unit.noise_at_server:
+        yield TRUSTED.format(unit=unit.name)
+    elif asked.tasks == question(asked.run, None, asked.records, None, asked.units).tasks:
         yield TASKS.format(tasks=asked.tasks, records=asked.records)
-    if mechanism.unit in ("record", "patient") and mechanism.delta * asked.records >= 1:
+    if not unit.whole and mechanism.delta * asked.records >= 1:
         yield DELTA.format(delta=mechanism.delta, limit=1 / asked.records)

@@ -8,6 +8,7 @@ import typer
 
 from metaward import sim
 from metaward.options import ConfigError
+from metaward.privacy.mechanisms import choices
 from metaward.server.arguments import Config, Json, Records, Set, Tasks
 from metaward.server.office.plan import text
 from metaward.server.office.plan.advice import advised
@@ -15,13 +16,13 @@ from metaward.server.office.plan.plan import question
 from metaward.server.terminal import answer
 
 NO_BUDGET = (
-    "mechanism none has no budget; choose another with --set privacy.mechanism=record (or patient, "
-    "task, hospital) --set client.schedule=passes"
+    "mechanism none has no budget; choose another with --set 'privacy={{mechanism: sums, unit: "
+    "record}}' --set client.schedule=passes ({choices})"
 )
-NO_PATIENTS = (
-    "missing: under mechanism patient the signal is that of the patients, however many records "
-    "each has; give --patients N, those of the smallest training hospital (`metaward tasks show` "
-    "counts them where the data lies)"
+NO_UNITS = (
+    "missing: under unit {unit} the signal is that of the {plural}, however many records each has; "
+    "give --units N, those of the smallest training hospital (`metaward tasks show` counts records "
+    "and patients where the data lies)"
 )
 
 
@@ -33,8 +34,9 @@ def plan(
     records: Records = None,
     tasks: Tasks = None,
     hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
-    patients: Annotated[
-        int | None, typer.Option(min=1, help="Patients of the smallest training hospital.")
+    units: Annotated[
+        int | None,
+        typer.Option(min=1, help="Units with several records, such as patients, of the same one."),
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -42,10 +44,12 @@ def plan(
     run = sim.load(config, set_ or [])
     budget = {k: v for k, v in {"epsilon": epsilon, "delta": delta}.items() if v is not None}
     if budget:
-        if run.privacy.unit == "none":
-            raise ConfigError([NO_BUDGET], f"--{next(iter(budget))}")
+        if not run.privacy.unit.protected:
+            raise ConfigError([NO_BUDGET.format(choices=choices())], f"--{next(iter(budget))}")
         run = sim.load(config, [*(set_ or []), *(f"privacy.{k}={v!r}" for k, v in budget.items())])
-    if run.privacy.unit == "patient" and patients is None:
-        raise ConfigError([NO_PATIENTS], "--patients")
-    plan = advised(question(run, hospitals, records, tasks, patients))
+    unit = run.privacy.unit
+    if unit.cap is not None and units is None:
+        missing = NO_UNITS.format(unit=unit.name, plural=unit.plural.lower())
+        raise ConfigError([missing], "--units")
+    plan = advised(question(run, hospitals, records, tasks, units))
     answer(plan, text.planned(plan), as_json)

@@ -43,9 +43,8 @@ from metaward.client.schedule import Share, pass_share
 from metaward.client.tasks.made_up import blank_tasks
 from metaward.options import ConfigError
 from metaward.privacy.accounting import gdp
+from metaward.privacy.mechanisms.base import Protected
 from metaward.privacy.price import Counts, events, spend
-from metaward.privacy.protected import Protected
-from metaward.privacy.sums import Record
 from metaward.sim import Sim
 
 GRADIENTS = (3.0, 30.0)
@@ -64,14 +63,14 @@ Verdict = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 @dataclass(frozen=True)
 class Question:
     """A run, and what its file does not say: records of each of the training ``hospitals``, the
-    disjoint ``tasks`` that they make in one pass, and the ``patients`` behind them (None: each
-    record's own)."""
+    disjoint ``tasks`` that they make in one pass, and the ``units`` that own the records (such as
+    patients; None: each record is one)."""
 
     run: Sim
     hospitals: int
     records: int
     tasks: int
-    patients: int | None = None
+    units: int | None = None
 
 
 @dataclass(frozen=True)
@@ -107,6 +106,7 @@ class Planned:
     are drawn. ``ratio`` is the run's. Without protection: no sums, no ratio, epsilon infinite."""
 
     mechanism: str
+    unit: str
     claim: str
     hospitals: int
     hospitals_per_round: int
@@ -135,13 +135,12 @@ def question(
     hospitals: int | None = None,
     records: int | None = None,
     tasks: int | None = None,
-    patients: int | None = None,
+    units: int | None = None,
 ) -> Question:
     """What is asked; what is None is taken from the configuration. ``ConfigError`` where it cannot
     be, or where the numbers contradict each other.
 
-    Under unit patient nobody stands in two tasks of a pass, so there are no more tasks than
-    patients."""
+    Where a unit's records may not be in two tasks of a pass there are no more tasks than units."""
     source = run.client.tasks
     seats = sum(seat.role == "train" for seat in source.roster())
     records = source.declared_records() if records is None else records
@@ -154,8 +153,8 @@ def question(
             ]
         )
     size, most = source.task_size().records, source.most_tasks(records)
-    if run.privacy.unit == "patient" and patients is not None:
-        most = min(most, patients)
+    if run.privacy.unit.cap is not None and units is not None:
+        most = min(most, run.privacy.unit.cap * units)
     if most < 1:
         text = f"{records} records do not make one task of {size} (support and query)"
         raise ConfigError([f"--records: {text}; give more, or lower shots or queries"])
@@ -163,7 +162,7 @@ def question(
         text = f"{records} records make 1 to {most} disjoint tasks of {size}"
         raise ConfigError([f"--tasks: {tasks} is refused: {text}"])
     number = seats if hospitals is None else hospitals
-    return Question(run, number, records, tasks or most, patients)
+    return Question(run, number, records, tasks or most, units)
 
 
 def planned(asked: Question) -> Planned:
@@ -173,7 +172,8 @@ def planned(asked: Question) -> Planned:
     theta = run.client.inner.initial(setting, run.seed)
     known = _facts(asked, share) | {"parameters": len(theta)}
     known |= {"coordinates": coordinates(setting, run)}
-    known |= {"mechanism": run.privacy.unit, "claim": run.privacy.claim}
+    known |= {"mechanism": run.privacy.name, "unit": run.privacy.unit.name}
+    known |= {"claim": run.privacy.claim}
     if not isinstance(run.privacy, Protected):
         return Planned(**known)
     price = priced(run, setting, theta, share)
@@ -224,9 +224,8 @@ def first_share(asked: Question) -> Share:
     count = asked.tasks if run.client.schedule == "passes" else per_round
     tasks = blank_tasks(source.spec(), source.task_size(), count)
     share = pass_share(lambda number: tasks, per_round, run.server.rounds, 1)
-    if run.privacy.unit == "hospital":
-        return replace(share, participations=run.server.rounds)
-    return share
+    times = run.privacy.unit.participations(share.participations, run.server.rounds)
+    return replace(share, participations=times)
 
 
 def priced(run: Sim, setting: Setting, theta: Tensor, share: Share) -> Plan:
@@ -246,16 +245,15 @@ def coordinates(setting: Setting, run: Sim) -> int:
 
 def summed(mechanism: Protected, price: Plan, profiles: Sequence[Counts]) -> tuple[Summed, ...]:
     """The sums of each kind, in the order of first use."""
-    clips = mechanism.clip_norms if isinstance(mechanism, Record) else {}
     found = []
     for kind in dict.fromkeys(use.kind for use in price.uses):
         rows = [len(use.rows) for use in price.uses if use.kind == kind]
         sums, vectors = len(rows), sum(rows)
-        if mechanism.unit in ("task", "hospital"):  # one sum, one vector for each use
+        if mechanism.unit.whole:  # one sum, one vector for each use
             sums, vectors = 1, len(rows)
         each = max(profile[kind] for profile in profiles)
-        clip = clips.get(kind, mechanism.clip_norm)
-        found.append(Summed(kind, sums, vectors, each, clip, price.noise[kind]))
+        clip, sigma = mechanism.clip_of(kind), price.noise[kind]
+        found.append(Summed(kind, sums, vectors, each, clip, sigma))
     return tuple(found)
 
 
@@ -263,10 +261,11 @@ def signal_to_noise(asked: Question, sums: Sequence[Summed], d: int) -> float:
     """The largest ratio that a round can have (see the head of this file)."""
     lead = leading(sums)
     hospitals, vectors = per_round(asked), lead.vectors
-    if asked.run.privacy.unit == "patient" and asked.patients is not None:
-        vectors = min(vectors, asked.patients * lead.each)  # a patient's are clipped as one
+    unit = asked.run.privacy.unit
+    if unit.cap is not None and asked.units is not None:
+        vectors = min(vectors, asked.units * lead.each)  # those of one unit are clipped as one
     contributions = asked.run.privacy.sampling_rate * vectors * hospitals
-    noises = 1 if lead.kind == "hospital" else lead.sums * hospitals  # one noise, at the server
+    noises = 1 if unit.noise_at_server else lead.sums * hospitals
     return contributions / (lead.sigma * sqrt(noises * d))
 
 

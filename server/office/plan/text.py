@@ -27,6 +27,7 @@ def planned(plan: Planned) -> list[Piece]:
 
 def _known(p: Planned) -> str:
     return (
+        f"mechanism {p.mechanism}, unit {p.unit}\n"
         f"{p.hospitals} training hospitals, {p.hospitals_per_round} in a round; "
         f"{p.records} records each, in {p.tasks_per_pass} tasks of {p.records_per_task}, "
         f"{p.tasks_per_round} of them a round\n"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from metaward.privacy import REFUSALS
-from metaward.privacy.protected import Protected
+from metaward.privacy.mechanisms.base import Protected
 from metaward.server.baselines import own
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
@@ -68,8 +68,8 @@ class Case:
     def repeated(self, hospital: str) -> int:
         """Releases beyond one a round: a resumed run does rounds again, with fresh noise.
 
-        A round that is asked for anew is charged anew and leaves a second mark. Under ``hospital``
-        the noise is the server's: the first round after each resumption may be a second sum over
+        A round that is asked for anew is charged anew and leaves a second mark. Where the
+        noise is the server's the first round after each resumption may be a second sum over
         replies that hospitals sent again, which no mark tells.
         """
         seen = self.seen_of(hospital)
@@ -78,7 +78,7 @@ class Case:
     @property
     def summed_again(self) -> int:
         """Sums that the server itself may have noised a second time."""
-        real = self.run.privacy.unit == "hospital" and not self.simulated
+        real = self.run.privacy.unit.noise_at_server and not self.simulated
         return self.starts - 1 if real else 0
 
     def refused(self, hospital: str) -> Counter[str]:

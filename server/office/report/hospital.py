@@ -36,7 +36,7 @@ def hospital(case: Case, name: str) -> tuple[TrainingHospital, Spent]:
     path, seen = case.ledgers.get(name), case.seen_of(name)
     if path is not None:
         return _from_ledger(case, name, path)
-    if case.run.privacy.unit == "none":
+    if not case.run.privacy.unit.protected:
         return _from_server(case, name, without_limit(case.delta))
     if not case.simulated:
         return _from_server(case, name, bound(case, name))
@@ -62,7 +62,7 @@ def _from_ledger(case: Case, name: str, path: Path) -> tuple[TrainingHospital, S
         name=clean(name),
         units=units(case, history),
         participations=len({charge.request.round for charge in mine}),
-        counted_from="run" if case.run.privacy.unit == "hospital" else "ledger",
+        counted_from="run" if case.run.privacy.unit.every_round else "ledger",
         mu=account.mu,
         spent=account.at,
         this_run=here.at.epsilon,
@@ -88,12 +88,11 @@ def units(case: Case, history: History) -> int:
 
     A ledger charges a task's records; tasks are as many as these make, all being of one size.
     """
-    unit, charged = case.run.privacy.unit, history.units()
-    if unit == "hospital":
-        return 1
-    if unit == "task":
-        return ceil(charged.get("record", 0) / case.run.client.tasks.task_size().records)
-    return charged.get("patient" if unit == "patient" else "record", 0)
+    unit = case.run.privacy.unit
+    charged = history.units().get(unit.key, 0)
+    if unit.clips_tasks:
+        return ceil(charged / case.run.client.tasks.task_size().records)
+    return 1 if unit.every_round else charged
 
 
 def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]) -> LedgerState:
@@ -151,9 +150,9 @@ def _from_server(case: Case, name: str, account: Spent) -> tuple[TrainingHospita
 def _declared(case: Case) -> int | None:
     """Units of a hospital without its ledger: what the configuration says; None: unknown."""
     unit = case.run.privacy.unit
-    if unit == "hospital":
+    if unit.every_round:
         return 1
-    return case.run.client.tasks.declared_records() if unit in ("none", "record") else None
+    return case.run.client.tasks.declared_records() if unit.single else None
 
 
 def _mark(case: Case, name: str) -> Mark | None:

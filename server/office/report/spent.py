@@ -69,11 +69,10 @@ def own_charges(case: Case, history: History) -> tuple[Charged, ...]:
 def seen_as(case: Case, history: History) -> History:
     """The history in the terms of the run's unit.
 
-    A ledger charges records whatever the mechanism. Under ``hospital`` the guarantee is the
-    server's: the whole update stands in one sum a round, whichever records were in it; other runs,
-    which may have been under another mechanism, are then left out.
+    A ledger charges records whatever the unit. Where the hospital itself is the unit, its whole
+    update is in one sum of every round, whichever records it was made of; other runs are left out.
     """
-    if case.run.privacy.unit != "hospital":
+    if not case.run.privacy.unit.every_round:
         return history
     again = [case.summed_again, *[0] * len(history.charges)]
     pairs = zip(own_charges(case, history), again, strict=False)

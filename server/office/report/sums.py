@@ -22,8 +22,8 @@ from metaward.client.tasks.made_up import blank_tasks
 from metaward.privacy.accounting import gdp
 from metaward.privacy.event import Events, gaussian
 from metaward.privacy.ledger import History
+from metaward.privacy.mechanisms.base import Protected
 from metaward.privacy.price import Counts, events
-from metaward.privacy.protected import Protected
 from metaward.privacy.report.hospitals import AtDelta
 from metaward.privacy.report.sections import MechanismSummary, NoisySum
 from metaward.privacy.report.values import STANDARD_DELTAS
@@ -82,7 +82,7 @@ def mechanism(case: Case, histories: Sequence[History]) -> MechanismSummary:
     sums, between = _sums(case, list(charges))
     rate = case.run.privacy.sampling_rate
     return MechanismSummary(
-        name=case.run.privacy.unit,
+        name=case.run.privacy.name,
         words=" ".join([how(case.run), *_remarks(case, between, bool(charges))]),
         sums=sums,
         inner_steps=case.run.client.inner.inner_steps,
@@ -101,7 +101,7 @@ def charged(case: Case, history: History) -> Iterator[Paid]:
     size = case.run.client.tasks.task_size().records
     for charge in own_charges(case, history):
         count = Counter(kinds[unit - 1] for unit in charge.units())
-        records = count.get("record") or count.get("content", 0)  # a patient's are known by content
+        records = count.get("record") or count.get("content", 0)  # a group's are known by content
         yield Paid(ceil(records / size), frozenset(charge.noise_multipliers()))
 
 
@@ -128,7 +128,7 @@ def _sums(case: Case, charges: Sequence[Paid]) -> tuple[tuple[NoisySum, ...], tu
 
 
 def _sum(case: Case, each: Summed, sigma: float) -> NoisySum:
-    at_server = each.kind == "hospital"  # divided by however many hospitals answered
+    at_server = case.run.privacy.unit.noise_at_server  # divided by how many hospitals answered
     batch = None if at_server else case.run.privacy.sampling_rate * each.vectors / each.sums
     return NoisySum(each.kind, each.clip, sigma, batch, each.each)
 
@@ -149,7 +149,7 @@ def _noise(planned: Mapping[str, float], charged: frozenset[float]) -> Mapping[s
 def _participations(case: Case, histories: Sequence[History], charges: Sequence[Paid]) -> int:
     """The most rounds of the run that a unit may be in."""
     run, rounds = case.run, case.run.server.rounds
-    if case.protected is None or run.privacy.unit == "hospital" or not charges:
+    if case.protected is None or run.privacy.unit.every_round or not charges:
         return rounds
     own = (own_charges(case, history) for history in histories)
     seen = max((most_participations(mine) for mine in own), default=0)
@@ -197,7 +197,7 @@ def bound(case: Case, hospital: str) -> Spent:
     rounds, again = len(case.left_rounds(hospital)), case.repeated(hospital)
     if not rounds:
         return spent((), case.delta)
-    if mechanism.unit == "hospital" or mechanism.noise_multiplier is not None:
+    if mechanism.unit.every_round or mechanism.noise_multiplier is not None:
         bodies: Iterable[Events] = _every_round(case, rounds + again)
     elif mechanism.sampling_rate == 1:
         mu = gdp.mu_of(mechanism.epsilon, mechanism.delta)

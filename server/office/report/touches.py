@@ -15,35 +15,11 @@ from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import BASELINES, Contender
 from metaward.sim import Sim
 
-_HOW = {
-    "record": (
-        "Whatever is summed over records (gradients, features, their second moments, Jacobian "
-        "products), each record's vector is clipped to the norm C, and Gaussian noise is added to "
-        "the sum before anything is done with it. What leaves is computed from these noisy sums "
-        "alone."
-    ),
-    "patient": (
-        "Whatever is summed over records (gradients, features, their second moments, Jacobian "
-        "products), the vectors of each patient are added up and clipped to the norm C, and "
-        "Gaussian noise is added to the sum before anything is done with it. What leaves is "
-        "computed from these noisy sums alone."
-    ),
-    "task": (
-        "The hospital works on each task freely, clips what each task gives to the norm C, and "
-        "adds Gaussian noise to their sum; the noisy mean leaves."
-    ),
-    "hospital": (
-        "Each hospital clips its whole update to the norm C; the server takes the uniform mean and "
-        "adds Gaussian noise before theta changes."
-    ),
-    "none": "Updates leave as they are: nothing is clipped, no noise is added.",
-}
-
 
 def how(run: Sim) -> str:
     """Mechanism and learner, in words."""
     learner = str(LEARNER.plain(run.client.inner)["algorithm"])
-    return f"{_HOW[run.privacy.unit]} Learner: {learner}."
+    return f"{run.privacy.treatment.method} Learner: {learner}."
 
 
 def sampling(run: Sim) -> str:
@@ -59,9 +35,11 @@ def sampling(run: Sim) -> str:
 def touches(run: Sim) -> tuple[Touch, ...]:
     """Every way in which hospital data was used, and whether the promise covers it."""
     scaling, beforehand = run.client.tasks.preparation
+    treatment = run.privacy.treatment
+    covered: Covered = "yes" if run.privacy.unit.protected else "no"
     used: dict[TouchName, tuple[Covered, str]] = {
-        "training": _trained(run, _TRAINED),
-        "query": _trained(run, _QUERIED),
+        "training": (covered, treatment.training),
+        "query": (covered, treatment.query),
         "evaluation metrics": (
             "no",
             "Evaluation-only hospitals send exact scores. Nothing in the run is chosen by them.",
@@ -79,26 +57,6 @@ def touches(run: Sim) -> tuple[Touch, ...]:
         ),
     }
     return tuple(Touch(name, *found) for name, found in used.items())
-
-
-_TRAINED = {
-    "record": "Every record's part in every sum is clipped and noised.",
-    "patient": "Every patient's part in every sum is clipped and noised.",
-    "task": "Every task's update is clipped and noised.",
-    "hospital": "Every hospital's update is clipped, and noised by the server.",
-}
-_QUERIED = {
-    "record": "Query records are charged as training records are.",
-    "patient": "Query records are charged as training records are.",
-    "task": "Query records are part of their task's update.",
-    "hospital": "Query records are part of their hospital's update.",
-}
-
-
-def _trained(run: Sim, words: dict[str, str]) -> tuple[Covered, str]:
-    if run.privacy.unit == "none":
-        return "no", "Used without any protection."
-    return "yes", words[run.privacy.unit]
 
 
 def beside(run: Sim) -> tuple[Gap, ...]:
@@ -119,6 +77,6 @@ def beside(run: Sim) -> tuple[Gap, ...]:
 def _unprotected(run: Sim, trained: Sequence[Contender]) -> str:
     """Baselines without noise, where the run itself has some."""
     names = [one.name for one in trained if not one.private]
-    if run.privacy.unit == "none" or not names:
+    if not (names and run.privacy.unit.protected):
         return ""
     return f" Without noise, hence without any bound, were the updates of {', '.join(names)}."

@@ -35,9 +35,8 @@ UPPER = "upper bound from the run's settings and the rounds that the server saw:
 
 
 def guarantee(case: Case) -> Guarantee:
-    """The promise. Only under unit patient is there a cap on the units of one person."""
-    unit = case.run.privacy.unit
-    return words.guarantee(unit, case.delta, 1 if unit == "patient" else None)
+    """What the run promises."""
+    return words.guarantee(case.run.privacy.unit, case.delta)
 
 
 def accounting(case: Case, found: Sequence[tuple[TrainingHospital, Spent]]) -> Accounting:

@@ -154,7 +154,7 @@ def write_ended(folder: Folder) -> None:
 
 
 def _anything(folder: Folder) -> bool:
-    used = folder.config().privacy.unit == "none" or folder.marks().seen or simulated(folder)
+    used = not folder.config().privacy.unit.protected or folder.marks().seen or simulated(folder)
     return bool(used) or bool(rounds_of(folder.rows()))
 
 

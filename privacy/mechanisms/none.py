@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,29 +10,52 @@ from typing import ClassVar
 from torch import Tensor
 
 from metaward.privacy.event import Budget, Mark
-from metaward.privacy.mechanism import Combine, Opening, Rehearse, Unit, Vectors, everything
+from metaward.privacy.mechanisms.base import (
+    Combine,
+    Opening,
+    Rehearse,
+    Treatment,
+    Vectors,
+    everything,
+)
 from metaward.privacy.noise import Noise
 from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
 from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
+from metaward.privacy.units import UNITS, Unit
 
 
 @dataclass(frozen=True)
 class NoPrivacy:
     """Updates leave as they are. Guarantee: none; epsilon is infinite for every unit."""
 
-    unit: ClassVar[Unit] = "none"
+    name: ClassVar[str] = "none"
+    unit: ClassVar[Unit] = UNITS["none"]
+    treatment: ClassVar[Treatment] = Treatment(
+        "Updates leave as they are: nothing is clipped, no noise is added.",
+        "Used without any protection.",
+        "Used without any protection.",
+    )
     trained: ClassVar[frozenset[ParameterGroup]] = ALL_GROUPS
     budget: ClassVar[Budget | None] = None
     clip: ClassVar[float | None] = None
     sampling_rate: ClassVar[float] = 1.0
 
+    @classmethod
+    def serves(cls, unit: Unit) -> bool:
+        """Only who is promised nothing."""
+        return not unit.protected
+
     @property
     def claim(self) -> str:
-        """The warning that stands in every output of such a run."""
+        """The warning that every output of such a run shows."""
         return (
             "NO PRIVACY: updates leave the hospitals without noise; epsilon is infinite. "
             "Use this with public or synthetic data only."
         )
+
+    def clip_of(self, kind: str) -> float:
+        """Nothing is clipped."""
+        return math.inf
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """Every record of the round, unprotected."""

@@ -1,4 +1,4 @@
-"""Record and patient level: every sum over records is clipped per unit and noised.
+"""Mechanism ``sums``: every sum over records is clipped per unit and noised.
 
 One primitive carries mechanisms A, B and C alike. Whatever an algorithm asks for (gradients of
 support or query records, Hessian products, class features) is a mean of per-record vectors; each
@@ -27,10 +27,8 @@ from torch import Tensor
 
 from metaward.errors import RunError
 from metaward.privacy.clipping import clipped_sum, gradient, rows
-from metaward.privacy.mechanism import Opening, Rehearse, Unit
+from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
-from metaward.privacy.price import Counts, counts, distinct
-from metaward.privacy.protected import Norm, Protected
 from metaward.privacy.session import (
     Batch,
     Contribution,
@@ -43,6 +41,7 @@ from metaward.privacy.session import (
     task_by_task,
     use,
 )
+from metaward.privacy.units import Unit
 
 
 class Overdraft(RunError):
@@ -50,14 +49,17 @@ class Overdraft(RunError):
 
 
 @dataclass(frozen=True)
-class Record(Protected):
-    """One record is the unit: nobody can tell whether a given record was used or nulled.
+class Sums(Protected):
+    """Nobody can tell whether a given unit's records were used, or nulled all at once.
 
     ``clip_query``, ``clip_adjoint`` and ``clip_features`` are the clip norms of the other kinds of
     sums (null: ``clip_norm``). ``sampling_rate`` q below 1 draws every unit afresh, independently
     and secretly before each sum and divides by q * n; 1 uses all records and claims no
     amplification. ``train`` names the coordinates that are trained, hence noised: ``[norm, head]``
     suits a body that was trained on public data.
+
+    The vectors of a unit with several records are summed before they are clipped. In one round its
+    records are in one task at most; the schedule keeps to it.
     """
 
     clip_query: Norm | None = None
@@ -73,12 +75,34 @@ class Record(Protected):
     """The coordinates that are trained, hence noised: `[norm, head]` suits a body that was trained
     on public data."""
 
-    unit: ClassVar[Unit] = "record"
-    guards: ClassVar[str] = "a record"
+    name: ClassVar[str] = "sums"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.train or len(set(self.train)) < len(self.train):
             raise ValueError(f"train: {list(self.train)} must name body, norm or head, each once")
+
+    @classmethod
+    def serves(cls, unit: Unit) -> bool:
+        """Records, and groups of records that are dealt into one task of a round."""
+        return unit.protected and not unit.whole and unit.cap in (None, 1)
+
+    @property
+    def treatment(self) -> Treatment:
+        """Sums are noised before anything is computed from them."""
+        name = self.unit.name
+        clipped = (
+            f"each {name}'s vector is clipped"
+            if self.unit.single
+            else f"the vectors of each {name} are added up and clipped"
+        )
+        return Treatment(
+            "Whatever is summed over records (gradients, features, their second moments, Jacobian "
+            f"products), {clipped} to the norm C, and Gaussian noise is added to the sum before "
+            "anything is done with it. What leaves is computed from these noisy sums alone.",
+            f"Every {name}'s part in every sum is clipped and noised.",
+            "Query records are charged as training records are.",
+        )
 
     @property
     def trained(self) -> frozenset[ParameterGroup]:
@@ -88,19 +112,16 @@ class Record(Protected):
     @property
     def clip(self) -> float:
         """The largest clip norm of any kind."""
-        return max(self.clip_norms.values())
+        return max(norm or self.clip_norm for norm in (None, *self._clips.values()))
+
+    def clip_of(self, kind: str) -> float:
+        """The clip norm of one kind of sum."""
+        return self._clips.get(kind) or self.clip_norm
 
     @property
-    def clip_norms(self) -> dict[Kind, float]:
-        """The clip norm of each kind of sum."""
-        given: dict[Kind, float | None] = {
-            "support": self.clip_norm,
-            "query": self.clip_query,
-            "adjoint": self.clip_adjoint,
-            "features": self.clip_features,
-            "moments": None,
-        }
-        return {kind: norm or self.clip_norm for kind, norm in given.items()}
+    def _clips(self) -> dict[str, float | None]:
+        query, adjoint, features = self.clip_query, self.clip_adjoint, self.clip_features
+        return {"query": query, "adjoint": adjoint, "features": features}
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """What the algorithm asks for in a rehearsal."""
@@ -111,28 +132,11 @@ class Record(Protected):
         return NoisySums(self, opening, Counter(opening.uses))
 
 
-@dataclass(frozen=True)
-class Patient(Record):
-    """One patient is the unit: all records of one person may be nulled at once.
-
-    A patient's vectors are summed before they are clipped. In one round a patient's records stand
-    in one task at most; the schedule keeps to it.
-    """
-
-    unit: ClassVar[Unit] = "patient"
-    guards: ClassVar[str] = "a patient, with all records,"
-
-    def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
-        """A patient may have records in any sum over a task, in support and query alike."""
-        task = {row: number for number, rows in enumerate(tasks) for row in rows}
-        return distinct(counts(uses, lambda row: task[row]))
-
-
 @dataclass
 class NoisySums:
-    """The session of ``Record`` and ``Patient``."""
+    """The session of ``Sums``."""
 
-    mechanism: Record
+    mechanism: Sums
     opening: Opening
     left: Counter[Use]
     raw: bool = field(default=False, init=False)
@@ -172,8 +176,8 @@ class NoisySums:
         ]
         units = sum(len(names) for names, _ in here)
         if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
-            raise ValueError(f"a {self.mechanism.unit} stands in two tasks of one {kind} sum")
-        clip, q = self.mechanism.clip_norms[kind], self.mechanism.sampling_rate
+            raise ValueError(f"a {self.mechanism.unit.name} stands in two tasks of one {kind} sum")
+        clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
         total: Tensor | float = 0.0
         for (one, batch), (names, group) in zip(contributions, here, strict=True):
             index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
@@ -200,11 +204,3 @@ class NoisySums:
     def _draw(self, units: int, q: float) -> Tensor:
         """1 for each unit that the secret draw takes, else 0 (units,)."""
         return torch.from_numpy((self.opening.noise.uniform(units) < q).astype(np.float64))
-
-
-def clip_to(vector: Tensor, norm: float) -> Tensor:
-    """``vector`` (dim,) shortened to ``norm`` where longer; one that is not finite becomes zero."""
-    if not bool(torch.isfinite(vector).all()):
-        return torch.zeros_like(vector)
-    length = float(vector.double().norm())
-    return vector * (norm / length * (1 - 1e-6)) if length > norm * (1 - 1e-6) else vector

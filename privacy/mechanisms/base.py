@@ -1,0 +1,264 @@
+"""What a mechanism must provide: it protects a hospital's records and carries its price."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+from torch import Tensor
+
+from metaward.options import Named
+from metaward.privacy.accounting import advantage, gdp
+from metaward.privacy.event import Budget, Mark
+from metaward.privacy.noise import Noise
+from metaward.privacy.price import Counts, calibrate, counts, distinct
+from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
+from metaward.privacy.rounding import percent_up
+from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
+from metaward.privacy.units import UNITS, Unit
+
+Vectors = NDArray[np.float32]
+Combine = Callable[[Vectors], Vectors]
+Rehearse = Callable[[], list[Use]]
+
+Epsilon = Annotated[float, Field(gt=0, le=100)]
+Delta = Annotated[float, Field(gt=0, lt=1e-2)]
+Multiplier = Annotated[float, Field(gt=0, le=65535)]
+Norm = Annotated[float, Field(gt=0, le=1e6)]
+
+
+@dataclass(frozen=True)
+class Opening:
+    """What a session is opened with, after the charge.
+
+    ``uses`` are the only ones it will serve; ``noise_multipliers`` has one for each kind in them;
+    ``units`` (n,) numbers the protected unit behind each of the hospital's rows.
+    """
+
+    uses: Sequence[Use]
+    noise_multipliers: Mapping[str, float]
+    units: NDArray[Any]
+    noise: Noise
+
+
+class Treatment(NamedTuple):
+    """What a mechanism does to records, in whole sentences: how noise comes in, what becomes of
+    records that are trained on, and of query records."""
+
+    method: str
+    training: str
+    query: str
+
+
+class Mechanism(Protocol):
+    """One entry of ``MECHANISMS``: a frozen dataclass whose fields are its yaml options."""
+
+    @property
+    def name(self) -> str:
+        """Its name in ``MECHANISMS``."""
+        ...
+
+    @property
+    def unit(self) -> Unit:
+        """What the guarantee protects."""
+        ...
+
+    @classmethod
+    def serves(cls, unit: Unit) -> bool:
+        """Whether it can protect such a unit."""
+        ...
+
+    @property
+    def claim(self) -> str:
+        """The guarantee in one sentence, printed in every output."""
+        ...
+
+    @property
+    def treatment(self) -> Treatment:
+        """What it does, for the report."""
+        ...
+
+    @property
+    def budget(self) -> Budget | None:
+        """What the run may spend on any one unit; None where nothing is protected."""
+        ...
+
+    @property
+    def clip(self) -> float | None:
+        """The largest clip norm of any kind; None where nothing is clipped."""
+        ...
+
+    def clip_of(self, kind: str) -> float:
+        """The clip norm of one kind of sum; infinite where nothing is clipped."""
+        ...
+
+    @property
+    def sampling_rate(self) -> float:
+        """Probability of the secret Poisson draw before each sum; 1: no draw."""
+        ...
+
+    @property
+    def trained(self) -> frozenset[ParameterGroup]:
+        """The coordinates that are trained, hence noised."""
+        ...
+
+    def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
+        """Every sum that a request will take over records; ``tasks`` are the rows of its tasks."""
+        ...
+
+    def noise_multipliers(
+        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
+    ) -> Mapping[str, float]:
+        """The noise of each kind of ``uses``, for units that take part so many times."""
+        ...
+
+    def session(self, opening: Opening) -> Session:
+        """Records, open for one request."""
+        ...
+
+    def release(
+        self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
+    ) -> Release:
+        """Seal an update (dim,) for the way out, with the ledger's mark."""
+        ...
+
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
+        """Seal an unseen hospital's evaluation, (scores, episodes) each, for the way out.
+
+        No epsilon covers it.
+        """
+        ...
+
+    def at_server(
+        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
+    ) -> Vectors:
+        """Updates (hospitals, dim) as one direction (dim,), by ``combine`` or by the mechanism."""
+        ...
+
+
+@dataclass(frozen=True)
+class Protected(ABC):
+    """Options and behaviour that all protecting mechanisms share.
+
+    ``unit`` is who is protected. ``epsilon`` at ``delta`` is the most that the run may spend on any
+    one unit, over all rounds. ``noise_multiplier`` is the standard deviation of the noise over the
+    clip norm; null: for each kind of sum the smallest that keeps the budget if a unit takes part as
+    often as the schedule allows. ``clip_norm`` is C, the largest norm a unit's contribution to one
+    sum may have. ``ValueError``: a unit that the mechanism cannot protect.
+    """
+
+    unit: Annotated[Unit, Named(UNITS)] = UNITS["record"]
+    """Who is protected; not every mechanism can protect every unit."""
+    epsilon: Epsilon = 8.0
+    """The most that the run may spend on any one unit, over all rounds."""
+    delta: Delta = 1e-5
+    """The delta at which this epsilon holds; keep it below 1 / (records of a hospital)."""
+    noise_multiplier: Multiplier | None = None
+    """The standard deviation of the noise over the clip norm; null: for each kind of sum the
+    smallest that keeps the budget."""
+    clip_norm: Norm = 1.0
+    """C, the largest norm that a unit's contribution to one sum may have."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        if not self.serves(self.unit):
+            able = ", ".join(name for name, unit in UNITS.items() if self.serves(unit))
+            raise ValueError(
+                f"unit: {self.unit.name} cannot be protected by mechanism {self.name}, which "
+                f"protects {able}; choose one of these, or another mechanism"
+            )
+
+    @classmethod
+    @abstractmethod
+    def serves(cls, unit: Unit) -> bool:
+        """Whether the mechanism can protect such a unit."""
+
+    @property
+    def sampling_rate(self) -> float:
+        """No draw, no amplification."""
+        return 1.0
+
+    @property
+    def trained(self) -> frozenset[ParameterGroup]:
+        """All coordinates."""
+        return ALL_GROUPS
+
+    @property
+    def claim(self) -> str:
+        """The guarantee in one sentence, with what it leaves to an attacker at even odds."""
+        return (
+            f"{self.unit.name.capitalize()}-level differential privacy, epsilon at most "
+            f"{self.epsilon:g} at delta {self.delta:g} over the whole run: whoever sees "
+            f"{self.unit.observed} and guesses whether {self.unit.guarded} was used is right at "
+            f"most {percent_up(self._guess())} of the time (50 % is a coin)."
+        )
+
+    def _guess(self) -> float:
+        """Exact for Gaussian noise; where units are drawn, what any (epsilon, delta) allows."""
+        if self.sampling_rate == 1:
+            return gdp.attack_accuracy(gdp.mu_of(self.epsilon, self.delta))
+        return (1 + advantage(self.epsilon, self.delta)) / 2
+
+    @property
+    def budget(self) -> Budget:
+        """The cap of the run."""
+        return Budget(self.epsilon, self.delta)
+
+    @property
+    def clip(self) -> float:
+        """The largest clip norm."""
+        return self.clip_norm
+
+    def clip_of(self, kind: str) -> float:
+        """The clip norm of one kind of sum."""
+        return self.clip_norm
+
+    def noise_multipliers(
+        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
+    ) -> Mapping[str, float]:
+        """The given multiplier for every kind, or the smallest that keep the budget."""
+        if self.noise_multiplier is not None:
+            return {use.kind: self.noise_multiplier for use in uses}
+        profiles = self.profiles(uses, tasks)
+        return calibrate(profiles, participations, self.budget, self.sampling_rate)
+
+    def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
+        """What a unit may be in within one participation: what its records are in.
+
+        A unit of several records may have one in every sum over its task.
+        """
+        if self.unit.cap is None:
+            return distinct(counts(uses, lambda row: row))
+        task = {row: number for number, rows in enumerate(tasks) for row in rows}
+        return distinct(counts(uses, task.__getitem__))
+
+    def release(
+        self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
+    ) -> Release:
+        """The update; its loss is no part of the guarantee and stays."""
+        return sealed_update(hospital, round, update, None, mark)
+
+    def scores(
+        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
+    ) -> Scores:
+        """The scores themselves: no epsilon covers an evaluation-only hospital."""
+        return sealed_scores(hospital, round, names, before, after)
+
+    def at_server(
+        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
+    ) -> Vectors:
+        """The server's combination as it is: the noise is in the updates already."""
+        return combine(updates)
+
+
+def everything(tasks: Sequence[Sequence[int]]) -> tuple[int, ...]:
+    """All rows of all tasks, each once."""
+    return tuple(sorted({int(row) for rows in tasks for row in rows}))

@@ -1,0 +1,23 @@
+"""Rounding for people that never flatters: a loss is rounded up, what is left is rounded down."""
+
+from __future__ import annotations
+
+import math
+
+SLACK = 1e-6
+"""Shares of the last digit that count as noise of floating point, not as more."""
+
+
+def rounded_up(value: float, digits: int) -> float:
+    """The next number of ``digits`` decimals that is not below ``value``."""
+    return math.ceil(value * 10.0**digits - SLACK) / 10.0**digits
+
+
+def rounded_down(value: float, digits: int) -> float:
+    """The next number of ``digits`` decimals that is not above ``value``."""
+    return math.floor(value * 10.0**digits + SLACK) / 10.0**digits
+
+
+def percent_up(share: float) -> str:
+    """A share in percent with one decimal, rounded up: 0.5533 is 55.4 %."""
+    return f"{rounded_up(100 * share, 1):.1f} %"
