@@ -11,7 +11,8 @@ from metaward.options import ConfigError
 from metaward.result import Result
 from metaward.server.folder import Folder
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import Planned, question
+from metaward.server.office.plan.plan import Planned
+from metaward.server.office.plan.question import question
 from metaward.server.run import Observer
 from metaward.server.start import execute, new_folder, unfinished
 from metaward.sim import Sim
