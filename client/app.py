@@ -16,7 +16,7 @@ from flwr.clientapp import ClientApp
 
 from metaward.client import work
 from metaward.client.desk import Desk, asked_plugins, read_desk
-from metaward.client.errors import DataError
+from metaward.client.errors import DataError, NodeError
 from metaward.client.guard import admit_plugins
 from metaward.client.node import Node, open_node
 from metaward.errors import MetawardError
@@ -83,7 +83,7 @@ def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answ
     """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
     try:
         return handler(desk, request, node)
-    except (DataError, LedgerError, PolicyError) as error:
+    except (DataError, LedgerError, NodeError, PolicyError) as error:
         node.guard.refused(error.code, str(error), request.run, request.round)
         raise
 

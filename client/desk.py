@@ -24,7 +24,7 @@ from metaward.client.tasks.arrays import as_source
 from metaward.client.tasks.base import TaskSource
 from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.privacy import MECHANISMS, UNITS, Mechanism
 from metaward.privacy.mechanisms import serving
 
 
@@ -53,7 +53,8 @@ class Desk:
     """The parts a hospital works with in ``rounds`` rounds of one learner.
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
-    tasks. A baseline that is trained beside a run has a desk of its own.
+    tasks. ``rewind`` is the most rounds that a resumed run may do again, for which a hospital's
+    memory holds what it held then. A baseline that is trained beside a run has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -64,6 +65,7 @@ class Desk:
     schedule: Order
     seed: Seed
     rounds: Positive
+    rewind: Positive
 
     def json(self) -> str:
         """Canonical JSON for a message: equal desks are equal text. ``read_desk`` reads it."""
@@ -85,6 +87,14 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
+        if self.learner.remembers and self.mechanism.unit.clips_tasks:
+            able = (unit.name for unit in UNITS.values() if not unit.clips_tasks)
+            yield (
+                "learner",
+                ".algorithm: it keeps vectors between rounds, which would carry records of one "
+                f"{self.mechanism.unit.name} into the updates of later ones, and no noise covers "
+                f"that; choose a learner that keeps nothing, or a unit of {', '.join(able)}",
+            )
         if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",

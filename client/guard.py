@@ -10,6 +10,7 @@ answered: no policy, no participation. The server can set none of these.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ class Guard:
         protection = Protection(mechanism.name, mechanism.unit.name)
         return self.ledger.charge(key, protection, charges, budget, allows)
 
+    def stored(self, key: RequestKey, reply: str) -> bool:
+        """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
+
+        True where there is no ledger: nothing is promised there, so nothing is counted.
+        """
+        if self.ledger is None:
+            return True
+        found = self.ledger.reply(key)
+        return found is not None and hashlib.sha256(found).hexdigest() == reply
+
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""
         if self.ledger is not None:
@@ -94,13 +105,21 @@ def open_guard(
     ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. What follows
     matters to simulations only: ``charges`` says whether the request will need a ledger.
     """
-    folder = _simulation(config)
-    if not folder:
+    folder = simulation_folder(config)
+    if folder is None:
         return _real(config)
     if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
-    path = Path(folder) / run / f"{hospital}.sqlite"
+    path = folder / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
+
+
+def simulation_folder(config: NodeConfig) -> Path | None:
+    """Where a simulation's hospitals keep what is their own; None at a real hospital."""
+    if config.get("policy") or config.get("ledger"):
+        return None
+    named = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
+    return Path(str(named)) if named else None
 
 
 def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
@@ -109,17 +128,10 @@ def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
     ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital takes
     what the process that simulates it has registered.
     """
-    if names and _simulation(config):
+    if names and simulation_folder(config):
         shipping.receive()
     elif names:
         _policy(config).admit_plugins(names)
-
-
-def _simulation(config: NodeConfig) -> str:
-    """The folder of the simulation that this hospital is part of; "" for a real one."""
-    if config.get("policy") or config.get("ledger"):
-        return ""
-    return str(config.get("simulation") or os.environ.get("METAWARD_SIMULATION") or "")
 
 
 def _policy(config: NodeConfig) -> Policy:

@@ -58,6 +58,7 @@ class Sim:
             client.schedule,
             self.seed,
             self.server.rounds,
+            self.server.checkpoint.every * self.server.checkpoint.keep,
         )
 
     def mapping(self) -> dict[str, Any]:

@@ -84,7 +84,7 @@ POLICY_CODES = frozenset(
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
-    | {"ledger-rewound"}
+    | {"ledger-rewound", "memory-damaged", "memory-missing"}
     | POLICY_CODES
     | LEDGER_CODES
 )

@@ -17,9 +17,10 @@ from safetensors.numpy import save
 
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.tasks.kinds import Score
+from metaward.files import replace_file
 from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
-from metaward.server.checkpoint import latest_state, replace_file, save_state
+from metaward.server.checkpoint import latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.protection import protection

@@ -1,10 +1,10 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``options`` (with ``plugins`` and ``yaml_text``) knows nothing else
-of ours; ``privacy`` knows these; ``client`` and ``strategies`` know them and ``privacy``; ``sim``
-puts the parts together; ``server`` knows all. The hospital's side never knows ``sim``: what it is
-sent is a desk. Every import of ours names the package ``metaward``: a user's own ``client.py`` must
-not stand in the way.
+The layers, inside out: ``errors`` and ``files`` know nothing of ours, ``options`` (with ``plugins``
+and ``yaml_text``) only these; ``privacy`` knows all of them; ``client`` and ``strategies`` know
+them and ``privacy``; ``sim`` puts the parts together; ``server`` knows all. The hospital's side
+never knows ``sim``: what it is sent is a desk. Every import of ours names the package
+``metaward``: a user's own ``client.py`` must not stand in the way.
 """
 
 import ast
@@ -30,22 +30,23 @@ TREES = {
     for path in FILES
 }
 TEXT = {"options", "plugins", "yaml_text"}
-BARE = {*PRODUCT, *TEXT, "errors", "sim", "sections", "tests", "benchmarks"}
+BARE = {*PRODUCT, *TEXT, "errors", "files", "sim", "sections", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "plugins": set(),
     "options": {"plugins"},
     "yaml_text": {"options"},
     "privacy": TEXT,
-    "client": {*TEXT, "privacy"},
+    "client": {*TEXT, "files", "privacy"},
     "strategies": {*TEXT, "privacy"},
     "sections": {*TEXT, "client", "strategies"},
     "sim": {*TEXT, "client", "privacy", "sections", "strategies"},
-    "server": {*TEXT, "client", "privacy", "sections", "sim", "strategies"},
+    "server": {*TEXT, "client", "files", "privacy", "sections", "sim", "strategies"},
 }
 DOOR = {"door", "register", "result"}
-ALL = {*PRODUCT, *TEXT, *DOOR, "sections", "sim"}
+ALL = {*PRODUCT, *TEXT, *DOOR, "files", "sections", "sim"}
 """What the other files of metaward/, the door and its tools, may import."""
 
 

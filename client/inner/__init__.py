@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from metaward.client.inner.base import (
     Algorithm,
+    Kept,
     Setting,
     Update,
     descend,
@@ -42,6 +43,7 @@ __all__ = [
     "Embedding",
     "FedAvg",
     "Fomaml",
+    "Kept",
     "Maml",
     "Metric",
     "ProtoMaml",

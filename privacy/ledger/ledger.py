@@ -175,6 +175,12 @@ class Ledger:
             raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
         return self._mark(row)
 
+    def reply(self, request: RequestKey) -> bytes | None:
+        """The stored reply to this request; None where there is none."""
+        with file.connected(self.path) as db:
+            entry = self._answered(db, request)
+        return entry.reply if entry else None
+
     def holds(self, mark: Mark) -> bool:
         """Is this a point of our chain? False after an older copy was put back."""
         with file.connected(self.path) as db:

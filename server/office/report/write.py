@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from metaward.files import replace_file
 from metaward.options import ConfigError, compact
 from metaward.privacy.report import words
 from metaward.privacy.report.document import PrivacyReport, concluded, to_json
@@ -17,7 +18,7 @@ from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
 from metaward.privacy.report.sections import Audit, Evidence, ReportedRun
 from metaward.privacy.report.values import Ending
-from metaward.server.checkpoint import digest, replace_file
+from metaward.server.checkpoint import digest
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.places import simulated
 from metaward.server.office.report.accounting import accounting
