@@ -1,7 +1,7 @@
 """Tasks from a folder: each hospital has a file of its own, with records, labels and patients.
 
-``FOLDER/hospital.npz`` below the data folder holds ``x`` (n, features) float32, ``y`` (n,) int64 and
-``patients`` (n,) text.
+``FOLDER/hospital.npz`` below the data folder holds ``x`` (n, features) float32, ``y`` (n,) int64
+and ``patients`` (n,) text.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """A mechanism for units that metaward knows: vectors are normalised instead of clipped.
 
-Bu, Wang, Zha, Karypis 2023: Automatic Clipping: Differentially Private Deep Learning Made Easier and
-Stronger. A record's vector v becomes C v / (|v| + 0.01 C), so a short one counts almost as much as a
-long one, and no clip norm needs to be found. Its norm is below C, so noise and price are those of
-``sums``: one sum is (1/sigma)-GDP for a record being nulled.
+Bu, Wang, Zha, Karypis 2023: Automatic Clipping: Differentially Private Deep Learning Made Easier
+and Stronger. A record's vector v becomes C v / (|v| + 0.01 C), so a short one counts almost as much
+as a long one, and no clip norm needs to be found. Its norm is below C, so noise and price are those
+of ``sums``: one sum is (1/sigma)-GDP for a record being nulled.
 """
 
 from __future__ import annotations
