@@ -18,12 +18,14 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Charge, Mark, Mechanism, Protection
 from metaward.privacy.accounting import allows
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.policy import Policy
 
 NodeConfig = Mapping[str, object]
 
@@ -120,9 +122,25 @@ def simulation_folder(config: NodeConfig) -> Path | None:
     return Path(str(named)) if named else None
 
 
+def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
+    """Before any of their code is loaded: are these plug-ins (``by:name``) for this hospital?
+
+    ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital takes
+    what the process that simulates it has registered.
+    """
+    if names and simulation_folder(config):
+        shipping.receive()
+    elif names:
+        _policy(config).admit_plugins(names)
+
+
+def _policy(config: NodeConfig) -> Policy:
+    named = config.get("policy")
+    return Policy.open(Path(str(named)) if named else None, known_scores())
+
+
 def _real(config: NodeConfig) -> Guard:
-    policy, ledger = config.get("policy"), config.get("ledger")
-    opened = Policy.open(Path(str(policy)) if policy else None, known_scores())
+    opened, ledger = _policy(config), config.get("ledger")
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
     return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())

@@ -24,8 +24,8 @@ from metaward.client.node import Node, seat_of
 from metaward.client.schedule import Share, deal, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import RequestKey
-from metaward.privacy.policy import Asked, PolicyError
 from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]

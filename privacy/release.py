@@ -71,6 +71,7 @@ POLICY_CODES = frozenset(
         "policy-metric",
         "policy-missing",
         "policy-noise",
+        "policy-plugin",
         "policy-purpose",
         "policy-rounds",
         "policy-steps",

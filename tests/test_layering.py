@@ -45,7 +45,8 @@ MAY_IMPORT = {
     "sim": {*TEXT, "client", "privacy", "sections", "strategies"},
     "server": {*TEXT, "client", "files", "privacy", "sections", "sim", "strategies"},
 }
-ALL = {*PRODUCT, *TEXT, "files", "sections", "sim"}
+DOOR = {"door", "register", "result"}
+ALL = {*PRODUCT, *TEXT, *DOOR, "files", "sections", "sim"}
 """What the other files of metaward/, the door and its tools, may import."""
 
 
@@ -143,10 +144,22 @@ def test_answers_are_encoded_at_one_place() -> None:
 
 
 def test_nothing_is_ever_unpickled_from_a_message() -> None:
-    """The in-process engine pickles its own messages between its own processes; nobody else."""
+    """The in-process engine pickles its own messages between its own processes; ``shipping`` the
+    parts that a program registered, for the processes of one simulation. Nobody else pickles."""
     assert using("pickle") | using("cloudpickle", "dill", "joblib") == {
-        "server/engines/inprocess.py"
+        "client/shipping.py",
+        "server/engines/inprocess.py",
     }
+
+
+def test_registered_parts_are_unpacked_at_two_places_of_a_simulation_only() -> None:
+    """A worker that our process starts, and what an engine of ours left in its private folder; no
+    way leads there from a message, or from a hospital that has a policy."""
+    assert using("unpack") & using("shipping") == {"server/engines/inprocess.py"}
+    assert using("receive") == {"client/guard.py", "server/app.py"}
+
+
+def test_no_array_is_unpickled() -> None:
     for tree in TREES.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only"):
