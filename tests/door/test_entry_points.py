@@ -56,9 +56,8 @@ def test_a_package_adds_a_network_without_a_fork(install: Install, tmp_path: Pat
 def test_nothing_of_a_package_is_imported_before_it_is_used(install: Install) -> None:
     install("demo_parts", tiny="tiny")
     install("demo_broken", "raise OSError('no library')", broken="x", other="y")
-    with pytest.raises(
-        mw.ConfigError, match=r"unknown 'tyni'; choose from .*, broken, other, tiny"
-    ):
+    offered = r"unknown 'tyni'; choose from .*, broken, other, tiny"
+    with pytest.raises(mw.ConfigError, match=offered):
         with_network("tyni")
     mw.load(SMALL)
     assert not {"demo_parts", "demo_broken"} & set(sys.modules)
