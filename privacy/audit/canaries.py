@@ -24,9 +24,7 @@ from metaward.privacy.session import (
     Contributions,
     Kind,
     Losses,
-    ParameterGroup,
     Session,
-    task_by_task,
 )
 
 FORCE = 1000.0
@@ -109,7 +107,7 @@ class ObservedSum:
 
 
 @dataclass
-class Probe:
+class Probe(Session):
     """A session that lets an algorithm work on its records and adds the canaries to every sum.
 
     ``session`` is the real one, opened for the canaries' rows too; ``quiet`` the same mechanism
@@ -122,15 +120,8 @@ class Probe:
     quiet: Session | None = None
     seen: list[ObservedSum] = field(default_factory=list)
 
-    @property
-    def raw(self) -> bool:
-        """As the real session."""
-        return self.session.raw
-
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """As the real session."""
-        return self.session.trained
+    def __post_init__(self) -> None:
+        self.raw, self.trained = self.session.raw, self.session.trained
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -157,7 +148,7 @@ class Probe:
         """As the real session; where it noises sums, each task's is one more that is seen."""
         if self.raw:
             return self.session.gradients(losses, phi, tasks, kind, mask)
-        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
+        return super().gradients(losses, phi, tasks, kind, mask)
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The real session's answer over real records and canaries."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -38,7 +38,6 @@ from metaward.privacy.session import (
     ParameterGroup,
     Session,
     Use,
-    task_by_task,
     use,
 )
 from metaward.privacy.units import Unit
@@ -129,22 +128,18 @@ class Sums(Protected):
 
     def session(self, opening: Opening) -> Session:
         """Noisy sums of what was charged, and of nothing else."""
-        return NoisySums(self, opening, Counter(opening.uses))
+        return NoisySums(self, opening)
 
 
 @dataclass
-class NoisySums:
+class NoisySums(Session):
     """The session of ``Sums``."""
 
     mechanism: Sums
     opening: Opening
-    left: Counter[Use]
-    raw: bool = field(default=False, init=False)
 
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """The coordinates that are trained."""
-        return self.mechanism.trained
+    def __post_init__(self) -> None:
+        self.trained, self._left = self.mechanism.trained, Counter(self.opening.uses)
 
     def gradient(
         self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
@@ -160,12 +155,6 @@ class NoisySums:
         contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
         found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
         return found, torch.full((), float("nan"), device=found.device)
-
-    def gradients(
-        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One clipped and noised sum a task; the losses are not looked at and are NaN."""
-        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
@@ -192,14 +181,10 @@ class NoisySums:
         x = contributions[0][1].x
         return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
 
-    def combine(self, directions: Sequence[Tensor]) -> Tensor:
-        """The mean: tasks are already noised."""
-        return torch.stack(list(directions)).mean(dim=0)
-
     def _take(self, wanted: Use) -> None:
-        if self.left[wanted] < 1:
+        if self._left[wanted] < 1:
             raise Overdraft(f"a {wanted.kind} sum over {len(wanted.rows)} records was not charged")
-        self.left[wanted] -= 1
+        self._left[wanted] -= 1
 
     def _draw(self, units: int, q: float) -> Tensor:
         """1 for each unit that the secret draw takes, else 0 (units,)."""
