@@ -7,21 +7,17 @@ audit finds mistakes of implementation; it does not prove that there are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.accounting import gdp
-from metaward.privacy.audit import verdict
 from metaward.privacy.audit.bounds import mu_lower, mu_lower_any
-from metaward.privacy.audit.play import Life, Stage, Work, lives
-from metaward.privacy.audit.report import AuditReport, Correlation, Fault, LayerNoise
+from metaward.privacy.audit.play import Effort, Stage, Work, lives
 from metaward.privacy.audit.structure import (
     Layers,
-    Noised,
     correlations,
     effects,
     extremes,
@@ -29,35 +25,8 @@ from metaward.privacy.audit.structure import (
     mixing,
     shape,
 )
-from metaward.privacy.audit.verdict import LEVEL
+from metaward.privacy.audit.verdict import CONFIDENCE, LEVEL, AuditReport, Fault, checks
 from metaward.privacy.price import counts, events
-from metaward.privacy.session import Kind
-
-CONFIDENCE = 1 - LEVEL
-"""Of the bound: a sound mechanism's is above the claim as seldom as any other check fails."""
-
-KEPT = 20_000_000
-"""Values of sums that are kept for the checks of the noise, 8 bytes each; all of them count for the
-bound."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
-
-    Each life gives a score for each canary. How many scores a tight bound takes:
-    ``bounds.trials_needed`` of the mu of ``rounds`` rounds.
-    """
-
-    canaries: int = 200
-    rounds: int = 2
-    lives: int = 6
-
-    def __post_init__(self) -> None:
-        if self.canaries < 2 or self.rounds < 1 or self.lives < 1:
-            raise ValueError(f"{self}: give at least 2 canaries, 1 round and 1 life")
-        if self.canaries * self.lives < 100:
-            raise ValueError(f"{self} gives below 100 scores, too few for the normal bound")
 
 
 def audit(
@@ -81,103 +50,38 @@ def audit(
     Raises:
         ValueError: more canaries than coordinates.
     """
-    rng = np.random.default_rng([seed, 1])
-    played = _play(lives(stage, size.canaries, size.rounds, size.lives, rng), stage)
-    moved = effects(stage, played.kept[0])
-    noised = _noised(played.kept, moved)
-    parts = _Parts(
-        moved,
-        extremes(stage, moved),
-        layer_noise(noised, layers, stage.noise_multipliers, LEVEL),
-        correlations(noised, layers, stage.tasks),
-        None if network is None else mixing(*network),
-    )
-    gaussian = shape(noised, layers, parts.layers, stage.noise_multipliers)
-    return _report(stage, size, delta, played, parts, gaussian)
-
-
-@dataclass
-class _Played:
-    """Scores of all canaries (n,), who of them was inside, and the first lives as they were."""
-
-    scores: NDArray[np.float64]
-    inside: NDArray[np.bool_]
-    kept: list[Life]
-    sums: int
-
-
-def _play(played: Iterable[Life], stage: Stage) -> _Played:
-    """Play all lives; the values of the later ones are dropped once they are scored."""
-    scores, inside, kept, sums, values = [], [], [], 0, 0
-    for life in played:
-        scores.append(life.scores(stage.noise_multipliers))
-        inside.append(life.canaries.inside)
-        sums += len(life.seen)
-        if values < KEPT:
-            kept.append(life)
-            values += sum(len(seen.values) for seen in life.seen)
-    return _Played(np.concatenate(scores), np.concatenate(inside), kept, sums)
-
-
-@dataclass(frozen=True)
-class _Parts:
-    """What the structural checks measured."""
-
-    sensitivity: Mapping[Kind, float]
-    extreme: Mapping[Kind, float]
-    layers: tuple[LayerNoise, ...]
-    correlations: tuple[Correlation, ...]
-    mixing: float | None
-
-
-def _report(
-    stage: Stage, size: Effort, delta: float, played: _Played, parts: _Parts, gaussian: float
-) -> AuditReport:
+    played = list(lives(stage, size, np.random.default_rng([seed, 1])))
+    sensitivity = effects(stage, played[0].canaries)
+    noised = [(s, life.noise(s, sensitivity[s.kind])) for life in played for s in life.seen]
     sigma, source = stage.noise_multipliers, stage.noise(0)
-    claim = claimed_mu(stage, size.rounds)
-    inside, outside = played.scores[played.inside], played.scores[~played.inside]
-    low = mu_lower(inside, outside, CONFIDENCE)
-    free = mu_lower_any(inside, outside, claim / 2, CONFIDENCE)
-    return AuditReport(
+    noise = layer_noise(noised, layers, sigma, LEVEL)
+    scores = np.concatenate([life.scores for life in played])
+    inside = np.concatenate([life.canaries.inside for life in played])
+    claim, pair = claimed_mu(stage, size.rounds), (scores[inside], scores[~inside])
+    low, low_any = mu_lower(*pair, CONFIDENCE), mu_lower_any(*pair, claim / 2, CONFIDENCE)
+    report = AuditReport(
         unit=stage.mechanism.unit.name,
         mechanism=stage.mechanism.name,
         delta=delta,
-        confidence=CONFIDENCE,
-        level=LEVEL,
-        canaries=size.canaries,
-        lives=size.lives,
-        rounds=size.rounds,
-        sums=played.sums,
+        **vars(size),
+        sums=sum(life.sums for life in played),
         claimed_mu=claim,
         mu_lower=low,
-        mu_lower_any=free,
+        mu_lower_any=low_any,
         claimed_epsilon=gdp.epsilon(claim, delta),
         epsilon_lower=gdp.epsilon(low, delta),
-        epsilon_lower_any=gdp.epsilon(free, delta),
-        noise_multipliers={kind: sigma[kind] for kind in parts.sensitivity},
-        sensitivity=parts.sensitivity,
-        extreme=parts.extreme,
-        layers=parts.layers,
-        correlations=parts.correlations,
-        gaussian_p=gaussian,
-        mixing=parts.mixing,
+        epsilon_lower_any=gdp.epsilon(low_any, delta),
+        noise_multipliers={kind: sigma[kind] for kind in sensitivity},
+        sensitivity=sensitivity,
+        extreme=extremes(stage, sensitivity),
+        layers=noise,
+        correlations=correlations(noised, layers, stage.tasks),
+        gaussian_p=shape(noised, layers, noise, sigma),
+        mixing=None if network is None else mixing(*network),
         noise_source=source.name,
         secret=source.secret,
-        faults=tuple(_faults(claim, low, parts, gaussian)),
     )
-
-
-def _faults(claim: float, low: float, parts: _Parts, gaussian: float) -> Iterator[Fault]:
-    """What is wrong. Where noise repeats itself, checks that count on independence are left out."""
-    yield from verdict.sensitivity(parts.sensitivity)
-    yield from verdict.extremes(parts.extreme)
-    yield from verdict.mixed(parts.mixing)
-    again = list(verdict.repeated(parts.correlations))
-    yield from again
-    if not again:
-        yield from verdict.bound(claim, low)
-        yield from verdict.noise(parts.layers)
-        yield from verdict.shape(gaussian)
+    return replace(report, faults=tuple(Fault(c.code, c.text) for c in checks(report) if c.code))
 
 
 def claimed_mu(stage: Stage, rounds: int) -> float:
@@ -188,19 +92,4 @@ def claimed_mu(stage: Stage, rounds: int) -> float:
     return gdp.mu(events(count, stage.noise_multipliers, 1.0) * rounds)
 
 
-def _noised(played: Sequence[Life], moved: Mapping[Kind, float]) -> Noised:
-    return [(seen, life.noise(seen, moved[seen.kind])) for life in played for seen in life.seen]
-
-
-__all__ = [
-    "AuditReport",
-    "Correlation",
-    "Effort",
-    "Fault",
-    "LayerNoise",
-    "Layers",
-    "Stage",
-    "Work",
-    "audit",
-    "claimed_mu",
-]
+__all__ = ["CONFIDENCE", "AuditReport", "Effort", "Layers", "Stage", "Work", "audit", "claimed_mu"]

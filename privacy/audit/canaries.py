@@ -9,7 +9,7 @@ C^2) if it was nulled, and coordinates of other canaries say nothing about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -111,13 +111,12 @@ class Probe(Session):
     """A session that lets an algorithm work on its records and adds the canaries to every sum.
 
     ``session`` is the real one, opened for the canaries' rows too; ``quiet`` the same mechanism
-    without noise, opened for the real rows: what the attacker knows. Without ``quiet`` nothing is
-    measured, which is for rehearsals.
+    without noise, opened for the real rows: what the attacker knows.
     """
 
     session: Session
+    quiet: Session
     canaries: Canaries
-    quiet: Session | None = None
     seen: list[ObservedSum] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -130,9 +129,7 @@ class Probe(Session):
         if self.raw:
             return self.session.gradient(losses, at, kind, mask)
         batches, chosen = [batch for _, batch in at], mask.nonzero().squeeze(1)
-        known = (
-            None if self.quiet is None else self.quiet.gradient(losses, at, kind, mask)[0][chosen]
-        )
+        known = self.quiet.gradient(losses, at, kind, mask)[0][chosen]
         joined = self.canaries.place_in(batches)
         if joined is not None:
             phi = at[joined][0]
@@ -153,7 +150,7 @@ class Probe(Session):
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The real session's answer over real records and canaries."""
         batches = [batch for _, batch in contributions]
-        known = None if self.quiet is None else self.quiet.mean(contributions, kind, dim)
+        known = self.quiet.mean(contributions, kind, dim)
         joined = self.canaries.place_in(batches)
         if joined is not None:
             x = batches[joined].x
@@ -170,27 +167,23 @@ class Probe(Session):
         if not self.canaries.tasks:
             return self.session.combine(directions)
         own = self.canaries.vectors(len(directions[0]), "update").to(directions[0])
-        found = self.session.combine([*directions, *own])
-        if self.quiet is not None:
-            total = found.double() * (len(directions) + len(own))
-            known = self.quiet.combine(directions).double() * len(directions)
-            self._keep("update", total - known, frozenset(), True)
+        found, n = self.session.combine([*directions, *own]), len(directions)
+        total = found.double() * (n + len(own)) - self.quiet.combine(directions).double() * n
+        self._keep("update", total, (), True)
         return found
 
     def _see(
-        self, kind: Kind, found: Tensor, known: Tensor | None, real: Sequence[Batch], joined: bool
+        self, kind: Kind, found: Tensor, known: Tensor, real: Sequence[Batch], joined: bool
     ) -> None:
         """Means become sums again: the numbers of real rows and of canaries' are public."""
-        if known is None:
-            return
         rows = np.concatenate([batch.rows for batch in real])
-        n = len(rows) + (len(self.canaries.rows) if joined else 0)
+        n = len(rows) + len(self.canaries.rows) * joined
         total = found.double() * n - known.double() * len(rows)
-        self._keep(kind, total, frozenset(rows.tolist()), joined)
+        self._keep(kind, total, rows.tolist(), joined)
 
-    def _keep(self, kind: Kind, total: Tensor, real: frozenset[int], joined: bool) -> None:
+    def _keep(self, kind: Kind, total: Tensor, real: Iterable[int], joined: bool) -> None:
         values = (total / self.canaries.clip_of(kind)).cpu().numpy()
-        self.seen.append(ObservedSum(kind, values, real, joined))
+        self.seen.append(ObservedSum(kind, values, frozenset(real), joined))
 
 
 def _after(pieces: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:

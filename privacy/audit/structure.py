@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, groupby
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -16,15 +16,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.audit.bounds import correlation, deviation_band, gaussian_p
-from metaward.privacy.audit.canaries import FORCE, ObservedSum
-from metaward.privacy.audit.play import Life, Stage
-from metaward.privacy.audit.report import Between, Correlation, LayerNoise
+from metaward.privacy.audit.canaries import FORCE, Canaries, ObservedSum
+from metaward.privacy.audit.play import Stage
+from metaward.privacy.audit.verdict import Between, Correlation, LayerNoise
 from metaward.privacy.session import Kind
 
 Layers = Sequence[tuple[str, int]]
 """Names and sizes of the trained layers, in theta's order."""
 
-Noised = list[tuple[ObservedSum, NDArray[np.float64]]]
+Noise = NDArray[np.float64]
+
+Noised = Sequence[tuple[ObservedSum, Noise]]
 """Sums and the noise (d,) in each, over the clip norm."""
 
 SHORT = 8  # fewer coordinates say nothing about a correlation
@@ -51,7 +53,7 @@ def layer_noise(
     noised: Noised, layers: Layers, multipliers: Mapping[str, float], level: float
 ) -> tuple[LayerNoise, ...]:
     """The noise of every layer in every kind of sum, over what is claimed."""
-    found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
+    found: dict[tuple[str, str], list[Noise]] = {}
     for seen, noise in noised:
         for name, place in split(seen.kind, len(noise), layers):
             scaled = noise[place] / multipliers[seen.kind]
@@ -69,14 +71,11 @@ def correlations(
     """The noise of sums against each other's, and of layers against each other's."""
     few = [noised[i] for i in np.unique(np.linspace(0, len(noised) - 1, MOST).astype(int))]
     close = noised[: MOST // 2]  # neighbours in time, where a repeated seed shows
-    pairs = [*combinations(few, 2), *combinations(close, 2)]
-    named = sorted(((_between(a[0], b[0], tasks), a[1], b[1]) for a, b in pairs), key=_name)
-    found = [_largest(name, ((a, b) for _, a, b in group)) for name, group in groupby(named, _name)]
+    pairs: dict[Between, list[tuple[Noise, Noise]]] = {}
+    for (seen, a), (other, b) in [*combinations(few, 2), *combinations(close, 2)]:
+        pairs.setdefault(_between(seen, other, tasks), []).append((a, b))
+    found = [_largest(between, pairs[between]) for between in sorted(pairs)]
     return tuple(f for f in [*found, _largest("layers", _layer_pairs(noised, layers))] if f.pairs)
-
-
-def _name(item: tuple[Between, NDArray[np.float64], NDArray[np.float64]]) -> Between:
-    return item[0]
 
 
 def _between(a: ObservedSum, b: ObservedSum, tasks: Sequence[Sequence[int]]) -> Between:
@@ -90,24 +89,17 @@ def _task(seen: ObservedSum, tasks: Sequence[Sequence[int]]) -> int:
     return next((i for i, rows in enumerate(tasks) if seen.real & set(rows)), -1)
 
 
-def _layer_pairs(
-    noised: Noised, layers: Layers
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _layer_pairs(noised: Noised, layers: Layers) -> Iterator[tuple[Noise, Noise]]:
     """For each kind and each two layers: their noise in all sums, as far as the shorter goes."""
     kinds = {seen.kind: len(noise) for seen, noise in noised}
     for kind, d in kinds.items():
         rows = np.stack([n for s, n in noised if s.kind == kind and len(n) == d][:MOST])
         for (_, a), (_, b) in combinations(split(kind, d, layers), 2):
             short = min(a.stop - a.start, b.stop - b.start)
-            yield (
-                rows[:, a.start : a.start + short].ravel(),
-                rows[:, b.start : b.start + short].ravel(),
-            )
+            yield rows[:, a][:, :short].ravel(), rows[:, b][:, :short].ravel()
 
 
-def _largest(
-    between: Between, pairs: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]
-) -> Correlation:
+def _largest(between: Between, pairs: Iterable[tuple[Noise, Noise]]) -> Correlation:
     """The least likely correlation of the pairs; its p counts all of them (Bonferroni)."""
     found = []
     for a, b in pairs:
@@ -115,9 +107,7 @@ def _largest(
         if short >= SHORT:
             r, p = correlation(a[:short], b[:short])
             found.append((p, -abs(r), r))
-    if not found:
-        return Correlation(between, 0, 0.0, 1.0)
-    p, _, r = min(found)
+    p, _, r = min(found, default=(1.0, 0.0, 0.0))
     return Correlation(between, len(found), r, min(1.0, p * len(found)))
 
 
@@ -138,9 +128,9 @@ def shape(
     return gaussian_p(np.concatenate(values)[:VALUES])
 
 
-def effects(stage: Stage, life: Life) -> dict[Kind, float]:
+def effects(stage: Stage, canaries: Canaries) -> dict[Kind, float]:
     """How far a canary moves a sum of each kind at most, over the clip norm, without noise."""
-    canaries = replace(life.canaries, beside=None)  # in every sum, so that every kind is seen
+    canaries = replace(canaries, beside=None)  # in every sum, so that every kind is seen
     found: dict[Kind, float] = {}
     for seen in stage.round(0, canaries, None):
         moved = np.abs(seen.values[canaries.places(len(seen.values))][canaries.inside]).max()
