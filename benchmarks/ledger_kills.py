@@ -37,6 +37,7 @@ import numpy as np
 
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
+from tests.privacy.ledger_desk import RECORDS
 
 STAGES = ("start", "begin", "check", "commit", "compute", "store", "send", "sent", "refuse")
 LONGEST_LIFE = 0.12
@@ -127,7 +128,7 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(request(number), "record", charges(number), BUDGET, asked)
+    return ledger.charge(request(number), RECORDS, charges(number), BUDGET, asked)
 
 
 def compute(scene: Scene, number: int) -> bytes:

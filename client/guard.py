@@ -1,4 +1,4 @@
-"""What stands between a request and a hospital's records: policy, ledger, noise.
+"""What a request must pass before a hospital's records are used: policy, ledger, noise.
 
 Two kinds. At a real hospital the node config names ``policy`` and ``ledger``: every request is held
 against the policy, every use of a record is charged before it is computed, and noise is the
@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Charge, Mark, Mechanism
+from metaward.privacy import Charge, Mark, Mechanism, Protection
 from metaward.privacy.accounting import allows
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
@@ -70,7 +70,8 @@ class Guard:
         if self.ledger is None:
             return None
         budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
+        protection = Protection(mechanism.name, mechanism.unit.name)
+        return self.ledger.charge(key, protection, charges, budget, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""

@@ -63,7 +63,7 @@ def _chain_faults(db: sqlite3.Connection) -> Iterator[str]:
     previous, expected = chain.GENESIS, 1
     for row in chain.rows(db):
         if row.sequence != expected:
-            yield f"row {row.sequence} stands where row {expected} should: rows are missing"
+            yield f"row {row.sequence} is where row {expected} should be: rows are missing"
         if row.kind not in chain.KINDS or (row.kind == "init") != (row.sequence == 1):
             yield f"row {row.sequence}: kind {row.kind!r} does not belong there"
         if row.previous != previous:
@@ -103,10 +103,10 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
     """All charges protect what the first one does, or budgets would not add up; units are named."""
     named = 0
     for charge in charges:
-        if charge.protects != charges[0].protects:
+        unit, settled = charge.protection.unit, charges[0].protection.unit
+        if unit != settled:
             yield (
-                f"row {charge.sequence} protects each {charge.protects}, in a ledger that counts "
-                f"by {charges[0].protects}"
+                f"row {charge.sequence} protects each {unit}, in a ledger that counts by {settled}"
             )
         named += len(charge.new)
         strange = sorted(unit for unit in charge.units() if not 1 <= unit <= named)

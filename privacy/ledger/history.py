@@ -20,6 +20,7 @@ from metaward.privacy.event import (
     Event,
     Events,
     Mark,
+    Protection,
     counted,
     from_plain,
     to_plain,
@@ -42,15 +43,13 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, the budget it had to fit, what it cost whom.
-
-    ``protects`` is the unit of the run's guarantee (record, patient, task, hospital; none).
-    """
+    """One charge: row, time (UTC), what was asked, how it was protected, the budget it had to fit,
+    what it cost whom."""
 
     sequence: int
     time: str
     request: RequestKey
-    protects: str
+    protection: Protection
     budget: Budget | None
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
@@ -107,9 +106,11 @@ class SpendPoint:
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """What one run did here: first and last time (UTC), number of charges and of replies."""
+    """What one run did here: how it protected, first and last time (UTC), number of charges and of
+    replies."""
 
     run: str
+    protection: Protection
     first: str
     last: str
     charges: int
@@ -139,6 +140,10 @@ class History:
             charge.add_to(spent)
         return spent
 
+    def protections(self) -> tuple[Protection, ...]:
+        """How records were ever protected here, in order of the first charge."""
+        return tuple(dict.fromkeys(charge.protection for charge in self.charges))
+
     def spending(self, price: Price) -> list[SpendPoint]:
         """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
         points: list[SpendPoint] = []
@@ -163,7 +168,10 @@ class History:
         for name in names:
             own = [charge for charge in self.charges if charge.request.run == name]
             replies = sum(charge.sequence in answered for charge in own)
-            found.append(LedgerRun(name, own[0].time, own[-1].time, len(own), replies))
+            first, last = own[0], own[-1]
+            found.append(
+                LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
+            )
         return found
 
 
@@ -177,7 +185,7 @@ def due(count: int) -> bool:
 
 def pack_charge(
     request: RequestKey,
-    protects: str,
+    protection: Protection,
     budget: Budget | None,
     named: Sequence[Charge],
     numbers: Mapping[str, int],
@@ -191,11 +199,8 @@ def pack_charge(
         }
         for charge in named
     ]
-    asked = {
-        "request": asdict(request),
-        "protects": protects,
-        "budget": [budget.epsilon, budget.delta] if budget else None,
-    }
+    cap = [budget.epsilon, budget.delta] if budget else None
+    asked = {"request": asdict(request), **asdict(protection), "budget": cap}
     return asked | {"payments": payments, "new": list(new), "time": now()}
 
 
@@ -229,7 +234,7 @@ def _charged(row: ChainRow) -> Charged:
         row.sequence,
         body["time"],
         RequestKey(**body["request"]),
-        body["protects"],
+        Protection(body["mechanism"], body["unit"]),
         budget and Budget(*budget),
         payments,
         tuple(body["new"]),

@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from metaward.privacy.event import Budget, Charge, Event, gaussian
+from metaward.privacy.event import Budget, Charge, Event, Protection, gaussian
 from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
 from metaward.privacy.ledger.errors import CODES
 
 STEPS = gaussian(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""
+RECORDS, PATIENTS = Protection("sums", "record"), Protection("sums", "patient")
+NOTHING = Protection("none", "none")
 CAP = Budget(epsilon=3.0, delta=1e-5)
 """For ``within``, which reads epsilon as the cap on mu^2: three times ``STEPS``."""
 
@@ -38,7 +40,7 @@ def keys(names: Iterable[Any]) -> tuple[str, ...]:
 
 def pay(ledger: Ledger, number: int, names: Iterable[Any] = "ab", event: Event = STEPS) -> Entry:
     """Charge one request with one event for each named record."""
-    return ledger.charge(request(number), "record", [Charge(keys(names), (event,))], CAP, within)
+    return ledger.charge(request(number), RECORDS, [Charge(keys(names), (event,))], CAP, within)
 
 
 def full(path: Path) -> Ledger:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from metaward.privacy.event import Protection
 from metaward.privacy.ledger import Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 from metaward.server.office.accounts.spending import (
@@ -51,7 +52,8 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Account:
-    """What a ledger tells. ``mu`` is the worst unit's; None where units were drawn (no mu then).
+    """What a ledger tells. ``protections`` are those of its charges: one unit, by any number of
+    mechanisms. ``mu`` is the worst unit's; None where units were drawn (no mu then).
 
     ``participations`` is the largest number of charges that any one unit has paid.
     """
@@ -63,6 +65,7 @@ class Account:
     made: str
     who: str
     entries: int
+    protections: tuple[Protection, ...]
     units: dict[str, int]
     participations: int
     mu: float | None
@@ -93,6 +96,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         made=history.created,
         who=history.who,
         entries=history.mark.sequence,
+        protections=history.protections(),
         units=dict(history.units()),
         participations=most_participations(history.charges),
         mu=spending.mu(),

@@ -8,7 +8,7 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, second_epsilon
-from metaward.privacy.event import Events
+from metaward.privacy.event import Events, Protection
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.places import Places, all_marks, unprotected
@@ -38,6 +38,7 @@ class Second:
 
     path: str
     hospital: str
+    protections: tuple[Protection, ...]
     delta: float
     epsilon: float
     second: float
@@ -103,7 +104,7 @@ def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator
     for delta in deltas_of(history, deltas):
         second = second_epsilon(spending.worst(delta), delta)
         first = spending.reported(delta).epsilon
-        yield Second(str(path), history.hospital, delta, first, second)
+        yield Second(str(path), history.hospital, history.protections(), delta, first, second)
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
@@ -157,7 +158,7 @@ def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[Path]) -> 
 
 
 def _opened(path: Path) -> Ledger | None:
-    """None where the ledger cannot be read, which stands among the faults already."""
+    """None where the ledger cannot be read, which is among the faults already."""
     try:
         return Ledger.open(path)
     except LedgerError:
