@@ -12,10 +12,6 @@ from metaward.privacy.report.numbers import show_loss
 from metaward.server.terminal import BAD, GOOD, Piece, line, table
 from metaward.sim import Sim
 
-NOTHING = (
-    "none protects nothing, so there is nothing to attack; choose another with --set "
-    "'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})"
-)
 PROVES = (
     "The bound is what this attack could prove; the claim is what no attack can exceed, by the "
     "mechanism's proof. A bound near the claim says that the claim is not loose; one above it "
