@@ -22,8 +22,10 @@ from metaward.privacy.session import (
     Batch,
     Contribution,
     Contributions,
+    Gradient,
     Kind,
     Losses,
+    Points,
     Session,
 )
 
@@ -48,9 +50,9 @@ class Canaries:
     order: Rows
     first: int
     clip_of: Callable[[str], float]
-    copies: int = 1
-    tasks: bool = False
-    beside: frozenset[int] | None = None
+    copies: int
+    tasks: bool
+    beside: frozenset[int] | None
 
     def place_in(self, batches: Sequence[Batch]) -> int | None:
         """The batch of a sum that the canaries join; None where they stay out of it."""
@@ -122,9 +124,7 @@ class Probe(Session):
     def __post_init__(self) -> None:
         self.raw, self.trained = self.session.raw, self.session.trained
 
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """The real session's answer over real records and canaries."""
         if self.raw:
             return self.session.gradient(losses, at, kind, mask)
@@ -141,7 +141,7 @@ class Probe(Session):
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Gradient:
         """As the real session; where it noises sums, each task's is one more that is seen."""
         if self.raw:
             return self.session.gradients(losses, phi, tasks, kind, mask)

@@ -63,9 +63,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not self.mechanism.unit.protected:
-            raise ValueError(
-                f"mechanism {self.mechanism.name} protects nothing, so there is nothing to audit"
-            )
+            name = self.mechanism.name
+            raise ValueError(f"mechanism {name} protects nothing, so there is nothing to audit")
         if self.mechanism.sampling_rate < 1:
             raise ValueError(
                 f"sampling_rate = {self.mechanism.sampling_rate}: this attack has no closed form "
@@ -153,13 +152,8 @@ class Stage:
 
     def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
         """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
-        updates = np.stack(
-            [
-                self.mechanism.release(f"canary-{i}", 1, vector, torch.zeros(()), None).update
-                for i, vector in enumerate(vectors)
-            ]
-        )
-        sigma = self.noise_multipliers["update"] if noise else 0.0
+        leave, sigma = self.mechanism.release, self.noise_multipliers["update"] if noise else 0.0
+        updates = np.stack([leave("canary", 1, v, torch.zeros(()), None).update for v in vectors])
         source = noise or SeededNoise(0)
         mean = self.mechanism.at_server(updates, lambda v: v.mean(axis=0), sigma, source)
         return torch.from_numpy(mean).double() * len(updates)

@@ -135,36 +135,28 @@ class AuditReport:
 
 def checks(report: AuditReport) -> Iterator[Check]:
     """All checks. Where noise repeats itself, those that count on independence are left out."""
-    yield from _sensitivity(report)
-    yield from _extremes(report)
-    yield from _mixing(report)
+    yield from _units(report)
     repeated = list(_repeated(report))
     yield from repeated
     if not any(check.code for check in repeated):
-        yield _bound(report)
         yield from _noise(report)
-        yield _shape(report)
 
 
-def _sensitivity(report: AuditReport) -> Iterator[Check]:
-    """A unit must move a sum by the clip norm and no more; one that moves less shows nothing."""
+def _units(report: AuditReport) -> Iterator[Check]:
+    """A unit moves a sum by the clip norm and no more; one that moves less shows nothing.
+
+    Records that are not finite count as zero, and those of any finite size are clipped. No record
+    touches another one's output.
+    """
     for kind, norm in report.sensitivity.items():
         wanted, code = "1 C, no more", "" if norm <= 1 + ROUNDING else "sensitivity"
         if norm < 1 - SLACK:
             wanted, code = "1 C, or the attack proves nothing", "attack-too-weak"
         yield Check(f"one unit moves a {kind} sum by", f"{norm:.4f} C", wanted, code)
-
-
-def _extremes(report: AuditReport) -> Iterator[Check]:
-    """Records that are not finite count as zero, and those of any finite size are clipped."""
     for kind, norm in report.extreme.items():
         what = f"records of 1e30, infinity and NaN move a {kind} sum by"
         code = "" if norm <= 1 + ROUNDING else "not-finite"
         yield Check(what, f"{norm:.4g} C", "at most 1 C", code)
-
-
-def _mixing(report: AuditReport) -> Iterator[Check]:
-    """No record touches another one's output."""
     if report.mixing is not None:
         what = "other records in the batch move a record's output by"
         code = "" if report.mixing <= MIXED else "records-mixed"
@@ -185,18 +177,15 @@ def _repeated(report: AuditReport) -> Iterator[Check]:
         yield Check(what, measured, f"chance, p above {LEVEL:g}", code)
 
 
-def _bound(report: AuditReport) -> Check:
-    """The lower bound on mu is above the claim only once in 1 / LEVEL audits."""
-    low, claim = report.mu_lower, report.claimed_mu
-    code = "" if low <= claim else "bound"
-    return Check("the attack shows mu above", f"{low:.3f}", f"at most the claim {claim:.3f}", code)
-
-
 def _noise(report: AuditReport) -> Iterator[Check]:
-    """Every layer has the noise that is claimed; more would be as wrong a report.
+    """The bound on mu is not above the claim; the noise is Gaussian and as large as is claimed.
 
-    Of the layers without a fault only the one with the least noise is told.
+    More noise would be as wrong a report. Of the layers without a fault only the one with the least
+    noise is told.
     """
+    low, claim, p = report.mu_lower, report.claimed_mu, report.gaussian_p
+    wanted, code = f"at most the claim {claim:.3f}", "" if low <= claim else "bound"
+    yield Check("the attack shows mu above", f"{low:.3f}", wanted, code)
     for layer in report.layers:
         code = "noise-too-large" if layer.low > 1 + SLACK else ""
         code = "noise-too-small" if layer.high < 1 else code
@@ -204,10 +193,8 @@ def _noise(report: AuditReport) -> Iterator[Check]:
             what = f"noise on layer {layer.layer} of {layer.kind} sums is"
             measured = f"{layer.ratio:.4f} of the claim ({layer.low:.3f} to {layer.high:.3f})"
             yield Check(what, measured, "1", code)
-
-
-def _shape(report: AuditReport) -> Check:
-    """The noise is Gaussian."""
-    what, p = "the noise is Gaussian (Kolmogorov-Smirnov) with", report.gaussian_p
-    code = "" if p >= LEVEL else "noise-shape"
-    return Check(what, f"p = {p:.2g}", f"p above {LEVEL:g}", code)
+    what, code = (
+        "the noise is Gaussian (Kolmogorov-Smirnov) with",
+        "" if p >= LEVEL else "noise-shape",
+    )
+    yield Check(what, f"p = {p:.2g}", f"p above {LEVEL:g}", code)

@@ -155,11 +155,7 @@ class Mechanism(ABC):
 class Protected(Mechanism):
     """Options and behaviour that all protecting mechanisms share.
 
-    ``unit`` is who is protected. ``epsilon`` at ``delta`` is the most that the run may spend on any
-    one unit, over all rounds. ``noise_multiplier`` is the standard deviation of the noise over the
-    clip norm; null: for each kind of sum the smallest that keeps the budget if a unit takes part as
-    often as the schedule allows. ``clip_norm`` is C, the largest norm a unit's contribution to one
-    sum may have. ``ValueError``: a unit that the mechanism cannot protect.
+    ``ValueError``: a unit that the mechanism cannot protect.
     """
 
     unit: Annotated[Unit, Named(UNITS)] = UNITS["record"]

@@ -30,12 +30,13 @@ from metaward.privacy.clipping import clipped_sum, gradient, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
 from metaward.privacy.session import (
-    Batch,
     Contribution,
     Contributions,
+    Gradient,
     Kind,
     Losses,
     ParameterGroup,
+    Points,
     Session,
     Use,
     use,
@@ -50,12 +51,6 @@ class Overdraft(RunError):
 @dataclass(frozen=True)
 class Sums(Protected):
     """Nobody can tell whether a given unit's records were used, or nulled all at once.
-
-    ``clip_query``, ``clip_adjoint`` and ``clip_features`` are the clip norms of the other kinds of
-    sums (null: ``clip_norm``). ``sampling_rate`` q below 1 draws every unit afresh, independently
-    and secretly before each sum and divides by q * n; 1 uses all records and claims no
-    amplification. ``train`` names the coordinates that are trained, hence noised: ``[norm, head]``
-    suits a body that was trained on public data.
 
     The vectors of a unit with several records are summed before they are clipped. In one round its
     records are in one task at most; the schedule keeps to it.
@@ -141,9 +136,7 @@ class NoisySums(Session):
     def __post_init__(self) -> None:
         self.trained, self._left = self.mechanism.trained, Counter(self.opening.uses)
 
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
         chosen = mask.nonzero().squeeze(1)
         one = gradient(losses)
