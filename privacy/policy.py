@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -128,8 +128,10 @@ class Policy:
         """
         faults: list[str] = []
         policy: Policy | None = build(cls, read_yaml(_bytes(path), str(path)), "", faults)
-        if policy is not None:
-            faults += _unknown(policy.metrics, scores)
+        known = " or ".join(repr(name) for name in sorted(scores))
+        for place, name in enumerate(policy.metrics if policy else ()):
+            if name not in scores:
+                faults.append(f"metrics[{place}]: {name!r} is refused: must be {known}")
         if policy is None or faults:
             raise ConfigError(faults, str(path))
         return policy
@@ -173,13 +175,13 @@ class Policy:
 
     def _admit_run(self, asked: Asked) -> None:
         does = {"train": self.train, "evaluate": self.evaluate, "attend": True}
-        if self.hospital is not None and asked.hospital != self.hospital:
-            raise _refused("policy-hospital", "hospital", asked.hospital, self.hospital)
+        if self.hospital is not None:
+            _listed("policy-hospital", "hospital", asked.hospital, (self.hospital,))
         if not does.get(asked.purpose, False) or not (self.train or self.evaluate):
             allowed = ", ".join(f"{key}: {does[key]}".lower() for key in ("train", "evaluate"))
             raise _refused("policy-purpose", "purpose", asked.purpose, allowed, "train, evaluate")
-        _listed("mechanism", asked.mechanism, self.mechanisms)
-        _listed("unit", asked.unit, self.units)
+        _listed("policy-mechanism", "mechanism", asked.mechanism, self.mechanisms, "mechanisms")
+        _listed("policy-unit", "unit", asked.unit, self.units, "units")
         _whole("policy-rounds", "rounds", asked.rounds, 1, self.rounds)
         _whole("policy-rounds", "round", asked.round, 0, asked.rounds, "rounds")
 
@@ -189,13 +191,13 @@ class Policy:
         _real("policy-clip", "clip", clip, SMALLEST_CLIP, self.clip)
         _whole("policy-steps", "steps", asked.steps, 1, self.steps)
         _whole("policy-tasks", "tasks", asked.tasks, 1, self.tasks)
-        _named("loss", asked.metrics, ("loss",) if self.loss else ())
+        for name in asked.metrics:
+            _listed("policy-metric", "metrics", name, ("loss",) if self.loss else (), "loss")
 
     def _admit_evaluation(self, asked: Asked) -> None:
         _whole("policy-tasks", "episodes", asked.tasks, 1, self.episodes)
-        if not asked.metrics:
-            raise _refused("policy-metric", "metrics", (), self.metrics)
-        _named("metrics", asked.metrics, self.metrics)
+        for name in asked.metrics or ((),):
+            _listed("policy-metric", "metrics", name, self.metrics)
 
     # ---------------------------------------------------------------- rules between the keys
 
@@ -242,14 +244,6 @@ class Policy:
 _GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")
 
 
-def _unknown(metrics: Iterable[str], scores: Collection[str]) -> Iterator[str]:
-    """Faults for names that no kind of task knows."""
-    known = " or ".join(repr(name) for name in sorted(scores))
-    for place, name in enumerate(metrics):
-        if name not in scores:
-            yield f"metrics[{place}]: {name!r} is refused: must be {known}"
-
-
 def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -268,9 +262,9 @@ def _refused(code: str, name: str, asked: object, allowed: object, key: str = ""
     )
 
 
-def _listed(what: str, asked: str, allowed: tuple[str, ...]) -> None:
+def _listed(code: str, name: str, asked: object, allowed: tuple[str, ...], key: str = "") -> None:
     if asked not in allowed:
-        raise _refused(f"policy-{what}", what, asked, ", ".join(allowed), f"{what}s")
+        raise _refused(code, name, asked, ", ".join(allowed) or "none", key)
 
 
 def _whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
@@ -283,15 +277,5 @@ def _real(code: str, key: str, asked: object, low: float | None, high: float | N
     if low is None or high is None:
         if asked is not None:
             raise _refused(code, key, asked, "null only, as for unit none")
-    elif not (_number(asked) and low <= asked <= high):
+    elif isinstance(asked, bool) or not isinstance(asked, (int, float)) or not low <= asked <= high:
         raise _refused(code, key, asked, f"{low} to {high}")
-
-
-def _number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _named(key: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    for name in asked:
-        if name not in allowed:
-            raise _refused("policy-metric", "metrics", name, ", ".join(allowed) or "none", key)

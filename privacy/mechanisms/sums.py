@@ -152,7 +152,9 @@ class NoisySums(Session):
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         wanted = use(kind, *(batch for _, batch in contributions))
-        self._take(wanted)
+        if self._left[wanted] < 1:
+            raise Overdraft(f"a {kind} sum over {len(wanted.rows)} records was not charged")
+        self._left[wanted] -= 1
         here = [
             np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in contributions
         ]
@@ -173,11 +175,6 @@ class NoisySums(Session):
         scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
         x = contributions[0][1].x
         return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
-
-    def _take(self, wanted: Use) -> None:
-        if self._left[wanted] < 1:
-            raise Overdraft(f"a {wanted.kind} sum over {len(wanted.rows)} records was not charged")
-        self._left[wanted] -= 1
 
     def _draw(self, units: int, q: float) -> Tensor:
         """1 for each unit that the secret draw takes, else 0 (units,)."""
