@@ -255,3 +255,28 @@ def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
             "set), or give each hospital more records"
         )
     return np.asarray(usable, dtype=np.int64)
+
+
+def draw_function(size: TaskSize, hospital: Hospital, rng: np.random.Generator) -> Episode:
+    """Draw a regression task: one of the hospital's functions (``groups``), then records of it,
+    none of them twice."""
+    assert hospital.groups is not None
+    functions, left = np.unique(hospital.groups[hospital.rows], return_counts=True)
+    if left.max(initial=0) < size.records:
+        raise DataError(
+            f"hospital {hospital.seat.name}: no function has shots + queries = {size.records} "
+            "records left; lower client.tasks.shots or queries"
+        )
+    function = rng.choice(functions[left >= size.records])
+    own = hospital.rows[hospital.groups[hospital.rows] == function]
+    picked = rng.choice(own, size=size.records, replace=False)
+    support, query = picked[: size.support], picked[size.support :]
+    return Episode(
+        support_x=hospital.view(hospital.x[support]),
+        support_y=hospital.y[support],
+        query_x=hospital.view(hospital.x[query]),
+        query_y=hospital.y[query],
+        classes=np.empty(0, dtype=np.int64),
+        support_rows=support,
+        query_rows=query,
+    )

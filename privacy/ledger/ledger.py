@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metaward.privacy.event import Budget, Charge, Events, Mark, Protection
+from metaward.privacy.event import Budget, Charge, Mark, Protection
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
 from metaward.privacy.ledger.history import History, due, pack_charge, read_history
@@ -175,6 +175,12 @@ class Ledger:
             raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
         return self._mark(row)
 
+    def reply(self, request: RequestKey) -> bytes | None:
+        """The stored reply to this request; None where there is none."""
+        with file.connected(self.path) as db:
+            entry = self._answered(db, request)
+        return entry.reply if entry else None
+
     def holds(self, mark: Mark) -> bool:
         """Is this a point of our chain? False after an older copy was put back."""
         with file.connected(self.path) as db:
@@ -184,13 +190,6 @@ class Ledger:
         """Whether anything was ever charged here."""
         with file.connected(self.path) as db:
             return bool(db.execute("SELECT EXISTS (SELECT 1 FROM unit)").fetchone()[0])
-
-    def spent(self, key: str) -> Events:
-        """All that this key was ever charged, equal events summed; () for an unknown key."""
-        name = spend.pseudonym(key, self.secret)
-        with file.transaction(self.path, "DEFERRED") as db:
-            found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
-            return spend.spent_by(db, found).get(found[0], ()) if found else ()
 
     def history(self) -> History:
         """Everything that the chain tells, as of one moment. No name and no identity is in it."""

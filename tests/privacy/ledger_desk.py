@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metaward.privacy.event import Budget, Charge, Event, Protection, gaussian
-from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
+from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey, file, spend
 from metaward.privacy.ledger.errors import CODES
 
 STEPS = gaussian(2.0, 4)
@@ -52,6 +52,14 @@ def full(path: Path) -> Ledger:
     ledger.answer(pay(ledger, 2, "bcd"), b"reply two")
     pay(ledger, 3, "a")
     return ledger
+
+
+def spent(ledger: Ledger, key: str) -> Events:
+    """All that this key was ever charged, by the working tables; () for an unknown key."""
+    name = spend.pseudonym(key, ledger.secret)
+    with file.transaction(ledger.path, "DEFERRED") as db:
+        found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
+        return spend.spent_by(db, found).get(found[0], ()) if found else ()
 
 
 def vandal(path: Path, *statements: str, values: tuple[object, ...] = ()) -> None:

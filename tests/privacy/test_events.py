@@ -23,7 +23,7 @@ from metaward.privacy.event import Budget, Charge, Event, counted, from_plain, g
 from metaward.privacy.ledger import BudgetSpent, Ledger, file, verify
 from metaward.server.office.accounts.account import account
 from tests.privacy.accounting_desk import delta_of
-from tests.privacy.ledger_desk import NOTHING, RECORDS, keys, read, request
+from tests.privacy.ledger_desk import NOTHING, RECORDS, keys, read, request, spent
 
 GAUSSIAN = dp.GaussianDpEvent(2.0)
 LAPLACE = dp.LaplaceDpEvent(2.0)
@@ -155,13 +155,13 @@ def test_a_ledger_takes_any_event_without_a_change(ledger: Ledger) -> None:
     paid = [Charge(keys("ab"), (Event(LAPLACE, 2), gaussian(20.0, 5)))]
     ledger.answer(ledger.charge(request(1), RECORDS, paid, budget, allows), b"reply")
     assert verify(ledger.path) == []
-    assert set(ledger.spent("record:a")) == {Event(LAPLACE, 2), gaussian(20.0, 5)}
-    assert set(ledger.history().totals().values()) == {ledger.spent("record:b")}
+    assert set(spent(ledger, "record:a")) == {Event(LAPLACE, 2), gaussian(20.0, 5)}
+    assert set(ledger.history().totals().values()) == {spent(ledger, "record:b")}
     shown = account(ledger.path)
     assert shown.mu is None
     assert shown.spent[0].method == METHODS["pld"]
-    assert shown.spent[0].epsilon == pld.epsilon_of(ledger.spent("record:a"), 1e-5)
-    assert shown.budgets[0].left == 3.0 - enforced_epsilon(ledger.spent("record:a"), 1e-5)
+    assert shown.spent[0].epsilon == pld.epsilon_of(spent(ledger, "record:a"), 1e-5)
+    assert shown.budgets[0].left == 3.0 - enforced_epsilon(spent(ledger, "record:a"), 1e-5)
     with pytest.raises(BudgetSpent):
         ledger.charge(request(2), RECORDS, [Charge(keys("a"), paid[0].events * 3)], budget, allows)
     assert not {"noise", "sampling", "gaussian"} & set(file.SCHEMA.lower().split())
@@ -173,7 +173,7 @@ def test_every_event_is_kept_as_it_is(ledger: Ledger, kind: dp.DpEvent) -> None:
     for number in range(2):
         ledger.charge(request(number), NOTHING, charge, None, allows)
     assert verify(ledger.path) == []
-    assert ledger.spent("record:a") == (Event(kind, 6),)
+    assert spent(ledger, "record:a") == (Event(kind, 6),)
     assert read(ledger.path, "SELECT COUNT(*) FROM total") == [(1,)]
 
 

@@ -17,6 +17,7 @@ from tests.privacy.ledger_desk import (
     keys,
     pay,
     request,
+    spent,
     vandal,
     within,
 )
@@ -60,7 +61,7 @@ def test_a_crash_before_the_reply_is_paid_once(ledger: Ledger) -> None:
     lost = pay(ledger, 1, "a")
     found = pay(ledger, 1, "a")
     assert found == lost
-    assert ledger.spent("record:a") == (STEPS,)
+    assert spent(ledger, "record:a") == (STEPS,)
     assert ledger.answer(found, b"at last") == b"at last"
 
 
@@ -90,7 +91,7 @@ def test_the_same_round_with_another_content_is_another_charge(ledger: Ledger) -
     two = ledger.charge(request(1, text="other theta"), RECORDS, charge, CAP, within)
     assert two.reply is None
     assert two.sequence > one.sequence
-    assert ledger.spent("record:a") == (gaussian(2.0, 8),)
+    assert spent(ledger, "record:a") == (gaussian(2.0, 8),)
 
 
 def test_a_reply_that_was_changed_on_disk_is_not_sent(ledger: Ledger, path: Path) -> None:

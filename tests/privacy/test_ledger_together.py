@@ -11,7 +11,7 @@ import pytest
 
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Events, Ledger, verify
-from tests.privacy.ledger_desk import CAP, RECORDS, STEPS, pay, request
+from tests.privacy.ledger_desk import CAP, RECORDS, STEPS, pay, request, spent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
@@ -49,7 +49,7 @@ def test_threads_cannot_spend_the_same_budget_twice(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert Counter(pool.map(ask, range(24))) == {True: 3, False: 21}
-    assert ledger.spent("record:a") == (gaussian(2.0, 12),)
+    assert spent(ledger, "record:a") == (gaussian(2.0, 12),)
     assert verify(ledger.path) == []
 
 

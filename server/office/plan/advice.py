@@ -57,12 +57,12 @@ def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
     Not training the body is no part of that: it can only end in doubt.
     """
     single = list(changes(asked))
-    found = [s for change in single for s in helpful(asked, change, HELPS * ratio)]
+    helps = [s for change in single for s in helpful(asked, change, HELPS * ratio)]
     if "body" in asked.run.privacy.trained:
         yield from helpful(asked, LESS_TRAINED, HELPS * ratio)
-    yield from found
-    if len(found) > 1 and all(s.verdict != "can work" for s in found):
-        yield from helpful(asked, _together(single), max(s.ratio for s in found))
+    yield from helps
+    if len(helps) > 1 and all(s.verdict != "can work" for s in helps):
+        yield from helpful(asked, _together(single), max(s.ratio for s in helps))
 
 
 def helpful(asked: Question, change: Change, above: float) -> Iterator[Suggestion]:

@@ -14,8 +14,9 @@ from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, NotedRefusal
 from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
+from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts
-from metaward.server.office.report.dossier import REWOUND, Dossier, OpenedLedger, clean
+from metaward.server.office.report.dossier import REWOUND, Dossier, clean
 from metaward.server.office.report.losses import (
     Losses,
     budget_at,
@@ -54,7 +55,8 @@ def _from_ledger(
     this_run = losses(Spending.of(replace(ours, charges=mine)), dossier.delta)
     budget = mine[-1].budget if mine else dossier.run.privacy.budget
     chain: Chain = "broken" if ledger.faults else "verified"
-    water = ledger.high_water(dossier.seen_of(name))
+    seen = dossier.seen_of(name)
+    held: HighWater = "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
     section = TrainingHospital(
         name=clean(name),
         units=units(dossier, history),
@@ -65,7 +67,7 @@ def _from_ledger(
         this_run=this_run.spent.epsilon,
         epsilons=whole.at,
         budget=budget_at(budget, dossier.delta, whole.events),
-        ledger=_state(history.mark, chain, water, ledger.faults),
+        ledger=_state(history.mark, chain, held if seen else "not checked", ledger.faults),
         refusals=_refusals(dossier, name, history.refusals),
         history=points(dossier, ours),
     )
@@ -129,7 +131,8 @@ def _last_mark(dossier: Dossier, name: str) -> Mark | None:
 
 
 def _state(mark: Mark, chain: Chain, water: HighWater, faults: Sequence[str] = ()) -> LedgerState:
-    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
+    said = tuple(clean(fault, 2000) for fault in faults)
+    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, said, water)
 
 
 def _refusals(
