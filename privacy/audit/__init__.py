@@ -25,7 +25,7 @@ from metaward.privacy.audit.structure import (
     mixing,
     shape,
 )
-from metaward.privacy.audit.verdict import CONFIDENCE, LEVEL, AuditReport, Fault, checks
+from metaward.privacy.audit.verdict import CONFIDENCE, LEVEL, AuditReport, checks
 from metaward.privacy.price import counts, events
 
 
@@ -81,7 +81,7 @@ def audit(
         noise_source=source.name,
         secret=source.secret,
     )
-    return replace(report, faults=tuple(Fault(c.code, c.text) for c in checks(report) if c.code))
+    return replace(report, faults=tuple(check for check in checks(report) if check.code))
 
 
 def claimed_mu(stage: Stage, rounds: int) -> float:

@@ -55,16 +55,8 @@ class Correlation:
 
 
 @dataclass(frozen=True)
-class Fault:
-    """What is wrong: a fixed code, and a sentence with the measured and the claimed value."""
-
-    code: str
-    text: str
-
-
-@dataclass(frozen=True)
 class Check:
-    """What was measured and what it should be; ``code`` says what is wrong, "" if nothing is."""
+    """What was measured and what it should be; a fixed ``code`` where it is not, else ""."""
 
     what: str
     measured: str
@@ -115,7 +107,7 @@ class AuditReport:
     secret: bool
     confidence: float = CONFIDENCE
     level: float = LEVEL
-    faults: tuple[Fault, ...] = ()
+    faults: tuple[Check, ...] = ()
 
     @property
     def sound(self) -> bool:
