@@ -28,8 +28,9 @@ from metaward.privacy.report.page import page
 from metaward.privacy.units import PUBLIC, Holder
 from metaward.server.office.plan import text
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import question
-from metaward.server.office.report.write import of_folder
+from metaward.server.office.plan.question import question
+from metaward.server.office.report.gather import from_folder
+from metaward.server.office.report.write import report as made
 from tests.client.wards import rows_of
 from tests.contracts.requests import SHARE, learner, price_of
 from tests.server.report_desk import NO_BASELINES, executed, phantom
@@ -138,7 +139,7 @@ def test_a_policy_allows_or_refuses_it_by_name(visit: Unit) -> None:
 
 def test_a_whole_run_is_charged_and_reported_for_it(visit: Unit, tmp_path: Path) -> None:
     folder = executed(visits(NO_BASELINES), tmp_path / "run")
-    report = of_folder(folder)
+    report = made(from_folder(folder))
     assert (report.guarantee.unit, report.mechanism.name) == ("visit", "sums")
     for hospital, path in zip(report.hospitals, sorted(folder.hospitals.glob("*/*")), strict=False):
         assert hospital.units, "visits are counted"

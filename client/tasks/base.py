@@ -96,14 +96,14 @@ class Episode:
 class Hospital:
     """The private records of one hospital, ready to be drawn into episodes.
 
-    ``x`` (n, ...) and ``y`` (n,) may be views into a file shared by several hospitals in a
-    simulation: ``rows`` (m,) names the records that are this hospital's own. For classification
-    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 are held by meta-training hospitals,
-    higher ones only by unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
-    (n,) tells which function a record was measured on. ``ids`` (n,) are stable record identities,
-    unique across the whole federation; ``patients`` (n,) names whose record it is. ``view`` turns
-    raw records (k, ...) into the network's input (k, *input_shape) float32. ``note`` holds what
-    ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
+    ``x`` (n, ...) and ``y`` (n, ...) may be views into a file shared by several hospitals in a
+    simulation: ``rows`` (m,) names the records that are this hospital's own. ``y`` holds labels as
+    the kind of task has them. Where it has classes they are class indices (n,) int64: 0 ..
+    vocabulary - 1 are held by meta-training hospitals, higher ones only by unseen ones. Where tasks
+    are functions, ``groups`` (n,) tells which one a record was measured on. ``ids`` (n,) are stable
+    record identities, unique across the whole federation; ``patients`` (n,) names whose record it
+    is. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape) float32.
+    ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
     """
 
     seat: Seat

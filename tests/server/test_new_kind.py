@@ -34,7 +34,7 @@ from metaward.privacy.noise import SeededNoise
 from metaward.privacy.policy import Policy
 from metaward.server.folder import Folder
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import question
+from metaward.server.office.plan.question import question
 from metaward.server.show import final, holdings
 from metaward.yaml_text import override
 from tests.server.report_desk import executed, saved
