@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -106,16 +106,13 @@ class Sums(Protected):
     @property
     def clip(self) -> float:
         """The largest clip norm of any kind."""
-        return max(norm or self.clip_norm for norm in (None, *self._clips.values()))
+        return max(map(self.clip_of, get_args(Kind)))
 
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum."""
-        return self._clips.get(kind) or self.clip_norm
-
-    @property
-    def _clips(self) -> dict[str, float | None]:
         query, adjoint, features = self.clip_query, self.clip_adjoint, self.clip_features
-        return {"query": query, "adjoint": adjoint, "features": features}
+        own = {"query": query, "adjoint": adjoint, "features": features}
+        return own.get(kind) or self.clip_norm
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """What the algorithm asks for in a rehearsal."""
