@@ -129,7 +129,7 @@ def test_the_plan_counts_it(visit: Unit, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_policy_allows_or_refuses_it_by_name(visit: Unit) -> None:
     policy = Policy(
-        None, ("sums",), ("visit",), 8.0, 1e-5, 0.8, 10.0, True, 9, 9, 9, False, 0, (), False
+        None, ("sums",), ("visit",), 8.0, 1e-5, 0.8, 10.0, True, 9, 9, 9, False, 0, (), False, ()
     )
     asked = Asked("attend", "north", "sums", "visit", 1)
     policy.admit(asked)
