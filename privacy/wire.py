@@ -11,7 +11,7 @@ import io
 import json
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -208,6 +208,11 @@ def _mark(fields: dict[str, Any]) -> Mark | None:
     if found and len(found) < len(MARK):
         raise WireError("keys")
     return Mark(**found) if found else None
+
+
+def with_mark(request: Request, mark: Mark | None) -> Request:
+    """The request with what the server knows of the hospital's ledger."""
+    return replace(request, mark=mark)
 
 
 def digest(request: Request) -> str:
