@@ -8,8 +8,6 @@ participation. No key allows seeded noise: a hospital's noise is the operating s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from metaward.options import ConfigError, Named, build, plain
+from metaward.options import ConfigError, Named, build
 from metaward.privacy.asked import Asked, PolicyError, listed, real, refused, whole
 from metaward.privacy.event import Budget
 from metaward.privacy.mechanisms import MECHANISMS
@@ -114,10 +112,6 @@ class Policy:
             return cls.read(path, scores)
         except ConfigError as error:
             raise PolicyError("policy-unreadable", str(error)) from error
-
-    def digest(self) -> str:
-        """SHA-256 of what the policy says, in hex: equal for files that differ in comments only."""
-        return hashlib.sha256(json.dumps(plain(self), sort_keys=True).encode()).hexdigest()
 
     def budget(self) -> Budget | None:
         """The cap for any one protected unit; None where nothing is protected, at no price."""

@@ -30,8 +30,7 @@ def plan(
     tasks: Tasks = None,
     hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
     units: Annotated[
-        int | None,
-        typer.Option(min=1, help="Units with several records, such as patients, of the same one."),
+        int | None, typer.Option(min=1, help="Units, where each has several records (patients).")
     ] = None,
     as_json: Json = False,
 ) -> None:
