@@ -55,10 +55,10 @@ def refused(code: str, name: str, asked: object, allowed: object, key: str = "")
     )
 
 
-def listed(what: str, asked: str, allowed: tuple[str, ...]) -> None:
+def listed(code: str, name: str, asked: object, allowed: tuple[str, ...], key: str = "") -> None:
     """``PolicyError`` for a name that is not in the policy's list of them."""
     if asked not in allowed:
-        raise refused(f"policy-{what}", what, asked, ", ".join(allowed) or "none", f"{what}s")
+        raise refused(code, name, asked, ", ".join(allowed) or "none", key)
 
 
 def whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
@@ -75,12 +75,5 @@ def real(code: str, key: str, asked: object, low: float | None, high: float | No
     if low is None or high is None:
         if asked is not None:
             raise refused(code, key, asked, "null only, as for unit none")
-    elif isinstance(asked, bool) or not isinstance(asked, (int, float)) or not low <= asked <= high:
+    elif type(asked) is bool or not isinstance(asked, (int, float)) or not low <= asked <= high:
         raise refused(code, key, asked, f"{low} to {high}")
-
-
-def named(key: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    """``PolicyError`` unless the policy allows all of these scores to leave."""
-    for name in asked:
-        if name not in allowed:
-            raise refused("policy-metric", "metrics", name, ", ".join(allowed) or "none", key)

@@ -130,5 +130,5 @@ def _order(epsilon: float, delta: float) -> int:
 
 
 def _overhead(order: float, delta: float) -> float:
-    """The amount that the conversion to (epsilon, delta) adds to a Renyi divergence of this order."""
+    """What the conversion to (epsilon, delta) adds to a Renyi divergence of this order."""
     return log1p(-1 / order) - log(delta * order) / (order - 1)
