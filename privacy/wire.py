@@ -11,7 +11,7 @@ import io
 import json
 import re
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
@@ -211,6 +211,11 @@ def _mark(fields: dict[str, Any]) -> Mark | None:
     if values and len(values) < len(MARK):
         raise WireError("keys")
     return Mark(**values) if values else None
+
+
+def with_mark(request: Request, mark: Mark | None) -> Request:
+    """The request with what the server knows of the hospital's ledger."""
+    return replace(request, mark=mark)
 
 
 def digest(request: Request) -> str:

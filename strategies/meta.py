@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
 
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from metaward.errors import RunError
 from metaward.privacy import Release, Scores
-from metaward.privacy.wire import Request, encode_request
+from metaward.privacy.wire import Request, encode_request, with_mark
 from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
 from metaward.strategies.combine import Combine
 from metaward.strategies.leg import Leg
@@ -211,7 +211,7 @@ class MetaStrategy(Strategy):
         """One message for each of these hospitals that is there."""
         self.roster.refresh(grid)
         there = [h for h in hospitals if h in self.roster.nodes]
-        marked = [encode_request(replace(request, mark=self.marks.last(h))) for h in there]
+        marked = [encode_request(with_mark(request, self.marks.last(h))) for h in there]
         group = str(request.round)
         messages = [
             Message(records, self.roster.nodes[h], kind, group_id=group)
