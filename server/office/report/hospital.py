@@ -12,7 +12,7 @@ from math import ceil
 
 from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, NotedRefusal
-from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
+from metaward.privacy.report.sections import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
 from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts

@@ -9,7 +9,7 @@ from math import inf
 from metaward.privacy.accounting import Direction, enforced_epsilon, exact, gdp
 from metaward.privacy.event import Budget, Events
 from metaward.privacy.ledger import Charged, History, Payment
-from metaward.privacy.report.hospitals import AtDelta, SpendingPoint
+from metaward.privacy.report.sections import AtDelta, SpendingPoint
 from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.server.office.accounts.spending import Spending
 from metaward.server.office.report.dossier import Dossier, clean, utc
