@@ -18,8 +18,9 @@ from pathlib import Path
 from filelock import FileLock
 
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Charge, Mark, Mechanism
+from metaward.privacy import Budget, Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
+from metaward.privacy.description import ChargeDescription
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
 from metaward.privacy.policy import Asked, Policy, PolicyError
@@ -61,16 +62,21 @@ class Guard:
             )
 
     def charge(
-        self, key: RequestKey, charges: Sequence[Charge], mechanism: Mechanism
+        self,
+        key: RequestKey,
+        description: ChargeDescription,
+        charges: Sequence[Charge],
+        budget: Budget | None,
     ) -> Entry | None:
         """Pay before anything is computed; None where there is no ledger (mechanism none).
 
-        ``LedgerError`` where a budget is spent.
+        ``budget`` is the run's own, which a real hospital's policy replaces. ``LedgerError`` where
+        a budget is spent.
         """
         if self.ledger is None:
             return None
-        budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        return self.ledger.charge(key, mechanism.unit.name, charges, budget, allows)
+        cap = self.policy.budget() if self.policy is not None else budget
+        return self.ledger.charge(key, description, charges, cap, allows)
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""

@@ -100,14 +100,15 @@ def _readable(first: ChainRow, row: ChainRow) -> bool:
 
 
 def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
-    """All charges protect what the first one does, or budgets would not add up; units are named."""
+    """All charges protect what the first one does, or budgets would not add up; they are for the
+    sums that they describe; units are named."""
     named = 0
     for charge in charges:
-        if charge.protects != charges[0].protects:
-            yield (
-                f"row {charge.sequence} protects each {charge.protects}, in a ledger that counts "
-                f"by {charges[0].protects}"
-            )
+        unit, first = charge.description.unit, charges[0].description.unit
+        if unit != first:
+            yield f"row {charge.sequence} protects each {unit}, in a ledger that counts by {first}"
+        if charge.noises() != charge.description.noises():
+            yield f"row {charge.sequence} charges for other noise than its described sums have"
         named += len(charge.new)
         strange = sorted(unit for unit in charge.units() if not 1 <= unit <= named)
         if strange:

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import (
     Budget,
     Charge,
@@ -42,15 +44,13 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, the budget it had to fit, what it cost whom.
-
-    ``protects`` is the unit of the run's guarantee (record, patient, task, hospital; none).
-    """
+    """One charge: row, time (UTC), what was asked, for which sums, the budget it had to fit, what
+    it cost whom."""
 
     sequence: int
     time: str
     request: RequestKey
-    protects: str
+    description: ChargeDescription
     budget: Budget | None
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
@@ -66,10 +66,11 @@ class Charged:
             after = {events: counted(events + payment.events) for events in before}
             spent |= {unit: after[spent.get(unit, ())] for unit in payment.units}
 
-    def noise_multipliers(self) -> set[float]:
-        """Those of all its events that have one."""
-        found = (event.noise_multiplier for payment in self.payments for event in payment.events)
-        return {sigma for sigma in found if sigma is not None}
+    def noises(self) -> set[tuple[float, float]]:
+        """Noise multiplier and sampling rate of all its events that have noise of that kind."""
+        events = [event for payment in self.payments for event in payment.events]
+        pairs = ((event.noise_multiplier, event.sampling_rate) for event in events)
+        return {(sigma, rate) for sigma, rate in pairs if sigma is not None}
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,12 @@ def due(count: int) -> bool:
 
 # ------------------------------------------------------------------------- bodies of rows
 
+_DESCRIPTION = TypeAdapter(ChargeDescription)
+
 
 def pack_charge(
     request: RequestKey,
-    protects: str,
+    description: ChargeDescription,
     budget: Budget | None,
     named: Sequence[Charge],
     numbers: Mapping[str, int],
@@ -193,7 +196,7 @@ def pack_charge(
     ]
     asked = {
         "request": asdict(request),
-        "protects": protects,
+        "description": _DESCRIPTION.dump_python(description, mode="json"),
         "budget": [budget.epsilon, budget.delta] if budget else None,
     }
     return asked | {"payments": payments, "new": list(new), "time": now()}
@@ -229,7 +232,7 @@ def _charged(row: ChainRow) -> Charged:
         row.sequence,
         body["time"],
         RequestKey(**body["request"]),
-        body["protects"],
+        _DESCRIPTION.validate_python(body["description"]),
         budget and Budget(*budget),
         payments,
         tuple(body["new"]),

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import Budget, Charge, Events, Mark
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
@@ -88,7 +89,7 @@ class Ledger:
     def charge(
         self,
         request: RequestKey,
-        protects: str,
+        description: ChargeDescription,
         charges: Sequence[Charge],
         budget: Budget | None,
         allows: Allows,
@@ -100,11 +101,11 @@ class Ledger:
         before it is sent, so nothing that was computed under that charge ever left. Where the price
         has changed since, it is charged anew.
 
-        ``protects`` names the unit of the guarantee, which is that of the ledger's first charge for
-        good (``ledger-unit`` otherwise): taking one record out of a clipped patient or task may
-        turn the whole around, which costs the record up to twice what the whole was charged; and a
-        run that protects records costs a patient with k of them up to k times as much. Budgets of
-        two units in one ledger would be true for neither.
+        ``description`` says which sums it is for. The unit of the guarantee that it names is that
+        of the ledger's first charge for good (``ledger-unit`` otherwise): taking one record out of
+        a clipped patient or task may turn the whole around, which costs the record up to twice what
+        the whole was charged; and a run that protects records costs a patient with k of them up to
+        k times as much. Budgets of two units in one ledger would be true for neither.
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct case. BudgetSpent where any key may not. ValueError for a
@@ -119,11 +120,11 @@ class Ledger:
                 return entry
             numbers = spend.numbered(db, named)
             new = spend.new_names(db, numbers)
-            content = pack_charge(request, protects, budget, named, numbers, new)
+            content = pack_charge(request, description, budget, named, numbers, new)
             entry = self._open(db, request, content)
             if entry is not None:
                 return entry
-            self._check_unit(db, protects)
+            self._check_unit(db, description.unit)
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
@@ -233,16 +234,16 @@ class Ledger:
             raise LedgerError("ledger-damaged", text)
         return Entry(request, self._mark(charge), reply)
 
-    def _check_unit(self, db: sqlite3.Connection, protects: str) -> None:
+    def _check_unit(self, db: sqlite3.Connection, unit: str) -> None:
         found = db.execute(_FIRST_CHARGE).fetchone()
         row = chain.row_at(db, found[0]) if found else None
-        unit = row.content()["protects"] if row else protects
-        if protects != unit:
+        first = row.content()["description"]["unit"] if row else unit
+        if unit != first:
             raise LedgerError(
                 "ledger-unit",
-                f"{self.path} counts what each {unit} spent, since its first charge; a run with "
-                f"mechanism {protects} would be charged by another measure. Take part in runs with "
-                f"mechanism {unit}; a new ledger is right only for records that were never in this",
+                f"{self.path} counts what each {first} spent, since its first charge; a run that "
+                f"protects the unit {unit} would be charged by another measure. Take part in runs "
+                f"for unit {first}; a new ledger is right only for records that were never in this",
             )
 
     def _open(
@@ -253,7 +254,7 @@ class Ledger:
         row = chain.row_at(db, found[0]) if found else None
         paid = row.content() if row else {}
         if row is None or any(
-            paid.get(key) != content[key] for key in ("request", "protects", "payments")
+            paid.get(key) != content[key] for key in ("request", "description", "payments")
         ):
             return None
         return Entry(request, self._mark(row))

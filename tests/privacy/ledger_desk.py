@@ -9,9 +9,21 @@ from typing import Any
 
 import pytest
 
+from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, Charge, Event, gaussian
 from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
 from metaward.privacy.ledger.errors import CODES
+
+
+def description(unit: str = "record", *events: Event) -> ChargeDescription:
+    """Of a charge for these events; without any, for sums with the noise of ``STEPS``."""
+    sums = [
+        SumDescription(f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 10.0, 4, 4)
+        for n, event in enumerate(events or (STEPS,))
+        if event.noise_multiplier is not None
+    ]
+    return ChargeDescription("sums", unit, 2, 3, tuple(sums))
+
 
 STEPS = gaussian(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""
@@ -38,7 +50,8 @@ def keys(names: Iterable[Any]) -> tuple[str, ...]:
 
 def pay(ledger: Ledger, number: int, names: Iterable[Any] = "ab", event: Event = STEPS) -> Entry:
     """Charge one request with one event for each named record."""
-    return ledger.charge(request(number), "record", [Charge(keys(names), (event,))], CAP, within)
+    charges = [Charge(keys(names), (event,))]
+    return ledger.charge(request(number), description("record", event), charges, CAP, within)
 
 
 def full(path: Path) -> Ledger:

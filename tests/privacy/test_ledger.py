@@ -7,7 +7,17 @@ import pytest
 from metaward.privacy import accounting
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
-from tests.privacy.ledger_desk import CAP, STEPS, code_of, keys, pay, read, request, within
+from tests.privacy.ledger_desk import (
+    CAP,
+    STEPS,
+    code_of,
+    description,
+    keys,
+    pay,
+    read,
+    request,
+    within,
+)
 
 
 @pytest.fixture
@@ -40,7 +50,7 @@ def test_equal_events_add_up(ledger: Ledger) -> None:
 def test_a_key_in_two_charges_of_one_request_pays_both(ledger: Ledger) -> None:
     """Two thirds of the budget at once leave a third: one more, not two."""
     twice = [Charge(keys("ab"), (STEPS,)), Charge(keys("a"), (STEPS,))]
-    ledger.charge(request(1), "record", twice, CAP, within)
+    ledger.charge(request(1), description(), twice, CAP, within)
     assert ledger.spent("record:a") == (gaussian(2.0, 8),)
     pay(ledger, 2, "a")
     with pytest.raises(BudgetSpent):
@@ -74,9 +84,9 @@ def test_one_spent_key_refuses_all_and_charges_none(ledger: Ledger) -> None:
 def test_a_budget_outlives_run_purpose_and_process(ledger: Ledger, path: Path) -> None:
     charge = [Charge(keys("a"), (STEPS,))]
     for key in (request(1), request(1, "run-2"), request(1, purpose="evaluate")):
-        Ledger.open(path).charge(key, "record", charge, CAP, within)
+        Ledger.open(path).charge(key, description(), charge, CAP, within)
     with pytest.raises(BudgetSpent):
-        Ledger.open(path).charge(request(1, "run-3"), "record", charge, CAP, within)
+        Ledger.open(path).charge(request(1, "run-3"), description(), charge, CAP, within)
 
 
 def test_the_whole_request_is_charged_and_not_what_fits(ledger: Ledger) -> None:
@@ -95,7 +105,7 @@ def test_equal_cases_are_judged_once(ledger: Ledger) -> None:
 
     pay(ledger, 1, range(100))
     charges = [Charge(keys(range(400)), (STEPS,)), Charge(keys(range(50)), (STEPS,))]
-    ledger.charge(request(2), "record", charges, CAP, allows)
+    ledger.charge(request(2), description(), charges, CAP, allows)
     expected = {((), (STEPS,)), ((STEPS,), (STEPS,)), ((STEPS,), (gaussian(2.0, 8),))}
     assert len(asked) == 3
     assert set(asked) == expected
@@ -110,7 +120,7 @@ def test_an_accountant_that_fails_charges_nothing(ledger: Ledger) -> None:
 
     before = ledger.mark()
     with pytest.raises(ArithmeticError):
-        ledger.charge(request(1), "record", [Charge(keys("a"), (STEPS,))], CAP, broken)
+        ledger.charge(request(1), description(), [Charge(keys("a"), (STEPS,))], CAP, broken)
     assert ledger.mark() == before
     assert pay(ledger, 1, "a").sequence == 2
 
@@ -118,7 +128,7 @@ def test_an_accountant_that_fails_charges_nothing(ledger: Ledger) -> None:
 @pytest.mark.parametrize("charges", [[], [Charge((), (STEPS,))], [Charge(keys("a"), ())]])
 def test_nothing_goes_unpaid(ledger: Ledger, charges: list[Charge]) -> None:
     with pytest.raises(ValueError, match="unpaid"):
-        ledger.charge(request(1), "record", charges, CAP, within)
+        ledger.charge(request(1), description(), charges, CAP, within)
 
 
 def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
@@ -129,7 +139,7 @@ def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
 def test_keys_must_name_their_kind_and_are_not_repeated_in_errors(ledger: Ledger) -> None:
     for key in ("Meier", "Record:Meier", ":Meier", "record:"):
         with pytest.raises(ValueError, match=f"a key of {len(key)} characters") as error:
-            ledger.charge(request(1), "record", [Charge((key,), (STEPS,))], CAP, within)
+            ledger.charge(request(1), description(), [Charge((key,), (STEPS,))], CAP, within)
         assert "Meier" not in str(error.value)
 
 
@@ -139,7 +149,7 @@ def test_keys_must_name_their_kind_and_are_not_repeated_in_errors(ledger: Ledger
 def test_a_budget_that_is_no_cap(ledger: Ledger, budget: Budget) -> None:
     with pytest.raises(ValueError, match="is no cap"):
         ledger.charge(
-            request(1), "record", [Charge(keys("a"), (STEPS,))], budget, lambda s, n, b: True
+            request(1), description(), [Charge(keys("a"), (STEPS,))], budget, lambda s, n, b: True
         )
 
 
@@ -173,17 +183,15 @@ def test_a_ledger_counts_by_one_unit_for_good(ledger: Ledger) -> None:
     """Under a clipped patient a record may cost twice what is written down: budgets of two units
     do not add up, whatever is left of them, and whichever records are meant."""
     charge = [Charge(("patient:p", "content:c"), (STEPS,))]
-    ledger.charge(request(1), "patient", charge, CAP, within)
+    ledger.charge(request(1), description("patient"), charge, CAP, within)
     before = ledger.mark()
-    for protects in ("record", "task", "hospital", "none"):
-        with pytest.raises(
-            LedgerError, match=f"counts what each patient spent.*{protects}"
-        ) as error:
-            ledger.charge(request(2), protects, [Charge(keys("z"), (STEPS,))], CAP, within)
+    for unit in ("record", "task", "hospital", "none"):
+        with pytest.raises(LedgerError, match=f"counts what each patient spent.*{unit}") as error:
+            ledger.charge(request(2), description(unit), [Charge(keys("z"), (STEPS,))], CAP, within)
         assert code_of(error) == "ledger-unit"
     assert ledger.mark() == before
-    ledger.charge(request(2), "patient", charge, CAP, within)
-    assert [charge.protects for charge in ledger.history().charges] == ["patient"] * 2
+    ledger.charge(request(2), description("patient"), charge, CAP, within)
+    assert [charge.description.unit for charge in ledger.history().charges] == ["patient"] * 2
 
 
 def test_with_the_real_accountant(ledger: Ledger) -> None:
@@ -192,11 +200,11 @@ def test_with_the_real_accountant(ledger: Ledger) -> None:
     budget = Budget(3.0, 1e-5)
     for number, steps in enumerate([20, 20, 10, 1]):
         charge = [Charge(keys("a"), (gaussian(10.0, steps),))]
-        ledger.charge(request(number), "record", charge, budget, accounting.allows)
+        ledger.charge(request(number), description(), charge, budget, accounting.allows)
     with pytest.raises(BudgetSpent):
         ledger.charge(
             request(9),
-            "record",
+            description(),
             [Charge(keys("a"), (gaussian(10.0, 1),))],
             budget,
             accounting.allows,

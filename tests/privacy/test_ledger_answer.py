@@ -8,7 +8,18 @@ import pytest
 
 from metaward.privacy.event import Charge, gaussian
 from metaward.privacy.ledger import Ledger, LedgerError, verify
-from tests.privacy.ledger_desk import CAP, STEPS, code_of, full, keys, pay, request, vandal, within
+from tests.privacy.ledger_desk import (
+    CAP,
+    STEPS,
+    code_of,
+    description,
+    full,
+    keys,
+    pay,
+    request,
+    vandal,
+    within,
+)
 
 
 @pytest.fixture
@@ -74,9 +85,9 @@ def test_another_price_is_another_charge(ledger: Ledger, path: Path) -> None:
 
 def test_the_same_round_with_another_content_is_another_charge(ledger: Ledger) -> None:
     charge = [Charge(keys("a"), (STEPS,))]
-    one = ledger.charge(request(1), "record", charge, CAP, within)
+    one = ledger.charge(request(1), description(), charge, CAP, within)
     ledger.answer(one, b"one")
-    two = ledger.charge(request(1, text="other theta"), "record", charge, CAP, within)
+    two = ledger.charge(request(1, text="other theta"), description(), charge, CAP, within)
     assert two.reply is None
     assert two.sequence > one.sequence
     assert ledger.spent("record:a") == (gaussian(2.0, 8),)

@@ -6,7 +6,17 @@ import pytest
 
 from metaward.privacy.event import Charge, counted, gaussian
 from metaward.privacy.ledger import Events, Ledger, Payment
-from tests.privacy.ledger_desk import CAP, STEPS, full, mu_squared, pay, read, request, within
+from tests.privacy.ledger_desk import (
+    CAP,
+    STEPS,
+    description,
+    full,
+    mu_squared,
+    pay,
+    read,
+    request,
+    within,
+)
 
 
 @pytest.fixture
@@ -33,7 +43,7 @@ def test_events_and_parts_keep_every_number(tmp_path: Path) -> None:
         Charge(("patient:208", "record:ü/\udcff"), events),
         Charge(("patient:208",), (STEPS,)),
     ]
-    ledger.charge(request(0), "record", charges, CAP, lambda spent, new, budget: True)
+    ledger.charge(request(0), description(), charges, CAP, lambda spent, new, budget: True)
     (found,) = ledger.history().charges
     assert found.payments == (Payment((1, 2), events), Payment((1,), (STEPS,)))
     assert ledger.spent("patient:208") == counted((*events, STEPS))
@@ -77,15 +87,15 @@ def test_units_are_counted_by_kind(tmp_path: Path) -> None:
     assert ledger.history().units() == {}
     assert ledger.history().spending(mu_squared) == []
     charge = [Charge(("record:a", "record:b", "content:00", "patient:7"), (STEPS,))]
-    ledger.charge(request(1), "record", charge, CAP, within)
-    ledger.charge(request(2), "record", charge, CAP, within)
+    ledger.charge(request(1), description(), charge, CAP, within)
+    ledger.charge(request(2), description(), charge, CAP, within)
     assert ledger.history().units() == {"record": 2, "content": 1, "patient": 1}
 
 
 def test_replies_refusals_and_runs(ledger: Ledger) -> None:
     ledger.answer(
         ledger.charge(
-            request(1, "run-2"), "record", [Charge(("record:z",), (STEPS,))], CAP, within
+            request(1, "run-2"), description(), [Charge(("record:z",), (STEPS,))], CAP, within
         ),
         b"z",
     )

@@ -11,7 +11,7 @@ import pytest
 
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Events, Ledger, verify
-from tests.privacy.ledger_desk import CAP, STEPS, pay, request
+from tests.privacy.ledger_desk import CAP, STEPS, description, pay, request
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
@@ -70,9 +70,9 @@ def test_nobody_is_judged_while_another_is(ledger: Ledger) -> None:
 
     charge = [Charge(("record:a",), (STEPS,))]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ledger.charge, request(1), "record", charge, CAP, slow)
+        first = pool.submit(ledger.charge, request(1), description(), charge, CAP, slow)
         assert first_asks.wait(20)
-        second = pool.submit(ledger.charge, request(2), "record", charge, CAP, quick)
+        second = pool.submit(ledger.charge, request(2), description(), charge, CAP, quick)
         assert (first.result().sequence, second.result().sequence) == (2, 3)
     assert seen == [(STEPS,)]
 
