@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
-from metaward.privacy.accounting import allows, enforced_epsilon
+from metaward.privacy.accounting import allows
 from metaward.privacy.accounting.gdp import mu_of
 from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.session import Use
@@ -63,21 +63,6 @@ def calibrate(
         for kind, sigma in _shape(profile).items():
             noise[kind] = max(noise.get(kind, 0.0), scale * sigma)
     return noise
-
-
-def spend(
-    profiles: Iterable[Counts],
-    participations: int,
-    noise: Mapping[str, float],
-    delta: float,
-    sampling_rate: float,
-) -> float:
-    """The largest epsilon at ``delta`` that a unit of any profile spends in all participations."""
-    costs = (
-        enforced_epsilon(events(profile, noise, sampling_rate) * participations, delta)
-        for profile in profiles
-    )
-    return max(costs, default=0.0)
 
 
 def _shape(profile: Counts) -> dict[str, float]:

@@ -7,7 +7,7 @@ audit finds mistakes of implementation; it does not prove that there are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +18,16 @@ from metaward.privacy.accounting import gdp
 from metaward.privacy.audit import verdict
 from metaward.privacy.audit.bounds import mu_lower, mu_lower_any
 from metaward.privacy.audit.play import Life, Stage, Work, lives
-from metaward.privacy.audit.report import AuditReport, Correlation, Fault, LayerNoise
+from metaward.privacy.audit.report import (
+    AuditReport,
+    Correlation,
+    Effort,
+    Fault,
+    LayerNoise,
+    Measured,
+)
 from metaward.privacy.audit.structure import (
     Layers,
-    Noised,
     correlations,
     effects,
     extremes,
@@ -31,7 +37,6 @@ from metaward.privacy.audit.structure import (
 )
 from metaward.privacy.audit.verdict import LEVEL
 from metaward.privacy.price import counts, events
-from metaward.privacy.session import Kind
 
 CONFIDENCE = 1 - LEVEL
 """Of the bound: a sound mechanism's is above the claim as seldom as any other check fails."""
@@ -39,25 +44,6 @@ CONFIDENCE = 1 - LEVEL
 KEPT = 20_000_000
 """Values of sums that are kept for the checks of the noise, 8 bytes each; all of them count for the
 bound."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
-
-    Each life gives a score for each canary. How many scores a tight bound takes:
-    ``bounds.trials_needed`` of the mu of ``rounds`` rounds.
-    """
-
-    canaries: int = 200
-    rounds: int = 2
-    lives: int = 6
-
-    def __post_init__(self) -> None:
-        if self.canaries < 2 or self.rounds < 1 or self.lives < 1:
-            raise ValueError(f"{self}: give at least 2 canaries, 1 round and 1 life")
-        if self.canaries * self.lives < 100:
-            raise ValueError(f"{self} gives below 100 scores, too few for the normal bound")
 
 
 def audit(
@@ -84,16 +70,17 @@ def audit(
     rng = np.random.default_rng([seed, 1])
     played = _play(lives(stage, size.canaries, size.rounds, size.lives, rng), stage)
     moved = effects(stage, played.kept[0])
-    noised = _noised(played.kept, moved)
-    parts = _Parts(
+    noised = [(one, life.noise(one, moved[one.kind])) for life in played.kept for one in life.seen]
+    spread = layer_noise(noised, layers, stage.noise_multipliers, LEVEL)
+    measured = Measured(
         moved,
         extremes(stage, moved),
-        layer_noise(noised, layers, stage.noise_multipliers, LEVEL),
+        spread,
         correlations(noised, layers, stage.tasks),
+        shape(noised, layers, spread, stage.noise_multipliers),
         None if network is None else mixing(*network),
     )
-    gaussian = shape(noised, layers, parts.layers, stage.noise_multipliers)
-    return _report(stage, size, delta, played, parts, gaussian)
+    return _report(stage, size, delta, played, measured)
 
 
 @dataclass
@@ -119,34 +106,21 @@ def _play(played: Iterable[Life], stage: Stage) -> _Played:
     return _Played(np.concatenate(scores), np.concatenate(inside), kept, sums)
 
 
-@dataclass(frozen=True)
-class _Parts:
-    """What the structural checks measured."""
-
-    sensitivity: Mapping[Kind, float]
-    extreme: Mapping[Kind, float]
-    layers: tuple[LayerNoise, ...]
-    correlations: tuple[Correlation, ...]
-    mixing: float | None
-
-
 def _report(
-    stage: Stage, size: Effort, delta: float, played: _Played, parts: _Parts, gaussian: float
+    stage: Stage, size: Effort, delta: float, played: _Played, measured: Measured
 ) -> AuditReport:
-    sigma, source = stage.noise_multipliers, stage.noise(0)
-    claim = claimed_mu(stage, size.rounds)
+    source, claim = stage.noise(0), claimed_mu(stage, size.rounds)
     inside, outside = played.scores[played.inside], played.scores[~played.inside]
     low = mu_lower(inside, outside, CONFIDENCE)
     free = mu_lower_any(inside, outside, claim / 2, CONFIDENCE)
     return AuditReport(
+        **vars(size),
+        **vars(measured),
         unit=stage.mechanism.unit.name,
         mechanism=stage.mechanism.name,
         delta=delta,
         confidence=CONFIDENCE,
         level=LEVEL,
-        canaries=size.canaries,
-        lives=size.lives,
-        rounds=size.rounds,
         sums=played.sums,
         claimed_mu=claim,
         mu_lower=low,
@@ -154,30 +128,11 @@ def _report(
         claimed_epsilon=gdp.epsilon(claim, delta),
         epsilon_lower=gdp.epsilon(low, delta),
         epsilon_lower_any=gdp.epsilon(free, delta),
-        noise_multipliers={kind: sigma[kind] for kind in parts.sensitivity},
-        sensitivity=parts.sensitivity,
-        extreme=parts.extreme,
-        layers=parts.layers,
-        correlations=parts.correlations,
-        gaussian_p=gaussian,
-        mixing=parts.mixing,
+        noise_multipliers={k: stage.noise_multipliers[k] for k in measured.sensitivity},
         noise_source=source.name,
         secret=source.secret,
-        faults=tuple(_faults(claim, low, parts, gaussian)),
+        faults=tuple(verdict.faults(claim, low, measured)),
     )
-
-
-def _faults(claim: float, low: float, parts: _Parts, gaussian: float) -> Iterator[Fault]:
-    """What is wrong. Where noise repeats itself, checks that count on independence are left out."""
-    yield from verdict.sensitivity(parts.sensitivity)
-    yield from verdict.extremes(parts.extreme)
-    yield from verdict.mixed(parts.mixing)
-    again = list(verdict.repeated(parts.correlations))
-    yield from again
-    if not again:
-        yield from verdict.bound(claim, low)
-        yield from verdict.noise(parts.layers)
-        yield from verdict.shape(gaussian)
 
 
 def claimed_mu(stage: Stage, rounds: int) -> float:
@@ -186,10 +141,6 @@ def claimed_mu(stage: Stage, rounds: int) -> float:
     row = int(canaries.rows[0])
     count = counts(stage.uses(canaries), lambda row: row)[row]
     return gdp.mu(events(count, stage.noise_multipliers, 1.0) * rounds)
-
-
-def _noised(played: Sequence[Life], moved: Mapping[Kind, float]) -> Noised:
-    return [(seen, life.noise(seen, moved[seen.kind])) for life in played for seen in life.seen]
 
 
 __all__ = [

@@ -45,14 +45,13 @@ def mu_lower_any(inside: Floats, outside: Floats, threshold: float, confidence: 
     the error probability (Nasr et al. 2023: Tight Auditing of Differentially Private Machine
     Learning).
     """
-    half = (1 - confidence) / 2
-    hits, alarms = int((inside > threshold).sum()), int((outside > threshold).sum())
-    n, k = len(inside), len(outside)
-    found = float(stats.beta.ppf(half, hits, n - hits + 1)) if hits else 0.0
-    false = float(stats.beta.ppf(1 - half, alarms + 1, k - alarms)) if alarms < k else 1.0
-    if found == 0 or false == 1:
+    found, false = (
+        stats.binomtest(int((scores > threshold).sum()), len(scores)).proportion_ci(confidence)
+        for scores in (inside, outside)
+    )
+    if found.low == 0 or false.high == 1:
         return 0.0
-    return max(0.0, float(ndtri(found) - ndtri(false)))
+    return max(0.0, float(ndtri(found.low) - ndtri(false.high)))
 
 
 def deviation_band(values: Floats, level: float) -> tuple[float, float, float]:

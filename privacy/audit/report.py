@@ -53,17 +53,51 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class AuditReport:
+class Effort:
+    """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
+
+    Each life gives a score for each canary. How many scores a tight bound takes:
+    ``bounds.trials_needed`` of the mu of ``rounds`` rounds.
+    """
+
+    canaries: int = 200
+    rounds: int = 2
+    lives: int = 6
+
+    def __post_init__(self) -> None:
+        if self.canaries < 2 or self.rounds < 1 or self.lives < 1:
+            raise ValueError(f"{self}: give at least 2 canaries, 1 round and 1 life")
+        if self.canaries * self.lives < 100:
+            raise ValueError(f"{self} gives below 100 scores, too few for the normal bound")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the checks of the mechanism's parts measured.
+
+    ``sensitivity`` is how far a canary moves a sum of each kind, over the clip norm (1: exactly as
+    claimed); ``extreme`` the same for one record of 1e30 beside ones that are not finite, infinity
+    where the mechanism stopped at them. ``gaussian_p`` is how likely Gaussian noise looks so little
+    like it. ``mixing`` is how far one record's output moved when the others in the batch were
+    replaced, None where no network was given.
+    """
+
+    sensitivity: Mapping[Kind, float]
+    extreme: Mapping[Kind, float]
+    layers: tuple[LayerNoise, ...]
+    correlations: tuple[Correlation, ...]
+    gaussian_p: float
+    mixing: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditReport(Effort, Measured):
     """An audit of one mechanism as one run uses it.
 
     ``claimed_mu`` is what the charges of the played rounds add up to for one canary; ``mu_lower``
     its one-sided lower bound at ``confidence``, measured; ``mu_lower_any`` the looser one that
     assumes nothing about the noise. ``level`` is the probability that a sound mechanism fails any
     one check, 1 - ``confidence`` for the bound. ``epsilon`` values are at ``delta``.
-    ``sensitivity`` is how far a canary moves a sum of each kind, over the clip norm (1: exactly as
-    claimed); ``extreme`` the same for one record of 1e30 beside ones that are not finite, infinity
-    where the mechanism stopped at them. ``mixing`` is how far one record's output moved when the
-    others in the batch were replaced, None where no network was given.
     """
 
     unit: str
@@ -71,9 +105,6 @@ class AuditReport:
     delta: float
     confidence: float
     level: float
-    canaries: int
-    lives: int
-    rounds: int
     sums: int
     claimed_mu: float
     mu_lower: float
@@ -82,12 +113,6 @@ class AuditReport:
     epsilon_lower: float
     epsilon_lower_any: float
     noise_multipliers: Mapping[str, float]
-    sensitivity: Mapping[Kind, float]
-    extreme: Mapping[Kind, float]
-    layers: tuple[LayerNoise, ...]
-    correlations: tuple[Correlation, ...]
-    gaussian_p: float
-    mixing: float | None
     noise_source: str
     secret: bool
     faults: tuple[Fault, ...]

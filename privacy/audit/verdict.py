@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from metaward.privacy.audit.report import Correlation, Fault, LayerNoise
+from metaward.privacy.audit.report import Correlation, Fault, LayerNoise, Measured
 from metaward.privacy.session import Kind
 
 LEVEL = 1e-6
@@ -27,13 +27,30 @@ WHERE = {
 }
 
 
-def bound(claim: float, low: float) -> Iterator[Fault]:
-    """``low`` is the lower bound on mu that is wrong only once in 1 / LEVEL audits."""
+def faults(claim: float, low: float, measured: Measured) -> Iterator[Fault]:
+    """What is wrong; ``low`` is the lower bound on mu that is wrong only once in 1 / LEVEL audits.
+
+    Where noise repeats itself, checks that count on independence are left out.
+    """
+    yield from _sensitivity(measured.sensitivity)
+    yield from _extremes(measured.extreme)
+    mixing = measured.mixing
+    if mixing is not None and not mixing <= MIXED:
+        text = f"other records in the batch move a record's output by {mixing:.3g} of its size"
+        yield Fault("records-mixed", text)
+    again = list(_repeated(measured.correlations))
+    yield from again
+    if again:
+        return
     if low > claim:
         yield Fault("bound", f"the attack shows mu above {low:.3f}; {claim:.3f} is claimed")
+    yield from _noise(measured.layers)
+    if measured.gaussian_p < LEVEL:
+        text = f"the noise is not Gaussian (Kolmogorov-Smirnov, p = {measured.gaussian_p:.1e})"
+        yield Fault("noise-shape", text)
 
 
-def sensitivity(moved: Mapping[Kind, float]) -> Iterator[Fault]:
+def _sensitivity(moved: Mapping[Kind, float]) -> Iterator[Fault]:
     """A unit must move a sum by the clip norm and no more; one that moves less shows nothing."""
     for kind, norm in moved.items():
         if norm < 1 - SLACK:
@@ -44,7 +61,7 @@ def sensitivity(moved: Mapping[Kind, float]) -> Iterator[Fault]:
             yield Fault("sensitivity", text)
 
 
-def extremes(found: Mapping[Kind, float]) -> Iterator[Fault]:
+def _extremes(found: Mapping[Kind, float]) -> Iterator[Fault]:
     """Records that are not finite count as zero, and those of any finite size are clipped."""
     for kind, norm in found.items():
         if not norm <= 1 + ROUNDING:
@@ -52,7 +69,7 @@ def extremes(found: Mapping[Kind, float]) -> Iterator[Fault]:
             yield Fault("not-finite", text)
 
 
-def noise(layers: Sequence[LayerNoise]) -> Iterator[Fault]:
+def _noise(layers: Sequence[LayerNoise]) -> Iterator[Fault]:
     """Every layer has the noise that is claimed; more would be as wrong a report."""
     for layer in layers:
         where = f"noise on layer {layer.layer} of {layer.kind} sums"
@@ -64,7 +81,7 @@ def noise(layers: Sequence[LayerNoise]) -> Iterator[Fault]:
             yield Fault("noise-too-large", text)
 
 
-def repeated(found: Sequence[Correlation]) -> Iterator[Fault]:
+def _repeated(found: Sequence[Correlation]) -> Iterator[Fault]:
     """Noise is drawn afresh for every sum and every coordinate.
 
     Layers are compared over many sums; where these repeat each other, they are no evidence.
@@ -73,16 +90,3 @@ def repeated(found: Sequence[Correlation]) -> Iterator[Fault]:
     for one in [w for w in wrong if w.between != "layers"] or wrong:
         text = f"the noise of {WHERE[one.between]} has correlation {one.largest:.3f}"
         yield Fault("noise-repeated", text)
-
-
-def shape(p: float) -> Iterator[Fault]:
-    """The noise is Gaussian."""
-    if p < LEVEL:
-        yield Fault("noise-shape", f"the noise is not Gaussian (Kolmogorov-Smirnov, p = {p:.1e})")
-
-
-def mixed(moved: float | None) -> Iterator[Fault]:
-    """No record touches another one's output."""
-    if moved is not None and not moved <= MIXED:
-        text = f"other records in the batch move a record's output by {moved:.3g} of its size"
-        yield Fault("records-mixed", text)

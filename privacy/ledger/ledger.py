@@ -118,8 +118,7 @@ class Ledger:
             entry = self._answered(db, request)
             if entry is not None:
                 return entry
-            numbers = spend.numbered(db, named)
-            new = spend.new_names(db, numbers)
+            numbers, new = spend.entered(db, named)
             content = pack_charge(request, description, budget, named, numbers, new)
             entry = self._open(db, request, content)
             if entry is not None:

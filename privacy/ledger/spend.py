@@ -70,20 +70,18 @@ def under_pseudonyms(charges: Sequence[Charge], secret: bytes) -> list[Charge]:
     return [Charge(tuple(pseudonym(k, secret) for k in c.keys), c.events) for c in charges]
 
 
-def numbered(db: sqlite3.Connection, charges: Sequence[Charge]) -> dict[str, int]:
-    """The number of every named unit; new ones follow the last, in order of appearance."""
+def entered(db: sqlite3.Connection, charges: Sequence[Charge]) -> tuple[dict[str, int], list[str]]:
+    """The number of every named unit, and the names not met before, which follow the last one.
+
+    They are entered in order of appearance; a charge that fails takes them back.
+    """
     names = list(dict.fromkeys(name for charge in charges for name in charge.keys))
+    last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
+    insert = "INSERT INTO unit (name) VALUES (?) ON CONFLICT DO NOTHING"
+    db.executemany(insert, [(name,) for name in names])
     query = "SELECT name, id FROM unit WHERE name IN (SELECT value FROM json_each(?))"
-    known: dict[str, int] = dict(db.execute(query, (json.dumps(names),)).fetchall())
-    last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
-    new = [name for name in names if name not in known]
-    return known | {name: last + i for i, name in enumerate(new, 1)}
-
-
-def new_names(db: sqlite3.Connection, numbers: Mapping[str, int]) -> list[str]:
-    """Those of the numbered units that the ledger has not met before, in order."""
-    last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
-    return sorted((name for name, id in numbers.items() if id > last), key=numbers.__getitem__)
+    numbers: dict[str, int] = dict(db.execute(query, (json.dumps(names),)).fetchall())
+    return numbers, [name for name in names if numbers[name] > last]
 
 
 def text_of(event: Event) -> str:
@@ -129,9 +127,7 @@ def check_budget(
 
 
 def add(db: sqlite3.Connection, charges: Sequence[Charge], numbers: Mapping[str, int]) -> None:
-    """Enter new units, and add the charges to all totals."""
-    new = [(numbers[name], name) for name in new_names(db, numbers)]
-    db.executemany("INSERT INTO unit (id, name) VALUES (?, ?)", new)
+    """Add the charges to all totals."""
     db.executemany(
         _ADD,
         [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from metaward.privacy.report.hospitals import TrainingHospital
 from metaward.privacy.report.page import page
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
+from metaward.server.office.report.gather import from_folder
+from metaward.server.office.report.write import report
 from metaward.server.run import Observer
 from metaward.yaml_text import override
 
@@ -70,10 +73,14 @@ def saved(folder: Folder) -> PrivacyReport:
     """The written report; its verdict must follow from its facts, its page show the same ones."""
     text = (folder.path / "privacy.json").read_text(encoding="utf-8")
     VALID.validate(json.loads(text))
-    report = TypeAdapter(PrivacyReport).validate_json(text)
-    assert concluded(report) == report
-    assert (folder.path / "privacy.html").read_text(encoding="utf-8") == page(report)
-    return report
+    written = TypeAdapter(PrivacyReport).validate_json(text)
+    assert concluded(written) == written
+    assert (folder.path / "privacy.html").read_text(encoding="utf-8") == page(written)
+    return written
+
+
+def of_folder(folder: Folder, named: Sequence[Path] = ()) -> PrivacyReport:
+    return report(from_folder(folder, named))
 
 
 def ledger_of(folder: Folder, name: str, learner: str = "fomaml") -> Path:

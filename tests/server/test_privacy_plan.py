@@ -22,12 +22,8 @@ from metaward.privacy.noise import SeededNoise, noisy
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import (
-    GRADIENTS,
-    planned,
-    question,
-    verdict,
-)
+from metaward.server.office.plan.plan import GRADIENTS, planned, verdict
+from metaward.server.office.plan.question import question
 from tests.mechanisms import spelled
 from tests.server.plan_desk import CROWDED, ONE_TASK, SINE, big, run_with
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import Planned, planned, question
+from metaward.server.office.plan.plan import Planned, planned
+from metaward.server.office.plan.question import question
 from tests.server.plan_desk import big, run_with
 from tests.server.privacy_desk import Call, caller, private, written
 from tests.server.small import small

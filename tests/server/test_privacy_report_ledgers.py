@@ -16,7 +16,6 @@ from metaward.privacy.event import Mark
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.report.page import page
 from metaward.server.folder import Folder
-from metaward.server.office.report.write import of_folder
 from metaward.strategies.marks import SeenMark
 from tests.server.report_desk import (
     NO_BASELINES,
@@ -24,6 +23,7 @@ from tests.server.report_desk import (
     executed,
     ledger_of,
     named,
+    of_folder,
     phantom,
     saved,
 )

@@ -15,6 +15,7 @@ from metaward.privacy.ledger import Ledger
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
 from metaward.server.office.accounts import check as checking
+from metaward.server.office.accounts import spending
 from metaward.server.office.accounts.places import Places
 from metaward.strategies.marks import SeenMark
 from tests.privacy.ledger_desk import vandal
@@ -246,7 +247,7 @@ def test_accountants_that_differ_by_more_than_one_percent(
         found = reported_epsilon(events, delta)
         return type(found)(found.epsilon * factor, found.method, found.error)
 
-    monkeypatch.setattr(checking, "reported_epsilon", planted)
+    monkeypatch.setattr(spending, "_reported", planted)
     found = faults(call, capsys, made[0].path)
     assert [f for f in found if "by the second" in f] == found
     assert bool(found) == wrong

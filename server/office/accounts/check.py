@@ -7,16 +7,29 @@ from dataclasses import dataclass, field
 from math import inf, isinf
 from pathlib import Path
 
-from metaward.privacy.accounting import allows, reported_epsilon, second_epsilon
+from metaward.privacy.accounting import allows, second_epsilon
 from metaward.privacy.event import Events
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.folder import Folder
-from metaward.server.office.accounts.account import DELTA, worst
 from metaward.server.office.accounts.places import Places, all_marks, unprotected
+from metaward.server.office.accounts.spending import Spending, deltas_of
 from metaward.strategies.marks import SeenMark
 
 TOLERANCE = 0.01
 """How far the two accountants may be apart: the second rounds up to a grid."""
+
+UNCOMPARED = (
+    "the ledgers were not compared with any server's marks: name the result folder, too; without "
+    "marks an older copy that was put back looks whole"
+)
+NO_MARKS = (
+    "holds no marks (marks.jsonl), so nothing shows whether a ledger went back; the server has "
+    "accepted no update, or the file was removed"
+)
+NONE_HERE = (
+    "none of the ledgers that the server saw is here to compare; in a deployment they lie at the "
+    "hospitals: name the ledger files beside the folder"
+)
 
 
 @dataclass(frozen=True)
@@ -54,46 +67,42 @@ def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
 
     Every delta under which units were charged is checked, or ``deltas`` where they are given.
     """
-    done = Checked()
+    checked = Checked()
     for path in places.ledgers:
-        _check_ledger(done, path, deltas)
+        _check_ledger(checked, path, deltas)
     for folder in places.folders:
-        _check_folder(done, folder, places.ledgers)
+        _check_folder(checked, folder, places.ledgers)
     if not places.folders:
-        done.notes.append(
-            "the ledgers were not compared with any server's marks: name the result folder, too; "
-            "without marks an older copy that was put back looks whole"
-        )
-    if not done.accounts and not done.faults:
-        done.faults.append("there is nothing to check: no ledger that holds a charge was named")
-    return done
+        checked.notes.append(UNCOMPARED)
+    if not checked.accounts and not checked.faults:
+        checked.faults.append("there is nothing to check: no ledger that holds a charge was named")
+    return checked
 
 
 # ----------------------------------------------------------------------------- one ledger
 
 
-def _check_ledger(done: Checked, path: Path, deltas: Sequence[float]) -> None:
-    done.ledgers += 1
+def _check_ledger(checked: Checked, path: Path, deltas: Sequence[float]) -> None:
+    checked.ledgers += 1
     faults = verify(path)
-    done.faults += [f"{path}: {fault}" for fault in faults]
+    checked.faults += [f"{path}: {fault}" for fault in faults]
     if faults:
         return  # numbers from a damaged chain say nothing
     history = Ledger.open(path).history()
-    done.entries += history.mark.sequence
+    checked.entries += history.mark.sequence
     if not history.charges:
-        done.faults.append(f"{path}: holds no charge, so there is no epsilon to recompute")
+        checked.faults.append(f"{path}: holds no charge, so there is no epsilon to recompute")
         return
-    done.accounts += (found := list(_accounts(path, history, deltas)))
-    done.faults += [*_account_faults(found), *(f"{path}: {f}" for f in overspent(history))]
+    checked.accounts += (found := list(_accounts(path, history, deltas)))
+    checked.faults += [*_account_faults(found), *(f"{path}: {f}" for f in overspent(history))]
 
 
 def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator[Second]:
     """Both accountants' epsilon of the worst unit, from the raw charges."""
-    bodies = set(history.totals().values())
-    budgets = dict.fromkeys(c.budget.delta for c in history.charges if c.budget)
-    for delta in tuple(deltas) or tuple(budgets) or (DELTA,):
-        events = worst(bodies, delta)
-        first, second = reported_epsilon(events, delta).epsilon, second_epsilon(events, delta)
+    spending = Spending.of(history)
+    for delta in deltas_of(history, deltas):
+        second = second_epsilon(spending.worst(delta), delta)
+        first = spending.reported(delta).epsilon
         yield Second(str(path), history.hospital, delta, first, second)
 
 
@@ -125,35 +134,26 @@ def overspent(history: History) -> Iterator[str]:
 # ------------------------------------------------------------------------- server's marks
 
 
-def _check_folder(done: Checked, folder: Folder, ledgers: Sequence[Path]) -> None:
+def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[Path]) -> None:
     """Every point that the server saw must be in the ledgers."""
-    done.notes += [f"{folder.path}: {name}: not covered by any epsilon" for name in _open(folder)]
-    if not folder.config().privacy.unit.protected:
-        done.faults.append(f"{folder.path}: {folder.config().privacy.claim}")
+    run = folder.config()
+    if not run.privacy.unit.protected:
+        checked.faults.append(f"{folder.path}: {run.privacy.claim}")
         return
+    open_use = unprotected(folder)
+    checked.notes += [f"{folder.path}: {name}: not covered by any epsilon" for name in open_use]
     seen = all_marks(folder)
     if not seen:
-        done.faults.append(
-            f"{folder.path}: holds no marks (marks.jsonl), so nothing shows whether a ledger went "
-            "back; the server has accepted no update, or the file was removed"
-        )
+        checked.faults.append(f"{folder.path}: {NO_MARKS}")
     known = {ledger.id: ledger for path in ledgers if (ledger := _opened(path))}
-    simulation = folder.hospitals.is_dir()
-    for mark in seen:
-        if ledger := known.get(mark.mark.ledger):
-            done.marks += 1
-            done.faults += _went_back(mark, ledger)
+    here = [one for one in seen if one.mark.ledger in known]
+    checked.marks += len(here)
+    checked.faults += [fault for s in here for fault in _went_back(s, known[s.mark.ledger])]
     missing = {s.mark.ledger: s for s in seen if s.mark.ledger not in known}.values()
-    (done.faults if simulation else done.notes).extend(map(_not_given, missing))
-    if seen and not simulation and len(missing) == len({s.mark.ledger for s in seen}):
-        done.faults.append(
-            f"{folder.path}: none of the ledgers that the server saw is here to compare; in a "
-            "deployment they lie at the hospitals: name the ledger files beside the folder"
-        )
-
-
-def _open(folder: Folder) -> list[str]:
-    return unprotected(folder) if folder.config().privacy.unit.protected else []
+    simulation = folder.hospitals.is_dir()
+    (checked.faults if simulation else checked.notes).extend(map(_not_given, missing))
+    if seen and not simulation and not here:
+        checked.faults.append(f"{folder.path}: {NONE_HERE}")
 
 
 def _opened(path: Path) -> Ledger | None:

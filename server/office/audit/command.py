@@ -19,9 +19,11 @@ from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
 from metaward.server.office.accounts.places import result_folder
 from metaward.server.office.audit import text
-from metaward.server.office.plan.plan import first_share, question
-from metaward.server.office.report import write as privacy_report
-from metaward.server.office.report.case import utc
+from metaward.server.office.plan.question import question
+from metaward.server.office.report.dossier import utc
+from metaward.server.office.report.gather import from_folder
+from metaward.server.office.report.write import report as report_of
+from metaward.server.office.report.write import write
 from metaward.server.terminal import answer
 from metaward.sim import Sim
 
@@ -71,7 +73,7 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
         raise ConfigError([text.NOTHING.format(choices=choices())], "privacy.mechanism")
     if (records, tasks, run.client.tasks.declared_records()) == (None, None, None):
         return run.server.rounds
-    return first_share(question(run, None, records, tasks)).participations
+    return question(run, None, records, tasks).first_round()[1]
 
 
 def keep(folder: Folder, report: AuditReport) -> tuple[Path, ...]:
@@ -84,5 +86,5 @@ def keep(folder: Folder, report: AuditReport) -> tuple[Path, ...]:
         "faults": [fault.text for fault in report.faults],
     }
     folder.write_json("audit.json", plain_value(content))
-    written = privacy_report.write(privacy_report.of_folder(folder), folder.path)
+    written = write(report_of(from_folder(folder)), folder.path)
     return (folder.path / "audit.json", *written)

@@ -9,15 +9,8 @@ from metaward.client.tasks.base import FewShot
 from metaward.options import ConfigError
 from metaward.privacy.mechanisms import choices
 from metaward.privacy.mechanisms.base import Protected
-from metaward.server.office.plan.plan import (
-    Planned,
-    Question,
-    Suggestion,
-    body_counts,
-    per_round,
-    planned,
-    question,
-)
+from metaward.server.office.plan.plan import Planned, Suggestion, body_counts, planned
+from metaward.server.office.plan.question import Question, question
 from metaward.sim import Sim, parse
 from metaward.yaml_text import override
 
@@ -93,7 +86,7 @@ def changes(asked: Question) -> Iterator[Change]:
     if run.client.tasks_per_round < asked.tasks:
         every = f"client.tasks_per_round={asked.tasks}"
         yield Change("all of a hospital's tasks in every round, under one noise", (every,))
-    if per_round(asked) < asked.hospitals:
+    if asked.hospitals_per_round < asked.hospitals:
         yield Change("all hospitals in every round", ("strategies.hospitals_per_round=null",))
     yield Change("twice as many hospitals", hospitals=2 * asked.hospitals)
     if not run.privacy.unit.noise_at_server:

@@ -12,7 +12,7 @@ from metaward.privacy.mechanisms import choices
 from metaward.server.arguments import Config, Json, Records, Set, Tasks
 from metaward.server.office.plan import text
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import question
+from metaward.server.office.plan.question import question
 from metaward.server.terminal import answer
 
 NO_BUDGET = (

@@ -13,7 +13,9 @@ from metaward.options import ConfigError
 from metaward.privacy.report.document import PrivacyReport, schema, to_json
 from metaward.server.arguments import Json
 from metaward.server.office.accounts.places import result_folder
-from metaward.server.office.report.write import of_folder, of_ledger, write
+from metaward.server.office.report.gather import from_folder, from_ledger
+from metaward.server.office.report.write import report as report_of
+from metaward.server.office.report.write import write
 from metaward.server.terminal import line, say
 
 UNCONFIGURED = (
@@ -58,10 +60,11 @@ def report(
         text = "is the second of several ledgers; name their result folder first, or one ledger"
         raise ConfigError([text], str(rest[0]))
     if folder:
-        made, place, name = of_folder(folder, rest), first, "privacy"
+        dossier, place, name = from_folder(folder, rest), first, "privacy"
     else:
-        made = of_ledger(first, sim.load(_config(first, config)))
+        dossier = from_ledger(first, sim.load(_config(first, config)))
         place, name = first.parent, f"{first.stem}.privacy"
+    made = report_of(dossier)
     place = out or place
     place.mkdir(parents=True, exist_ok=True)
     written = write(made, place, name)

@@ -1,4 +1,4 @@
-"""A training hospital's part of a privacy report: from its ledger, or from what the server saw.
+"""A training hospital's section of a privacy report: from its ledger, or from what the server saw.
 
 Where a ledger is here, every number comes from its raw charges. In a deployment ledgers lie at the
 hospitals; the server then counts an upper bound on what it was sent, and says that it is one.
@@ -6,184 +6,136 @@ hospitals; the server then counts an upper bound on what it was sent, and says t
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
-from pathlib import Path
 
 from metaward.privacy.event import Mark
-from metaward.privacy.ledger import History, Ledger, LedgerError, NotedRefusal, verify
+from metaward.privacy.ledger import History, NotedRefusal
 from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
 from metaward.privacy.report.values import Chain, HighWater
-from metaward.server.office.report.case import REWOUND, Case, clean
-from metaward.server.office.report.spent import (
-    NOTHING,
-    Spent,
+from metaward.server.office.accounts.spending import Spending, refusal_counts
+from metaward.server.office.report.dossier import REWOUND, Dossier, OpenedLedger, clean
+from metaward.server.office.report.losses import (
+    Losses,
     budget_at,
-    own_charges,
+    in_its_terms,
+    losses,
     points,
-    seen_as,
-    spent,
-    without_limit,
+    unlimited,
 )
-from metaward.server.office.report.sums import bound
-from metaward.strategies.marks import SeenMark
+from metaward.server.office.report.mechanism import bound
+
+GONE = "it is gone, though the server has a mark of it"
 
 
-def hospital(case: Case, name: str) -> tuple[TrainingHospital, Spent]:
-    """The hospital as the report has it, and its account."""
-    path, seen = case.ledgers.get(name), case.seen_of(name)
-    if path is not None:
-        return _from_ledger(case, name, path)
-    if not case.run.privacy.unit.protected:
-        return _from_server(case, name, without_limit(case.delta))
-    if not case.simulated:
-        return _from_server(case, name, bound(case, name))
-    if seen:
-        return _lost(case, name, ["it is gone, though the server has a mark of it"])
-    return _from_server(case, name, spent(NOTHING, case.delta))
+def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Losses]:
+    """The hospital's section, and what its units have spent."""
+    ledger = dossier.ledgers.get(name)
+    if ledger and ledger.history:
+        return _from_ledger(dossier, name, ledger, ledger.history)
+    if ledger:
+        return _lost(dossier, name, ledger.faults)
+    if not dossier.run.privacy.unit.protected:
+        return _from_server(dossier, name, unlimited(dossier.delta))
+    if not dossier.simulated:
+        return _from_server(dossier, name, bound(dossier, name))
+    if dossier.seen_of(name):
+        return _lost(dossier, name, [GONE])
+    return _from_server(dossier, name, losses(Spending(frozenset()), dossier.delta))
 
 
-# -------------------------------------------------------------------------- its ledger
-
-
-def _from_ledger(case: Case, name: str, path: Path) -> tuple[TrainingHospital, Spent]:
-    faults = [clean(fault, 2000) for fault in verify(path)]
-    history = read(path)
-    if history is None:
-        return _lost(case, name, faults or ["it cannot be read"])
-    whole = seen_as(case, history)
-    account = spent(whole.totals().values(), case.delta)
-    mine = own_charges(case, whole)
-    here = spent(replace(whole, charges=mine).totals().values(), case.delta)
-    asked = mine[-1].budget if mine else case.run.privacy.budget
-    found = TrainingHospital(
+def _from_ledger(
+    dossier: Dossier, name: str, ledger: OpenedLedger, history: History
+) -> tuple[TrainingHospital, Losses]:
+    ours = in_its_terms(dossier, history)
+    mine = dossier.own_charges(ours)
+    whole = losses(Spending.of(ours), dossier.delta)
+    this_run = losses(Spending.of(replace(ours, charges=mine)), dossier.delta)
+    budget = mine[-1].budget if mine else dossier.run.privacy.budget
+    chain: Chain = "broken" if ledger.faults else "verified"
+    water = ledger.high_water(dossier.seen_of(name))
+    section = TrainingHospital(
         name=clean(name),
-        units=units(case, history),
+        units=units(dossier, history),
         participations=len({charge.request.round for charge in mine}),
-        counted_from="run" if case.run.privacy.unit.every_round else "ledger",
-        mu=account.mu,
-        spent=account.at,
-        this_run=here.at.epsilon,
-        epsilons=account.epsilons,
-        budget=budget_at(asked, case.delta, account.events),
-        ledger=_ledger(case, name, path, history.mark, faults),
-        refusals=_refusals(case, name, history.refusals),
-        history=points(case, whole),
+        counted_from="run" if dossier.run.privacy.unit.every_round else "ledger",
+        mu=whole.mu,
+        spent=whole.spent,
+        this_run=this_run.spent.epsilon,
+        epsilons=whole.at,
+        budget=budget_at(budget, dossier.delta, whole.events),
+        ledger=_state(history.mark, chain, water, ledger.faults),
+        refusals=_refusals(dossier, name, history.refusals),
+        history=points(dossier, ours),
     )
-    return found, account
+    return section, whole
 
 
-def read(path: Path) -> History | None:
-    """A ledger's content; None where it cannot be read."""
-    try:
-        return Ledger.open(path).history()
-    except (LedgerError, KeyError, TypeError, ValueError):  # rows that are not ours
-        return None
-
-
-def units(case: Case, history: History) -> int:
+def units(dossier: Dossier, history: History) -> int:
     """How many units of the run's kind were ever charged here.
 
     A ledger charges a task's records; tasks are as many as these make, all being of one size.
     """
-    unit = case.run.privacy.unit
+    unit = dossier.run.privacy.unit
     charged = history.units().get(unit.key, 0)
     if unit.clips_tasks:
-        return ceil(charged / case.run.client.tasks.task_size().records)
+        return ceil(charged / dossier.run.client.tasks.task_size().records)
     return 1 if unit.every_round else charged
 
 
-def _ledger(case: Case, name: str, path: Path, mark: Mark, faults: Sequence[str]) -> LedgerState:
-    chain: Chain = "broken" if faults else "verified"
-    water = _high_water(case.seen_of(name), path)
+def _from_server(dossier: Dossier, name: str, spent: Losses) -> tuple[TrainingHospital, Losses]:
+    """No ledger here: counted for this run alone, and never below what left."""
+    mechanism = dossier.protected
+    mark = _last_mark(dossier, name)
+    water: HighWater = "went back" if dossier.refused(name)[REWOUND] else "not checked"
+    section = TrainingHospital(
+        name=clean(name),
+        units=_declared(dossier),
+        participations=len(dossier.left_rounds(name)),
+        counted_from="ledger" if dossier.simulated and mechanism else "run",
+        mu=spent.mu,
+        spent=spent.spent,
+        this_run=spent.spent.epsilon,
+        epsilons=spent.at,
+        budget=mechanism.epsilon if mechanism else None,
+        ledger=_state(mark, "not checked", water) if mark else None,
+        refusals=_refusals(dossier, name, ()),
+        history=(),
+    )
+    return section, spent
+
+
+def _lost(dossier: Dossier, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Losses]:
+    """A ledger that cannot be read or is gone: nothing bounds what its units have spent."""
+    section, spent = _from_server(dossier, name, unlimited(dossier.delta))
+    mark = _last_mark(dossier, name) or Mark("unknown", 0, "0" * 64)
+    water: HighWater = "went back" if dossier.seen_of(name) else "not checked"
+    state = _state(mark, "broken", water, faults)
+    return replace(section, units=None, counted_from="run", ledger=state), spent
+
+
+def _declared(dossier: Dossier) -> int | None:
+    """Units of a hospital without its ledger: what the configuration says; None: unknown."""
+    unit = dossier.run.privacy.unit
+    if unit.every_round:
+        return 1
+    return dossier.run.client.tasks.declared_records() if unit.single else None
+
+
+def _last_mark(dossier: Dossier, name: str) -> Mark | None:
+    marks = (one.mark for one in dossier.seen_of(name))
+    return max(marks, key=lambda mark: mark.sequence, default=None)
+
+
+def _state(mark: Mark, chain: Chain, water: HighWater, faults: Sequence[str] = ()) -> LedgerState:
     return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
 
 
-def _high_water(seen: Sequence[SeenMark], path: Path) -> HighWater:
-    """Does the ledger hold every point that the server saw of it in this run?"""
-    if not seen:
-        return "not checked"
-    try:
-        ledger = Ledger.open(path)
-        return "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
-    except LedgerError:
-        return "went back"
-
-
-def _lost(case: Case, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Spent]:
-    """A ledger that cannot be read or is gone: nothing bounds what its units have spent."""
-    mark = _mark(case, name) or Mark("unknown", 0, "0" * 64)
-    account = without_limit(case.delta)
-    found, _ = _from_server(case, name, account)
-    water: HighWater = "went back" if case.seen_of(name) else "not checked"
-    ledger = LedgerState(
-        clean(mark.ledger), mark.sequence, mark.head, "broken", tuple(faults), water
-    )
-    return replace(found, units=None, counted_from="run", ledger=ledger), account
-
-
-# ---------------------------------------------------------------------- what the server saw
-
-
-def _from_server(case: Case, name: str, account: Spent) -> tuple[TrainingHospital, Spent]:
-    """No ledger here: counted for this run alone, and never below what left."""
-    mechanism = case.protected
-    found = TrainingHospital(
-        name=clean(name),
-        units=_declared(case),
-        participations=len(case.left_rounds(name)),
-        counted_from="ledger" if case.simulated and mechanism else "run",
-        mu=account.mu,
-        spent=account.at,
-        this_run=account.at.epsilon,
-        epsilons=account.epsilons,
-        budget=mechanism.epsilon if mechanism else None,
-        ledger=_at_hospital(case, name),
-        refusals=_refusals(case, name, ()),
-        history=(),
-    )
-    return found, account
-
-
-def _declared(case: Case) -> int | None:
-    """Units of a hospital without its ledger: what the configuration says; None: unknown."""
-    unit = case.run.privacy.unit
-    if unit.every_round:
-        return 1
-    return case.run.client.tasks.declared_records() if unit.single else None
-
-
-def _mark(case: Case, name: str) -> Mark | None:
-    seen = case.seen_of(name)
-    return max((one.mark for one in seen), key=lambda mark: mark.sequence, default=None)
-
-
-def _at_hospital(case: Case, name: str) -> LedgerState | None:
-    """The ledger at the hospital, as far as its replies have shown it."""
-    mark = _mark(case, name)
-    if mark is None:
-        return None
-    water: HighWater = "went back" if case.refused(name)[REWOUND] else "not checked"
-    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, "not checked", (), water)
-
-
-# --------------------------------------------------------------------------- refusals
-
-
-def _refusals(case: Case, name: str, noted: Sequence[NotedRefusal]) -> tuple[RefusalCount, ...]:
+def _refusals(
+    dossier: Dossier, name: str, noted: Sequence[NotedRefusal]
+) -> tuple[RefusalCount, ...]:
     """Refusals in this run: the ledger and the server count the same ones, so the larger holds."""
-    counts = _noted([one for one in noted if one.run == case.key]) | case.refused(name)
+    mine = [refusal for refusal in noted if refusal.run == dossier.key]
+    counts = refusal_counts(mine) | dossier.refused(name)
     return tuple(RefusalCount(clean(code), n) for code, n in counts.most_common())
-
-
-def _noted(refusals: Sequence[NotedRefusal]) -> Counter[str]:
-    """In a flood not every refusal has a row; rows hold their numbers within code and day."""
-    days: dict[tuple[str, str], list[int]] = {}
-    for one in refusals:
-        days.setdefault((one.code, one.time[:10]), []).append(one.count)
-    counts: Counter[str] = Counter()
-    for (code, _), numbers in days.items():
-        counts[code] += max(numbers) - min(numbers) + 1
-    return counts

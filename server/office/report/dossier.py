@@ -4,30 +4,62 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from metaward.privacy import REFUSALS
+from metaward.privacy.ledger import Charged, History, Ledger, LedgerError, verify
 from metaward.privacy.mechanisms.base import Protected
+from metaward.privacy.report.values import HighWater
 from metaward.server.baselines import own
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
 
-DELTA = 1e-5
-"""Under mechanism none, which agrees on none."""
+REWOUND = "ledger-rewound"
+_STAYED = REFUSALS - {REWOUND}
+"""Answers with which nothing leaves. The server says ledger-rewound of updates, too."""
 
 
 @dataclass(frozen=True)
-class Case:
+class OpenedLedger:
+    """A ledger's file: what is wrong with it, and what it holds (None: it cannot be read)."""
+
+    path: Path
+    faults: tuple[str, ...]
+    history: History | None
+
+    @staticmethod
+    def open(path: Path) -> OpenedLedger:
+        """Read whatever can be read."""
+        faults = tuple(clean(fault, 2000) for fault in verify(path))
+        try:
+            return OpenedLedger(path, faults, Ledger.open(path).history())
+        except (LedgerError, KeyError, TypeError, ValueError):  # rows that are not ours
+            return OpenedLedger(path, faults or ("it cannot be read",), None)
+
+    def high_water(self, seen: Sequence[SeenMark]) -> HighWater:
+        """Does it hold every point that the server saw of it?"""
+        if not seen:
+            return "not checked"
+        try:
+            ledger = Ledger.open(self.path)
+            return "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
+        except LedgerError:
+            return "went back"
+
+
+@dataclass(frozen=True)
+class Dossier:
     """One run's evidence. ``hospitals`` are those that train, ``id`` names the run itself.
 
-    ``rows`` are the server's lines of the run's own learner, ``marks`` what it saw of the ledgers;
-    both are empty where only a hospital's ledger is known. ``ledgers`` has a file for each
-    hospital whose ledger is here. ``finished``: no round is to come.
-    ``starts``: how often the server began or resumed.
+    ``rows`` are the server's lines of the training rounds of the run's own learner, ``marks`` what
+    it saw of the ledgers; both are empty where only a hospital's ledger is known. ``ledgers`` has
+    one for each hospital whose ledger is here. ``status`` is that of the run since ``since``, and
+    ``starts`` says how often the server began or resumed. ``delta`` is the agreed one, ``code`` the
+    version of the program, ``audit`` the file in which an audit would be.
     """
 
     run: Sim
@@ -35,11 +67,16 @@ class Case:
     simulated: bool
     delta: float
     hospitals: tuple[str, ...]
-    ledgers: Mapping[str, Path]
+    ledgers: Mapping[str, OpenedLedger]
+    status: str
+    started: str
+    since: str | None
+    rounds: int
+    code: str
     rows: tuple[Mapping[str, Any], ...] = ()
     marks: tuple[SeenMark, ...] = ()
-    finished: bool = False
     starts: int = 1
+    audit: Path | None = None
 
     @property
     def key(self) -> str:
@@ -50,6 +87,15 @@ class Case:
     def protected(self) -> Protected | None:
         """The run's mechanism; None where it protects nothing."""
         return self.run.privacy if isinstance(self.run.privacy, Protected) else None
+
+    @property
+    def histories(self) -> list[History]:
+        """All ledgers that can be read."""
+        return [ledger.history for ledger in self.ledgers.values() if ledger.history]
+
+    def own_charges(self, history: History) -> tuple[Charged, ...]:
+        """A ledger's charges of this run and its own learner."""
+        return tuple(c for c in history.charges if c.request.run == self.key)
 
     def seen_of(self, hospital: str) -> list[SeenMark]:
         """The marks of a hospital in this run."""
@@ -62,8 +108,8 @@ class Case:
         count may have left all the same; and all that the server has a mark of, which outlive the
         lines of a round that failed or was done again.
         """
-        asked = {row["round"]: why for row, why in self._asked(hospital) if why not in _STAYED}
-        return set(asked) | {seen.round for seen in self.seen_of(hospital)}
+        asked = {row["round"] for row, why in self._asked(hospital) if why not in _STAYED}
+        return asked | {seen.round for seen in self.seen_of(hospital)}
 
     def repeated(self, hospital: str) -> int:
         """Releases beyond one a round: a resumed run does rounds again, with fresh noise.
@@ -90,21 +136,6 @@ class Case:
         for row in self.rows:
             if hospital in row["accepted"] or hospital in row["rejected"]:
                 yield row, row["rejected"].get(hospital)
-
-
-REWOUND = "ledger-rewound"
-_STAYED = REFUSALS - {REWOUND}
-"""Answers with which nothing leaves. The server says ledger-rewound of updates, too."""
-
-
-def agreed_delta(run: Sim) -> float:
-    """The delta that the run's promise is made at."""
-    return run.privacy.budget.delta if run.privacy.budget else DELTA
-
-
-def rounds_of(rows: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Those lines of metrics.jsonl that tell of a training round."""
-    return tuple(row for row in rows if "accepted" in row)
 
 
 def clean(text: str, longest: int = 200) -> str:
