@@ -1,4 +1,4 @@
-"""What stands between a request and a hospital's records: policy, ledger, noise.
+"""What a request must pass before a hospital's records are used: policy, ledger, noise.
 
 Two kinds. At a real hospital the node config names ``policy`` and ``ledger``: every request is held
 against the policy, every use of a record is charged before it is computed, and noise is the

@@ -2,7 +2,7 @@
 
 ``load`` reads a yaml file, refuses whatever it does not know (naming key, value and what is
 allowed) and returns a frozen ``Sim``. Parts that can be exchanged (task source, network, algorithm,
-mechanism, combiner, optimiser) stand in the registries of their folders; a part's options are the
+mechanism, combiner, optimiser) are in the registries of their folders; a part's options are the
 fields of its dataclass.
 """
 

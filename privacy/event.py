@@ -16,7 +16,7 @@ if TYPE_CHECKING:  # importing it takes half a second, which not every command n
 class Event:
     """``count`` releases of one kind, as ``dp_accounting`` describes that kind to an accountant.
 
-    Any description of that library may stand here; what none of ``accounting``'s accountants
+    Any description of that library will do; what none of ``accounting``'s accountants
     supports is refused when it is priced. Its neighbouring relation is that one unit is nulled, so
     a ``noise_multiplier`` is the scale of the noise over the sensitivity of the result to that.
     Numbers become Python's own and lists tuples, so that equal events are equal text and hash

@@ -1,6 +1,6 @@
 """What a list of uses costs each unit, and the smallest noise that keeps a budget.
 
-Everything here is a pure function of who stands in which noisy sum; no record's value is read.
+Everything here is a pure function of who is in which noisy sum; no record's value is read.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from metaward.privacy.units import Unit
 
 Who = TypeVar("Who", bound=Hashable)
 Counts = Counter[str]
-"""How many sums of each kind a unit stands in."""
+"""How many sums of each kind a unit is in."""
 
 NARROWEST, WIDEST, PRECISION = 0.01, 1e4, 1e-4
 
 
 def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]:
-    """Sums of each kind that each unit stands in; records of one unit in one sum count once."""
+    """Sums of each kind that each unit is in; records of one unit in one sum count once."""
     found: dict[Who, Counts] = {}
     for kind, rows in uses:
         for who in {unit(row) for row in rows}:
@@ -53,8 +53,8 @@ def calibrate(
 ) -> dict[str, float]:
     """The noise multiplier of each kind, such that no profile spends more than the budget.
 
-    ``profiles`` are what a unit may stand in within one participation. A profile's budget is
-    divided evenly between its kinds, and a kind's between its sums; where a kind stands in several
+    ``profiles`` are what a unit may be in within one participation. A profile's budget is
+    divided evenly between its kinds, and a kind's between its sums; where a kind is in several
     profiles the largest noise counts.
     """
     noise: dict[str, float] = {}

@@ -1,8 +1,8 @@
 """The high-water mark: how far each hospital's ledger has come, as its own replies said.
 
 A ledger that goes back has lost charges: records could be used again as if they were fresh. Every
-reply carries the ledger's id, the number of the charge and its hash; a later charge must stand
-behind all earlier ones. The same charge twice is a reply that was sent again, and is fine.
+reply carries the ledger's id, the number of the charge and its hash; a later charge must
+come after all earlier ones. The same charge twice is a reply that was sent again, and is fine.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Marks:
         return max((m for m in marks if m.ledger == marks[-1].ledger), key=lambda m: m.sequence)
 
     def accept(self, release: Release, run: str) -> bool:
-        """Does this reply's mark stand behind all others of its ledger, or repeat one of them?"""
+        """Does this reply's mark come after all others of its ledger, or repeat one of them?"""
         if release.mark is None:
             return not any(s.hospital == release.hospital for s in self.seen)
         new = SeenMark(release.hospital, run, release.round, release.mark)

@@ -88,7 +88,7 @@ def trials_needed(mu: float, confidence: float) -> int:
     """Scores for which ``mu_lower`` is above 0.7 mu, but for one audit in a thousand.
 
     Of N scores, half inside, the estimate has standard deviation s = sqrt((4 + mu^2 / 2) / N); the
-    bound stands z(confidence) s below it, and 3.1 s more are allowed for chance: 0.3 mu in all.
+    bound is z(confidence) s below it, and 3.1 s more are allowed for chance: 0.3 mu in all.
     """
     deviations = float(ndtri(confidence)) + 3.1
     return math.ceil((4 / (mu * mu) + 0.5) * (deviations / 0.3) ** 2)

@@ -97,7 +97,7 @@ class Canaries:
 class ObservedSum:
     """One noisy sum as the attacker sees it: ``values`` (d,), the known part taken off, over clip.
 
-    A canary that took part stands in it as 1, if canaries were there (``joined``) at all. ``real``
+    A canary that took part is in it as 1, if canaries were there (``joined``) at all. ``real``
     are the rows of the real records.
     """
 

@@ -63,7 +63,7 @@ def _chain_faults(db: sqlite3.Connection) -> Iterator[str]:
     previous, expected = chain.GENESIS, 1
     for row in chain.rows(db):
         if row.sequence != expected:
-            yield f"row {row.sequence} stands where row {expected} should: rows are missing"
+            yield f"row {row.sequence} is where row {expected} should be: rows are missing"
         if row.kind not in chain.KINDS or (row.kind == "init") != (row.sequence == 1):
             yield f"row {row.sequence}: kind {row.kind!r} does not belong there"
         if row.previous != previous:

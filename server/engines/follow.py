@@ -1,6 +1,6 @@
 """Following a run that Flower's processes carry out: from the SuperLink's start to a true ending.
 
-How the run stands is read from the result folder, because ``flwr run --stream`` exits with 0
+The state of the run is read from the result folder, because ``flwr run --stream`` exits with 0
 whatever happened. The folder must be on this machine.
 """
 
@@ -136,7 +136,7 @@ def check_checkout() -> None:
 def run_config(run: sim.Sim, folder: Folder) -> str:
     """The whole configuration and the result folder as TOML, whose strings are written as JSON's.
 
-    A file, because ``flwr run`` splits what stands on its command line at quotes.
+    A file, because ``flwr run`` splits its command line at quotes.
     """
     values = {"sim-json": compact(run.mapping()), "out": str(folder.path.resolve())}
     return "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())

@@ -132,7 +132,7 @@ def test_nothing_goes_unpaid(ledger: Ledger, charges: list[Charge]) -> None:
 
 
 def test_a_key_twice_in_one_sum_is_a_wrong_price(ledger: Ledger) -> None:
-    with pytest.raises(ValueError, match="2 of 5 keys stand twice"):
+    with pytest.raises(ValueError, match="2 of 5 keys are twice"):
         pay(ledger, 1, "abcab")
 
 

@@ -100,7 +100,7 @@ def test_one_byte_of_the_file(path: Path) -> None:
         (["UPDATE entry SET kind = 'note' WHERE seq = 5"], "kind 'note'"),
         (["UPDATE entry SET hash = zeroblob(32) WHERE seq = 5"], "row 6 does not follow"),
         (["UPDATE entry SET previous = zeroblob(32) WHERE seq = 5"], "row 5 does not follow"),
-        (["DELETE FROM entry WHERE seq = 4"], "row 5 stands where row 4 should"),
+        (["DELETE FROM entry WHERE seq = 4"], "row 5 is where row 4 should be"),
         (["DELETE FROM entry WHERE seq = 1"], "lacks its first row"),
         (
             ["DELETE FROM entry WHERE seq = 4", "UPDATE entry SET seq = seq - 1 WHERE seq > 4"],
@@ -114,7 +114,7 @@ def test_one_byte_of_the_file(path: Path) -> None:
             ],
             "row 2 does not follow",
         ),
-        (["UPDATE entry SET seq = -5 WHERE seq = 5"], "row -5 stands"),
+        (["UPDATE entry SET seq = -5 WHERE seq = 5"], "row -5 is where"),
         (
             ["UPDATE total SET count = count - 1 WHERE unit = 2"],
             r"table total: 1 .*\(2, .*2\.0",

@@ -157,7 +157,7 @@ def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[Path]) -> 
 
 
 def _opened(path: Path) -> Ledger | None:
-    """None where the ledger cannot be read, which stands among the faults already."""
+    """None where the ledger cannot be read, which is among the faults already."""
     try:
         return Ledger.open(path)
     except LedgerError:
