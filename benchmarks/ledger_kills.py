@@ -50,7 +50,7 @@ BUDGET = Budget(epsilon=CAP, delta=1e-5)
 """Here the cap is on the sum of count / noise_multiplier^2 (mu squared), which needs no accountant
 and can be added up again by other means."""
 FOR = ChargeDescription(
-    "sums", "record", 1, 9, (SumDescription("support", 1.0, NOISE, 1.0, 12.0, 15, 15),)
+    "sums", "record", 1, 9, (SumDescription("support", 1.0, NOISE, 1.0, 12.0, 15, 180, 15),)
 )
 
 

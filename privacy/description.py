@@ -27,11 +27,12 @@ Amount = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 class SumDescription:
     """The noisy sums of one ``kind`` in a round.
 
-    A unit adds at most ``clip_norm`` (None: nothing is clipped) to a sum, which has Gaussian noise
-    of ``noise_multiplier * clip_norm`` and is divided by ``batch``, a public constant (None: the
-    server divides, by the number of its replies). ``sampling_rate`` is the probability of the
-    secret draw of each unit before each sum; 1: no draw. The hospital takes ``sums`` of them, and
-    a unit is in at most ``count`` of these in one participation.
+    A unit adds at most ``clip_norm`` (None: nothing is clipped) to a sum, whose Gaussian noise has
+    the standard deviation ``noise_multiplier * clip_norm``. ``sampling_rate`` is the probability of
+    the secret draw of each unit before each sum; 1: no draw. Each sum is divided by a public
+    constant, of which ``batch`` is the smallest (None: the server divides, by the number of its
+    replies). The hospital takes ``sums`` of them, which add up ``vectors`` vectors where all are
+    drawn; a unit is in ``count`` of them at most in one participation.
     """
 
     kind: str
@@ -40,12 +41,8 @@ class SumDescription:
     sampling_rate: Annotated[float, Field(gt=0, le=1)]
     batch: Amount | None
     sums: Number
+    vectors: Number
     count: Number
-
-    @property
-    def vectors(self) -> int:
-        """Clipped vectors that all of them add up where every unit is drawn."""
-        return round(self.sums * (self.batch or 1.0) / self.sampling_rate)
 
 
 @dataclass(frozen=True)
@@ -98,13 +95,14 @@ def _sum(
 ) -> SumDescription:
     """``vectors`` has the records of each use; of a whole unit each use is one vector of a sum."""
     unit, rate = mechanism.unit, mechanism.sampling_rate
-    sums, added = (1, len(vectors)) if unit.whole else (len(vectors), sum(vectors))
+    added = [len(vectors)] if unit.whole else vectors
     return SumDescription(
         kind=kind,
         clip_norm=mechanism.clip_of(kind) if unit.protected else None,
         noise_multiplier=sigma,
         sampling_rate=rate,
-        batch=None if unit.noise_at_server else rate * added / sums,
-        sums=sums,
+        batch=None if unit.noise_at_server else rate * min(added),
+        sums=len(added),
+        vectors=sum(added),
         count=count,
     )

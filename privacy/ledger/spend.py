@@ -59,9 +59,7 @@ def check_charges(charges: Sequence[Charge], budget: Budget | None) -> None:
     for charge in charges:
         twice = len(charge.keys) - len(set(charge.keys))
         if twice:
-            text = (
-                f"{twice} of {len(charge.keys)} keys are twice in one charge: a unit that is in"
-            )
+            text = f"{twice} of {len(charge.keys)} keys are twice in one charge: a unit that is in"
             raise ValueError(f"{text} one sum twice has twice the sensitivity; price it as that")
 
 

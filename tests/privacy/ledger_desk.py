@@ -18,7 +18,9 @@ from metaward.privacy.ledger.errors import CODES
 def description(unit: str = "record", *events: Event) -> ChargeDescription:
     """Of a charge for these events; without any, for sums with the noise of ``STEPS``."""
     sums = [
-        SumDescription(f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 10.0, 4, 4)
+        SumDescription(
+            f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 10.0, 4, 40, 4
+        )
         for n, event in enumerate(events or (STEPS,))
         if event.noise_multiplier is not None
     ]
