@@ -35,9 +35,9 @@ from typing import Any
 
 import numpy as np
 
-from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
+from tests.privacy.ledger_desk import RECORDS
 
 STAGES = ("start", "begin", "check", "commit", "compute", "store", "send", "sent", "refuse")
 LONGEST_LIFE = 0.12
@@ -49,9 +49,6 @@ CAP = 17.5
 BUDGET = Budget(epsilon=CAP, delta=1e-5)
 """Here the cap is on the sum of count / noise_multiplier^2 (mu squared), which needs no accountant
 and can be added up again by other means."""
-FOR = ChargeDescription(
-    "sums", "record", 1, 9, (SumDescription("support", 1.0, NOISE, 1.0, 12.0, 15, 180, 15),)
-)
 
 
 @dataclass(frozen=True)
@@ -131,7 +128,7 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(request(number), FOR, charges(number), BUDGET, asked)
+    return ledger.charge(request(number), RECORDS, charges(number), BUDGET, asked)
 
 
 def compute(scene: Scene, number: int) -> bytes:

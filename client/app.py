@@ -15,13 +15,14 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from metaward.client import work
-from metaward.client.desk import Desk, read_desk
-from metaward.client.errors import DataError
+from metaward.client.desk import Desk, asked_plugins, read_desk
+from metaward.client.errors import DataError, NodeError
+from metaward.client.guard import admit_plugins
 from metaward.client.node import Node, open_node
 from metaward.errors import MetawardError
 from metaward.privacy import REFUSALS, Answer, Refusal
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger import LedgerError
-from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, WireError, decode_request, encode_answer
 
 log = logging.getLogger("metaward.hospital")
@@ -60,7 +61,9 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
     where = context.node_config.get("partition-id", "?")
     try:
         request = decode_request(message.content)
-        desk = _desk(request.desk)
+        plugins = asked_plugins(request.desk)
+        admit_plugins(context.node_config, plugins)
+        desk = read_desk(request.desk) if plugins else _desk(request.desk)
         node = open_node(context.node_config, desk, request)
         return _reply(_guarded(handler, desk, request, node), message)
     except MetawardError as error:
@@ -80,7 +83,7 @@ def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answ
     """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
     try:
         return handler(desk, request, node)
-    except (DataError, LedgerError, PolicyError) as error:
+    except (DataError, LedgerError, NodeError, PolicyError) as error:
         node.guard.refused(error.code, str(error), request.run, request.round)
         raise
 
@@ -112,4 +115,5 @@ _log_locally()
 
 @lru_cache(maxsize=32)
 def _desk(text: str) -> Desk:
+    """Not for plug-ins: one may be registered anew under the same name."""
     return read_desk(text)

@@ -11,23 +11,38 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from metaward.client.inner import ALGORITHMS, Algorithm
 from metaward.client.models import MODELS, Architecture, check_architecture
+from metaward.client.models.own import as_architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks import TASKS
+from metaward.client.tasks.arrays import as_source
 from metaward.client.tasks.base import TaskSource
-from metaward.options import ConfigError, Registry, build, compact, plain
-from metaward.privacy import MECHANISMS, Mechanism
+from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
+from metaward.plugins import Plugins, of_protocol
+from metaward.privacy import MECHANISMS, UNITS, Mechanism
 from metaward.privacy.mechanisms import serving
 
-SOURCE = Registry("source", TASKS)
-NETWORK = Registry("network", MODELS)
-LEARNER = Registry("algorithm", ALGORITHMS)
-MECHANISM = Registry("mechanism", MECHANISMS, way_out=serving)
+
+def as_mechanism(name: str, thing: Any) -> type[Any]:
+    """The entry for a class with all of ``Mechanism``, which must know itself by this name:
+    policies, ledgers and reports have it from the class."""
+    made = of_protocol(Mechanism)(name, thing)
+    if made.name != name:
+        raise TypeError(
+            f"{name}: the mechanism calls itself {made.name!r}; give it name = {name!r}"
+        )
+    return made
+
+
+SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", as_source))
+NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))
+LEARNER = Registry("algorithm", ALGORITHMS, Plugins("metaward.learners", of_protocol(Algorithm)))
+MECHANISM = Registry("mechanism", MECHANISMS, Plugins("metaward.mechanisms", as_mechanism), serving)
 
 Positive = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
@@ -38,7 +53,8 @@ class Desk:
     """The parts a hospital works with in ``rounds`` rounds of one learner.
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
-    tasks. A baseline that is trained beside a run has a desk of its own.
+    tasks. ``rewind`` is the most rounds that a resumed run may do again, for which a hospital's
+    memory holds what it held then. A baseline that is trained beside a run has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -49,6 +65,7 @@ class Desk:
     schedule: Order
     seed: Seed
     rounds: Positive
+    rewind: Positive
 
     def json(self) -> str:
         """Canonical JSON for a message: equal desks are equal text. ``read_desk`` reads it."""
@@ -70,6 +87,14 @@ class Desk:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
             yield "learner", f".algorithm: {error}"
+        if self.learner.remembers and self.mechanism.unit.clips_tasks:
+            able = (unit.name for unit in UNITS.values() if not unit.clips_tasks)
+            yield (
+                "learner",
+                ".algorithm: it keeps vectors between rounds, which would carry records of one "
+                f"{self.mechanism.unit.name} into the updates of later ones, and no noise covers "
+                f"that; choose a learner that keeps nothing, or a unit of {', '.join(able)}",
+            )
         if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
@@ -90,3 +115,16 @@ def read_desk(text: str) -> Desk:
     if desk is None or faults:
         raise ConfigError(faults, "desk")
     return desk
+
+
+def asked_plugins(text: str) -> list[str]:
+    """``by:name`` of every plug-in that the desk in a message asks for; none of them is loaded."""
+    try:
+        asked = json.loads(text)
+    except ValueError:
+        return []
+    registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}
+    mapping = asked if isinstance(asked, dict) else {}
+    return [
+        name for field, r in registries.items() if r for name in r.asked_plugins(mapping.get(field))
+    ]

@@ -10,6 +10,7 @@ answered: no policy, no participation. The server can set none of these.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
 from metaward.privacy import Budget, Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.description import ChargeDescription
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.policy import Policy
 
 NodeConfig = Mapping[str, object]
 
@@ -78,6 +81,16 @@ class Guard:
         cap = self.policy.budget() if self.policy is not None else budget
         return self.ledger.charge(key, description, charges, cap, allows)
 
+    def stored(self, key: RequestKey, reply: str) -> bool:
+        """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
+
+        True where there is no ledger: nothing is promised there, so nothing is counted.
+        """
+        if self.ledger is None:
+            return True
+        found = self.ledger.reply(key)
+        return found is not None and hashlib.sha256(found).hexdigest() == reply
+
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Keep a refusal and its reason at the hospital."""
         if self.ledger is not None:
@@ -97,20 +110,42 @@ def open_guard(
     ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. What follows
     matters to simulations only: ``charges`` says whether the request will need a ledger.
     """
-    if config.get("policy") or config.get("ledger"):
+    folder = simulation_folder(config)
+    if folder is None:
         return _real(config)
-    folder = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
-    if not folder:
-        Policy.open(None, known_scores())  # says what is missing
     if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
-    path = Path(str(folder)) / run / f"{hospital}.sqlite"
+    path = folder / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
 
 
+def simulation_folder(config: NodeConfig) -> Path | None:
+    """Where a simulation's hospitals keep what is their own; None at a real hospital."""
+    if config.get("policy") or config.get("ledger"):
+        return None
+    named = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
+    return Path(str(named)) if named else None
+
+
+def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
+    """Before any of their code is loaded: are these plug-ins (``by:name``) for this hospital?
+
+    ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital takes
+    what the process that simulates it has registered.
+    """
+    if names and simulation_folder(config):
+        shipping.receive()
+    elif names:
+        _policy(config).admit_plugins(names)
+
+
+def _policy(config: NodeConfig) -> Policy:
+    named = config.get("policy")
+    return Policy.open(Path(str(named)) if named else None, known_scores())
+
+
 def _real(config: NodeConfig) -> Guard:
-    policy, ledger = config.get("policy"), config.get("ledger")
-    opened = Policy.open(Path(str(policy)) if policy else None, known_scores())
+    opened, ledger = _policy(config), config.get("ledger")
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')
     return Guard(opened, Ledger.open(Path(str(ledger))), SystemNoise())

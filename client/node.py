@@ -3,11 +3,13 @@
 The server names no path and no device. ``partition-id`` says which hospital of the roster this is;
 ``policy`` and ``ledger`` are the files of ``client.guard``; ``data-root`` is the data folder (else
 the environment's METAWARD_DATA); ``device`` is where it computes: cpu, cuda or cuda:N (else
-METAWARD_DEVICE, else cpu).
+METAWARD_DEVICE, else cpu); ``memory`` is the folder of ``client.memory`` (in a simulation, beside
+the ledgers).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from dataclasses import dataclass
@@ -17,8 +19,10 @@ import torch
 
 from metaward.client.desk import Desk
 from metaward.client.errors import DataError, NodeError
-from metaward.client.guard import Guard, NodeConfig, open_guard
+from metaward.client.guard import Guard, NodeConfig, open_guard, simulation_folder
+from metaward.client.memory import Memory, Stub
 from metaward.client.tasks.base import Seat
+from metaward.privacy.ledger import RequestKey
 from metaward.privacy.wire import Request
 
 NOISE = 5  # the random stream of seeded noise, beside those of client.work
@@ -27,12 +31,16 @@ DEVICE = re.compile(r"cpu|cuda(:(?P<number>\d+))?")
 
 @dataclass(frozen=True)
 class Node:
-    """One hospital's own side of a request; ``root`` None: it has no data folder."""
+    """One hospital's own side of a request.
+
+    ``root`` None: it has no data folder. ``memory`` None: the learner keeps nothing here.
+    """
 
     index: int
     root: Path | None
     device: str
     guard: Guard
+    memory: Memory | None
 
 
 def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
@@ -43,7 +51,12 @@ def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
     """
     index = int(str(config["partition-id"]))
     guard = _guard(config, desk, request, index)
-    return Node(index, _data_root(config), _device(config), guard)
+    try:
+        memory = _memory(config, desk, request, index, guard)
+        return Node(index, _data_root(config), _device(config), guard, memory)
+    except NodeError as error:
+        guard.refused(error.code, str(error), request.run, request.round)
+        raise
 
 
 def seat_of(desk: Desk, index: int) -> Seat:
@@ -85,3 +98,24 @@ def _device(config: NodeConfig) -> str:
     named = str(config.get("device") or os.environ.get("METAWARD_DEVICE") or "cpu")
     check_device(named)
     return named
+
+
+def _memory(
+    config: NodeConfig, desk: Desk, request: Request, index: int, guard: Guard
+) -> Memory | None:
+    """A folder for this run, hospital and desk; None where nothing is kept, as in evaluation."""
+    if not desk.learner.remembers or seat_of(desk, index).role != "train":
+        return None
+    folder = config.get("memory") or simulation_folder(config)
+    if not folder:
+        raise NodeError(
+            "memory-missing",
+            "this run's learner keeps vectors at the hospital between rounds; name a folder of "
+            'your own for them in the node config, memory="/path/to/folder", or take no part',
+        )
+
+    def sent(stub: Stub) -> bool:
+        return guard.stored(RequestKey(request.run, stub.round, "train", stub.request), stub.reply)
+
+    tag = hashlib.sha256(desk.json().encode()).hexdigest()[:16]
+    return Memory(Path(str(folder)) / request.run / f"{index}-{tag}", desk.rewind, sent)

@@ -17,14 +17,15 @@ import torch
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
-from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner import Algorithm, Kept, Setting, Update
+from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.schedule import Share, deal, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import RequestKey
-from metaward.privacy.policy import Asked, PolicyError
 from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
@@ -45,7 +46,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     hospital = _open(desk, request, node, "train")
     learner, guard, theta = desk.learner, node.guard, _theta(request)
     share = tasks_of(desk, hospital, node.index, node.root, request.round)
-    setting = open_setting(desk, node.device)
+    setting = open_setting(desk, node.device).recalling(_recalled(node, request))
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
         again = partial(stream, desk.seed, "train", node.index, request.round, 1)
@@ -59,13 +60,31 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         owners = desk.mechanism.unit.owners(hospital)
         opening = Opening(price.uses, price.noise, owners, guard.noise)
         session = desk.mechanism.session(opening)
+        if node.memory is not None:
+            check_session(session, desk.mechanism.unit)
         update = learner.update(setting, start, share.episodes, session, again())
     release = desk.mechanism.release(
         hospital.seat.name, request.round, update.delta, update.loss, entry.mark if entry else None
     )
+    reply = pack(release)
+    _keep(node, request, update, reply)
     if entry is None or guard.ledger is None:
         return release
-    return unpack(guard.ledger.answer(entry, pack(release)))
+    return unpack(guard.ledger.answer(entry, reply))
+
+
+def _recalled(node: Node, request: Request) -> Kept:
+    return {} if node.memory is None else node.memory.recall(request.round)
+
+
+def _keep(node: Node, request: Request, update: Update, reply: bytes) -> None:
+    """Before the reply is stored: what was kept counts only once it is."""
+    if node.memory is not None:
+        node.memory.keep(request.round, update.keep, digest(request), reply)
+    elif update.keep:
+        raise ValueError(
+            f"the learner keeps {', '.join(update.keep)}, but its class does not say remembers"
+        )
 
 
 def evaluate(desk: Desk, request: Request, node: Node) -> Scores:

@@ -58,7 +58,7 @@ class Registry:
             raise ValueError(f"{self.by} {name} is metaward's own; choose another name")
         self.plugins.register(name, thing)
 
-    def foreign(self, given: Any) -> list[str]:
+    def asked_plugins(self, given: Any) -> list[str]:
         """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if it does;
         nothing is imported."""
         name = given.get(self.by) if isinstance(given, dict) else None

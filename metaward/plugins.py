@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, Protocol, get_type_hints
 
 from metaward.errors import InputError
 
@@ -79,3 +79,45 @@ class Plugins:
 
 def _package(offer: EntryPoint) -> str:
     return f"{offer.dist.name} {offer.dist.version}" if offer.dist else offer.value
+
+
+def of_protocol(protocol: type[Any]) -> Entry:
+    """The entry of a registry whose parts are classes with all members of ``protocol``."""
+
+    def entry(name: str, thing: Any) -> type[Any]:
+        if not isinstance(thing, type):
+            raise TypeError(f"{name}: give a class, not {thing!r:.80}")
+        missing = sorted(members(protocol) - {*dir(thing), *_annotated(thing)})
+        if missing:
+            text = f"{thing.__name__} lacks {', '.join(missing)} of {protocol.__name__}"
+            raise TypeError(f"{name}: {text}; see {protocol.__module__}")
+        _spell_out(thing)
+        own = "__dataclass_params__" in vars(thing)  # not only a class above it
+        made: type[Any] = thing if own else dataclass(frozen=True)(thing)
+        if not made.__dataclass_params__.frozen:
+            raise TypeError(f"{name}: {made.__name__} must be a frozen dataclass")
+        return made
+
+    return entry
+
+
+def members(protocol: type[Any]) -> set[str]:
+    """The names that a protocol asks for."""
+    found: set[str] = set()
+    for cls in protocol.__mro__[:-1]:
+        found |= (
+            {*vars(cls), *getattr(cls, "__annotations__", {})} if cls is not Protocol else set()
+        )
+    return {name for name in found if not name.startswith("_")}
+
+
+def _annotated(cls: type[Any]) -> set[str]:
+    """Names that have a type somewhere in the class or above it."""
+    return {name for one in cls.__mro__ for name in vars(one).get("__annotations__", {})}
+
+
+def _spell_out(cls: type[Any]) -> None:
+    """Types in place of their names, so that a worker need not know the program's own names."""
+    if "__annotations__" in vars(cls):
+        hints = get_type_hints(cls, include_extras=True)
+        cls.__annotations__ = {name: hints[name] for name in cls.__annotations__}

@@ -58,6 +58,7 @@ class Sim:
             client.schedule,
             self.seed,
             self.server.rounds,
+            self.server.checkpoint.every * self.server.checkpoint.keep,
         )
 
     def mapping(self) -> dict[str, Any]:
@@ -76,12 +77,17 @@ class Sim:
 
 def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
     """Read a yaml file; ``overrides`` are ``section.key=value`` texts that win over the file."""
-    if not path.is_file():
-        raise ConfigError([f"no such file; the default one is {DEFAULT.name}"], str(path))
-    mapping = read_yaml(path.read_bytes(), str(path))
+    mapping = read(path)
     for text in overrides:
         override(mapping, text)
     return parse(mapping, str(path))
+
+
+def read(path: Path) -> Any:
+    """The plain data of a yaml file; ``ConfigError`` where there is no such file."""
+    if not path.is_file():
+        raise ConfigError([f"no such file; the default one is {DEFAULT.name}"], str(path))
+    return read_yaml(path.read_bytes(), str(path))
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from metaward.privacy.event import Budget, Charge, Event, Events, Mark, gaussian
+from metaward.privacy.event import Budget, Charge, Event, Events, Mark, Protection, gaussian
 from metaward.privacy.mechanisms import MECHANISMS, Mechanism, NoPrivacy, Sums, Whole
 from metaward.privacy.mechanisms.base import Opening, Protected
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
@@ -38,6 +38,7 @@ __all__ = [
     "OpenSession",
     "Opening",
     "Protected",
+    "Protection",
     "Refusal",
     "Rehearsal",
     "Release",

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from metaward.privacy.event import Protection
 from metaward.privacy.price import Counts
 from metaward.privacy.session import Use
 
@@ -47,14 +48,13 @@ class SumDescription:
 
 @dataclass(frozen=True)
 class ChargeDescription:
-    """One round's charge: the names of mechanism and protected unit, and the sums by kind.
+    """What one round's charge is for: how records are protected, and the sums by kind.
 
     The hospital worked on ``tasks`` tasks; its noise was made for units that take part in
     ``participations`` rounds of the run.
     """
 
-    mechanism: str
-    unit: str
+    protection: Protection
     tasks: Number
     participations: Number
     sums: tuple[SumDescription, ...]
@@ -87,7 +87,8 @@ def described(
     sums = tuple(
         _sum(mechanism, kind, added, noise[kind], most[kind]) for kind, added in vectors.items()
     )
-    return ChargeDescription(mechanism.name, mechanism.unit.name, tasks, participations, sums)
+    protection = Protection(mechanism.name, mechanism.unit.name)
+    return ChargeDescription(protection, tasks, participations, sums)
 
 
 def _sum(

@@ -137,6 +137,14 @@ class Charge:
 
 
 @dataclass(frozen=True)
+class Protection:
+    """How records were protected, and for whom: the names of a mechanism and of a unit."""
+
+    mechanism: str
+    unit: str
+
+
+@dataclass(frozen=True)
 class Budget:
     """The cap on what any one key may ever spend: ``epsilon`` at ``delta``."""
 

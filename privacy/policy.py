@@ -13,16 +13,18 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, TypeGuard
+from typing import Annotated
 
 from pydantic import Field
 
-from metaward.errors import BAD_INPUT, MetawardError
 from metaward.options import ConfigError, Named, build, plain
+from metaward.privacy.asked import Asked, PolicyError, listed, named, real, refused, whole
 from metaward.privacy.event import Budget
 from metaward.privacy.mechanisms import MECHANISMS
 from metaward.privacy.units import UNITS, UnitName
 from metaward.yaml_text import read_yaml
+
+PLUGIN = r"^(source|network|algorithm|mechanism):[a-z][a-z0-9_]*$"
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
@@ -30,46 +32,6 @@ LARGEST_NOISE = 65535.0
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
-
-
-class PolicyError(MetawardError):
-    """A request outside the policy. ``code`` may leave the hospital; ``reason`` stays there.
-
-    The code is one of ``release.POLICY_CODES``. The reason names the value, the limit and the key
-    that sets it; it is for the hospital's own log and ledger.
-    """
-
-    exit_code = BAD_INPUT
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(f"{code}: {reason}")
-        self.code = code
-        self.reason = reason
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What a request asks for, as the hospital reads it from the request itself.
-
-    ``mechanism`` and ``unit`` are names. ``noise_multiplier`` is the smallest that would be used,
-    ``clip`` the largest norm; both None where nothing is protected. ``steps`` are inner steps T of
-    a task, ``tasks`` those of the round (``evaluate``: its episodes), ``rounds`` the whole run's
-    and ``round`` the present one, from 0. ``metrics`` names every number that would leave besides
-    the update: ``loss`` in training; in evaluation the scores of the kind of task, at least one.
-    ``attend`` asks for the public seat alone.
-    """
-
-    purpose: Literal["train", "evaluate", "attend"]
-    hospital: str
-    mechanism: str
-    unit: str
-    rounds: int
-    round: int = 0
-    tasks: int = 0
-    steps: int = 0
-    noise_multiplier: float | None = None
-    clip: float | None = None
-    metrics: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -83,7 +45,7 @@ class Policy:
     hospital: Annotated[str, Field(min_length=1, max_length=200)] | None
     """The only name under which the hospital takes part; null: any."""
     mechanisms: tuple[Annotated[str, Named(MECHANISMS)], ...]
-    """The mechanisms whose runs the hospital takes part in."""
+    """The mechanisms of metaward's own whose runs the hospital takes part in."""
     units: tuple[UnitName, ...]
     """The units of protection whose runs the hospital takes part in."""
     epsilon: Annotated[float, Field(gt=0, le=20)] | None
@@ -111,6 +73,9 @@ class Policy:
     """The scores that an evaluation may send, by the names that the kinds of task give them."""
     loss: bool
     """Whether the mean training loss may leave; only where `units` is `[none]`."""
+    plugins: tuple[Annotated[str, Field(pattern=PLUGIN)], ...]
+    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`
+    or `mechanism:NAME`. Parts that come with metaward are none."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]
@@ -158,6 +123,13 @@ class Policy:
             return None
         return Budget(self.epsilon, self.delta)
 
+    @property
+    def mechanism_plugins(self) -> tuple[str, ...]:
+        """The names of mechanisms that do not come with metaward; which units they protect is
+        known only when they are loaded."""
+        names = [plugin.partition(":") for plugin in self.plugins]
+        return tuple(name for by, _, name in names if by == "mechanism")
+
     # -------------------------------------------------------------------------- the decision
 
     def admit(self, asked: Asked) -> None:
@@ -171,36 +143,43 @@ class Policy:
         if asked.purpose == "evaluate":
             self._admit_evaluation(asked)
 
+    def admit_plugins(self, names: Iterable[str]) -> None:
+        """Nothing where all of these plug-ins are allowed; ``PolicyError`` at the first that is
+        not. Asked before any of their code is loaded."""
+        for name in names:
+            listed("plugin", name, self.plugins)
+
     def _admit_run(self, asked: Asked) -> None:
         does = {"train": self.train, "evaluate": self.evaluate, "attend": True}
         if self.hospital is not None and asked.hospital != self.hospital:
-            raise _refused("policy-hospital", "hospital", asked.hospital, self.hospital)
+            raise refused("policy-hospital", "hospital", asked.hospital, self.hospital)
         if not does.get(asked.purpose, False) or not (self.train or self.evaluate):
             allowed = ", ".join(f"{key}: {does[key]}".lower() for key in ("train", "evaluate"))
-            raise _refused("policy-purpose", "purpose", asked.purpose, allowed, "train, evaluate")
-        _listed("mechanism", asked.mechanism, self.mechanisms)
-        _listed("unit", asked.unit, self.units)
-        _whole("policy-rounds", "rounds", asked.rounds, 1, self.rounds)
-        _whole("policy-rounds", "round", asked.round, 0, asked.rounds, "rounds")
+            raise refused("policy-purpose", "purpose", asked.purpose, allowed, "train, evaluate")
+        listed("mechanism", asked.mechanism, (*self.mechanisms, *self.mechanism_plugins))
+        listed("unit", asked.unit, self.units)
+        whole("policy-rounds", "rounds", asked.rounds, 1, self.rounds)
+        whole("policy-rounds", "round", asked.round, 0, asked.rounds, "rounds")
 
     def _admit_training(self, asked: Asked) -> None:
         noise, clip = asked.noise_multiplier, asked.clip
-        _real("policy-noise", "noise_multiplier", noise, self.noise_multiplier, LARGEST_NOISE)
-        _real("policy-clip", "clip", clip, SMALLEST_CLIP, self.clip)
-        _whole("policy-steps", "steps", asked.steps, 1, self.steps)
-        _whole("policy-tasks", "tasks", asked.tasks, 1, self.tasks)
-        _named("loss", asked.metrics, ("loss",) if self.loss else ())
+        real("policy-noise", "noise_multiplier", noise, self.noise_multiplier, LARGEST_NOISE)
+        real("policy-clip", "clip", clip, SMALLEST_CLIP, self.clip)
+        whole("policy-steps", "steps", asked.steps, 1, self.steps)
+        whole("policy-tasks", "tasks", asked.tasks, 1, self.tasks)
+        named("loss", asked.metrics, ("loss",) if self.loss else ())
 
     def _admit_evaluation(self, asked: Asked) -> None:
-        _whole("policy-tasks", "episodes", asked.tasks, 1, self.episodes)
+        whole("policy-tasks", "episodes", asked.tasks, 1, self.episodes)
         if not asked.metrics:
-            raise _refused("policy-metric", "metrics", (), self.metrics)
-        _named("metrics", asked.metrics, self.metrics)
+            raise refused("policy-metric", "metrics", (), self.metrics)
+        named("metrics", asked.metrics, self.metrics)
 
     # ---------------------------------------------------------------- rules between the keys
 
     def _guarantee_faults(self) -> Iterator[str]:
-        for key, names in (("mechanisms", self.mechanisms), ("units", self.units)):
+        mechanisms = (*self.mechanisms, *self.mechanism_plugins)
+        for key, names in (("mechanisms", mechanisms), ("units", self.units)):
             if not names:
                 yield f"{key}: [] allows no run; to take part in none, set train, evaluate to false"
         protected = {UNITS[name].protected for name in self.units}
@@ -208,7 +187,7 @@ class Policy:
             yield "units: none beside others would void their epsilon; name it alone"
         elif protected:
             yield from self._number_faults(*protected)
-        if self.mechanisms and self.units:
+        if self.units:
             yield from self._pair_faults()
         if self.loss and protected != {False}:
             yield "loss: true needs units: [none]; no epsilon covers the training loss"
@@ -227,7 +206,7 @@ class Policy:
         for name in self.mechanisms:
             if not any(MECHANISMS[name].serves(UNITS[unit]) for unit in self.units):
                 yield f"mechanisms: {name} protects none of {', '.join(self.units)}; take it out"
-        for name in self.units:
+        for name in () if self.mechanism_plugins or not self.mechanisms else self.units:
             if not any(MECHANISMS[key].serves(UNITS[name]) for key in self.mechanisms):
                 yield f"units: none of {', '.join(self.mechanisms)} protects {name}; take it out"
 
@@ -259,39 +238,3 @@ def _bytes(path: Path) -> bytes:
     except OSError as error:
         text = f"{path}: cannot be read ({error.strerror}); look at its permissions"
         raise PolicyError("policy-unreadable", text) from error
-
-
-def _refused(code: str, name: str, asked: object, allowed: object, key: str = "") -> PolicyError:
-    """The server wrote what is asked: it is quoted and cut, so that it cannot forge log lines."""
-    return PolicyError(
-        code, f"{name}: {asked!r:.80} is asked, policy key {key or name} allows {allowed}"
-    )
-
-
-def _listed(what: str, asked: str, allowed: tuple[str, ...]) -> None:
-    if asked not in allowed:
-        raise _refused(f"policy-{what}", what, asked, ", ".join(allowed), f"{what}s")
-
-
-def _whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
-    if not (type(asked) is int and low <= asked <= high):
-        raise _refused(code, name, asked, f"{low} to {high}", key)
-
-
-def _real(code: str, key: str, asked: object, low: float | None, high: float | None) -> None:
-    """A null limit is that of unit ``none``: there must be nothing to limit. NaN is in no range."""
-    if low is None or high is None:
-        if asked is not None:
-            raise _refused(code, key, asked, "null only, as for unit none")
-    elif not (_number(asked) and low <= asked <= high):
-        raise _refused(code, key, asked, f"{low} to {high}")
-
-
-def _number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _named(key: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    for name in asked:
-        if name not in allowed:
-            raise _refused("policy-metric", "metrics", name, ", ".join(allowed) or "none", key)

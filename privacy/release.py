@@ -71,6 +71,7 @@ POLICY_CODES = frozenset(
         "policy-metric",
         "policy-missing",
         "policy-noise",
+        "policy-plugin",
         "policy-purpose",
         "policy-rounds",
         "policy-steps",
@@ -83,7 +84,7 @@ POLICY_CODES = frozenset(
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
-    | {"ledger-rewound"}
+    | {"ledger-rewound", "memory-damaged", "memory-missing"}
     | POLICY_CODES
     | LEDGER_CODES
 )

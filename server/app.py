@@ -15,6 +15,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from metaward import sim
+from metaward.client import shipping
 from metaward.server.folder import Folder, Status
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.report import write_reports
@@ -28,13 +29,15 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Flower's entry point."""
     config = context.run_config
+    simulated = bool(os.environ.get("METAWARD_SIMULATION"))
+    if simulated:
+        shipping.receive()
     text = str(config.get("sim-json") or "")
     run = sim.load_json(text) if text else sim.load(sim.HERE / str(config["sim-file"]))
     out = str(config.get("out") or "")
     folder = Folder(Path(out) if out else default_folder(run))
     if not folder.exists():
         folder.create(run)
-    simulated = bool(os.environ.get("METAWARD_SIMULATION"))
     conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True), simulated)
     print(f"metaward: results in {folder.path.resolve()}")
 

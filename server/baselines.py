@@ -120,6 +120,11 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
 }
 
 
+def opponents(run: Sim) -> list[Contender]:
+    """All that this run is compared with."""
+    return [one for name in run.server.evaluation.baselines for one in BASELINES[name](run)]
+
+
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
     """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
     learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from metaward.errors import RunError
+from metaward.files import sync_folder, write_synced
 from metaward.strategies.meta import MetaState
 
 PATTERN = "round-*"
@@ -79,31 +79,6 @@ def load_state(checkpoint: Path, config: str) -> MetaState:
     vectors = load(tensors)
     outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
     return MetaState(expected[2], np.asarray(vectors["theta"], np.float32), outer)
-
-
-def write_synced(path: Path, content: bytes) -> None:
-    """Write a file and wait until it is on the disk."""
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that readers see the old or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.writing")
-    write_synced(temporary, content)
-    temporary.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def digest(content: bytes) -> str:

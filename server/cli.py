@@ -11,28 +11,23 @@ import click
 import typer
 
 from metaward import sim
-from metaward.client.errors import NodeError
-from metaward.client.node import check_device
 from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
 from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
-from metaward.server.app import default_folder
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.command import deploy
-from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from metaward.server.office import ledger, privacy
+from metaward.server.start import execute, new_folder, unfinished
 from metaward.server.terminal import complain, say
-from metaward.strategies.meta import QuorumError
-from metaward.strategies.roster import RosterError
+from metaward.server.version import code_version
 
 cli = typer.Typer(
     help="Federated meta-learning for hospitals.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 tasks = typer.Typer(help="What hospitals hold.", no_args_is_help=True)
@@ -40,6 +35,22 @@ cli.add_typer(tasks, name="tasks")
 cli.add_typer(deploy, name="deploy")
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(code_version())
+        raise typer.Exit
+
+
+@cli.callback()
+def options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Federated meta-learning for hospitals."""
 
 
 @cli.command()
@@ -53,23 +64,13 @@ def run(
     """Meta-train on the training hospitals and judge the result on the unseen ones."""
     overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
     chosen = sim.load(config, overrides)
-    _check_machine(chosen)
-    folder = Folder(out or default_folder(chosen))
-    folder.create(chosen)
-    _execute(chosen, folder, as_json)
+    _execute(chosen, new_folder(chosen, out), as_json)
 
 
 @cli.command()
 def resume(folder: Path, as_json: Json = False) -> None:
     """Go on with an interrupted or failed run from its last checkpoint, bit for bit."""
-    there = Folder(folder)
-    if not there.exists():
-        raise ConfigError(["holds no run (no config.json)"], str(folder))
-    if there.status()[0] == "finished":
-        raise ConfigError(["this run is finished; there is nothing to resume"], str(folder))
-    saved = there.config()
-    _check_machine(saved)
-    _execute(saved, there, as_json)
+    _execute(*unfinished(folder), as_json)
 
 
 @tasks.command("show")
@@ -99,25 +100,13 @@ def phantom(
     print(json.dumps(paths) if as_json else "\n".join(paths))
 
 
-def _check_machine(run: sim.Sim) -> None:
-    """A wrong data folder or a missing GPU is met here, before anything is written."""
-    sim.data_root(run)
-    try:
-        check_device(run.server.device)
-    except NodeError as error:
-        raise ConfigError([f"server.{error}"]) from error
-
-
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
     try:
         with show.progress(folder, quiet=as_json) as observe:
-            ENGINES[run.server.engine](run, folder, observe)
+            execute(run, folder, observe)
     except KeyboardInterrupt:
         complain(f"interrupted; go on with: metaward resume {folder.path}")
         raise typer.Exit(INTERRUPTED) from None
-    except (QuorumError, RosterError):
-        complain("".join(folder.hospital_lines(last=5)))
-        raise
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"))
     else:
@@ -135,6 +124,8 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except MetawardError as error:
+        for note in getattr(error, "__notes__", ()):
+            complain(note)
         complain(f"{'error' if error.exit_code == BAD_INPUT else 'failed'}: {error}")
         sys.exit(error.exit_code)
     sys.exit(code)

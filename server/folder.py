@@ -11,7 +11,7 @@ privacy.json        the privacy report; privacy.html the same for people
 audit.json          an audit of the mechanism, where one was made
 status.json         running, finished, failed or interrupted, why, and since when
 marks.jsonl         how far each hospital's ledger had come, by its own replies
-hospitals/          the ledgers of simulated hospitals
+hospitals/          the ledgers of simulated hospitals, and what learners kept there
 hospitals.log       what hospitals logged locally (simulation only)
 flower.log          what Flower's processes said, where they failed
 """
@@ -30,8 +30,8 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from metaward.errors import InputError, RunError
+from metaward.files import replace_file
 from metaward.privacy import Mark
-from metaward.server.checkpoint import replace_file
 from metaward.sim import Sim, load_json
 from metaward.strategies.marks import Marks, SeenMark
 
@@ -82,7 +82,7 @@ class Folder:
 
     @property
     def hospitals(self) -> Path:
-        """Where simulated hospitals keep their ledgers, in a folder for each learner."""
+        """Where simulated hospitals keep ledgers and memories, in a folder for each learner."""
         return self.path / "hospitals"
 
     @property

@@ -8,8 +8,9 @@ from importlib.metadata import version
 from typing import Any
 
 from metaward.client.tasks.kinds import Score
+from metaward.files import replace_file
 from metaward.options import compact
-from metaward.server.checkpoint import digest, replace_file
+from metaward.server.checkpoint import digest
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
 from metaward.sim import Sim

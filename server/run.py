@@ -17,9 +17,10 @@ from safetensors.numpy import save
 
 from metaward.client.inner import Algorithm, Setting
 from metaward.client.tasks.kinds import Score
+from metaward.files import replace_file
 from metaward.privacy.wire import Request
-from metaward.server.baselines import BASELINES, Contender, own
-from metaward.server.checkpoint import latest_state, replace_file, save_state
+from metaward.server.baselines import Contender, opponents, own
+from metaward.server.checkpoint import latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.protection import protection
@@ -42,8 +43,7 @@ class Run:
         self.setting = Setting(run.client.model, run.client.tasks.spec())
         self.simulated = simulated
         self.own = own(run)
-        names = run.server.evaluation.baselines
-        self.opponents = [contender for name in names for contender in BASELINES[name](run)]
+        self.opponents = opponents(run)
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]

@@ -12,8 +12,8 @@ from metaward.client.errors import DataError, NodeError
 from metaward.errors import BAD_INPUT, FAILED, MetawardError
 from metaward.options import ConfigError
 from metaward.privacy import REFUSALS
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger.errors import CODES, LedgerError
-from metaward.privacy.policy import PolicyError
 from metaward.privacy.release import POLICY_CODES
 from metaward.privacy.wire import WireError
 from tests.test_layering import TREES

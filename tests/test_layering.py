@@ -1,10 +1,10 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``options`` (with ``plugins`` and ``yaml_text``) knows nothing else
-of ours; ``privacy`` knows these; ``client`` and ``strategies`` know them and ``privacy``; ``sim``
-puts the parts together; ``server`` knows all. The hospital's side never knows ``sim``: what it is
-sent is a desk. Every import of ours names the package ``metaward``: a user's own ``client.py`` must
-not stand in the way.
+The layers, inside out: ``errors`` and ``files`` know nothing of ours, ``options`` (with ``plugins``
+and ``yaml_text``) only these; ``privacy`` knows all of them; ``client`` and ``strategies`` know
+them and ``privacy``; ``sim`` puts the parts together; ``server`` knows all. The hospital's side
+never knows ``sim``: what it is sent is a desk. Every import of ours names the package
+``metaward``: a user's own ``client.py`` must not stand in the way.
 """
 
 import ast
@@ -30,21 +30,23 @@ TREES = {
     for path in FILES
 }
 TEXT = {"options", "plugins", "yaml_text"}
-BARE = {*PRODUCT, *TEXT, "errors", "sim", "sections", "tests", "benchmarks"}
+BARE = {*PRODUCT, *TEXT, "errors", "files", "sim", "sections", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "files": set(),
     "plugins": set(),
     "options": {"plugins"},
     "yaml_text": {"options"},
     "privacy": TEXT,
-    "client": {*TEXT, "privacy"},
+    "client": {*TEXT, "files", "privacy"},
     "strategies": {*TEXT, "privacy"},
     "sections": {*TEXT, "client", "strategies"},
     "sim": {*TEXT, "client", "privacy", "sections", "strategies"},
-    "server": {*TEXT, "client", "privacy", "sections", "sim", "strategies"},
+    "server": {*TEXT, "client", "files", "privacy", "sections", "sim", "strategies"},
 }
-ALL = {*PRODUCT, *TEXT, "sections", "sim"}
+DOOR = {"door", "register", "result"}
+ALL = {*PRODUCT, *TEXT, *DOOR, "files", "sections", "sim"}
 """What the other files of metaward/, the door and its tools, may import."""
 
 
@@ -142,10 +144,22 @@ def test_answers_are_encoded_at_one_place() -> None:
 
 
 def test_nothing_is_ever_unpickled_from_a_message() -> None:
-    """The in-process engine pickles its own messages between its own processes; nobody else."""
+    """The in-process engine pickles its own messages between its own processes; ``shipping`` the
+    parts that a program registered, for the processes of one simulation. Nobody else pickles."""
     assert using("pickle") | using("cloudpickle", "dill", "joblib") == {
-        "server/engines/inprocess.py"
+        "client/shipping.py",
+        "server/engines/inprocess.py",
     }
+
+
+def test_registered_parts_are_unpacked_at_two_places_of_a_simulation_only() -> None:
+    """A worker that our process starts, and what an engine of ours left in its private folder; no
+    way leads there from a message, or from a hospital that has a policy."""
+    assert using("unpack") & using("shipping") == {"server/engines/inprocess.py"}
+    assert using("receive") == {"client/guard.py", "server/app.py"}
+
+
+def test_no_array_is_unpickled() -> None:
     for tree in TREES.values():
         for node in ast.walk(tree):
             if isinstance(node, ast.keyword) and node.arg in ("allow_pickle", "weights_only"):

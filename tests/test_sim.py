@@ -225,6 +225,8 @@ def test_a_desk_is_the_hospitals_part_of_the_run(default: sim.Sim) -> None:
     assert (desk.tasks_per_round, desk.schedule) == (client.tasks_per_round, client.schedule)
     assert (desk.mechanism, desk.seed) == (default.privacy, default.seed)
     assert desk.rounds == default.server.rounds
+    saved = default.server.checkpoint
+    assert desk.rewind == saved.every * saved.keep, "as far back as a run may be resumed from"
 
 
 def test_every_conflict_of_a_desk_has_a_place_in_the_file(default: sim.Sim) -> None:

@@ -1,15 +1,29 @@
-"""Inner loops and the baselines beside them: one file a method, one line here."""
+"""Inner loops and the baselines beside them: one file a method, one line here.
+
+A learner of somebody else's is built from the same pieces (``client.inner.base``).
+"""
 
 from __future__ import annotations
 
-from metaward.client.inner.base import Algorithm, Setting, Update
+from metaward.client.inner.base import (
+    Algorithm,
+    Kept,
+    Setting,
+    Update,
+    descend,
+    minibatches,
+    over_tasks,
+    pooled_gradient,
+    private_gradient,
+    task_gradients,
+)
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_maml import ProtoMaml
-from metaward.client.inner.reptile import Reptile
+from metaward.client.inner.reptile import Reptile, whole
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "reptile": Reptile,
@@ -22,4 +36,25 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "centroid": Centroid,
 }
 
-__all__ = ["ALGORITHMS", "Algorithm", "Setting", "Update"]
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "Centroid",
+    "Embedding",
+    "FedAvg",
+    "Fomaml",
+    "Kept",
+    "Maml",
+    "Metric",
+    "ProtoMaml",
+    "Reptile",
+    "Setting",
+    "Update",
+    "descend",
+    "minibatches",
+    "over_tasks",
+    "pooled_gradient",
+    "private_gradient",
+    "task_gradients",
+    "whole",
+]

@@ -8,8 +8,9 @@ same methods: the length and meaning of theta are theirs alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Annotated, Any, Protocol
 
@@ -27,6 +28,8 @@ Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
 Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
+Kept = Mapping[str, Tensor]
+"""Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -35,14 +38,23 @@ Lambda = Annotated[float, Field(ge=0, le=100)]
 
 @dataclass(frozen=True)
 class Update:
-    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss."""
+    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss.
+
+    ``keep`` stays at the hospital: all that the next update there will find in ``setting.kept``.
+    Only a learner that ``remembers`` may fill it.
+    """
 
     delta: Tensor
     loss: Tensor
+    keep: Kept = field(default_factory=dict)
 
 
 class Setting:
-    """What an algorithm works with: the task's shape, the architecture, the device."""
+    """What an algorithm works with: the task's shape, the architecture, the device.
+
+    ``kept`` is what its last update at this hospital returned as ``keep``: empty at first, in
+    adaptation, and for all learners that do not remember.
+    """
 
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
         self.spec = spec
@@ -50,6 +62,13 @@ class Setting:
         self.network: Callable[[int], Network] = cache(
             lambda outputs: network(architecture, spec, outputs, self.device)
         )
+        self.kept: Kept = {}
+
+    def recalling(self, kept: Kept) -> Setting:
+        """This setting for an update that finds these vectors, brought to the device."""
+        other = copy(self)
+        other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
+        return other
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One loss for each record (n,), as the kind of task has it."""
@@ -70,6 +89,11 @@ class Setting:
 
 class Algorithm(Protocol):
     """One entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
+
+    @property
+    def remembers(self) -> bool:
+        """Whether it keeps vectors at a hospital between rounds (``client.memory``)."""
+        return False
 
     @property
     def inner_steps(self) -> int:

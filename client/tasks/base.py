@@ -96,14 +96,14 @@ class Episode:
 class Hospital:
     """The private records of one hospital, ready to be drawn into episodes.
 
-    ``x`` (n, ...) and ``y`` (n,) may be views into a file shared by several hospitals in a
-    simulation: ``rows`` (m,) names the records that are this hospital's own. For classification
-    ``y`` (n,) int64 holds class indices: 0 .. vocabulary - 1 are held by meta-training hospitals,
-    higher ones only by unseen ones. For regression ``y`` is (n, outputs) float32 and ``groups``
-    (n,) tells which function a record was measured on. ``ids`` (n,) are stable record identities,
-    unique across the whole federation; ``patients`` (n,) names whose record it is. ``view`` turns
-    raw records (k, ...) into the network's input (k, *input_shape) float32. ``note`` holds what
-    ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
+    ``x`` (n, ...) and ``y`` (n, ...) may be views into a file shared by several hospitals in a
+    simulation: ``rows`` (m,) names the records that are this hospital's own. ``y`` holds labels as
+    the kind of task has them. Where it has classes they are class indices (n,) int64: 0 ..
+    vocabulary - 1 are held by meta-training hospitals, higher ones only by unseen ones. Where tasks
+    are functions, ``groups`` (n,) tells which one a record was measured on. ``ids`` (n,) are stable
+    record identities, unique across the whole federation; ``patients`` (n,) names whose record it
+    is. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape) float32.
+    ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
     """
 
     seat: Seat
@@ -255,3 +255,28 @@ def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
             "set), or give each hospital more records"
         )
     return np.asarray(usable, dtype=np.int64)
+
+
+def draw_function(size: TaskSize, hospital: Hospital, rng: np.random.Generator) -> Episode:
+    """Draw a regression task: one of the hospital's functions (``groups``), then records of it,
+    none of them twice."""
+    assert hospital.groups is not None
+    functions, left = np.unique(hospital.groups[hospital.rows], return_counts=True)
+    if left.max(initial=0) < size.records:
+        raise DataError(
+            f"hospital {hospital.seat.name}: no function has shots + queries = {size.records} "
+            "records left; lower client.tasks.shots or queries"
+        )
+    function = rng.choice(functions[left >= size.records])
+    own = hospital.rows[hospital.groups[hospital.rows] == function]
+    picked = rng.choice(own, size=size.records, replace=False)
+    support, query = picked[: size.support], picked[size.support :]
+    return Episode(
+        support_x=hospital.view(hospital.x[support]),
+        support_y=hospital.y[support],
+        query_x=hospital.view(hospital.x[query]),
+        query_y=hospital.y[query],
+        classes=np.empty(0, dtype=np.int64),
+        support_rows=support,
+        query_rows=query,
+    )

@@ -8,7 +8,7 @@ every hospital holds measurements of its own sinusoids only, from its own part o
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -16,15 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from metaward.client.errors import DataError
 from metaward.client.tasks.base import (
-    Episode,
     FloatArray,
     Hospital,
     IntArray,
     Seat,
     TaskSize,
     TaskSpec,
+    draw_function,
 )
 from metaward.client.tasks.kinds import REGRESSION
 from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
@@ -108,7 +107,7 @@ class Sine:
             rows=np.arange(len(waves.x)),
             ids=waves.ids,
             patients=waves.patients,
-            draw=self._episode,
+            draw=partial(draw_function, self.task_size()),
             view=_as_is,
             groups=waves.group,
             note={
@@ -125,27 +124,6 @@ class Sine:
         """
         waves = draw_waves(self, index, seed)
         return _sine(waves.amplitude[group], waves.phase[group], x).astype(np.float32)
-
-    def _episode(self, hospital: Hospital, rng: np.random.Generator) -> Episode:
-        """Pick one sinusoid, then shots + queries of its records, none of them twice."""
-        assert hospital.groups is not None
-        size = self.shots + self.queries
-        groups, left = np.unique(hospital.groups[hospital.rows], return_counts=True)
-        if left.max(initial=0) < size:
-            raise DataError(f"hospital {hospital.seat.name}: no sinusoid has {size} points left")
-        group = rng.choice(groups[left >= size])
-        own = hospital.rows[hospital.groups[hospital.rows] == group]
-        picked = rng.choice(own, size=size, replace=False)
-        support, query = picked[: self.shots], picked[self.shots :]
-        return Episode(
-            support_x=hospital.view(hospital.x[support]),
-            support_y=hospital.y[support],
-            query_x=hospital.view(hospital.x[query]),
-            query_y=hospital.y[query],
-            classes=np.empty(0, dtype=np.int64),
-            support_rows=support,
-            query_rows=query,
-        )
 
 
 class Waves(NamedTuple):

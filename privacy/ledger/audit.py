@@ -104,9 +104,11 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
     sums that they describe; units are named."""
     named = 0
     for charge in charges:
-        unit, first = charge.description.unit, charges[0].description.unit
-        if unit != first:
-            yield f"row {charge.sequence} protects each {unit}, in a ledger that counts by {first}"
+        unit, settled = charge.protection.unit, charges[0].protection.unit
+        if unit != settled:
+            yield (
+                f"row {charge.sequence} protects each {unit}, in a ledger that counts by {settled}"
+            )
         if charge.noises() != charge.description.noises():
             yield f"row {charge.sequence} charges for other noise than its described sums have"
         named += len(charge.new)

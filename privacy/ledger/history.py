@@ -22,6 +22,7 @@ from metaward.privacy.event import (
     Event,
     Events,
     Mark,
+    Protection,
     counted,
     from_plain,
     to_plain,
@@ -44,7 +45,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, for which sums, the budget it had to fit, what
+    """One charge: row, time (UTC), what was asked, what it was for, the budget it had to fit, what
     it cost whom."""
 
     sequence: int
@@ -54,6 +55,11 @@ class Charged:
     budget: Budget | None
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
+
+    @property
+    def protection(self) -> Protection:
+        """The mechanism, and the unit of the guarantee."""
+        return self.description.protection
 
     def units(self) -> set[int]:
         """The units that were touched."""
@@ -108,9 +114,11 @@ class SpendPoint:
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """What one run did here: first and last time (UTC), number of charges and of replies."""
+    """What one run did here: how it protected, first and last time (UTC), number of charges and of
+    replies."""
 
     run: str
+    protection: Protection
     first: str
     last: str
     charges: int
@@ -140,6 +148,10 @@ class History:
             charge.add_to(spent)
         return spent
 
+    def protections(self) -> tuple[Protection, ...]:
+        """How records were ever protected here, in order of the first charge."""
+        return tuple(dict.fromkeys(charge.protection for charge in self.charges))
+
     def spending(self, price: Price) -> list[SpendPoint]:
         """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
         points: list[SpendPoint] = []
@@ -164,7 +176,10 @@ class History:
         for name in names:
             own = [charge for charge in self.charges if charge.request.run == name]
             replies = sum(charge.sequence in answered for charge in own)
-            found.append(LedgerRun(name, own[0].time, own[-1].time, len(own), replies))
+            first, last = own[0], own[-1]
+            found.append(
+                LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
+            )
         return found
 
 
@@ -194,11 +209,9 @@ def pack_charge(
         }
         for charge in named
     ]
-    asked = {
-        "request": asdict(request),
-        "description": _DESCRIPTION.dump_python(description, mode="json"),
-        "budget": [budget.epsilon, budget.delta] if budget else None,
-    }
+    cap = [budget.epsilon, budget.delta] if budget else None
+    said = _DESCRIPTION.dump_python(description, mode="json")
+    asked = {"request": asdict(request), "description": said, "budget": cap}
     return asked | {"payments": payments, "new": list(new), "time": now()}
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from metaward.privacy.description import ChargeDescription
-from metaward.privacy.event import Budget, Charge, Events, Mark
+from metaward.privacy.event import Budget, Charge, Mark
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
 from metaward.privacy.ledger.history import History, due, pack_charge, read_history
@@ -101,11 +101,11 @@ class Ledger:
         before it is sent, so nothing that was computed under that charge ever left. Where the price
         has changed since, it is charged anew.
 
-        ``description`` says which sums it is for. The unit of the guarantee that it names is that
-        of the ledger's first charge for good (``ledger-unit`` otherwise): taking one record out of
-        a clipped patient or task may turn the whole around, which costs the record up to twice what
-        the whole was charged; and a run that protects records costs a patient with k of them up to
-        k times as much. Budgets of two units in one ledger would be true for neither.
+        ``description`` says what it is for. The unit that it protects is that of the ledger's first
+        charge for good (``ledger-unit`` otherwise): taking one record out of a clipped patient or
+        task may turn the whole around, which costs the record up to twice what the whole was
+        charged; and a run that protects records costs a patient with k of them up to k times as
+        much. Budgets of two units in one ledger would be true for neither.
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct case. BudgetSpent where any key may not. ValueError for a
@@ -123,7 +123,7 @@ class Ledger:
             entry = self._open(db, request, content)
             if entry is not None:
                 return entry
-            self._check_unit(db, description.unit)
+            self._check_unit(db, description.protection.unit)
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
@@ -176,6 +176,12 @@ class Ledger:
             raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
         return self._mark(row)
 
+    def reply(self, request: RequestKey) -> bytes | None:
+        """The stored reply to this request; None where there is none."""
+        with file.connected(self.path) as db:
+            entry = self._answered(db, request)
+        return entry.reply if entry else None
+
     def holds(self, mark: Mark) -> bool:
         """Is this a point of our chain? False after an older copy was put back."""
         with file.connected(self.path) as db:
@@ -185,13 +191,6 @@ class Ledger:
         """Whether anything was ever charged here."""
         with file.connected(self.path) as db:
             return bool(db.execute("SELECT EXISTS (SELECT 1 FROM unit)").fetchone()[0])
-
-    def spent(self, key: str) -> Events:
-        """All that this key was ever charged, equal events summed; () for an unknown key."""
-        name = spend.pseudonym(key, self.secret)
-        with file.transaction(self.path, "DEFERRED") as db:
-            found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
-            return spend.spent_by(db, found).get(found[0], ()) if found else ()
 
     def history(self) -> History:
         """Everything that the chain tells, as of one moment. No name and no identity is in it."""
@@ -233,16 +232,16 @@ class Ledger:
             raise LedgerError("ledger-damaged", text)
         return Entry(request, self._mark(charge), reply)
 
-    def _check_unit(self, db: sqlite3.Connection, unit: str) -> None:
+    def _check_unit(self, db: sqlite3.Connection, asked: str) -> None:
         found = db.execute(_FIRST_CHARGE).fetchone()
         row = chain.row_at(db, found[0]) if found else None
-        first = row.content()["description"]["unit"] if row else unit
-        if unit != first:
+        settled = row.content()["description"]["protection"]["unit"] if row else asked
+        if asked != settled:
             raise LedgerError(
                 "ledger-unit",
-                f"{self.path} counts what each {first} spent, since its first charge; a run that "
-                f"protects the unit {unit} would be charged by another measure. Take part in runs "
-                f"for unit {first}; a new ledger is right only for records that were never in this",
+                f"{self.path} counts what each {settled} spent, since its first charge; a run for "
+                f"unit {asked} would be charged by another measure. Take part in runs for unit "
+                f"{settled}; a new ledger is right only for records that were never in this one",
             )
 
     def _open(

@@ -97,15 +97,9 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "loss": numbers.show_loss,
-        "left": numbers.show_left,
-        "budget": numbers.show_budget,
-        "count": numbers.show_count,
-        "number": numbers.show_number,
-        "small": numbers.show_small,
-        "time": numbers.show_time,
-        "percent_up": lambda share: numbers.tight(percent_up(share)),
+    shown = {name: f for name, f in vars(numbers).items() if name.startswith("show_")}
+    environment.filters |= shown | {
+        "percent": lambda share: numbers.tight(percent_up(share)),
         "tight": numbers.tight,
         "first_upper": lambda text: text[:1].upper() + text[1:],
     }

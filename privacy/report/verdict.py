@@ -1,4 +1,4 @@
-"""What follows from the facts: the verdict, each hospital's risk, the federation's figures."""
+"""What follows from a report's inputs: verdict, each hospital's risk, the federation's figures."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ Sentence = Annotated[str, Field(min_length=1, description="In plain words.")]
 WEAK = 10.0
 """Above this epsilon a promise says little (Ponomareva and others, 2023, How to DP-fy ML)."""
 
+HEADLINES = {"none": "NO PRIVACY", "attention": "Not ready to be signed"}
 TOLERANCE = 0.01
 """How far a second accountant may exceed the first, as a share."""
 
@@ -128,7 +129,7 @@ def _together(hospitals: tuple[TrainingHospital, ...]) -> float:
 
 
 def judge(inputs: ReportInputs) -> Verdict:
-    """The verdict, from the facts alone."""
+    """The verdict, from the inputs alone."""
     concerns = tuple(_concerns(inputs))
     accuracy = max(risk(hospital).attack_accuracy for hospital in inputs.hospitals)
     level = _level(inputs, concerns)
@@ -151,13 +152,11 @@ def _level(inputs: ReportInputs, concerns: tuple[str, ...]) -> Level:
 
 
 def _headline(inputs: ReportInputs, level: Level) -> str:
-    if level == "none":
-        return "NO PRIVACY"
-    if level == "attention":
-        return "Not ready to be signed"
-    words = "be protected" if level == "protected" else "be protected only weakly"
+    if level in HEADLINES:
+        return HEADLINES[level]
+    how = "protected" if level == "protected" else "protected only weakly"
     simulated = inputs.run.setting == "simulation"
-    return f"A deployment would {words}" if simulated else words.replace("be ", "").capitalize()
+    return f"A deployment would be {how}" if simulated else how.capitalize()
 
 
 def _sentence(inputs: ReportInputs, level: Level, accuracy: float) -> str:
@@ -191,14 +190,14 @@ def _notes(inputs: ReportInputs) -> Iterator[str]:
     if inputs.unit.protected and any(gap.name == BESIDE for gap in inputs.not_covered):
         yield (
             "Other learners were trained on the same records, to compare. They are in none of the "
-            "numbers above; what left under them stands under what is not covered."
+            "numbers above; what left under them is named under what is not covered."
         )
     if inputs.unit.noise_at_server:
         yield "The server adds the noise. It sees every update as it is and has to be trusted."
     if inputs.run.status != "finished":
         done, planned = inputs.run.rounds, inputs.run.rounds_planned
-        words = {"failed": "The run failed", "stopped": "The run was stopped"}
-        how = words.get(inputs.run.status, "The run goes on")
+        ended = {"failed": "The run failed", "stopped": "The run was stopped"}
+        how = ended.get(inputs.run.status, "The run goes on")
         yield f"{how}: {done} of {planned} rounds are done."
 
 
@@ -211,12 +210,12 @@ def _concerns(inputs: ReportInputs) -> Iterator[str]:
 
 
 def _of_hospital(inputs: ReportInputs, hospital: TrainingHospital) -> Iterator[str]:
-    found, spent, ledger = risk(hospital), hospital.spent.epsilon, hospital.ledger
+    odds, spent, ledger = risk(hospital), hospital.spent.epsilon, hospital.ledger
     if math.isinf(spent):
         yield "its records left without a finite promise; epsilon is unlimited."
-    elif hospital.budget is not None and found.over_budget:
+    elif hospital.budget is not None and odds.over_budget:
         yield f"epsilon {show_loss(spent)} is above its budget of {show_budget(hospital.budget)}."
-    if found.delta_times_units is not None and found.delta_times_units >= 1:
+    if odds.delta_times_units is not None and odds.delta_times_units >= 1:
         yield (
             f"delta {show_small(hospital.spent.delta)} is too large for {hospital.units} units; it "
             "has to be far below one over their number."

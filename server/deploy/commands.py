@@ -42,6 +42,7 @@ def node_config(hospital: HospitalFiles) -> str:
         "policy": hospital.policy,
         "ledger": hospital.ledger,
         "data-root": hospital.data,
+        "memory": hospital.memory,
         "device": hospital.device,
     }
     pairs = [f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in own.items()]

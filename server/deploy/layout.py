@@ -6,6 +6,7 @@ hospitals/<name>/node.key(.pub)      a hospital: the key it signs with
                  policy.yaml         what it allows
                  ledger.sqlite       what it has spent
                  data                its records (a link to the run's data folder, if there is one)
+                 memory/             what learners keep here between rounds
                  flower/             its SuperNode's home
                  hospital.log        what its app logged
 logs/<process>.log                   what each process said; supervisor.log: who ended and returned
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from metaward.files import write_private
 from metaward.options import ConfigError
 from metaward.privacy.ledger import Ledger
 from metaward.server.deploy import pki
@@ -68,6 +70,11 @@ class HospitalFiles:
     def data(self) -> Path:
         """Its records."""
         return self.folder / "data"
+
+    @property
+    def memory(self) -> Path:
+        """What learners keep here between rounds."""
+        return self.folder / "memory"
 
     @property
     def home(self) -> Path:
@@ -165,12 +172,12 @@ def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -
     A ledger is made for a hospital that never was one (no key yet). Where it is missing later it
     stays missing, and the hospital answers nothing: a new ledger would forget what was spent.
     """
-    make_private(hospital.folder, hospital.home)
+    make_private(hospital.folder, hospital.home, hospital.memory)
     if not (hospital.key.exists() or hospital.ledger.exists()):
         Ledger.create(hospital.ledger, hospital.name, "metaward deploy up --local")
     pki.ensure_node_key(hospital.key, hospital.public_key)
     if not hospital.policy.exists():
-        pki.write_private(hospital.policy, policy.read_bytes())
+        write_private(hospital.policy, policy.read_bytes())
     prepare_data(hospital.data, data)
 
 

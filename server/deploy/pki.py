@@ -8,7 +8,6 @@ strict verifiers refuse them otherwise.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,6 +28,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from metaward.files import write_private
 from metaward.options import ConfigError
 
 Key = ec.EllipticCurvePrivateKey
@@ -114,18 +114,6 @@ def load_key(path: Path) -> Key:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(["not an elliptic curve key"], str(path))
     return key
-
-
-def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read, at no moment anybody else; whole or not at all."""
-    temporary = path.with_name(f".{path.name}.writing")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(descriptor)
-    temporary.replace(path)
 
 
 def refuse_readable(path: Path) -> None:

@@ -16,9 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from metaward import sim
+from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.privacy import NoPrivacy
-from metaward.server.checkpoint import replace_file
 from metaward.server.deploy import commands, layout
 from metaward.server.deploy.layout import HospitalFiles, Site
 from metaward.server.deploy.supervisor import Supervised

@@ -19,6 +19,7 @@ from typing import Any
 from flwr.common.constant import ErrorCode
 
 from metaward import sim
+from metaward.client import shipping
 from metaward.options import ConfigError
 from metaward.server.engines.follow import (
     EngineError,
@@ -34,7 +35,7 @@ from metaward.server.engines.progress import Progress
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
 
-LOG = "flower.log"
+LOG, PLUGINS = "flower.log", "plugins"
 WORKER_DIED = f"error-{ErrorCode.UNKNOWN}"
 MEANING = (
     f"{WORKER_DIED} means that a Ray worker died (out of memory?), and Flower replaces none; "
@@ -87,6 +88,7 @@ def execute(run: sim.Sim, folder: Folder, progress: Progress) -> None:
     trail = Trail(folder, log, time.monotonic() + run.server.flower.startup_timeout, progress.show)
     with private_home() as home:
         (home / "config.toml").write_text(connection(port), encoding="utf-8")
+        shipping.write(home / PLUGINS)
         (home / "run.toml").write_text(run_config(run, folder), encoding="utf-8")
         # An empty folder, because Ray's workers look for modules there before the bundle.
         launch = Launcher(home / "empty", environment(run, folder, home), log, doomed=home)
@@ -155,6 +157,7 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "METAWARD_DATA": str(root) if root else "",
         "METAWARD_DEVICE": run.server.device,
         "METAWARD_SIMULATION": str(folder.hospitals.resolve()),
+        shipping.VARIABLE: str(home / PLUGINS),
         "METAWARD_HOSPITAL_LOG": str(folder.hospital_log.resolve()),
     }
 

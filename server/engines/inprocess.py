@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Self
 
 from flwr.app import Context, Error, Message, RecordDict
@@ -28,6 +30,7 @@ from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from metaward.client import shipping
 from metaward.server.app import conduct
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
@@ -171,7 +174,7 @@ class _Worker:
     """One process with one torch thread, replaced when it dies or overruns."""
 
     def __init__(self, log_file: Path) -> None:
-        self._log_file = log_file
+        self._log_file, self._plugins = log_file, shipping.packed()
         self._pending: list[Future[bytes]] = []
         self._start()
 
@@ -180,17 +183,18 @@ class _Worker:
             1,
             mp_context=multiprocessing.get_context("spawn"),
             initializer=_begin,
-            initargs=(self._log_file,),
+            initargs=(self._log_file, self._plugins),
         )
 
     def submit(self, message: bytes, config: dict[str, Any]) -> Future[bytes]:
         """Queue a message; a process found dead is replaced first."""
-        try:
-            future = self._pool.submit(_work, message, config)
-        except BrokenProcessPool:
-            log.warning("a worker process died and was replaced")
-            self._start()
-            future = self._pool.submit(_work, message, config)
+        with _script_left_alone():
+            try:
+                future = self._pool.submit(_work, message, config)
+            except BrokenProcessPool:
+                log.warning("a worker process died and was replaced")
+                self._start()
+                future = self._pool.submit(_work, message, config)
         self._pending = [f for f in self._pending if not f.done()] + [future]
         return future
 
@@ -209,6 +213,18 @@ class _Worker:
             process.kill()
             process.join()
         self._pending = []
+
+
+@contextmanager
+def _script_left_alone() -> Iterator[None]:
+    """Keep ``multiprocessing`` from running the program that started us once more in a new worker:
+    a script that calls ``metaward.run`` at its top level would start a run in each."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 @contextmanager
@@ -231,10 +247,14 @@ def _log_to(path: Path) -> logging.Handler:
     return handler
 
 
-def _begin(log_file: Path) -> None:
-    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's."""
+def _begin(log_file: Path, plugins: bytes) -> None:
+    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's.
+
+    ``plugins`` are what the parent has registered.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(log_file)
+    shipping.unpack(plugins)
     parent = multiprocessing.parent_process()
     assert parent is not None
 

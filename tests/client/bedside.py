@@ -40,6 +40,7 @@ POLICY = Policy(
     episodes=3,
     metrics=("mse",),
     loss=False,
+    plugins=(),
 )
 """Everything exactly at the limit of what ``RECORD`` asks."""
 

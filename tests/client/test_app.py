@@ -24,8 +24,8 @@ from metaward.client.inner import ALGORITHMS
 from metaward.client.node import Node
 from metaward.options import ConfigError
 from metaward.privacy import Attendance, Refusal, Release, Scores
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger import BudgetSpent, LedgerError
-from metaward.privacy.policy import PolicyError
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from tests.server.small import small
 

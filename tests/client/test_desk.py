@@ -69,7 +69,6 @@ def test_whatever_the_server_is_set_to_hospitals_are_sent_the_same(tmp_path: Any
         f"server.out={tmp_path}/out",
         "server.device=cuda:3",
         "server.workers=7",
-        "server.checkpoint.keep=9",
         "strategies.max_norm=3.0",
         "strategies.outer={optimizer: sgd}",
         "name=another",

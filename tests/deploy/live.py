@@ -12,7 +12,7 @@ from pathlib import Path
 from metaward.server.deploy.layout import Site
 from metaward.server.folder import Folder
 
-COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from metaward.server.cli import main; main()"]
 LISTENING = "0A"
 
 

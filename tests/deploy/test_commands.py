@@ -23,6 +23,7 @@ def test_a_hospitals_paths_survive_flowers_parser() -> None:
         "policy": f"{SITE.root}/hospitals/north east/policy.yaml",
         "ledger": f"{SITE.root}/hospitals/north east/ledger.sqlite",
         "data-root": f"{SITE.root}/hospitals/north east/data",
+        "memory": f"{SITE.root}/hospitals/north east/memory",
         "device": "cpu",
     }
 

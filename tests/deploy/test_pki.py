@@ -11,6 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key, load_ssh_public_key
 
+from metaward.files import write_private
 from metaward.options import ConfigError
 from metaward.server.deploy import pki
 
@@ -125,7 +126,7 @@ def test_a_key_that_others_can_read_is_refused(authority: pki.Pair) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"no key at all"])
 def test_a_file_that_is_no_key_is_refused(tmp_path: Path, content: bytes) -> None:
-    pki.write_private(tmp_path / "node.key", content)
+    write_private(tmp_path / "node.key", content)
     with pytest.raises(ConfigError, match=r"node\.key: not an unencrypted private key"):
         pki.ensure_node_key(tmp_path / "node.key", tmp_path / "node.key.pub")
 

@@ -31,7 +31,7 @@ from metaward.server.folder import BusyError, Folder
 from tests.server.small import small
 
 LATER = 1e9
-COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from metaward.server.cli import main; main()"]
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -110,7 +110,7 @@ class Source:
 def desk(
     mechanism: Mechanism, learner: Algorithm, spec: TaskSpec = FLAT, network: object = None
 ) -> Desk:
-    return Desk(Source(spec), network or Mlp((16,)), learner, mechanism, 2, "passes", 0, 4)
+    return Desk(Source(spec), network or Mlp((16,)), learner, mechanism, 2, "passes", 0, 4, 1)
 
 
 def norm(vector: Tensor) -> float:

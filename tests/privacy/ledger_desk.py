@@ -10,25 +10,26 @@ from typing import Any
 import pytest
 
 from metaward.privacy.description import ChargeDescription, SumDescription
-from metaward.privacy.event import Budget, Charge, Event, gaussian
-from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey
+from metaward.privacy.event import Budget, Charge, Event, Protection, gaussian
+from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey, file, spend
 from metaward.privacy.ledger.errors import CODES
-
-
-def description(unit: str = "record", *events: Event) -> ChargeDescription:
-    """Of a charge for these events; without any, for sums with the noise of ``STEPS``."""
-    sums = [
-        SumDescription(
-            f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 10.0, 4, 40, 4
-        )
-        for n, event in enumerate(events or (STEPS,))
-        if event.noise_multiplier is not None
-    ]
-    return ChargeDescription("sums", unit, 2, 3, tuple(sums))
-
 
 STEPS = gaussian(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""
+
+
+def description(mechanism: str, unit: str, *events: Event) -> ChargeDescription:
+    """Of a charge for these events; without any, for sums with the noise of ``STEPS``."""
+    sums = [
+        SumDescription(f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 9.0, 4, 36, 4)
+        for n, event in enumerate(events or (STEPS,))
+        if event.noise_multiplier is not None
+    ]
+    return ChargeDescription(Protection(mechanism, unit), 2, 3, tuple(sums))
+
+
+RECORDS, PATIENTS = description("sums", "record"), description("sums", "patient")
+NOTHING = description("none", "none")
 CAP = Budget(epsilon=3.0, delta=1e-5)
 """For ``within``, which reads epsilon as the cap on mu^2: three times ``STEPS``."""
 
@@ -53,7 +54,8 @@ def keys(names: Iterable[Any]) -> tuple[str, ...]:
 def pay(ledger: Ledger, number: int, names: Iterable[Any] = "ab", event: Event = STEPS) -> Entry:
     """Charge one request with one event for each named record."""
     charges = [Charge(keys(names), (event,))]
-    return ledger.charge(request(number), description("record", event), charges, CAP, within)
+    said = description("sums", "record", event)
+    return ledger.charge(request(number), said, charges, CAP, within)
 
 
 def full(path: Path) -> Ledger:
@@ -65,6 +67,14 @@ def full(path: Path) -> Ledger:
     ledger.answer(pay(ledger, 2, "bcd"), b"reply two")
     pay(ledger, 3, "a")
     return ledger
+
+
+def spent(ledger: Ledger, key: str) -> Events:
+    """All that this key was ever charged, by the working tables; () for an unknown key."""
+    name = spend.pseudonym(key, ledger.secret)
+    with file.transaction(ledger.path, "DEFERRED") as db:
+        found = db.execute("SELECT id FROM unit WHERE name = ?", (name,)).fetchone()
+        return spend.spent_by(db, found).get(found[0], ()) if found else ()
 
 
 def vandal(path: Path, *statements: str, values: tuple[object, ...] = ()) -> None:

@@ -13,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import log_ndtr, ndtr
 
 from metaward.privacy import UNITS
-from metaward.privacy.report import words
+from metaward.privacy.report import promise
 from metaward.privacy.report.document import PrivacyReport, concluded
 from metaward.privacy.report.hospitals import (
     AtDelta,
@@ -158,12 +158,12 @@ def report(unit: str = "record", cap: int | None = 1, **parts: object) -> Privac
     given: dict[str, object] = {
         "schema_version": 1,
         "run": RUN,
-        "guarantee": replace(words.guarantee(UNITS[unit], DELTA), cap_per_person=cap),
+        "guarantee": replace(promise.guarantee(UNITS[unit], DELTA), cap_per_person=cap),
         "mechanism": MECHANISM,
         "accounting": ACCOUNTING,
         "touches": touches(),
         "evidence": EVIDENCE,
-        "not_covered": words.NOT_COVERED,
+        "not_covered": promise.NOT_COVERED,
     }
     return concluded(ReportInputs(**{**given, **parts}))  # type: ignore[arg-type]
 

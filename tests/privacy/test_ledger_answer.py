@@ -10,13 +10,14 @@ from metaward.privacy.event import Charge, gaussian
 from metaward.privacy.ledger import Ledger, LedgerError, verify
 from tests.privacy.ledger_desk import (
     CAP,
+    RECORDS,
     STEPS,
     code_of,
-    description,
     full,
     keys,
     pay,
     request,
+    spent,
     vandal,
     within,
 )
@@ -60,7 +61,7 @@ def test_a_crash_before_the_reply_is_paid_once(ledger: Ledger) -> None:
     lost = pay(ledger, 1, "a")
     found = pay(ledger, 1, "a")
     assert found == lost
-    assert ledger.spent("record:a") == (STEPS,)
+    assert spent(ledger, "record:a") == (STEPS,)
     assert ledger.answer(found, b"at last") == b"at last"
 
 
@@ -85,12 +86,12 @@ def test_another_price_is_another_charge(ledger: Ledger, path: Path) -> None:
 
 def test_the_same_round_with_another_content_is_another_charge(ledger: Ledger) -> None:
     charge = [Charge(keys("a"), (STEPS,))]
-    one = ledger.charge(request(1), description(), charge, CAP, within)
+    one = ledger.charge(request(1), RECORDS, charge, CAP, within)
     ledger.answer(one, b"one")
-    two = ledger.charge(request(1, text="other theta"), description(), charge, CAP, within)
+    two = ledger.charge(request(1, text="other theta"), RECORDS, charge, CAP, within)
     assert two.reply is None
     assert two.sequence > one.sequence
-    assert ledger.spent("record:a") == (gaussian(2.0, 8),)
+    assert spent(ledger, "record:a") == (gaussian(2.0, 8),)
 
 
 def test_a_reply_that_was_changed_on_disk_is_not_sent(ledger: Ledger, path: Path) -> None:

@@ -8,13 +8,14 @@ from metaward.privacy.event import Charge, counted, gaussian
 from metaward.privacy.ledger import Events, Ledger, Payment
 from tests.privacy.ledger_desk import (
     CAP,
+    RECORDS,
     STEPS,
-    description,
     full,
     mu_squared,
     pay,
     read,
     request,
+    spent,
     within,
 )
 
@@ -43,11 +44,11 @@ def test_events_and_parts_keep_every_number(tmp_path: Path) -> None:
         Charge(("patient:208", "record:ü/\udcff"), events),
         Charge(("patient:208",), (STEPS,)),
     ]
-    ledger.charge(request(0), description(), charges, CAP, lambda spent, new, budget: True)
+    ledger.charge(request(0), RECORDS, charges, CAP, lambda spent, new, budget: True)
     (found,) = ledger.history().charges
     assert found.payments == (Payment((1, 2), events), Payment((1,), (STEPS,)))
-    assert ledger.spent("patient:208") == counted((*events, STEPS))
-    assert ledger.spent("record:ü/\udcff") == events
+    assert spent(ledger, "patient:208") == counted((*events, STEPS))
+    assert spent(ledger, "record:ü/\udcff") == events
 
 
 def test_totals_from_the_chain_are_those_of_the_table(ledger: Ledger) -> None:
@@ -87,16 +88,14 @@ def test_units_are_counted_by_kind(tmp_path: Path) -> None:
     assert ledger.history().units() == {}
     assert ledger.history().spending(mu_squared) == []
     charge = [Charge(("record:a", "record:b", "content:00", "patient:7"), (STEPS,))]
-    ledger.charge(request(1), description(), charge, CAP, within)
-    ledger.charge(request(2), description(), charge, CAP, within)
+    ledger.charge(request(1), RECORDS, charge, CAP, within)
+    ledger.charge(request(2), RECORDS, charge, CAP, within)
     assert ledger.history().units() == {"record": 2, "content": 1, "patient": 1}
 
 
 def test_replies_refusals_and_runs(ledger: Ledger) -> None:
     ledger.answer(
-        ledger.charge(
-            request(1, "run-2"), description(), [Charge(("record:z",), (STEPS,))], CAP, within
-        ),
+        ledger.charge(request(1, "run-2"), RECORDS, [Charge(("record:z",), (STEPS,))], CAP, within),
         b"z",
     )
     history = ledger.history()

@@ -10,7 +10,7 @@ import pytest
 
 from metaward.privacy.ledger import Ledger, LedgerError, verify
 from metaward.privacy.ledger.file import key_path
-from tests.privacy.ledger_desk import code_of, pay, read, vandal
+from tests.privacy.ledger_desk import code_of, pay, read, spent, vandal
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_a_full_disk(ledger: Ledger, path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert code_of(error) == "ledger-unwritable"
-    assert ledger.spent("record:7") == ()
+    assert spent(ledger, "record:7") == ()
     assert pay(ledger, 1, range(2000)).sequence == 2
     assert verify(path) == []
 

@@ -11,7 +11,7 @@ import pytest
 
 from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Events, Ledger, verify
-from tests.privacy.ledger_desk import CAP, STEPS, description, pay, request
+from tests.privacy.ledger_desk import CAP, RECORDS, STEPS, pay, request, spent
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks")
 
@@ -49,7 +49,7 @@ def test_threads_cannot_spend_the_same_budget_twice(ledger: Ledger) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert Counter(pool.map(ask, range(24))) == {True: 3, False: 21}
-    assert ledger.spent("record:a") == (gaussian(2.0, 12),)
+    assert spent(ledger, "record:a") == (gaussian(2.0, 12),)
     assert verify(ledger.path) == []
 
 
@@ -70,9 +70,9 @@ def test_nobody_is_judged_while_another_is(ledger: Ledger) -> None:
 
     charge = [Charge(("record:a",), (STEPS,))]
     with ThreadPoolExecutor(2) as pool:
-        first = pool.submit(ledger.charge, request(1), description(), charge, CAP, slow)
+        first = pool.submit(ledger.charge, request(1), RECORDS, charge, CAP, slow)
         assert first_asks.wait(20)
-        second = pool.submit(ledger.charge, request(2), description(), charge, CAP, quick)
+        second = pool.submit(ledger.charge, request(2), RECORDS, charge, CAP, quick)
         assert (first.result().sequence, second.result().sequence) == (2, 3)
     assert seen == [(STEPS,)]
 

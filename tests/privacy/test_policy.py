@@ -9,14 +9,9 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from metaward.privacy import MECHANISMS, UNITS
+from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.event import Budget
-from metaward.privacy.policy import (
-    LARGEST_NOISE,
-    SMALLEST_CLIP,
-    Asked,
-    Policy,
-    PolicyError,
-)
+from metaward.privacy.policy import LARGEST_NOISE, SMALLEST_CLIP, Policy
 from metaward.privacy.release import POLICY_CODES
 
 POLICY = Policy(
@@ -35,6 +30,7 @@ POLICY = Policy(
     episodes=30,
     metrics=("accuracy",),
     loss=False,
+    plugins=(),
 )
 OPEN = replace(
     POLICY,
@@ -45,6 +41,7 @@ OPEN = replace(
     noise_multiplier=None,
     clip=None,
     loss=True,
+    plugins=(),
 )
 # All of these lie exactly at POLICY's limits.
 TRAIN = Asked("train", "north", "sums", "record", 40, 40, 20, 10, 2.0, 1.5)
@@ -118,6 +115,7 @@ def test_an_excess_is_refused_under_its_code_and_names_both_values(
 
 def test_every_code_has_a_test() -> None:
     met = {row[3] for row in EXCESSES} | {"policy-missing", "policy-unreadable"}  # test_policy_file
+    met |= {"policy-plugin"}  # below
     assert met == POLICY_CODES
 
 
@@ -211,3 +209,29 @@ def test_the_names_are_those_that_exist(
         hint.validate_python(("new",))
     monkeypatch.setitem(registry, "new", next(iter(registry.values())))
     assert hint.validate_python(("new",)) == ("new",)
+
+
+# --------------------------------------------------------------------------------- plug-ins
+
+OWN = replace(POLICY, plugins=("network:tiny", "mechanism:secure"))
+
+
+def test_plug_ins_are_run_where_the_policy_names_them() -> None:
+    OWN.admit_plugins([])
+    POLICY.admit_plugins([])
+    OWN.admit_plugins(["network:tiny", "mechanism:secure"])
+    for names in (["network:other"], ["network:tiny", "algorithm:tiny"], ["tiny"]):
+        with pytest.raises(PolicyError, match=f"{names[-1]}.*policy key plugins") as caught:
+            OWN.admit_plugins(names)
+        assert caught.value.code == "policy-plugin"
+    with pytest.raises(PolicyError, match="plugins allows none"):
+        POLICY.admit_plugins(["network:tiny"])
+
+
+def test_a_mechanism_that_is_a_plug_in_is_named_among_them() -> None:
+    asked = replace(TRAIN, mechanism="secure")
+    OWN.admit(asked)
+    assert refused(POLICY, asked).code == "policy-mechanism"
+    replace(OWN, mechanisms=()).admit(asked)
+    with pytest.raises(ValueError, match=r"mechanisms: \[\] allows no run"):
+        replace(POLICY, mechanisms=())

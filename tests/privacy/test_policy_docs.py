@@ -12,9 +12,10 @@ import yaml
 from metaward.options import build
 from metaward.privacy.accounting.gdp import epsilon as epsilon_of_mu
 from metaward.privacy.accounting.gdp import mu_of
+from metaward.privacy.asked import Asked
 from metaward.privacy.clipping import clipped_sum
 from metaward.privacy.ledger.errors import CODES
-from metaward.privacy.policy import Asked, Policy
+from metaward.privacy.policy import Policy
 from metaward.privacy.release import POLICY_CODES
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

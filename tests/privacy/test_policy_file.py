@@ -11,7 +11,8 @@ import pytest
 import yaml
 
 from metaward.options import ConfigError, plain
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.policy import Policy
 from metaward.privacy.release import POLICY_CODES
 
 ROOT = Path(__file__).resolve().parents[2]

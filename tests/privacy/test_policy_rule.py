@@ -8,7 +8,8 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metaward.privacy.policy import Asked, Policy, PolicyError
+from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.policy import Policy
 
 
 def around(*values: Any) -> st.SearchStrategy[Any]:
@@ -70,6 +71,7 @@ def policies(draw: st.DrawFn) -> Policy:
         episodes=draw(st.integers(1, 3)) if evaluate else 0,
         metrics=draw(scores) if evaluate else (),
         loss=not unit and draw(st.booleans()),
+        plugins=(),
         **caps,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from metaward.privacy import UNITS
-from metaward.privacy.report import words
+from metaward.privacy.report import promise
 from metaward.privacy.report.document import PrivacyReport
 from metaward.privacy.report.hospitals import AtDelta
 from metaward.privacy.report.sections import Audit, CrossCheck, Gap
@@ -109,7 +109,7 @@ def test_a_simulation_says_that_its_noise_was_seeded() -> None:
 
 
 def test_learners_that_were_trained_beside_it_are_in_no_number_and_that_is_said() -> None:
-    beside = (*words.NOT_COVERED, Gap("baselines", "FedAvg, trained on the same records."))
+    beside = (*promise.NOT_COVERED, Gap("baselines", "FedAvg, trained on the same records."))
     assert "in none of the numbers" in deployed(not_covered=beside).verdict.notes[0]
     assert deployed().verdict.notes == ()
 
@@ -130,7 +130,7 @@ def test_a_run_that_did_not_finish_says_so(status: Any, said: str) -> None:
 @pytest.mark.parametrize("unit", ["record", "patient", "task", "hospital"])
 def test_who_ships_the_program_is_among_the_trusted(unit: str) -> None:
     """A hospital of Flower's runs what the server sends, and no page may be silent about it."""
-    promised = words.guarantee(UNITS[unit], DELTA)
+    promised = promise.guarantee(UNITS[unit], DELTA)
     assert "whoever ships the program" in promised.trust
     assert "The server, with the agreed code" in {one.who for one in promised.observers}
 

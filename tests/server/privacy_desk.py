@@ -72,7 +72,7 @@ def pay(
 ) -> Entry:
     """One round: each record named by a letter pays ``event``, and the reply is stored."""
     keys = tuple(f"record:patient-{name}" for name in names)
-    said = description("record", event)
+    said = description("sums", "record", event)
     entry = ledger.charge(request(number), said, [Charge(keys, (event,))], budget, rule)
     ledger.answer(entry, b"reply %d" % number)
     return entry

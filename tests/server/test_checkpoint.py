@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from metaward.files import replace_file
 from metaward.server import checkpoint
 from metaward.server.checkpoint import (
     CheckpointError,
     digest,
     latest_state,
     load_state,
-    replace_file,
     save_state,
 )
 from metaward.strategies.meta import MetaState

@@ -16,7 +16,7 @@ import pytest
 from metaward.server.folder import Folder
 from tests.server.small import small
 
-COMMAND = [sys.executable, "-c", "from server.cli import main; main()"]
+COMMAND = [sys.executable, "-c", "from metaward.server.cli import main; main()"]
 SETTINGS = (
     "server.rounds=60",
     "server.workers=2",

@@ -97,6 +97,8 @@ def test_show_tells_spend_and_rest(
     assert budget == {"epsilon": 8.0, "delta": 1e-5, "left": pytest.approx(8 - 4.377178, abs=1e-5)}
     (run,) = found["runs"]
     assert (run["run"], run["charges"], run["replies"]) == ("run-1", 2, 2)
+    assert run["protection"] == {"mechanism": "sums", "unit": "record"}
+    assert found["protections"] == [run["protection"]]
     other = shown(call, capsys, "ledger", "show", used, "--delta", "1e-3")["spent"]
     assert [(s["delta"], s["epsilon"]) for s in other] == [
         (1e-3, pytest.approx(3.138671, abs=1e-5))

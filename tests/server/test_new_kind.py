@@ -29,11 +29,12 @@ from metaward.client.tasks.base import Episode, FloatArray, Hospital, Seat, Task
 from metaward.client.tasks.kinds import KINDS, Score, TaskKind, known_scores
 from metaward.client.tasks.preparation import MADE_UP, Preparation
 from metaward.options import ConfigError
+from metaward.privacy.asked import Asked
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.policy import Asked, Policy
+from metaward.privacy.policy import Policy
 from metaward.server.folder import Folder
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.plan import question
+from metaward.server.office.plan.question import question
 from metaward.server.show import final, holdings
 from metaward.yaml_text import override
 from tests.server.report_desk import executed, saved

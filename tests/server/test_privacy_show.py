@@ -87,6 +87,7 @@ def test_show_for_people(call: Call, result: Path, capsys: pytest.CaptureFixture
     printed = capsys.readouterr().out
     for words in ("sine-01", "epsilon at 0.001", "NO PRIVACY", "seeded", "no request was refused"):
         assert words in printed
+    assert "protected: record by sums" in printed
 
 
 def test_show_a_run_without_privacy(

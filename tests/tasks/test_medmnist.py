@@ -460,7 +460,8 @@ def test_torchvision_is_never_imported(folder: Folder) -> None:
     """medmnist needs it for its own downloads only; importing it takes seconds."""
     folder.write_phantom("phantomct")
     script = (
-        "import sys; from pathlib import Path; from client.tasks.medmnist import MedMnist\n"
+        "import sys; from pathlib import Path\n"
+        "from metaward.client.tasks.medmnist import MedMnist\n"
         "s = MedMnist(datasets=('phantomct',), shots=1, queries=1, download=True)\n"
         "s.hospital(0, Path(sys.argv[1]), 0)\n"
         "assert 'medmnist' in sys.modules and 'torchvision' not in sys.modules"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from metaward.privacy.event import Protection
 from metaward.privacy.ledger import Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 from metaward.server.office.accounts.spending import Spending, deltas_of, refusal_counts
@@ -47,7 +48,8 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Account:
-    """What a ledger tells. ``mu`` is the worst unit's; None where units were drawn (no mu then).
+    """What a ledger tells. ``protections`` are those of its charges: one unit, by any number of
+    mechanisms. ``mu`` is the worst unit's; None where units were drawn (no mu then).
 
     ``participations`` is the largest number of charges that any one unit has paid.
     """
@@ -59,6 +61,7 @@ class Account:
     made: str
     who: str
     entries: int
+    protections: tuple[Protection, ...]
     units: dict[str, int]
     participations: int
     mu: float | None
@@ -90,6 +93,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         made=history.created,
         who=history.who,
         entries=history.mark.sequence,
+        protections=history.protections(),
         units=dict(history.units()),
         participations=max(paid.values(), default=0),
         mu=spending.mu(),

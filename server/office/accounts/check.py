@@ -8,9 +8,10 @@ from math import inf, isinf
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, second_epsilon
-from metaward.privacy.event import Events
-from metaward.privacy.ledger import History, Ledger, LedgerError, verify
+from metaward.privacy.event import Events, Protection
+from metaward.privacy.ledger import History
 from metaward.server.folder import Folder
+from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.places import Places, all_marks, unprotected
 from metaward.server.office.accounts.spending import Spending, deltas_of
 from metaward.strategies.marks import SeenMark
@@ -21,6 +22,10 @@ TOLERANCE = 0.01
 UNCOMPARED = (
     "the ledgers were not compared with any server's marks: name the result folder, too; without "
     "marks an older copy that was put back looks whole"
+)
+WENT_BACK = (
+    "went back: the server saw entry {seen.mark.sequence} of it in round {seen.round}, which it "
+    "does not hold; put back the newest copy"
 )
 NO_MARKS = (
     "holds no marks (marks.jsonl), so nothing shows whether a ledger went back; the server has "
@@ -38,6 +43,7 @@ class Second:
 
     path: str
     hospital: str
+    protections: tuple[Protection, ...]
     delta: float
     epsilon: float
     second: float
@@ -68,10 +74,11 @@ def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
     Every delta under which units were charged is checked, or ``deltas`` where they are given.
     """
     checked = Checked()
-    for path in places.ledgers:
-        _check_ledger(checked, path, deltas)
+    opened = [OpenedLedger.open(path) for path in places.ledgers]
+    for ledger in opened:
+        _check_ledger(checked, ledger, deltas)
     for folder in places.folders:
-        _check_folder(checked, folder, places.ledgers)
+        _check_folder(checked, folder, opened)
     if not places.folders:
         checked.notes.append(UNCOMPARED)
     if not checked.accounts and not checked.faults:
@@ -82,19 +89,21 @@ def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
 # ----------------------------------------------------------------------------- one ledger
 
 
-def _check_ledger(checked: Checked, path: Path, deltas: Sequence[float]) -> None:
+def _check_ledger(checked: Checked, ledger: OpenedLedger, deltas: Sequence[float]) -> None:
     checked.ledgers += 1
-    faults = verify(path)
-    checked.faults += [f"{path}: {fault}" for fault in faults]
-    if faults:
+    checked.faults += [f"{ledger.path}: {fault}" for fault in ledger.faults]
+    if ledger.faults or not ledger.history:
         return  # numbers from a damaged chain say nothing
-    history = Ledger.open(path).history()
-    checked.entries += history.mark.sequence
-    if not history.charges:
-        checked.faults.append(f"{path}: holds no charge, so there is no epsilon to recompute")
+    checked.entries += ledger.history.mark.sequence
+    if not ledger.history.charges:
+        checked.faults.append(
+            f"{ledger.path}: holds no charge, so there is no epsilon to recompute"
+        )
         return
-    checked.accounts += (found := list(_accounts(path, history, deltas)))
-    checked.faults += [*_account_faults(found), *(f"{path}: {f}" for f in overspent(history))]
+    accounts = list(_accounts(ledger.path, ledger.history, deltas))
+    checked.accounts += accounts
+    checked.faults += _account_faults(accounts)
+    checked.faults += [f"{ledger.path}: {fault}" for fault in overspent(ledger.history)]
 
 
 def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator[Second]:
@@ -103,7 +112,7 @@ def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator
     for delta in deltas_of(history, deltas):
         second = second_epsilon(spending.worst(delta), delta)
         first = spending.reported(delta).epsilon
-        yield Second(str(path), history.hospital, delta, first, second)
+        yield Second(str(path), history.hospital, history.protections(), delta, first, second)
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
@@ -134,7 +143,7 @@ def overspent(history: History) -> Iterator[str]:
 # ------------------------------------------------------------------------- server's marks
 
 
-def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[Path]) -> None:
+def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[OpenedLedger]) -> None:
     """Every point that the server saw must be in the ledgers."""
     run = folder.config()
     if not run.privacy.unit.protected:
@@ -145,35 +154,19 @@ def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[Path]) -> 
     seen = all_marks(folder)
     if not seen:
         checked.faults.append(f"{folder.path}: {NO_MARKS}")
-    known = {ledger.id: ledger for path in ledgers if (ledger := _opened(path))}
+    known = {one.ledger.id: one for one in ledgers if one.ledger}
     here = [one for one in seen if one.mark.ledger in known]
     checked.marks += len(here)
-    checked.faults += [fault for s in here for fault in _went_back(s, known[s.mark.ledger])]
+    checked.faults += [
+        f"{known[one.mark.ledger].path}: {WENT_BACK.format(seen=one)}"
+        for one in here
+        if not known[one.mark.ledger].holds(one.mark)
+    ]
     missing = {s.mark.ledger: s for s in seen if s.mark.ledger not in known}.values()
     simulation = folder.hospitals.is_dir()
     (checked.faults if simulation else checked.notes).extend(map(_not_given, missing))
     if seen and not simulation and not here:
         checked.faults.append(f"{folder.path}: {NONE_HERE}")
-
-
-def _opened(path: Path) -> Ledger | None:
-    """None where the ledger cannot be read, which is among the faults already."""
-    try:
-        return Ledger.open(path)
-    except LedgerError:
-        return None
-
-
-def _went_back(seen: SeenMark, ledger: Ledger) -> Iterator[str]:
-    try:
-        if ledger.holds(seen.mark):
-            return
-    except LedgerError:
-        pass
-    yield (
-        f"{ledger.path}: went back: the server saw entry {seen.mark.sequence} of it in round "
-        f"{seen.round}, which it does not hold; put back the newest copy"
-    )
 
 
 def _not_given(seen: SeenMark) -> str:

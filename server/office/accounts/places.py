@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from metaward.options import ConfigError
-from metaward.server.baselines import BASELINES
+from metaward.server.baselines import opponents
 from metaward.server.folder import Folder
 from metaward.strategies.marks import SeenMark
 
@@ -61,8 +61,8 @@ def unprotected(folder: Folder) -> list[str]:
     run = folder.config()
     if not run.privacy.unit.protected:
         return [run.privacy.claim]
-    contenders = [c for name in run.server.evaluation.baselines for c in BASELINES[name](run)]
-    return [f"{c.name}: trained beside the run" for c in contenders if c.trained and not c.private]
+    trained = (one for one in opponents(run) if one.trained and not one.private)
+    return [f"{one.name}: trained beside the run" for one in trained]
 
 
 def all_marks(folder: Folder) -> list[SeenMark]:

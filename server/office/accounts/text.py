@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from metaward.privacy.event import Protection
 from metaward.privacy.report.numbers import show_left, show_loss
 from metaward.server.office.accounts.account import Account, SpentAtDelta
 from metaward.server.office.accounts.check import Checked
@@ -33,7 +34,10 @@ def made(ledger: str, hospital: str, path: str, key: str) -> list[Piece]:
 def ledger(account: Account) -> list[Piece]:
     """One ledger's account."""
     budgets = [(f"{b.epsilon:g}", f"{b.delta:g}", show_left(b.left)) for b in account.budgets]
-    runs = [(run.run, run.first, run.last, run.charges, run.replies) for run in account.runs]
+    runs = [
+        (run.run, by([run.protection]), run.first, run.last, run.charges, run.replies)
+        for run in account.runs
+    ]
     open_use = "NO PRIVACY: units were used without noise; epsilon is unlimited."
     return [
         *([] if account.protected else [warning(open_use)]),
@@ -47,7 +51,7 @@ def ledger(account: Account) -> list[Piece]:
         table(("budget epsilon", "at delta", "left"), budgets)
         if budgets
         else "no budget was ever set",
-        table(("run", "first", "last", "charges", "replies"), runs)
+        table(("run", "protects", "first", "last", "charges", "replies"), runs)
         if runs
         else "nothing was ever charged",
         _refusals([account]),
@@ -68,15 +72,22 @@ def spending(accounts: Sequence[Account], warnings: Sequence[str]) -> list[Piece
     if unprotected:
         pieces.append(warning(f"NO PRIVACY: used without noise at {unprotected}."))
     if accounts:
-        pieces += [_spending(accounts), _refusals(accounts)]
+        pieces += [*_protected(accounts), _spending(accounts), _refusals(accounts)]
     return [*pieces, *([SIMULATED] if any(a.who == "simulation" for a in accounts) else [])]
 
 
 def checked(done: Checked) -> list[Piece]:
     """The end of `privacy verify`."""
-    columns = ("hospital", "at delta", "epsilon", "second accountant", "ledger")
+    columns = ("hospital", "protects", "at delta", "epsilon", "second accountant", "ledger")
     rows = [
-        (a.hospital, f"{a.delta:g}", show_loss(a.epsilon), show_loss(a.second), a.path)
+        (
+            a.hospital,
+            by(a.protections),
+            f"{a.delta:g}",
+            show_loss(a.epsilon),
+            show_loss(a.second),
+            a.path,
+        )
         for a in done.accounts
     ]
     counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
@@ -110,6 +121,21 @@ def _row(account: Account, deltas: Sequence[float]) -> tuple[object, ...]:
         _units(account),
         sum(refusal.at_least for refusal in account.refusals),
     )
+
+
+def _protected(accounts: Sequence[Account]) -> list[Piece]:
+    """A line for each way of protection, which is the same at most hospitals."""
+    ways: dict[str, list[str]] = {}
+    for account in accounts:
+        ways.setdefault(by(account.protections), []).append(account.hospital)
+    if len(ways) == 1:
+        return [f"protected: {way}" for way in ways]
+    return [safe(f"protected: {way}, at {', '.join(names)}") for way, names in ways.items()]
+
+
+def by(protections: Sequence[Protection]) -> str:
+    """Who was protected, and by which mechanism."""
+    return ", ".join(f"{one.unit} by {one.mechanism}" for one in protections) or "-"
 
 
 def _refusals(accounts: Sequence[Account]) -> Piece:

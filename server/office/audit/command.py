@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.mechanisms import choices
 from metaward.privacy.noise import SystemNoise
+from metaward.privacy.report.sections import Audit
 from metaward.privacy.report.values import plain_value
 from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
@@ -47,8 +48,8 @@ def audit(
     """
     folder = result_folder(path, "a yaml file or a result folder")
     if folder and set_:
-        words = "cannot change a run that is over; name a yaml file to audit other settings"
-        raise ConfigError([words], "--set")
+        over = "cannot change a run that is over; name a yaml file to audit other settings"
+        raise ConfigError([over], "--set")
     run = folder.config() if folder else sim.load(path, set_ or [])
     times = participations(run, records, tasks)
     try:
@@ -78,13 +79,8 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
 
 def keep(folder: Folder, report: AuditReport) -> tuple[Path, ...]:
     """Leave ``audit.json`` in the folder, as the report reads it, and write the report anew."""
-    content: dict[str, Any] = {
-        "at": utc(now()),
-        "mu_lower": report.mu_lower,
-        "mu_claimed": report.claimed_mu,
-        "confidence": report.confidence,
-        "faults": [fault.text for fault in report.faults],
-    }
-    folder.write_json("audit.json", plain_value(content))
+    faults = tuple(fault.text for fault in report.faults)
+    kept = Audit(utc(now()), report.mu_lower, report.claimed_mu, report.confidence, faults)
+    folder.write_json("audit.json", plain_value(kept))
     written = write(report_of(from_folder(folder)), folder.path)
     return (folder.path / "audit.json", *written)

@@ -51,12 +51,12 @@ def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
     Not training the body is no part of that: it can only end in doubt.
     """
     single = list(changes(asked))
-    found = [s for change in single if (s := suggestion(asked, change)) and s.ratio > HELPS * ratio]
+    helps = [s for change in single if (s := suggestion(asked, change)) and s.ratio > HELPS * ratio]
     yield from _less_trained(asked, ratio)
-    yield from found
-    if len(found) > 1 and all(s.verdict != "can work" for s in found):
+    yield from helps
+    if len(helps) > 1 and all(s.verdict != "can work" for s in helps):
         together = suggestion(asked, _together(single))
-        if together and together.ratio > max(s.ratio for s in found):
+        if together and together.ratio > max(s.ratio for s in helps):
             yield together
 
 
@@ -74,9 +74,9 @@ def _less_trained(asked: Question, ratio: float) -> Iterator[Suggestion]:
     """Fewer coordinates, less noise."""
     if "body" in asked.run.privacy.trained:
         words = "train (and noise) only normalisation and head; the body then stays as it was drawn"
-        found = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
-        if found and found.ratio > HELPS * ratio:
-            yield found
+        fewer = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
+        if fewer and fewer.ratio > HELPS * ratio:
+            yield fewer
 
 
 def changes(asked: Question) -> Iterator[Change]:
@@ -153,14 +153,11 @@ def _together(single: list[Change]) -> Change:
 
 def _typed(change: Change) -> str:
     """The options that make this change."""
-    parts = [f"--set '{text}'" for text in change.settings]
-    if change.hospitals:
-        parts.append(f"--hospitals {change.hospitals}")
-    if change.records and not change.declared:
-        parts.append(f"--records {change.records}")
-    if change.units:
-        parts.append(f"--units {change.units}")
-    return " ".join(parts)
+    numbers = {"hospitals": change.hospitals, "records": change.records, "units": change.units}
+    if change.declared:
+        del numbers["records"]
+    settings = [f"--set '{setting}'" for setting in change.settings]
+    return " ".join([*settings, *(f"--{name} {n}" for name, n in numbers.items() if n)])
 
 
 # ------------------------------------------------------------------------------------- notes

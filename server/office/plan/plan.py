@@ -66,9 +66,9 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan. ``participations`` is the most in which one unit stands, ``coordinates`` are those
-    of theta that are trained, hence noised, of ``parameters`` in all. ``mu`` is None where units
-    are drawn. ``ratio`` is the run's. Without protection: no sums, no ratio, epsilon infinite."""
+    """The plan. ``participations`` is the most of one unit, ``coordinates`` are those of theta that
+    are trained, hence noised, of ``parameters`` in all. ``mu`` is None where units are drawn.
+    ``ratio`` is the run's. Without protection: no sums, no ratio, epsilon infinite."""
 
     mechanism: str
     unit: str

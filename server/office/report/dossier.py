@@ -4,51 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from metaward.privacy import REFUSALS
-from metaward.privacy.ledger import Charged, History, Ledger, LedgerError, verify
+from metaward.privacy.ledger import Charged, History
 from metaward.privacy.mechanisms.base import Protected
-from metaward.privacy.report.values import HighWater
 from metaward.server.baselines import own
+from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
 
 REWOUND = "ledger-rewound"
 _STAYED = REFUSALS - {REWOUND}
 """Answers with which nothing leaves. The server says ledger-rewound of updates, too."""
-
-
-@dataclass(frozen=True)
-class OpenedLedger:
-    """A ledger's file: what is wrong with it, and what it holds (None: it cannot be read)."""
-
-    path: Path
-    faults: tuple[str, ...]
-    history: History | None
-
-    @staticmethod
-    def open(path: Path) -> OpenedLedger:
-        """Read whatever can be read."""
-        faults = tuple(clean(fault, 2000) for fault in verify(path))
-        try:
-            return OpenedLedger(path, faults, Ledger.open(path).history())
-        except (LedgerError, KeyError, TypeError, ValueError):  # rows that are not ours
-            return OpenedLedger(path, faults or ("it cannot be read",), None)
-
-    def high_water(self, seen: Sequence[SeenMark]) -> HighWater:
-        """Does it hold every point that the server saw of it?"""
-        if not seen:
-            return "not checked"
-        try:
-            ledger = Ledger.open(self.path)
-            return "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
-        except LedgerError:
-            return "went back"
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from metaward.options import ConfigError
 from metaward.privacy.ledger import Charged, History, Ledger
 from metaward.server.baselines import own
 from metaward.server.folder import Folder, now
+from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.spending import DELTA
-from metaward.server.office.report.dossier import Dossier, OpenedLedger
+from metaward.server.office.report.dossier import Dossier
 from metaward.server.version import code_version
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
@@ -128,7 +129,7 @@ def _newest(history: History, run: Sim, path: Path) -> list[Charged]:
         raise ConfigError([text], str(path))
     charges = [charge for charge in history.charges if charge.request.run == keys[-1]]
     said, sigma = charges[-1].description, getattr(run.privacy, "noise_multiplier", None)
-    paid = [said.mechanism, said.unit, *sorted(set(said.noise.values()))]
+    paid = [said.protection.mechanism, said.protection.unit, *sorted(set(said.noise.values()))]
     asked = [run.privacy.name, run.privacy.unit.name, *(paid[2:] if sigma is None else [sigma])]
     if paid != asked:
         text = (

@@ -22,8 +22,9 @@ from metaward.privacy.report.hospitals import (
     TrainingHospital,
 )
 from metaward.privacy.report.values import STANDARD_DELTAS, Chain, HighWater
+from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts
-from metaward.server.office.report.dossier import REWOUND, Dossier, OpenedLedger, clean, utc
+from metaward.server.office.report.dossier import REWOUND, Dossier, clean, utc
 from metaward.server.office.report.mechanism import bound
 
 GONE = "it is gone, though the server has a mark of it"
@@ -65,7 +66,8 @@ def _from_ledger(
     spent = Spending.of(ours)
     budget = mine.charges[-1].budget if mine.charges else dossier.run.privacy.budget
     chain: Chain = "broken" if ledger.faults else "verified"
-    water = ledger.high_water(dossier.seen_of(name))
+    seen = dossier.seen_of(name)
+    held: HighWater = "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
     section = _section(
         dossier,
         name,
@@ -75,7 +77,7 @@ def _from_ledger(
         counted_from="run" if dossier.run.privacy.unit.every_round else "ledger",
         this_run=Spending.of(mine).reported(dossier.delta).epsilon,
         budget=budget_at(budget, dossier.delta, spent.worst(dossier.delta)),
-        ledger=_state(history.mark, chain, water, ledger.faults),
+        ledger=_state(history.mark, chain, held if seen else "not checked", ledger.faults),
         refusals=_refusals(dossier, name, history.refusals),
         history=points(dossier, ours),
     )
@@ -189,7 +191,8 @@ def _last_mark(dossier: Dossier, name: str) -> Mark | None:
 
 
 def _state(mark: Mark, chain: Chain, water: HighWater, faults: Sequence[str] = ()) -> LedgerState:
-    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, tuple(faults), water)
+    said = tuple(clean(fault, 2000) for fault in faults)
+    return LedgerState(clean(mark.ledger), mark.sequence, mark.head, chain, said, water)
 
 
 def _refusals(

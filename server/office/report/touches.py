@@ -12,7 +12,7 @@ from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
-from metaward.server.baselines import BASELINES, Contender
+from metaward.server.baselines import Contender, opponents
 from metaward.sim import Sim
 
 
@@ -61,8 +61,7 @@ def touches(run: Sim) -> tuple[Touch, ...]:
 
 def beside(run: Sim) -> tuple[Gap, ...]:
     """Baselines that were trained on the same records, which have accounts of their own or none."""
-    every = [one for key in run.server.evaluation.baselines for one in BASELINES[key](run)]
-    trained = [one for one in every if one.trained]
+    trained = [one for one in opponents(run) if one.trained]
     if not trained:
         return ()
     words = (

@@ -10,14 +10,15 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
+from metaward.files import replace_file
 from metaward.options import ConfigError, compact
-from metaward.privacy.report import words
+from metaward.privacy.report import promise
 from metaward.privacy.report.document import PrivacyReport, concluded, to_json
 from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.page import page
 from metaward.privacy.report.sections import Audit, Evidence, ReportedRun
 from metaward.privacy.report.values import Ending
-from metaward.server.checkpoint import digest, replace_file
+from metaward.server.checkpoint import digest
 from metaward.server.folder import Folder
 from metaward.server.office.accounts.places import simulated
 from metaward.server.office.report.accounting import accounting
@@ -43,13 +44,13 @@ def report(dossier: Dossier) -> PrivacyReport:
     inputs = ReportInputs(
         schema_version=1,
         run=_run(dossier),
-        guarantee=words.guarantee(dossier.run.privacy.unit, dossier.delta),
+        guarantee=promise.guarantee(dossier.run.privacy.unit, dossier.delta),
         hospitals=tuple(section for section, _ in accounts),
         mechanism=mechanism(dossier),
         accounting=accounting(dossier, accounts),
         touches=touches(dossier.run),
         evidence=_evidence(dossier),
-        not_covered=(*words.NOT_COVERED, *beside(dossier.run)),
+        not_covered=(*promise.NOT_COVERED, *beside(dossier.run)),
     )
     return concluded(inputs)
 

@@ -1,4 +1,4 @@
-"""Standing texts of a report: what a unit's promise means, who sees what, what is never covered."""
+"""What is promised for a unit of protection, who sees what, and what is never covered."""
 
 from __future__ import annotations
 
@@ -6,22 +6,16 @@ from metaward.privacy.report.inputs import GAPS
 from metaward.privacy.report.sections import Gap, Guarantee, Observer
 from metaward.privacy.units import Unit
 
-NOT_COVERED = tuple(
-    Gap(name, words)
-    for name, words in zip(
-        GAPS,
-        (
-            "What a hospital does with its own records inside the hospital, a model adapted there "
-            "included.",
-            "Anything else that was or will be published from the same records: papers, other "
-            "projects, other software. Their losses add up with this one.",
-            "That a hospital takes part at all is known to the others.",
-            "Hospitals that only judge the model send scores of it on their "
-            "records. These scores carry no noise, and no epsilon covers them.",
-        ),
-        strict=True,
-    )
+NEVER_COVERED = (
+    "What a hospital does with its own records inside the hospital, a model adapted there "
+    "included.",
+    "Anything else that was or will be published from the same records: papers, other projects, "
+    "other software. Their losses add up with this one.",
+    "That a hospital takes part at all is known to the others.",
+    "Hospitals that only judge the model send scores of it on their records. These scores carry no "
+    "noise, and no epsilon covers them.",
 )
+NOT_COVERED = tuple(map(Gap, GAPS, NEVER_COVERED))
 
 
 def observers(unit: Unit) -> tuple[Observer, ...]:

@@ -1,0 +1,104 @@
+"""A network of somebody else's as an entry of the registry: a function, a class or a module."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import lru_cache
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from metaward.client.models.base import Architecture, build
+from metaward.plugins import of_protocol
+
+Make = Callable[..., nn.Module]
+"""(input_shape, option=default, ...) -> the body, which gives features (batch, features)."""
+
+
+@dataclass(frozen=True)
+class OwnNetwork:
+    """What was registered: how to make the body, and whether its weights start as its code has
+    them."""
+
+    make: Make | nn.Module
+    own_start: bool = True
+
+
+@dataclass(frozen=True)
+class Made:
+    """A network that a function makes; its yaml options are the function's own parameters."""
+
+    make: ClassVar[Make]
+    own_start: ClassVar[bool]
+
+    def body(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """What the function makes."""
+        options = {option.name: getattr(self, option.name) for option in fields(self)}
+        return type(self).make(input_shape, **options)
+
+    def features(self, input_shape: tuple[int, ...]) -> int:
+        """As many as the body gives for one made-up record."""
+        return _width(self, input_shape)
+
+
+@lru_cache
+def _width(architecture: Made, input_shape: tuple[int, ...]) -> int:
+    body = build(architecture, input_shape)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            features = body(torch.zeros(2, *input_shape))
+        width = features.shape[1]
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        text = f"network: two records of shape {input_shape} must give (2, features), but: {reason}"
+        raise ValueError(text) from error
+    return int(width)
+
+
+def as_architecture(name: str, thing: Any) -> type[Any]:
+    """The entry for a class with all of ``Architecture``, or for what makes the body.
+
+    That is a module, of which every network gets a copy, or a function (or a module's class) whose
+    first parameter is the input's shape; its other parameters are yaml options. ``TypeError`` where
+    it is neither.
+    """
+    own = thing if isinstance(thing, OwnNetwork) else OwnNetwork(thing)
+    if isinstance(own.make, type) and hasattr(own.make, "body"):
+        return of_protocol(Architecture)(name, own.make)
+    if not callable(own.make):
+        raise TypeError(f"{name}: give a module or a function that makes one, not {own.make!r:.80}")
+    make, options = own.make, []
+    if isinstance(own.make, nn.Module):
+        make = _copies(own.make)
+    else:
+        options = _options(name, own.make)
+    namespace = {"make": staticmethod(make), "own_start": own.own_start}
+    return make_dataclass(
+        name.title().replace("_", ""), options, bases=(Made,), namespace=namespace, frozen=True
+    )
+
+
+def _copies(module: nn.Module) -> Make:
+    def make(input_shape: tuple[int, ...]) -> nn.Module:
+        return deepcopy(module)
+
+    return make
+
+
+def _options(name: str, make: Any) -> list[tuple[str, Any, Any]]:
+    """Name, type and default of each parameter after the first one."""
+    parameters = list(inspect.signature(make, eval_str=True).parameters.values())
+    if not parameters:
+        raise TypeError(f"{name}: what makes a network needs a parameter for the input's shape")
+    untyped = [p.name for p in parameters[1:] if p.annotation is p.empty]
+    if untyped:
+        raise TypeError(f"{name}: give {', '.join(untyped)} a type, such as width: int = 16")
+    return [(p.name, p.annotation, _default(p)) for p in parameters[1:]]
+
+
+def _default(parameter: inspect.Parameter) -> Any:
+    return field() if parameter.default is parameter.empty else field(default=parameter.default)

@@ -1,0 +1,38 @@
+"""Files that are whole or absent, whatever happens while they are written."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def write_synced(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a new file with these permissions (less the umask's); wait until it is on the disk."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+
+
+def replace_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file so that readers see the old or the new one, never a part of it."""
+    temporary = path.with_name(f".{path.name}.writing")
+    temporary.unlink(missing_ok=True)  # of a process that was killed
+    write_synced(temporary, content, mode)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """The same for a file that only its owner may read, at no moment anybody else."""
+    replace_file(path, content, 0o600)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,145 @@
+"""Parts of your own, by one call each; a run then names them as it names metaward's own.
+
+    @metaward.register.network("tiny")
+    def tiny(input_shape: tuple[int, ...], width: int = 16) -> torch.nn.Module: ...
+
+    run = metaward.load("sim.yaml", {"client.model": {"network": "tiny", "width": 32}})
+
+What is registered also reaches the worker processes of both engines on this machine. A second
+registration of a name takes the place of the first; names of metaward's own cannot be taken
+(``ValueError``). At a real hospital nothing is registered this way: a package that is installed
+there offers its parts by entry points (``metaward.networks``, ``metaward.learners``,
+``metaward.tasks``, ``metaward.mechanisms``), and the hospital's policy names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar, overload
+
+from torch import nn
+
+from metaward.client.desk import LEARNER, MECHANISM, NETWORK, SOURCE
+from metaward.client.models.own import Make, OwnNetwork
+from metaward.client.tasks.arrays import Records
+from metaward.options import Registry
+
+Part = TypeVar("Part")
+Network = TypeVar("Network", bound=Make | nn.Module)
+
+
+@overload
+def network(name: str, make: Network, *, own_start: bool = True) -> Network: ...
+@overload
+def network(
+    name: str, make: None = None, *, own_start: bool = True
+) -> Callable[[Network], Network]: ...
+def network(name: str, make: Any = None, *, own_start: bool = True) -> Any:
+    """Register a network as ``client.model.network: name``; without ``make``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        make: a function (or the class of a module) whose first parameter is the shape of a record
+            without the batch axis, and whose other parameters, each with a type, are yaml options;
+            it returns the body, a ``torch.nn.Module`` from records (n, *input_shape) float32 to
+            features (n, features). Or such a module itself. Or a frozen dataclass with the members
+            of ``metaward.client.models.Architecture``.
+        own_start: whether theta starts with the weights that ``make`` gives, loaded or drawn (what
+            torch draws in it is a function of the run's seed); False: they are drawn anew,
+            He-normal.
+
+    Raises:
+        TypeError: ``make`` is none of these.
+        ValueError: the name is taken by metaward.
+
+    A configuration that names the network is refused (``ConfigError``) where a record could not be
+    protected in it: layers that mix records (BatchNorm) or draw at random (dropout), buffers,
+    layers in plain lists, parameters without effect. Parameters with ``requires_grad`` False are
+    constants: neither trained nor sent.
+    """
+    if make is None:
+        return lambda made: network(name, made, own_start=own_start)
+    NETWORK.register(name, OwnNetwork(make, own_start))
+    return make
+
+
+@overload
+def learner(name: str, cls: type[Part]) -> type[Part]: ...
+@overload
+def learner(name: str, cls: None = None) -> Callable[[type[Part]], type[Part]]: ...
+def learner(name: str, cls: Any = None) -> Any:
+    """Register a learner as ``client.inner.algorithm: name``; without ``cls``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        cls: a class with the members of ``metaward.client.inner.Algorithm``, often one of
+            metaward's learners with another ``update``. Its annotated fields are yaml options; it
+            becomes a frozen dataclass if it is none.
+
+    Raises:
+        TypeError: ``cls`` lacks members, or is a dataclass that is not frozen.
+        ValueError: the name is taken by metaward.
+
+    What a learner asks of a record under a mechanism is found in a rehearsal and charged before it
+    is computed: nothing has to be declared.
+    """
+    return _registered(LEARNER, name, cls)
+
+
+@overload
+def tasks(name: str, source: Sequence[Records]) -> Sequence[Records]: ...
+@overload
+def tasks(name: str, source: type[Part]) -> type[Part]: ...
+@overload
+def tasks(name: str, source: None = None) -> Callable[[type[Part]], type[Part]]: ...
+def tasks(name: str, source: Any = None) -> Any:
+    """Register tasks as ``client.tasks.source: name``; without ``source``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        source: the hospitals' own arrays, one ``metaward.Records`` each. Or a class with the
+            members of ``metaward.client.tasks.base.TaskSource``, as for ``learner``.
+
+    Raises:
+        TypeError: ``source`` is neither.
+        ValueError: arrays that do not fit each other, or a name taken by metaward.
+
+    Tasks of arrays with classes have the yaml options ``ways``, ``shots``, ``queries``,
+    ``canonical``, ``train_shots`` and ``train_queries``; those of targets ``shots`` and
+    ``queries``. Arrays travel to each worker process, so that they are there several times.
+    """
+    return _registered(SOURCE, name, source)
+
+
+@overload
+def mechanism(name: str, cls: type[Part]) -> type[Part]: ...
+@overload
+def mechanism(name: str, cls: None = None) -> Callable[[type[Part]], type[Part]]: ...
+def mechanism(name: str, cls: Any = None) -> Any:
+    """Register a mechanism as ``privacy.mechanism: name``; without ``cls``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        cls: a class with the members of ``metaward.privacy.Mechanism``, as for ``learner``.
+
+    Raises:
+        TypeError: ``cls`` lacks members, or is a dataclass that is not frozen.
+        ValueError: the name is taken by metaward.
+
+    metaward accounts for what the mechanism says of itself; whether that is true is its author's
+    to prove. ``metaward privacy audit`` attacks it as it attacks metaward's own.
+    """
+    return _registered(MECHANISM, name, cls)
+
+
+def names() -> dict[str, list[str]]:
+    """What this process has registered: yaml key (``network``, ...) -> names, in their order."""
+    registries = (SOURCE, NETWORK, LEARNER, MECHANISM)
+    return {r.by: list(r.plugins.registered) for r in registries if r.plugins}
+
+
+def _registered(registry: Registry, name: str, thing: Any) -> Any:
+    if thing is None:
+        return lambda given: _registered(registry, name, given)
+    registry.register(name, thing)
+    return thing

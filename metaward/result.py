@@ -1,0 +1,199 @@
+"""What a run leaves, as plain tables and as a model that adapts to a hospital's own records."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from safetensors.numpy import load_file
+
+from metaward.client.inner import Setting
+from metaward.client.inner.base import Predictor
+from metaward.client.tasks.base import TaskSpec
+from metaward.client.work import one_thread
+from metaward.errors import InputError
+from metaward.privacy import Batch
+from metaward.server.folder import Folder
+from metaward.sim import Sim
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network adapted to a handful of labelled records. ``classes`` (N,) are the labels it knows,
+    in the order of its outputs; None where targets are numbers."""
+
+    classes: NDArray[Any] | None
+    input_shape: tuple[int, ...]
+    predictor: Predictor
+
+    def predict(self, x: ArrayLike) -> NDArray[Any]:
+        """The label of each record.
+
+        Args:
+            x: records (n, *input_shape), prepared as those that the model was adapted to.
+
+        Returns:
+            Labels (n,), as they were given to ``adapt``; targets (n, targets) float32 for
+            regression.
+
+        Raises:
+            InputError: ``x`` has another shape or holds values that are not finite.
+        """
+        outputs = self.outputs(x)
+        return outputs if self.classes is None else self.classes[outputs.argmax(axis=1)]
+
+    def outputs(self, x: ArrayLike) -> NDArray[np.float32]:
+        """What the network gives (n, N): the larger, the likelier a class; or the targets.
+
+        Args:
+            x: as for ``predict``.
+        """
+        records = torch.from_numpy(_records(x, self.input_shape))
+        with torch.no_grad(), one_thread():
+            return np.asarray(self.predictor(records).numpy(), np.float32)
+
+
+class Result:
+    """A finished, failed or interrupted run in its result folder; nothing is read before it is
+    asked for."""
+
+    def __init__(self, path: Path) -> None:
+        """``path``: the result folder."""
+        self.path = path
+        self._folder = Folder(path)
+
+    def __repr__(self) -> str:
+        return f"Result({str(self.path)!r}, {self.status})"
+
+    @property
+    def status(self) -> str:
+        """ "finished", "running", "failed", "interrupted", or "absent" before it began."""
+        return self._folder.status()[0]
+
+    @cached_property
+    def run(self) -> Sim:
+        """The configuration, every default filled in; ``ConfigError`` where it names a part that is
+        not registered here."""
+        return self._folder.config()
+
+    @property
+    def tables(self) -> dict[str, list[dict[str, Any]]]:
+        """The final table of each score of the kind of task: its name -> rows as in ``table``."""
+        return {one["metric"]: one["rows"] for one in self._saved()["tables"]}
+
+    @property
+    def table(self) -> list[dict[str, Any]]:
+        """The final table of the first score, a dict for each learner, the run's own first.
+
+        ``learner``, ``steps`` of adaptation, mean score over the unseen hospitals ``before`` and
+        ``after`` it, ``low`` and ``high`` (95 % interval of ``after`` over tasks), ``worst`` and
+        ``worst_hospital``, ``hospitals`` (name -> score), and ``gap`` with ``gap_low`` and
+        ``gap_high``: how much better the first learner is. Accuracies are in [0, 1].
+
+        ``InputError`` where the run is not finished.
+        """
+        return next(iter(self.tables.values()))
+
+    @property
+    def rounds(self) -> list[dict[str, Any]]:
+        """The rows of metrics of the run's own learner, in order, as ``observe`` is given them."""
+        return list(self._folder.rows())
+
+    @property
+    def theta(self) -> NDArray[np.float32]:
+        """The shared initialisation (dim,); ``InputError`` where the run is not finished."""
+        self._saved()
+        found: NDArray[np.float32] = load_file(self.path / "theta.safetensors")["theta"]
+        return found
+
+    def adapt(self, x: ArrayLike, y: ArrayLike, steps: int | None = None) -> Model:
+        """Adapt the shared initialisation to a hospital's own records; nothing is sent anywhere.
+
+        Args:
+            x: records (n, *input_shape), prepared as the run's own are (grey values of its images
+                are -1 to 1, for example).
+            y: their labels (n,), of any type, with as many different ones as the run's tasks have
+                classes (or any number from 2 on, where the learner shares no head); where labels
+                mean the same in all tasks, their numbers from 0 on. Targets (n, targets) for
+                regression.
+            steps: of adaptation; None: as many as the learner's ``adapt_steps``; 0: none.
+
+        Raises:
+            InputError: arrays that do not fit the run's tasks, or a run that is not finished.
+        """
+        learner, spec = self.run.client.inner, self.run.client.tasks.spec()
+        records = _records(x, spec.input_shape)
+        classes, labels = _labels(spec, y, len(records))
+        setting = self._setting(spec, classes)
+        support = Batch(
+            torch.from_numpy(records), torch.from_numpy(labels), np.arange(len(records))
+        )
+        count = learner.adapt_steps if steps is None else steps
+        with one_thread():
+            predictor = learner.adapt(setting, torch.from_numpy(self.theta), support, count)
+        return Model(classes, spec.input_shape, predictor)
+
+    def _setting(self, spec: TaskSpec, classes: Sequence[Any] | NDArray[Any] | None) -> Setting:
+        """For as many classes as there are; theta must be the same for them."""
+        model, learner = self.run.client.model, self.run.client.inner
+        usual = Setting(model, spec)
+        if classes is None or len(classes) == spec.outputs:
+            return usual
+        found = Setting(model, replace(spec, outputs=len(classes)))
+        shared = [[one for one in learner.layers(s) if not one.local] for s in (usual, found)]
+        if len(classes) < 2 or shared[0] != shared[1]:
+            raise InputError(
+                f"y: {len(classes)} different labels; this run's tasks have {spec.outputs} classes"
+            )
+        return found
+
+    def _saved(self) -> dict[str, Any]:
+        path = self.path / "result.json"
+        if not path.is_file():
+            raise InputError(f"{self.path}: the run is {self.status}, not finished: no result yet")
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+
+
+def _records(x: ArrayLike, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
+    records = np.array(x, np.float32)
+    if records.shape[1:] != input_shape or len(records) == 0:
+        text = (
+            f"x has shape {records.shape}; give (n, {', '.join(map(str, input_shape))}), n from 1"
+        )
+        raise InputError(text)
+    if not np.isfinite(records).all():
+        raise InputError("x holds values that are not finite; fill or leave out what is missing")
+    return records
+
+
+def _labels(spec: TaskSpec, y: ArrayLike, n: int) -> tuple[NDArray[Any] | None, NDArray[Any]]:
+    """The classes (None for targets), and the labels as learners take them."""
+    given = np.array(y)
+    if len(given) != n:
+        raise InputError(f"y holds {len(given)} labels for {n} records")
+    if not spec.kind.classes:
+        return None, _targets(given, spec.outputs)
+    if given.ndim != 1:
+        raise InputError(f"y has shape {given.shape}; give labels (n,)")
+    classes, labels = np.unique(given, return_inverse=True)
+    if spec.canonical:
+        known = np.arange(spec.outputs)
+        if not np.isin(classes, known).all():
+            raise InputError(f"y holds {classes.tolist()}; labels are 0 to {spec.outputs - 1}")
+        classes, labels = known, given
+    return classes, labels.astype(np.int64)
+
+
+def _targets(given: NDArray[Any], outputs: int) -> NDArray[np.float32]:
+    targets = given.astype(np.float32).reshape(len(given), -1)
+    if targets.shape[1] != outputs or not np.isfinite(targets).all():
+        raise InputError(f"y has shape {given.shape}; give finite targets (n, {outputs})")
+    return targets

@@ -1,0 +1,62 @@
+"""How a run begins: the machine is looked at, a result folder made, and the engine called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from metaward.client.errors import NodeError
+from metaward.client.node import check_device
+from metaward.options import ConfigError
+from metaward.server.app import default_folder
+from metaward.server.engines import ENGINES
+from metaward.server.folder import Folder
+from metaward.server.run import Observer
+from metaward.sim import Sim, data_root
+from metaward.strategies.meta import QuorumError
+from metaward.strategies.roster import RosterError
+
+LAST_LINES = 5
+
+
+def new_folder(run: Sim, out: Path | None) -> Folder:
+    """A result folder for a run that this machine can do: ``out``, or a new one under
+    ``server.out``.
+
+    ``ConfigError`` where the machine lacks something, ``FolderTakenError`` where ``out`` holds a
+    run.
+    """
+    check_machine(run)
+    folder = Folder(out or default_folder(run))
+    folder.create(run)
+    return folder
+
+
+def unfinished(path: Path) -> tuple[Sim, Folder]:
+    """The run in a folder and the folder, where there is something to go on with;
+    ``ConfigError`` otherwise."""
+    folder = Folder(path)
+    if not folder.exists():
+        raise ConfigError(["holds no run (no config.json)"], str(path))
+    if folder.status()[0] == "finished":
+        raise ConfigError(["this run is finished; there is nothing to resume"], str(path))
+    run = folder.config()
+    check_machine(run)
+    return run, folder
+
+
+def execute(run: Sim, folder: Folder, observe: Observer) -> None:
+    """Carry the run out; what hospitals said last is added to errors that come from them."""
+    try:
+        ENGINES[run.server.engine](run, folder, observe)
+    except (QuorumError, RosterError) as error:
+        error.add_note("".join(folder.hospital_lines(last=LAST_LINES)))
+        raise
+
+
+def check_machine(run: Sim) -> None:
+    """``ConfigError`` for a wrong data folder or a missing GPU, before anything is written."""
+    data_root(run)
+    try:
+        check_device(run.server.device)
+    except NodeError as error:
+        raise ConfigError([f"server.{error}"]) from error
