@@ -28,7 +28,7 @@ types: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 build: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -q tests/engines/test_bundle.py
+	$(BIN)/python -m pytest -q tests/server/engines/test_bundle.py
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "metaward needs Python 3.11 or newer: make PYTHON=python3.12 ...")'

@@ -35,9 +35,8 @@ from typing import Any
 
 import numpy as np
 
-from metaward.privacy.event import Budget, Charge, gaussian
+from metaward.privacy.event import Budget, Charge, Protection, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
-from tests.privacy.ledger_desk import RECORDS
 
 STAGES = ("start", "begin", "check", "commit", "compute", "store", "send", "sent", "refuse")
 LONGEST_LIFE = 0.12
@@ -128,7 +127,9 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(request(number), RECORDS, charges(number), BUDGET, asked)
+    return ledger.charge(
+        request(number), Protection("sums", "record"), charges(number), BUDGET, asked
+    )
 
 
 def compute(scene: Scene, number: int) -> bytes:

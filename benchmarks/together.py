@@ -1,7 +1,7 @@
 """How much faster the inner loops of all tasks in one pass are than one task after the other.
 
 One hospital's round of FOMAML, on one core, in one process: the product's readable loop and the
-engine of ``tests/inner/together.py`` in turn, so that a machine whose speed drifts slows both.
+engine of ``tests/client/inner/together.py`` in turn, so that a drifting machine slows both.
 The ratio is the loop's time over the engine's; above 1 the engine is faster.
 
     PYTHONPATH=. python benchmarks/together.py [--rounds 7] [--out FILE]
@@ -25,7 +25,7 @@ from metaward.client.inner import Algorithm
 from metaward.client.inner.maml import Fomaml
 from metaward.client.work import open_hospital, open_setting, stream
 from metaward.privacy import OpenSession
-from tests.inner.together import FomamlTogether
+from tests.client.inner.together import FomamlTogether
 
 CASES = (
     ("configs/sine.yaml", 4, ()),

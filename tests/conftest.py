@@ -13,7 +13,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
 
-SLOW = ("deploy/", "engines/", "server/test_run", "server/test_kill", "privacy/test_ledger_kill")
+SLOW = ("server/deploy/", "engines/", "server/test_run", "server/test_kill", "ledger/test_kill")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

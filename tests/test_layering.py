@@ -212,6 +212,15 @@ def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 300
 
 
+def test_the_tests_mirror_the_folders() -> None:
+    """But for the contracts of all registries, the door, and the plug-ins of docs/extending.md."""
+    apart = {ROOT / "tests" / name for name in ("", "contracts", "door", "extending")}
+    folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")} - apart
+    assert len(folders) > 10
+    missing = [f for f in folders if not (ROOT / f.relative_to(ROOT / "tests")).is_dir()]
+    assert missing == []
+
+
 def test_a_class_name_is_defined_once() -> None:
     """Two things of one name are taken for each other."""
     defined = Counter(

@@ -33,7 +33,7 @@ from metaward.server.office.report.gather import from_folder
 from metaward.server.office.report.write import report as made
 from tests.client.wards import rows_of
 from tests.contracts.requests import SHARE, learner, price_of
-from tests.server.report_desk import NO_BASELINES, executed, phantom
+from tests.server.office.report.report_desk import NO_BASELINES, executed, phantom
 from tests.test_layering import ROOT, TREES
 
 # ----------------------------------------------------------------------------- a new unit

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations, groupby
+from itertools import combinations
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ Layers = Sequence[tuple[str, int]]
 
 Noised = list[tuple[ObservedSum, NDArray[np.float64]]]
 """Sums and the noise (d,) in each, over the clip norm."""
+
+Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 SHORT = 8  # fewer coordinates say nothing about a correlation
 MOST = 40  # sums that are compared with each other
@@ -47,15 +49,20 @@ def split(kind: str, d: int, layers: Layers) -> list[tuple[str, slice]]:
     return [*found, ("other tasks' heads", slice(at, d))] if at < d else found
 
 
+def _by_layer(noised: Noised, layers: Layers) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
+    """(kind, layer, noise) of each layer in each sum."""
+    for seen, noise in noised:
+        for name, place in split(seen.kind, len(noise), layers):
+            yield str(seen.kind), name, noise[place]
+
+
 def layer_noise(
     noised: Noised, layers: Layers, multipliers: Mapping[str, float], level: float
 ) -> tuple[LayerNoise, ...]:
     """The noise of every layer in every kind of sum, over what is claimed."""
     found: dict[tuple[str, str], list[NDArray[np.float64]]] = {}
-    for seen, noise in noised:
-        for name, place in split(seen.kind, len(noise), layers):
-            scaled = noise[place] / multipliers[seen.kind]
-            found.setdefault((seen.kind, name), []).append(scaled)
+    for kind, name, noise in _by_layer(noised, layers):
+        found.setdefault((kind, name), []).append(noise / multipliers[kind])
     share = level / max(len(found), 1)
     return tuple(
         LayerNoise(kind, name, *deviation_band(np.concatenate(values), share))
@@ -69,14 +76,12 @@ def correlations(
     """The noise of sums against each other's, and of layers against each other's."""
     few = [noised[i] for i in np.unique(np.linspace(0, len(noised) - 1, MOST).astype(int))]
     close = noised[: MOST // 2]  # neighbours in time, where a repeated seed shows
-    pairs = [*combinations(few, 2), *combinations(close, 2)]
-    named = sorted(((_between(a[0], b[0], tasks), a[1], b[1]) for a, b in pairs), key=_name)
-    found = [_largest(name, ((a, b) for _, a, b in group)) for name, group in groupby(named, _name)]
-    return tuple(f for f in [*found, _largest("layers", _layer_pairs(noised, layers))] if f.pairs)
-
-
-def _name(item: tuple[Between, NDArray[np.float64], NDArray[np.float64]]) -> Between:
-    return item[0]
+    groups: dict[Between, list[Pair]] = {"rounds": [], "steps": [], "tasks": []}
+    for (one, a), (other, b) in [*combinations(few, 2), *combinations(close, 2)]:
+        groups[_between(one, other, tasks)].append((a, b))
+    groups["layers"] = list(_layer_pairs(noised, layers))
+    found = (_largest(between, pairs) for between, pairs in groups.items())
+    return tuple(one for one in found if one.pairs)
 
 
 def _between(a: ObservedSum, b: ObservedSum, tasks: Sequence[Sequence[int]]) -> Between:
@@ -90,24 +95,18 @@ def _task(seen: ObservedSum, tasks: Sequence[Sequence[int]]) -> int:
     return next((i for i, rows in enumerate(tasks) if seen.real & set(rows)), -1)
 
 
-def _layer_pairs(
-    noised: Noised, layers: Layers
-) -> Iterator[tuple[NDArray[np.float64], NDArray[np.float64]]]:
+def _layer_pairs(noised: Noised, layers: Layers) -> Iterator[Pair]:
     """For each kind and each two layers: their noise in all sums, as far as the shorter goes."""
     kinds = {seen.kind: len(noise) for seen, noise in noised}
     for kind, d in kinds.items():
         rows = np.stack([n for s, n in noised if s.kind == kind and len(n) == d][:MOST])
         for (_, a), (_, b) in combinations(split(kind, d, layers), 2):
             short = min(a.stop - a.start, b.stop - b.start)
-            yield (
-                rows[:, a.start : a.start + short].ravel(),
-                rows[:, b.start : b.start + short].ravel(),
-            )
+            one, other = (rows[:, s.start : s.start + short].ravel() for s in (a, b))
+            yield one, other
 
 
-def _largest(
-    between: Between, pairs: Iterable[tuple[NDArray[np.float64], NDArray[np.float64]]]
-) -> Correlation:
+def _largest(between: Between, pairs: Iterable[Pair]) -> Correlation:
     """The least likely correlation of the pairs; its p counts all of them (Bonferroni)."""
     found = []
     for a, b in pairs:
@@ -129,13 +128,13 @@ def shape(
     Each layer is scaled by its own measured deviation: a wrong scale is told by that one. Layers
     without noise, where only rounding is left, are left out.
     """
-    spread = {(layer.kind, layer.layer): layer.ratio for layer in found}
-    values = [np.zeros(0)]
-    for seen, noise in noised:
-        for name, place in split(seen.kind, len(noise), layers):
-            if spread[seen.kind, name] > 1e-3:
-                values.append(noise[place] / spread[seen.kind, name] / multipliers[seen.kind])
-    return gaussian_p(np.concatenate(values)[:VALUES])
+    spread = {(one.kind, one.layer): one.ratio * multipliers[one.kind] for one in found}
+    values = [
+        noise / spread[kind, name]
+        for kind, name, noise in _by_layer(noised, layers)
+        if spread[kind, name] > 1e-3 * multipliers[kind]
+    ]
+    return gaussian_p(np.concatenate([np.zeros(0), *values])[:VALUES])
 
 
 def effects(stage: Stage, life: Life) -> dict[Kind, float]:

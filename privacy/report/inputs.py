@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -57,58 +58,61 @@ class ReportInputs(Strict):
     ]
 
     def __post_init__(self) -> None:
-        _each_once("hospitals", (h.name for h in self.hospitals), ())
-        _each_once("touches", (t.name for t in self.touches), TOUCHES)
-        _each_once("not_covered", (gap.name for gap in self.not_covered), GAPS)
-        if not self.hospitals:
-            raise ValueError("hospitals: none; a report is about at least one training hospital")
-        self._same_delta()
-        self._one_account()
-        self._same_check()
-        self._same_protection()
+        faults = list(self._faults())
+        if faults:
+            raise ValueError("\n".join(faults))
 
     @property
     def unit(self) -> Unit:
         """Who is protected."""
         return UNITS[self.guarantee.unit]
 
-    def _same_delta(self) -> None:
+    def _faults(self) -> Iterator[str]:
+        """Everything that is missing, there twice, or contradicts something else."""
+        yield from _each_once("hospitals", (h.name for h in self.hospitals), ())
+        yield from _each_once("touches", (t.name for t in self.touches), TOUCHES)
+        yield from _each_once("not_covered", (gap.name for gap in self.not_covered), GAPS)
+        if not self.hospitals:
+            yield "hospitals: none; a report is about at least one training hospital"
         for hospital in self.hospitals:
-            if hospital.spent.delta != self.guarantee.delta:
-                raise ValueError(
-                    f"hospital {hospital.name}: spent at delta {hospital.spent.delta}, "
-                    f"agreed is {self.guarantee.delta}"
-                )
+            yield from self._of_hospital(hospital)
+        yield from self._of_check()
+        yield from self._of_protection()
 
-    def _one_account(self) -> None:
-        for hospital in self.hospitals:
-            if hospital.mu is not None and not _agree(hospital.mu, hospital.spent):
-                raise ValueError(
-                    f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
-                    f"{hospital.spent.epsilon} at delta {hospital.spent.delta}; mu is None where "
-                    "the account is not Gaussian"
-                )
+    def _of_hospital(self, hospital: TrainingHospital) -> Iterator[str]:
+        spent = hospital.spent
+        if spent.delta != self.guarantee.delta:
+            yield (
+                f"hospital {hospital.name}: spent at delta {spent.delta}, agreed is "
+                f"{self.guarantee.delta}"
+            )
+        if hospital.mu is not None and not _agree(hospital.mu, spent):
+            yield (
+                f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
+                f"{spent.epsilon} at delta {spent.delta}; mu is None where the account is not "
+                "Gaussian"
+            )
 
-    def _same_check(self) -> None:
+    def _of_check(self) -> Iterator[str]:
         check = self.accounting.cross_check
         known = {(h.name, eps) for h in self.hospitals for eps in (h.spent.epsilon, h.this_run)}
         if check and (check.hospital, check.reported) not in known:
-            raise ValueError(
+            yield (
                 f"accounting.cross_check: {check.reported} is neither what hospital "
                 f"{check.hospital} has spent nor its epsilon of this run"
             )
 
-    def _same_protection(self) -> None:
-        unprotected = not self.unit.protected
-        if unprotected != (not self.mechanism.sums):
-            raise ValueError(
-                f"guarantee.unit is {self.guarantee.unit} with {len(self.mechanism.sums)} noisy "
-                "sums; unit none goes with no sums, any other unit with at least one"
+    def _of_protection(self) -> Iterator[str]:
+        sums, source = self.mechanism.sums, self.mechanism.noise_source
+        if self.unit.protected != bool(sums):
+            yield (
+                f"guarantee.unit is {self.unit.name} with {len(sums)} noisy sums; unit none goes "
+                "with no sums, any other unit with at least one"
             )
-        if unprotected != (self.mechanism.noise_source is None):
-            raise ValueError(
-                f"guarantee.unit is {self.guarantee.unit}, noise_source is "
-                f"{self.mechanism.noise_source}; only unit none has no noise"
+        if self.unit.protected != (source is not None):
+            yield (
+                f"guarantee.unit is {self.unit.name}, noise_source is {source}; only unit none has "
+                "no noise"
             )
 
 
@@ -121,11 +125,9 @@ def _agree(mu: float, spent: AtDelta) -> bool:
     return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)
 
 
-def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> None:
-    listed = list(names)
-    twice = sorted({name for name in listed if listed.count(name) > 1})
-    if twice:
-        raise ValueError(f"{what}: {twice[0]!r} is there twice")
-    missing = [name for name in wanted if name not in listed]
-    if missing:
-        raise ValueError(f"{what}: {missing[0]!r} is missing; name it and say what is so")
+def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> Iterator[str]:
+    counts = Counter(names)
+    twice = (f"{what}: {name!r} is there twice" for name in sorted(counts) if counts[name] > 1)
+    missing = (name for name in wanted if not counts[name])
+    yield from twice
+    yield from (f"{what}: {name!r} is missing; name it and say what is so" for name in missing)

@@ -22,8 +22,8 @@ from metaward.privacy.accounting import (
 from metaward.privacy.event import Budget, Charge, Event, counted, from_plain, gaussian, to_plain
 from metaward.privacy.ledger import BudgetSpent, Ledger, file, verify
 from metaward.server.office.accounts.account import account
-from tests.privacy.accounting_desk import delta_of
-from tests.privacy.ledger_desk import description, keys, read, request, spent
+from tests.privacy.accounting.accounting_desk import delta_of
+from tests.privacy.ledger.ledger_desk import description, keys, read, request, spent
 
 GAUSSIAN = dp.GaussianDpEvent(2.0)
 LAPLACE = dp.LaplaceDpEvent(2.0)

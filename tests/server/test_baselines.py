@@ -28,7 +28,7 @@ from metaward.server.folder import Folder
 from metaward.sim import Sim
 from metaward.strategies.combine import Mean, Median
 from metaward.strategies.outer import Adam, Sgd
-from tests.server.privacy_desk import PRIVATE
+from tests.server.office.privacy_desk import PRIVATE
 from tests.server.small import small
 
 MAML = "client.inner={algorithm: maml, lr: 0.03, steps: 4, adapt_steps: 6}"

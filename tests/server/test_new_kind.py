@@ -37,7 +37,7 @@ from metaward.server.office.plan.advice import advised
 from metaward.server.office.plan.question import question
 from metaward.server.show import final, holdings
 from metaward.yaml_text import override
-from tests.server.report_desk import executed, saved
+from tests.server.office.report.report_desk import executed, saved
 from tests.server.small import SMALL
 
 # ------------------------------------------------------------------------------- the kind
