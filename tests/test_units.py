@@ -5,9 +5,9 @@ from __future__ import annotations
 import ast
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from metaward.client.charging import charges
 from metaward.client.schedule import deal
+from metaward.client.tasks.kinds import known_scores
 from metaward.client.work import open_hospital
 from metaward.options import ConfigError
-from metaward.privacy import UNITS, Batch, Opening, Protection, Sums, Unit, Use, Whole
+from metaward.privacy import MECHANISMS, UNITS, Batch, Opening, Protection, Sums, Unit, Use, Whole
 from metaward.privacy.event import merged
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise
@@ -77,6 +78,12 @@ def test_a_run_names_it_and_the_desk_carries_it(visit: Unit) -> None:
     assert "guesses whether a visit, with all its records, was used" in run.privacy.claim
 
 
+def allowing(unit: str) -> Policy:
+    """The research policy for one unit by mechanism sums alone."""
+    policy = Policy.read(ROOT / "policies" / "research.yaml", known_scores())
+    return replace(policy, mechanisms=("sums",), units=(unit,))
+
+
 def test_unknown_it_is_refused_with_those_there_are() -> None:
     with pytest.raises(
         ConfigError, match=r"privacy\.unit: 'visit' is refused: must be one of none"
@@ -128,9 +135,7 @@ def test_the_plan_counts_it(visit: Unit, capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_policy_allows_or_refuses_it_by_name(visit: Unit) -> None:
-    policy = Policy(
-        None, ("sums",), ("visit",), 8.0, 1e-5, 0.8, 10.0, True, 9, 9, 9, False, 0, (), False
-    )
+    policy = allowing("visit")
     asked = Asked("attend", "north", "sums", "visit", 1)
     policy.admit(asked)
     with pytest.raises(PolicyError, match=r"policy-unit.*allows visit"):
@@ -171,6 +176,31 @@ def test_a_mechanism_says_which_units_it_serves(visit: Unit) -> None:
         Whole(unit=visit)
     with pytest.raises(ConfigError, match=r"privacy\.unit: task cannot be protected by .* record"):
         phantom("privacy={mechanism: sums, unit: task}")
+
+
+@dataclass(frozen=True)
+class Second(Sums):
+    """A second mechanism for units that `sums` protects as well."""
+
+    name: ClassVar[str] = "second"
+
+
+def test_a_second_mechanism_for_a_unit_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """One class and one entry: it is configured, charged, reported, allowed and refused by name."""
+    monkeypatch.setitem(MECHANISMS, "second", Second)
+    run = phantom("privacy={mechanism: second, unit: patient}", NO_BASELINES)
+    folder = executed(run, tmp_path / "run")
+    report = made(from_folder(folder))
+    assert (report.mechanism.name, report.guarantee.unit) == ("second", "patient")
+    for path in folder.hospitals.glob("*/*.sqlite"):
+        assert Ledger.open(path).history().protections() == (Protection("second", "patient"),)
+    policy = allowing("patient")
+    asked = Asked("attend", "north", "second", "patient", 1)
+    with pytest.raises(PolicyError, match=r"policy-mechanism.*allows sums"):
+        policy.admit(asked)
+    replace(policy, mechanisms=("sums", "second")).admit(asked)
 
 
 def test_a_unit_in_the_place_of_a_mechanism_is_led_to_its_own() -> None:
