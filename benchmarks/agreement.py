@@ -10,7 +10,7 @@ long as C and point one way. It opens records, so it is for public or made-up da
 from __future__ import annotations
 
 import argparse
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -52,7 +52,7 @@ def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
     price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(0))
     silent = dict.fromkeys(price.noise, 0.0)
     opening = Opening(price.uses, silent, mechanism.unit.owners(hospital), SeededNoise(0))
-    session = Watched(mechanism, opening, Counter(opening.uses))
+    session = Watched(mechanism, opening)
     learner.update(setting, theta, share.episodes, session, np.random.default_rng(0))
     return session.shares
 

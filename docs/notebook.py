@@ -68,14 +68,13 @@ class Proximal(Reptile):
     def update(self, setting, theta, episodes, session, rng):
         step = private_gradient(setting, setting.network(setting.spec.outputs), session, "support")
 
-        def direction(start, tasks):
-            def pulled(phi, batch):
-                gradient, loss = step(phi, batch)
-                return gradient + self.pull * (phi - start), loss
+        def pulled(phi, batch):
+            gradient, loss = step(phi, batch)
+            return gradient + self.pull * (phi - theta), loss
 
-            ends = [
-                descend(pulled, start, [whole(setting, t)] * self.steps, self.lr) for t in tasks
-            ]
+        def direction(start, tasks):
+            batches = [[whole(setting, task)] * self.steps for task in tasks]
+            ends = [descend(pulled, start, batch, self.lr) for batch in batches]
             moved, losses = (torch.stack(one).mean(dim=0) for one in zip(*ends, strict=True))
             return moved - start, losses
 
@@ -113,7 +112,7 @@ print(mw.plan(private).verdict)
 
 # %%
 out = os.environ.get("OUT")
-result = mw.run(run, out, observe=lambda row: print(row["phase"], row["round"], row.get("loss")))
+result = mw.run(run, out, observe=lambda row: "loss" in row and print(row["round"], row["loss"]))
 for row in result.table:
     print(f"{row['learner']:12} {row['before']:.2f} -> {row['after']:.2f}")
 

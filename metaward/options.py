@@ -62,7 +62,7 @@ class Registry:
         """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if it does;
         nothing is imported."""
         name = given.get(self.by) if isinstance(given, dict) else None
-        return [] if name is None or name in self.parts else [f"{self.by}:{name}"]
+        return [f"{self.by}:{name}"] if isinstance(name, str) and name not in self.parts else []
 
     def plain(self, part: Any) -> dict[str, Any]:
         """A part as the mapping that ``build`` would read it from."""

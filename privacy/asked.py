@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import Literal
 
 from metaward.errors import BAD_INPUT, MetawardError
 
@@ -55,10 +55,10 @@ def refused(code: str, name: str, asked: object, allowed: object, key: str = "")
     )
 
 
-def listed(what: str, asked: str, allowed: tuple[str, ...]) -> None:
+def listed(code: str, name: str, asked: object, allowed: tuple[str, ...], key: str = "") -> None:
     """``PolicyError`` for a name that is not in the policy's list of them."""
     if asked not in allowed:
-        raise refused(f"policy-{what}", what, asked, ", ".join(allowed) or "none", f"{what}s")
+        raise refused(code, name, asked, ", ".join(allowed) or "none", key)
 
 
 def whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
@@ -72,16 +72,5 @@ def real(code: str, key: str, asked: object, low: float | None, high: float | No
     if low is None or high is None:
         if asked is not None:
             raise refused(code, key, asked, "null only, as for unit none")
-    elif not (_number(asked) and low <= asked <= high):
+    elif type(asked) is bool or not isinstance(asked, (int, float)) or not low <= asked <= high:
         raise refused(code, key, asked, f"{low} to {high}")
-
-
-def _number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def named(key: str, asked: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-    """``PolicyError`` for a number that would leave and may not."""
-    for name in asked:
-        if name not in allowed:
-            raise refused("policy-metric", "metrics", name, ", ".join(allowed) or "none", key)

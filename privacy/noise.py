@@ -28,17 +28,12 @@ _EXACT = 2**53  # integers up to here are float64 numbers
 
 
 class Noise(Protocol):
-    """A source of random numbers for privacy. ``secret``: nobody could draw the same again."""
+    """A source of random numbers for privacy."""
 
-    @property
-    def name(self) -> str:
-        """What a report prints about the source."""
-        ...
-
-    @property
-    def secret(self) -> bool:
-        """Whether a guarantee may rest on it."""
-        ...
+    name: str
+    """What a report prints about the source."""
+    secret: bool
+    """Whether nobody could draw the same again, so that a guarantee may rest on it."""
 
     def gaussian(self, n: int) -> NDArray[np.float64]:
         """Independent standard normal values (n,)."""

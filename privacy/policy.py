@@ -8,8 +8,6 @@ participation. No key allows seeded noise: a hospital's noise is the operating s
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +15,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from metaward.options import ConfigError, Named, build, plain
-from metaward.privacy.asked import Asked, PolicyError, listed, named, real, refused, whole
+from metaward.options import ConfigError, Named, build
+from metaward.privacy.asked import Asked, PolicyError, listed, real, refused, whole
 from metaward.privacy.event import Budget
 from metaward.privacy.mechanisms import MECHANISMS
 from metaward.privacy.units import UNITS, UnitName
@@ -93,8 +91,10 @@ class Policy:
         """
         faults: list[str] = []
         policy: Policy | None = build(cls, read_yaml(_bytes(path), str(path)), "", faults)
-        if policy is not None:
-            faults += _unknown(policy.metrics, scores)
+        known = " or ".join(repr(name) for name in sorted(scores))
+        for place, name in enumerate(policy.metrics if policy else ()):
+            if name not in scores:
+                faults.append(f"metrics[{place}]: {name!r} is refused: must be {known}")
         if policy is None or faults:
             raise ConfigError(faults, str(path))
         return policy
@@ -112,10 +112,6 @@ class Policy:
             return cls.read(path, scores)
         except ConfigError as error:
             raise PolicyError("policy-unreadable", str(error)) from error
-
-    def digest(self) -> str:
-        """SHA-256 of what the policy says, in hex: equal for files that differ in comments only."""
-        return hashlib.sha256(json.dumps(plain(self), sort_keys=True).encode()).hexdigest()
 
     def budget(self) -> Budget | None:
         """The cap for any one protected unit; None where nothing is protected, at no price."""
@@ -147,17 +143,18 @@ class Policy:
         """Nothing where all of these plug-ins are allowed; ``PolicyError`` at the first that is
         not. Asked before any of their code is loaded."""
         for name in names:
-            listed("plugin", name, self.plugins)
+            listed("policy-plugin", "plugin", name, self.plugins, "plugins")
 
     def _admit_run(self, asked: Asked) -> None:
         does = {"train": self.train, "evaluate": self.evaluate, "attend": True}
-        if self.hospital is not None and asked.hospital != self.hospital:
-            raise refused("policy-hospital", "hospital", asked.hospital, self.hospital)
+        mechanisms = (*self.mechanisms, *self.mechanism_plugins)
+        if self.hospital is not None:
+            listed("policy-hospital", "hospital", asked.hospital, (self.hospital,))
         if not does.get(asked.purpose, False) or not (self.train or self.evaluate):
             allowed = ", ".join(f"{key}: {does[key]}".lower() for key in ("train", "evaluate"))
             raise refused("policy-purpose", "purpose", asked.purpose, allowed, "train, evaluate")
-        listed("mechanism", asked.mechanism, (*self.mechanisms, *self.mechanism_plugins))
-        listed("unit", asked.unit, self.units)
+        listed("policy-mechanism", "mechanism", asked.mechanism, mechanisms, "mechanisms")
+        listed("policy-unit", "unit", asked.unit, self.units, "units")
         whole("policy-rounds", "rounds", asked.rounds, 1, self.rounds)
         whole("policy-rounds", "round", asked.round, 0, asked.rounds, "rounds")
 
@@ -167,13 +164,13 @@ class Policy:
         real("policy-clip", "clip", clip, SMALLEST_CLIP, self.clip)
         whole("policy-steps", "steps", asked.steps, 1, self.steps)
         whole("policy-tasks", "tasks", asked.tasks, 1, self.tasks)
-        named("loss", asked.metrics, ("loss",) if self.loss else ())
+        for name in asked.metrics:
+            listed("policy-metric", "metrics", name, ("loss",) if self.loss else (), "loss")
 
     def _admit_evaluation(self, asked: Asked) -> None:
         whole("policy-tasks", "episodes", asked.tasks, 1, self.episodes)
-        if not asked.metrics:
-            raise refused("policy-metric", "metrics", (), self.metrics)
-        named("metrics", asked.metrics, self.metrics)
+        for name in asked.metrics or ((),):
+            listed("policy-metric", "metrics", name, self.metrics)
 
     # ---------------------------------------------------------------- rules between the keys
 
@@ -219,14 +216,6 @@ class Policy:
 
 
 _GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")
-
-
-def _unknown(metrics: Iterable[str], scores: Collection[str]) -> Iterator[str]:
-    """Faults for names that no kind of task knows."""
-    known = " or ".join(repr(name) for name in sorted(scores))
-    for place, name in enumerate(metrics):
-        if name not in scores:
-            yield f"metrics[{place}]: {name!r} is refused: must be {known}"
 
 
 def _bytes(path: Path) -> bytes:

@@ -6,13 +6,10 @@ encodes nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaward.privacy.event import Mark
 from metaward.privacy.ledger.errors import CODES as LEDGER_CODES
@@ -89,22 +86,4 @@ REFUSALS = (
     | LEDGER_CODES
 )
 
-Values = Sequence[Sequence[float]]
 Answer = Release | Scores | Attendance | Refusal
-
-
-def sealed_update(
-    hospital: str, round: int, update: Tensor, loss: float | None, mark: Mark | None = None
-) -> Release:
-    """An update (dim,) as it leaves: a float32 copy on the CPU."""
-    values = update.detach().to("cpu", torch.float32, copy=True).numpy()
-    return Release(hospital, round, values, loss, mark)
-
-
-def sealed_scores(
-    hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
-) -> Scores:
-    """Scores as they leave, (scores, episodes) each."""
-    return Scores(
-        hospital, round, names, np.asarray(before, np.float32), np.asarray(after, np.float32)
-    )

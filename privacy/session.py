@@ -7,9 +7,10 @@ writes down what the algorithm is going to ask for, which is how the price is kn
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from torch.func import grad_and_value, vmap
 Rows = NDArray[np.int64]
 ParameterGroup = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,
@@ -64,6 +66,13 @@ Contributions = Sequence[tuple[Contribution, Batch]]
 """Records of several tasks, each task with its own contribution, all of one length (d,)."""
 
 
+Points = Sequence[tuple[Tensor, Batch]]
+"""Records of several tasks, each task with the phi (dim,) at which its gradient is taken."""
+
+Gradient = tuple[Tensor, Tensor]
+"""A mean gradient, and the mean loss."""
+
+
 class Use(NamedTuple):
     """One noisy mean that was or will be asked for: over which records, of which kind."""
 
@@ -71,40 +80,39 @@ class Use(NamedTuple):
     rows: tuple[int, ...]
 
 
-class Session(Protocol):
+class Session(ABC):
     """One hospital's records, open for one request."""
 
-    @property
-    def raw(self) -> bool:
-        """Whether records may be used freely: what comes out is protected later, or not at all."""
-        ...
+    raw: bool = False
+    """Whether records may be used freely: what comes out is protected later, or not at all."""
+    trained: frozenset[ParameterGroup] = ALL_GROUPS
+    """Which coordinates are trained; the others stay where theta has them."""
 
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """Which coordinates are trained; the others stay where theta has them."""
-        ...
-
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    @abstractmethod
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
         It is zero outside ``mask`` (dim,) bool. One noise for all tasks, as in ``mean``. The loss
         (a scalar tensor) is for the hospital's own eyes.
         """
-        ...
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Each task's own mean gradient (tasks, dim) at its own ``phi`` (tasks, dim), all at once.
+    ) -> Gradient:
+        """Each task's own mean gradient (tasks, dim) at its own ``phi`` (tasks, dim).
 
         ``tasks`` has a task axis before the records' (``Batch.stack``). One use and one noise a
         task: price, protection and result are those of one ``gradient`` after the other. The losses
         (tasks,) are for the hospital's own eyes.
         """
-        ...
+        pairs = [
+            self.gradient(losses, [(one, batch)], kind, mask)
+            for one, batch in zip(phi, tasks.unstack(), strict=True)
+        ]
+        g, loss = (torch.stack(list(column)) for column in zip(*pairs, strict=True))
+        return g, loss
 
+    @abstractmethod
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Mean (dim,) over the records of all ``contributions``.
 
@@ -112,25 +120,17 @@ class Session(Protocol):
         mean at once is cheaper than averaging noisy means. No unit may stand in two of them. Only
         where ``raw`` is False.
         """
-        ...
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """The tasks' directions (dim,) as one: their mean."""
-        ...
+        return torch.stack(list(directions)).mean(dim=0)
 
-
-GradientOfMean = Callable[
-    [Losses, Sequence[tuple[Tensor, Batch]], Kind, Tensor], tuple[Tensor, Tensor]
-]
-"""``Session.gradient``."""
 
 HELD = 64  # vectors of records that are held at a time
 
-ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
-
 
 @dataclass
-class OpenSession:
+class OpenSession(Session):
     """Records in the open: for mechanism ``none``, for adaptation, whose result never leaves.
 
     Also for whole-task and whole-hospital mechanisms, which protect what comes out of it.
@@ -139,9 +139,7 @@ class OpenSession:
     raw: bool = True
     trained: frozenset[ParameterGroup] = ALL_GROUPS
 
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """The plain mean gradient, as autograd gives it."""
         pairs = [_slope(losses, phi, batch) for phi, batch in at]
         if len(pairs) == 1:
@@ -153,7 +151,7 @@ class OpenSession:
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Gradient:
         """All tasks in one pass of the network, by ``torch.func.vmap``."""
 
         def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -170,10 +168,6 @@ class OpenSession:
                 total = total + vmap(one)(x, y).detach().sum(dim=0)
         return total / sum(len(batch.rows) for _, batch in contributions)
 
-    def combine(self, directions: Sequence[Tensor]) -> Tensor:
-        """The plain mean."""
-        return torch.stack(list(directions)).mean(dim=0)
-
 
 def _slope(losses: Losses, phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     phi = phi.detach().requires_grad_()
@@ -182,7 +176,7 @@ def _slope(losses: Losses, phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
 
 
 @dataclass
-class Rehearsal:
+class Rehearsal(Session):
     """Touches no record: answers zeros and writes down every use, in order.
 
     Algorithms do not branch on values, so the rehearsed uses are the real ones; should one branch
@@ -190,44 +184,19 @@ class Rehearsal:
     """
 
     trained: frozenset[ParameterGroup] = ALL_GROUPS
-    raw: bool = False
     uses: list[Use] = field(default_factory=list)
 
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """Zeros."""
         self.uses.append(use(kind, *(batch for _, batch in at)))
         phi = at[0][0]
         return torch.zeros_like(phi), torch.zeros((), device=phi.device)
-
-    def gradients(
-        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Zeros; a use a task."""
-        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Zeros."""
         batches = [batch for _, batch in contributions]
         self.uses.append(use(kind, *batches))
         return torch.zeros(dim, device=batches[0].x.device)
-
-    def combine(self, directions: Sequence[Tensor]) -> Tensor:
-        """Zeros, as all directions are."""
-        return torch.zeros_like(directions[0])
-
-
-def task_by_task(
-    gradient: GradientOfMean, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What ``Session.gradients`` gives, by one ``Session.gradient`` after the other."""
-    pairs = [
-        gradient(losses, [(one, batch)], kind, mask)
-        for one, batch in zip(phi, tasks.unstack(), strict=True)
-    ]
-    g, loss = (torch.stack(list(column)) for column in zip(*pairs, strict=True))
-    return g, loss
 
 
 def use(kind: Kind, *batches: Batch) -> Use:

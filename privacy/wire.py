@@ -68,18 +68,14 @@ class Form:
 
     of: type[Any]
     scalars: dict[str, type]
-    arrays: tuple[str, ...] = ()
     optional: dict[str, type] = field(default_factory=dict)
+    arrays: tuple[str, ...] = ()
 
 
 FORMS = {
-    "request": Form(
-        Request, {"round": int, "desk": str, "episodes": int, "run": str}, (), optional=MARK
-    ),
-    "release": Form(
-        Release, {"hospital": str, "round": int}, ("update",), optional={"loss": float, **MARK}
-    ),
-    "scores": Form(Scores, {"hospital": str, "round": int, "names": list}, ("before", "after")),
+    "request": Form(Request, {"round": int, "desk": str, "episodes": int, "run": str}, MARK),
+    "release": Form(Release, {"hospital": str, "round": int}, {"loss": float, **MARK}, ("update",)),
+    "scores": Form(Scores, {"hospital": str, "round": int, "names": list}, {}, ("before", "after")),
     "attendance": Form(Attendance, {"hospital": str, "index": int}),
     "refusal": Form(Refusal, {"code": str}),
 }
@@ -133,7 +129,8 @@ def decode_answer(records: RecordDict) -> Answer:
 
 
 def _encoded(kind: str, value: Any) -> RecordDict:
-    form, values = FORMS[kind], vars(value) | _marked(getattr(value, "mark", None))
+    form, mark = FORMS[kind], getattr(value, "mark", None)
+    values = vars(value) | (vars(mark) if mark else {})
     names = [*form.scalars, *form.optional]
     scalars = {name: values[name] for name in names if values.get(name) is not None}
     scalars |= {name: list(value) for name, value in scalars.items() if type(value) is tuple}
@@ -152,13 +149,11 @@ def _decoded(kind: str, records: RecordDict, arrays: dict[str, NDArray[np.float3
     types = form.scalars | form.optional
     if not form.scalars.keys() <= fields.keys() <= types.keys():
         raise WireError("keys")
-    if any(type(value) is not types[name] for name, value in fields.items()):
-        raise WireError("type")
     for name, value in fields.items():
-        if type(value) is list:
-            if any(type(each) is not str for each in value):
-                raise WireError("type")
-            fields[name] = tuple(value)
+        each = value if type(value) is list else ()
+        if type(value) is not types[name] or any(type(text) is not str for text in each):
+            raise WireError("type")
+        fields[name] = tuple(value) if type(value) is list else value
     if "ledger" in form.optional:
         fields["mark"] = _mark(fields)
     return form.of(**fields, **arrays)
@@ -207,10 +202,6 @@ def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     return shape, dtype, stream.tell()
 
 
-def _marked(mark: Mark | None) -> dict[str, Any]:
-    return {} if mark is None else {name: getattr(mark, name) for name in MARK}
-
-
 def _mark(fields: dict[str, Any]) -> Mark | None:
     """The mark among the fields, taken out of them; all of it or nothing."""
     found = {name: fields.pop(name) for name in MARK if name in fields}
@@ -234,7 +225,7 @@ def digest(request: Request) -> str:
 def pack(release: Release) -> bytes:
     """A release as bytes for the hospital's own ledger: a line of JSON, then the update."""
     head = {"hospital": release.hospital, "round": release.round, "loss": release.loss}
-    line = compact(head | {"mark": _marked(release.mark)})
+    line = compact(head | {"mark": vars(release.mark) if release.mark else {}})
     return line.encode() + b"\n" + release.update.astype("<f4").tobytes()
 
 

@@ -13,7 +13,16 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
 
-SLOW = ("server/deploy/", "engines/", "server/test_run", "server/test_kill", "ledger/test_kill")
+SLOW = (
+    "server/deploy/",
+    "engines/",
+    "door/test_notebook",
+    "door/test_shipping",
+    "door/test_command",
+    "server/test_run",
+    "server/test_kill",
+    "ledger/test_kill",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,25 +7,15 @@ audit finds mistakes of implementation; it does not prove that there are none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.accounting import gdp
-from metaward.privacy.audit import verdict
 from metaward.privacy.audit.bounds import mu_lower, mu_lower_any
-from metaward.privacy.audit.play import Life, Stage, Work, lives
-from metaward.privacy.audit.report import (
-    AuditReport,
-    Correlation,
-    Effort,
-    Fault,
-    LayerNoise,
-    Measured,
-)
+from metaward.privacy.audit.play import Effort, Stage, Work, lives
 from metaward.privacy.audit.structure import (
     Layers,
     correlations,
@@ -35,15 +25,8 @@ from metaward.privacy.audit.structure import (
     mixing,
     shape,
 )
-from metaward.privacy.audit.verdict import LEVEL
+from metaward.privacy.audit.verdict import CONFIDENCE, LEVEL, AuditReport, checks
 from metaward.privacy.price import counts, events
-
-CONFIDENCE = 1 - LEVEL
-"""Of the bound: a sound mechanism's is above the claim as seldom as any other check fails."""
-
-KEPT = 20_000_000
-"""Values of sums that are kept for the checks of the noise, 8 bytes each; all of them count for the
-bound."""
 
 
 def audit(
@@ -67,72 +50,38 @@ def audit(
     Raises:
         ValueError: more canaries than coordinates.
     """
-    rng = np.random.default_rng([seed, 1])
-    played = _play(lives(stage, size.canaries, size.rounds, size.lives, rng), stage)
-    moved = effects(stage, played.kept[0])
-    noised = [(one, life.noise(one, moved[one.kind])) for life in played.kept for one in life.seen]
-    spread = layer_noise(noised, layers, stage.noise_multipliers, LEVEL)
-    measured = Measured(
-        moved,
-        extremes(stage, moved),
-        spread,
-        correlations(noised, layers, stage.tasks),
-        shape(noised, layers, spread, stage.noise_multipliers),
-        None if network is None else mixing(*network),
-    )
-    return _report(stage, size, delta, played, measured)
-
-
-@dataclass
-class _Played:
-    """Scores of all canaries (n,), who of them was inside, and the first lives as they were."""
-
-    scores: NDArray[np.float64]
-    inside: NDArray[np.bool_]
-    kept: list[Life]
-    sums: int
-
-
-def _play(played: Iterable[Life], stage: Stage) -> _Played:
-    """Play all lives; the values of the later ones are dropped once they are scored."""
-    scores, inside, kept, sums, values = [], [], [], 0, 0
-    for life in played:
-        scores.append(life.scores(stage.noise_multipliers))
-        inside.append(life.canaries.inside)
-        sums += len(life.seen)
-        if values < KEPT:
-            kept.append(life)
-            values += sum(len(seen.values) for seen in life.seen)
-    return _Played(np.concatenate(scores), np.concatenate(inside), kept, sums)
-
-
-def _report(
-    stage: Stage, size: Effort, delta: float, played: _Played, measured: Measured
-) -> AuditReport:
-    source, claim = stage.noise(0), claimed_mu(stage, size.rounds)
-    inside, outside = played.scores[played.inside], played.scores[~played.inside]
-    low = mu_lower(inside, outside, CONFIDENCE)
-    free = mu_lower_any(inside, outside, claim / 2, CONFIDENCE)
-    return AuditReport(
-        **vars(size),
-        **vars(measured),
+    played = list(lives(stage, size, np.random.default_rng([seed, 1])))
+    sensitivity = effects(stage, played[0].canaries)
+    noised = [(s, life.noise(s, sensitivity[s.kind])) for life in played for s in life.seen]
+    sigma, source = stage.noise_multipliers, stage.noise(0)
+    noise = layer_noise(noised, layers, sigma, LEVEL)
+    scores = np.concatenate([life.scores for life in played])
+    inside = np.concatenate([life.canaries.inside for life in played])
+    claim, pair = claimed_mu(stage, size.rounds), (scores[inside], scores[~inside])
+    low, low_any = mu_lower(*pair, CONFIDENCE), mu_lower_any(*pair, claim / 2, CONFIDENCE)
+    report = AuditReport(
         unit=stage.mechanism.unit.name,
         mechanism=stage.mechanism.name,
         delta=delta,
-        confidence=CONFIDENCE,
-        level=LEVEL,
-        sums=played.sums,
+        **vars(size),
+        sums=sum(life.sums for life in played),
         claimed_mu=claim,
         mu_lower=low,
-        mu_lower_any=free,
+        mu_lower_any=low_any,
         claimed_epsilon=gdp.epsilon(claim, delta),
         epsilon_lower=gdp.epsilon(low, delta),
-        epsilon_lower_any=gdp.epsilon(free, delta),
-        noise_multipliers={k: stage.noise_multipliers[k] for k in measured.sensitivity},
+        epsilon_lower_any=gdp.epsilon(low_any, delta),
+        noise_multipliers={kind: sigma[kind] for kind in sensitivity},
+        sensitivity=sensitivity,
+        extreme=extremes(stage, sensitivity),
+        layers=noise,
+        correlations=correlations(noised, layers, stage.tasks),
+        gaussian_p=shape(noised, layers, noise, sigma),
+        mixing=None if network is None else mixing(*network),
         noise_source=source.name,
         secret=source.secret,
-        faults=tuple(verdict.faults(claim, low, measured)),
     )
+    return replace(report, faults=tuple(check for check in checks(report) if check.code))
 
 
 def claimed_mu(stage: Stage, rounds: int) -> float:
@@ -143,15 +92,4 @@ def claimed_mu(stage: Stage, rounds: int) -> float:
     return gdp.mu(events(count, stage.noise_multipliers, 1.0) * rounds)
 
 
-__all__ = [
-    "AuditReport",
-    "Correlation",
-    "Effort",
-    "Fault",
-    "LayerNoise",
-    "Layers",
-    "Stage",
-    "Work",
-    "audit",
-    "claimed_mu",
-]
+__all__ = ["CONFIDENCE", "AuditReport", "Effort", "Layers", "Stage", "Work", "audit", "claimed_mu"]

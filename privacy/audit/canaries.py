@@ -9,7 +9,7 @@ C^2) if it was nulled, and coordinates of other canaries say nothing about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -22,11 +22,11 @@ from metaward.privacy.session import (
     Batch,
     Contribution,
     Contributions,
+    Gradient,
     Kind,
     Losses,
-    ParameterGroup,
+    Points,
     Session,
-    task_by_task,
 )
 
 FORCE = 1000.0
@@ -50,9 +50,9 @@ class Canaries:
     order: Rows
     first: int
     clip_of: Callable[[str], float]
-    copies: int = 1
-    tasks: bool = False
-    beside: frozenset[int] | None = None
+    copies: int
+    tasks: bool
+    beside: frozenset[int] | None
 
     def place_in(self, batches: Sequence[Batch]) -> int | None:
         """The batch of a sum that the canaries join; None where they stay out of it."""
@@ -109,39 +109,27 @@ class ObservedSum:
 
 
 @dataclass
-class Probe:
+class Probe(Session):
     """A session that lets an algorithm work on its records and adds the canaries to every sum.
 
     ``session`` is the real one, opened for the canaries' rows too; ``quiet`` the same mechanism
-    without noise, opened for the real rows: what the attacker knows. Without ``quiet`` nothing is
-    measured, which is for rehearsals.
+    without noise, opened for the real rows: what the attacker knows.
     """
 
     session: Session
+    quiet: Session
     canaries: Canaries
-    quiet: Session | None = None
     seen: list[ObservedSum] = field(default_factory=list)
 
-    @property
-    def raw(self) -> bool:
-        """As the real session."""
-        return self.session.raw
+    def __post_init__(self) -> None:
+        self.raw, self.trained = self.session.raw, self.session.trained
 
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """As the real session."""
-        return self.session.trained
-
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """The real session's answer over real records and canaries."""
         if self.raw:
             return self.session.gradient(losses, at, kind, mask)
         batches, chosen = [batch for _, batch in at], mask.nonzero().squeeze(1)
-        known = (
-            None if self.quiet is None else self.quiet.gradient(losses, at, kind, mask)[0][chosen]
-        )
+        known = self.quiet.gradient(losses, at, kind, mask)[0][chosen]
         joined = self.canaries.place_in(batches)
         if joined is not None:
             phi = at[joined][0]
@@ -153,16 +141,16 @@ class Probe:
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Gradient:
         """As the real session; where it noises sums, each task's is one more that is seen."""
         if self.raw:
             return self.session.gradients(losses, phi, tasks, kind, mask)
-        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
+        return super().gradients(losses, phi, tasks, kind, mask)
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The real session's answer over real records and canaries."""
         batches = [batch for _, batch in contributions]
-        known = None if self.quiet is None else self.quiet.mean(contributions, kind, dim)
+        known = self.quiet.mean(contributions, kind, dim)
         joined = self.canaries.place_in(batches)
         if joined is not None:
             x = batches[joined].x
@@ -179,27 +167,23 @@ class Probe:
         if not self.canaries.tasks:
             return self.session.combine(directions)
         own = self.canaries.vectors(len(directions[0]), "update").to(directions[0])
-        found = self.session.combine([*directions, *own])
-        if self.quiet is not None:
-            total = found.double() * (len(directions) + len(own))
-            known = self.quiet.combine(directions).double() * len(directions)
-            self._keep("update", total - known, frozenset(), True)
+        found, n = self.session.combine([*directions, *own]), len(directions)
+        total = found.double() * (n + len(own)) - self.quiet.combine(directions).double() * n
+        self._keep("update", total, (), True)
         return found
 
     def _see(
-        self, kind: Kind, found: Tensor, known: Tensor | None, real: Sequence[Batch], joined: bool
+        self, kind: Kind, found: Tensor, known: Tensor, real: Sequence[Batch], joined: bool
     ) -> None:
         """Means become sums again: the numbers of real rows and of canaries' are public."""
-        if known is None:
-            return
         rows = np.concatenate([batch.rows for batch in real])
-        n = len(rows) + (len(self.canaries.rows) if joined else 0)
+        n = len(rows) + len(self.canaries.rows) * joined
         total = found.double() * n - known.double() * len(rows)
-        self._keep(kind, total, frozenset(rows.tolist()), joined)
+        self._keep(kind, total, rows.tolist(), joined)
 
-    def _keep(self, kind: Kind, total: Tensor, real: frozenset[int], joined: bool) -> None:
+    def _keep(self, kind: Kind, total: Tensor, real: Iterable[int], joined: bool) -> None:
         values = (total / self.canaries.clip_of(kind)).cpu().numpy()
-        self.seen.append(ObservedSum(kind, values, real, joined))
+        self.seen.append(ObservedSum(kind, values, frozenset(real), joined))
 
 
 def _after(pieces: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:

@@ -18,6 +18,29 @@ from metaward.privacy.session import Batch, Kind, Rehearsal, Session, Use
 Work = Callable[[Session], Tensor]
 """One round of the real algorithm on fixed records; its update (dim,). Repeatable."""
 
+KEPT = 20_000_000
+"""Values of sums that are kept for the checks of the noise, 8 bytes each; all of them count for the
+bound."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is played: ``lives`` times ``rounds`` rounds with ``canaries`` canaries each.
+
+    Each life gives a score for each canary. How many scores a tight bound takes:
+    ``bounds.trials_needed`` of the mu of ``rounds`` rounds.
+    """
+
+    canaries: int = 200
+    rounds: int = 2
+    lives: int = 6
+
+    def __post_init__(self) -> None:
+        if self.canaries < 2 or self.rounds < 1 or self.lives < 1:
+            raise ValueError(f"{self}: give at least 2 canaries, 1 round and 1 life")
+        if self.canaries * self.lives < 100:
+            raise ValueError(f"{self} gives below 100 scores, too few for the normal bound")
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -40,9 +63,8 @@ class Stage:
 
     def __post_init__(self) -> None:
         if not self.mechanism.unit.protected:
-            raise ValueError(
-                f"mechanism {self.mechanism.name} protects nothing, so there is nothing to audit"
-            )
+            name = self.mechanism.name
+            raise ValueError(f"mechanism {name} protects nothing, so there is nothing to audit")
         if self.mechanism.sampling_rate < 1:
             raise ValueError(
                 f"sampling_rate = {self.mechanism.sampling_rate}: this attack has no closed form "
@@ -84,8 +106,8 @@ class Stage:
         """What the work asks for, with the canaries or without."""
 
         def rehearse() -> list[Use]:
-            rehearsal = Rehearsal(self.mechanism.trained)
-            self.work(rehearsal if canaries is None else Probe(rehearsal, canaries))
+            rehearsal, known = (Rehearsal(self.mechanism.trained) for _ in range(2))
+            self.work(Probe(rehearsal, known, canaries) if canaries else rehearsal)
             return rehearsal.uses
 
         extra = [] if canaries is None else [[int(row)] for row in canaries.rows]
@@ -103,28 +125,24 @@ class Stage:
 
     def round(self, number: int, canaries: Canaries, noise: Noise | None) -> list[ObservedSum]:
         """One round's sums as the attacker sees them, in order."""
-        probe = Probe(self.session(canaries, noise), canaries, self.session(None, None))
+        probe = Probe(self.session(canaries, noise), self.session(None, None), canaries)
         update = self.work(probe)
         if self.mechanism.unit.noise_at_server:
             probe.seen.append(self._at_server(update, canaries, noise))
         return [replace(seen, round=number) for seen in probe.seen]
 
-    def sum_of(self, vectors: Tensor, kind: Kind, noise: Noise | None = None) -> Tensor:
-        """Vectors (m, d), each a unit's, summed as the mechanism sums this kind (d,)."""
-        m, d = vectors.shape
-        unit, rows = self.mechanism.unit, np.arange(m)
+    def sum_of(self, vectors: Tensor, kind: Kind) -> Tensor:
+        """Vectors (m, d), each a unit's, summed (d,) as the mechanism sums this kind, silently."""
+        unit, rows = self.mechanism.unit, np.arange(len(vectors))
         if unit.noise_at_server:
-            return self._server_sum(vectors, noise)
-        uses = [Use(kind, (int(row),)) for row in rows]
-        sigma = self.noise_multipliers if noise else {str(kind): 0.0}
-        if not unit.whole:
-            uses = [Use(kind, tuple(rows.tolist()))]
-        opening = Opening(uses, sigma, rows, noise or SeededNoise(0))
-        session = self.mechanism.session(opening)
+            return self._server_sum(vectors, None)
+        together = np.split(rows, len(rows)) if unit.whole else [rows]
+        uses = [Use(kind, tuple(part.tolist())) for part in together]
+        session = self.mechanism.session(Opening(uses, {kind: 0.0}, rows, SeededNoise(0)))
         if unit.whole:
-            return session.combine(list(vectors)) * m
-        batch = Batch(vectors, torch.arange(m), rows)
-        return session.mean([(lambda x, y: x, batch)], kind, d) * m
+            return session.combine(list(vectors)) * len(rows)
+        batch = Batch(vectors, torch.from_numpy(rows), rows)
+        return session.mean([(lambda x, y: x, batch)], kind, vectors.shape[1]) * len(rows)
 
     def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> ObservedSum:
         own = canaries.vectors(len(update), "update").to(update)
@@ -134,13 +152,8 @@ class Stage:
 
     def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
         """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
-        updates = np.stack(
-            [
-                self.mechanism.release(f"canary-{i}", 1, vector, torch.zeros(()), None).update
-                for i, vector in enumerate(vectors)
-            ]
-        )
-        sigma = self.noise_multipliers["update"] if noise else 0.0
+        leave, sigma = self.mechanism.release, self.noise_multipliers["update"] if noise else 0.0
+        updates = np.stack([leave("canary", 1, v, torch.zeros(()), None).update for v in vectors])
         source = noise or SeededNoise(0)
         mean = self.mechanism.at_server(updates, lambda v: v.mean(axis=0), sigma, source)
         return torch.from_numpy(mean).double() * len(updates)
@@ -148,23 +161,12 @@ class Stage:
 
 @dataclass(frozen=True)
 class Life:
-    """Canaries and all that was seen of them in a few rounds."""
+    """Canaries, their ``scores`` (m,), and the sums of a few rounds: how many, and those kept."""
 
     canaries: Canaries
+    scores: NDArray[np.float64]
+    sums: int
     seen: Sequence[ObservedSum]
-
-    def scores(self, multipliers: Mapping[str, float]) -> NDArray[np.float64]:
-        """One score a canary (m,): N(0, 1) if it was nulled, N(mu, 1) if it took part, as claimed.
-
-        The likelihood ratio of Gaussians is a sum weighted by 1 / sigma^2: no other score tells
-        more (Neyman, Pearson 1933).
-        """
-        total, precision = np.zeros(len(self.canaries.inside)), 0.0
-        for seen in (seen for seen in self.seen if seen.joined):
-            weight = multipliers[seen.kind] ** -2
-            total += seen.values[self.canaries.places(len(seen.values))] * weight
-            precision += weight
-        return np.asarray(total / np.sqrt(precision))
 
     def noise(self, seen: ObservedSum, effect: float) -> NDArray[np.float64]:
         """The noise in a sum (d,), over clip: the canaries taken off, each with its effect."""
@@ -174,13 +176,29 @@ class Life:
         return found
 
 
-def lives(
-    stage: Stage, m: int, rounds: int, number: int, rng: np.random.Generator
-) -> Iterator[Life]:
-    """``number`` independent lives of ``rounds`` rounds each, with m fresh canaries."""
-    beside = stage.costliest()
-    for life in range(number):
-        canaries = stage.canaries(m, rng, beside)
-        played = range(life * rounds, (life + 1) * rounds)
+def lives(stage: Stage, size: Effort, rng: np.random.Generator) -> Iterator[Life]:
+    """Independent lives, each with fresh canaries; sums of the later ones are not kept."""
+    beside, kept = stage.costliest(), 0
+    for life in range(size.lives):
+        canaries = stage.canaries(size.canaries, rng, beside)
+        played = range(life * size.rounds, (life + 1) * size.rounds)
         seen = [s for r in played for s in stage.round(r, canaries, stage.noise(r))]
-        yield Life(canaries, seen)
+        scores = _scores(canaries, seen, stage.noise_multipliers)
+        yield Life(canaries, scores, len(seen), seen if kept < KEPT else [])
+        kept += sum(len(s.values) for s in seen)
+
+
+def _scores(
+    canaries: Canaries, sums: Sequence[ObservedSum], multipliers: Mapping[str, float]
+) -> NDArray[np.float64]:
+    """One score a canary (m,): N(0, 1) if it was nulled, N(mu, 1) if it took part, as claimed.
+
+    The likelihood ratio of Gaussians is a sum weighted by 1 / sigma^2: no other score tells more
+    (Neyman, Pearson 1933).
+    """
+    total, precision = np.zeros(len(canaries.inside)), 0.0
+    for seen in (seen for seen in sums if seen.joined):
+        weight = multipliers[seen.kind] ** -2
+        total += seen.values[canaries.places(len(seen.values))] * weight
+        precision += weight
+    return np.asarray(total / np.sqrt(precision))

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from metaward.privacy.audit.bounds import correlation, deviation_band, gaussian_p
-from metaward.privacy.audit.canaries import FORCE, ObservedSum
-from metaward.privacy.audit.play import Life, Stage
-from metaward.privacy.audit.report import Between, Correlation, LayerNoise
+from metaward.privacy.audit.canaries import FORCE, Canaries, ObservedSum
+from metaward.privacy.audit.play import Stage
+from metaward.privacy.audit.verdict import Between, Correlation, LayerNoise
 from metaward.privacy.session import Kind
 
 Layers = Sequence[tuple[str, int]]
@@ -79,8 +79,8 @@ def correlations(
     groups: dict[Between, list[Pair]] = {"rounds": [], "steps": [], "tasks": []}
     for (one, a), (other, b) in [*combinations(few, 2), *combinations(close, 2)]:
         groups[_between(one, other, tasks)].append((a, b))
-    groups["layers"] = list(_layer_pairs(noised, layers))
-    found = (_largest(between, pairs) for between, pairs in groups.items())
+    found = [_largest(between, pairs) for between, pairs in groups.items()]
+    found.append(_largest("layers", _layer_pairs(noised, layers)))
     return tuple(one for one in found if one.pairs)
 
 
@@ -114,9 +114,7 @@ def _largest(between: Between, pairs: Iterable[Pair]) -> Correlation:
         if short >= SHORT:
             r, p = correlation(a[:short], b[:short])
             found.append((p, -abs(r), r))
-    if not found:
-        return Correlation(between, 0, 0.0, 1.0)
-    p, _, r = min(found)
+    p, _, r = min(found, default=(1.0, 0.0, 0.0))
     return Correlation(between, len(found), r, min(1.0, p * len(found)))
 
 
@@ -137,9 +135,9 @@ def shape(
     return gaussian_p(np.concatenate([np.zeros(0), *values])[:VALUES])
 
 
-def effects(stage: Stage, life: Life) -> dict[Kind, float]:
+def effects(stage: Stage, canaries: Canaries) -> dict[Kind, float]:
     """How far a canary moves a sum of each kind at most, over the clip norm, without noise."""
-    canaries = replace(life.canaries, beside=None)  # in every sum, so that every kind is seen
+    canaries = replace(canaries, beside=None)  # in every sum, so that every kind is seen
     found: dict[Kind, float] = {}
     for seen in stage.round(0, canaries, None):
         moved = np.abs(seen.values[canaries.places(len(seen.values))][canaries.inside]).max()

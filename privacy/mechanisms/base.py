@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
@@ -17,7 +18,7 @@ from metaward.privacy.accounting import advantage, gdp
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
 from metaward.privacy.price import calibrate, profiles
-from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
+from metaward.privacy.release import Release, Scores
 from metaward.privacy.rounding import percent_up
 from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
@@ -25,6 +26,7 @@ from metaward.privacy.units import UNITS, Unit
 Vectors = NDArray[np.float32]
 Combine = Callable[[Vectors], Vectors]
 Rehearse = Callable[[], list[Use]]
+Values = Sequence[Sequence[float]]
 
 Epsilon = Annotated[float, Field(gt=0, le=100)]
 Delta = Annotated[float, Field(gt=0, lt=1e-2)]
@@ -55,77 +57,82 @@ class Treatment(NamedTuple):
     query: str
 
 
-class Mechanism(Protocol):
-    """One entry of ``MECHANISMS``: a frozen dataclass whose fields are its yaml options."""
+class Mechanism(ABC):
+    """One entry of ``MECHANISMS``: a frozen dataclass whose fields are its yaml options.
+
+    What leaves a hospital leaves as it is, unless a mechanism overrides it.
+    """
+
+    name: ClassVar[str]
+    """Its name in ``MECHANISMS``."""
 
     @property
-    def name(self) -> str:
-        """Its name in ``MECHANISMS``."""
-        ...
-
-    @property
+    @abstractmethod
     def unit(self) -> Unit:
         """What the guarantee protects."""
-        ...
 
     @classmethod
+    @abstractmethod
     def serves(cls, unit: Unit) -> bool:
         """Whether it can protect such a unit."""
-        ...
 
     @property
+    @abstractmethod
     def claim(self) -> str:
         """The guarantee in one sentence, printed in every output."""
-        ...
 
     @property
+    @abstractmethod
     def treatment(self) -> Treatment:
         """What it does, for the report."""
-        ...
 
     @property
+    @abstractmethod
     def budget(self) -> Budget | None:
         """What the run may spend on any one unit; None where nothing is protected."""
-        ...
 
     @property
+    @abstractmethod
     def clip(self) -> float | None:
         """The largest clip norm of any kind; None where nothing is clipped."""
-        ...
 
+    @abstractmethod
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum; infinite where nothing is clipped."""
-        ...
 
     @property
     def sampling_rate(self) -> float:
-        """Probability of the secret Poisson draw before each sum; 1: no draw."""
-        ...
+        """Probability of the secret Poisson draw before each sum; 1: no draw, no amplification."""
+        return 1.0
 
     @property
     def trained(self) -> frozenset[ParameterGroup]:
         """The coordinates that are trained, hence noised."""
-        ...
+        return ALL_GROUPS
 
+    @abstractmethod
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """Every sum that a request will take over records; ``tasks`` are the rows of its tasks."""
-        ...
 
+    @abstractmethod
     def noise_multipliers(
         self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
     ) -> Mapping[str, float]:
         """The noise of each kind of ``uses``, for units that take part so many times."""
-        ...
 
+    @abstractmethod
     def session(self, opening: Opening) -> Session:
         """Records, open for one request."""
-        ...
 
     def release(
         self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
     ) -> Release:
-        """Seal an update (dim,) for the way out, with the ledger's mark."""
-        ...
+        """Seal an update (dim,) for the way out, as float32, with the ledger's mark.
+
+        Its ``loss`` is no part of a guarantee and stays.
+        """
+        values = update.detach().to("cpu", torch.float32, copy=True).numpy()
+        return Release(hospital, round, values, None, mark)
 
     def scores(
         self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
@@ -134,24 +141,21 @@ class Mechanism(Protocol):
 
         No epsilon covers it.
         """
-        ...
+        sealed = (np.asarray(values, np.float32) for values in (before, after))
+        return Scores(hospital, round, names, *sealed)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
     ) -> Vectors:
         """Updates (hospitals, dim) as one direction (dim,), by ``combine`` or by the mechanism."""
-        ...
+        return combine(updates)
 
 
 @dataclass(frozen=True)
-class Protected(ABC):
+class Protected(Mechanism):
     """Options and behaviour that all protecting mechanisms share.
 
-    ``unit`` is who is protected. ``epsilon`` at ``delta`` is the most that the run may spend on any
-    one unit, over all rounds. ``noise_multiplier`` is the standard deviation of the noise over the
-    clip norm; null: for each kind of sum the smallest that keeps the budget if a unit takes part as
-    often as the schedule allows. ``clip_norm`` is C, the largest norm a unit's contribution to one
-    sum may have. ``ValueError``: a unit that the mechanism cannot protect.
+    ``ValueError``: a unit that the mechanism cannot protect.
     """
 
     unit: Annotated[Unit, Named(UNITS)] = UNITS["record"]
@@ -166,8 +170,6 @@ class Protected(ABC):
     clip_norm: Norm = 1.0
     """C, the largest norm that a unit's contribution to one sum may have."""
 
-    name: ClassVar[str]
-
     def __post_init__(self) -> None:
         if not self.serves(self.unit):
             able = ", ".join(name for name, unit in UNITS.items() if self.serves(unit))
@@ -175,21 +177,6 @@ class Protected(ABC):
                 f"unit: {self.unit.name} cannot be protected by mechanism {self.name}, which "
                 f"protects {able}; choose one of these, or another mechanism"
             )
-
-    @classmethod
-    @abstractmethod
-    def serves(cls, unit: Unit) -> bool:
-        """Whether the mechanism can protect such a unit."""
-
-    @property
-    def sampling_rate(self) -> float:
-        """No draw, no amplification."""
-        return 1.0
-
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """All coordinates."""
-        return ALL_GROUPS
 
     @property
     def claim(self) -> str:
@@ -229,24 +216,6 @@ class Protected(ABC):
             return {use.kind: self.noise_multiplier for use in uses}
         within = profiles(self.unit, uses, tasks)
         return calibrate(within, participations, self.budget, self.sampling_rate)
-
-    def release(
-        self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
-    ) -> Release:
-        """The update; its loss is no part of the guarantee and stays."""
-        return sealed_update(hospital, round, update, None, mark)
-
-    def scores(
-        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
-    ) -> Scores:
-        """The scores themselves: no epsilon covers an evaluation-only hospital."""
-        return sealed_scores(hospital, round, names, before, after)
-
-    def at_server(
-        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
-    ) -> Vectors:
-        """The server's combination as it is: the noise is in the updates already."""
-        return combine(updates)
 
 
 def everything(tasks: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from metaward.privacy.event import Budget, Mark
-from metaward.privacy.mechanisms.base import (
-    Combine,
-    Opening,
-    Rehearse,
-    Treatment,
-    Vectors,
-    everything,
-)
-from metaward.privacy.noise import Noise
-from metaward.privacy.release import Release, Scores, Values, sealed_scores, sealed_update
-from metaward.privacy.session import ALL_GROUPS, OpenSession, ParameterGroup, Session, Use
+from metaward.privacy.mechanisms.base import Mechanism, Opening, Rehearse, Treatment, everything
+from metaward.privacy.release import Release
+from metaward.privacy.session import OpenSession, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
 
 @dataclass(frozen=True)
-class NoPrivacy:
+class NoPrivacy(Mechanism):
     """Updates leave as they are. Guarantee: none; epsilon is infinite for every unit."""
 
     name: ClassVar[str] = "none"
@@ -35,10 +27,8 @@ class NoPrivacy:
         "Used without any protection.",
         "Used without any protection.",
     )
-    trained: ClassVar[frozenset[ParameterGroup]] = ALL_GROUPS
     budget: ClassVar[Budget | None] = None
     clip: ClassVar[float | None] = None
-    sampling_rate: ClassVar[float] = 1.0
 
     @classmethod
     def serves(cls, unit: Unit) -> bool:
@@ -74,17 +64,6 @@ class NoPrivacy:
     def release(
         self, hospital: str, round: int, update: Tensor, loss: Tensor, mark: Mark | None
     ) -> Release:
-        """The update itself, unclipped and without noise."""
-        return sealed_update(hospital, round, update, float(loss.detach()), mark)
-
-    def scores(
-        self, hospital: str, round: int, names: tuple[str, ...], before: Values, after: Values
-    ) -> Scores:
-        """The scores themselves."""
-        return sealed_scores(hospital, round, names, before, after)
-
-    def at_server(
-        self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise
-    ) -> Vectors:
-        """The server's combination as it is."""
-        return combine(updates)
+        """The update itself, unclipped and without noise; and its loss."""
+        sealed = super().release(hospital, round, update, loss, mark)
+        return replace(sealed, loss=float(loss.detach()))

@@ -17,8 +17,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, ClassVar, Literal
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, get_args
 
 import numpy as np
 import torch
@@ -30,15 +30,15 @@ from metaward.privacy.clipping import clipped_sum, gradient, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
 from metaward.privacy.session import (
-    Batch,
     Contribution,
     Contributions,
+    Gradient,
     Kind,
     Losses,
     ParameterGroup,
+    Points,
     Session,
     Use,
-    task_by_task,
     use,
 )
 from metaward.privacy.units import Unit
@@ -51,12 +51,6 @@ class Overdraft(RunError):
 @dataclass(frozen=True)
 class Sums(Protected):
     """Nobody can tell whether a given unit's records were used, or nulled all at once.
-
-    ``clip_query``, ``clip_adjoint`` and ``clip_features`` are the clip norms of the other kinds of
-    sums (null: ``clip_norm``). ``sampling_rate`` q below 1 draws every unit afresh, independently
-    and secretly before each sum and divides by q * n; 1 uses all records and claims no
-    amplification. ``train`` names the coordinates that are trained, hence noised: ``[norm, head]``
-    suits a body that was trained on public data.
 
     The vectors of a unit with several records are summed before they are clipped. In one round its
     records are in one task at most; the schedule keeps to it.
@@ -112,16 +106,13 @@ class Sums(Protected):
     @property
     def clip(self) -> float:
         """The largest clip norm of any kind."""
-        return max(norm or self.clip_norm for norm in (None, *self._clips.values()))
+        return max(map(self.clip_of, get_args(Kind)))
 
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum."""
-        return self._clips.get(kind) or self.clip_norm
-
-    @property
-    def _clips(self) -> dict[str, float | None]:
         query, adjoint, features = self.clip_query, self.clip_adjoint, self.clip_features
-        return {"query": query, "adjoint": adjoint, "features": features}
+        own = {"query": query, "adjoint": adjoint, "features": features}
+        return own.get(kind) or self.clip_norm
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """What the algorithm asks for in a rehearsal."""
@@ -129,26 +120,20 @@ class Sums(Protected):
 
     def session(self, opening: Opening) -> Session:
         """Noisy sums of what was charged, and of nothing else."""
-        return NoisySums(self, opening, Counter(opening.uses))
+        return NoisySums(self, opening)
 
 
 @dataclass
-class NoisySums:
+class NoisySums(Session):
     """The session of ``Sums``."""
 
     mechanism: Sums
     opening: Opening
-    left: Counter[Use]
-    raw: bool = field(default=False, init=False)
 
-    @property
-    def trained(self) -> frozenset[ParameterGroup]:
-        """The coordinates that are trained."""
-        return self.mechanism.trained
+    def __post_init__(self) -> None:
+        self.trained, self._left = self.mechanism.trained, Counter(self.opening.uses)
 
-    def gradient(
-        self, losses: Losses, at: Sequence[tuple[Tensor, Batch]], kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
         chosen = mask.nonzero().squeeze(1)
         one = gradient(losses)
@@ -161,16 +146,12 @@ class NoisySums:
         found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
         return found, torch.full((), float("nan"), device=found.device)
 
-    def gradients(
-        self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """One clipped and noised sum a task; the losses are not looked at and are NaN."""
-        return task_by_task(self.gradient, losses, phi, tasks, kind, mask)
-
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         wanted = use(kind, *(batch for _, batch in contributions))
-        self._take(wanted)
+        if self._left[wanted] < 1:
+            raise Overdraft(f"a {kind} sum over {len(wanted.rows)} records was not charged")
+        self._left[wanted] -= 1
         here = [
             np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in contributions
         ]
@@ -191,15 +172,6 @@ class NoisySums:
         scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
         x = contributions[0][1].x
         return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
-
-    def combine(self, directions: Sequence[Tensor]) -> Tensor:
-        """The mean: tasks are already noised."""
-        return torch.stack(list(directions)).mean(dim=0)
-
-    def _take(self, wanted: Use) -> None:
-        if self.left[wanted] < 1:
-            raise Overdraft(f"a {wanted.kind} sum over {len(wanted.rows)} records was not charged")
-        self.left[wanted] -= 1
 
     def _draw(self, units: int, q: float) -> Tensor:
         """1 for each unit that the secret draw takes, else 0 (units,)."""

@@ -29,7 +29,7 @@ from metaward.privacy.mechanisms.base import (
     everything,
 )
 from metaward.privacy.noise import Noise, noisy
-from metaward.privacy.release import Release, sealed_update
+from metaward.privacy.release import Release
 from metaward.privacy.session import OpenSession, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
@@ -99,7 +99,7 @@ class Whole(Protected):
         """The update; clipped, and without noise, where the server adds it."""
         if self.unit.noise_at_server:
             update = clip_to(update, self.clip_norm)
-        return sealed_update(hospital, round, update, None, mark)
+        return super().release(hospital, round, update, loss, mark)
 
     def at_server(
         self, updates: Vectors, combine: Combine, noise_multiplier: float, noise: Noise

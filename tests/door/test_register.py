@@ -19,7 +19,7 @@ from metaward.client.tasks.sine import Sine
 from metaward.plugins import members
 from metaward.privacy import Sums
 from tests.contracts.requests import SPEC
-from tests.door.own import CENTRES, Slower, Small, clinics, configuration, register_all
+from tests.door.own import CENTRES, Slower, Small, clinic, clinics, configuration, register_all
 
 Shape = tuple[int, ...]
 
@@ -162,6 +162,19 @@ def test_a_source_may_be_a_class() -> None:
     part = built(SOURCE, "steep", hospitals=2)
     plain = Sine(hospitals=2).hospital(0, None, 1)
     assert np.array_equal(part.hospital(0, None, 1).y, 3 * plain.y)
+
+
+def test_a_run_needs_hospitals_of_both_roles() -> None:
+    register_all()
+    mw.register.tasks("clinics", [clinic("north")])
+    with pytest.raises(mw.ConfigError, match="no unseen hospital"):
+        mw.load(configuration())
+
+
+def test_a_plan_knows_how_many_records_arrays_hold() -> None:
+    register_all()
+    run = mw.load(configuration(), {"privacy": {"mechanism": "sums"}, "client.schedule": "passes"})
+    assert mw.plan(run).records == 80
 
 
 @pytest.mark.parametrize("thing", [[], [3], "clinics", [*clinics(), None]])

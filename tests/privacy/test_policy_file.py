@@ -192,15 +192,6 @@ def test_one_bad_value_opens_nothing_and_its_key_reaches_the_log(tmp_path: Path)
     assert "epsilon: -1.0 is refused" in reason
 
 
-def test_the_digest_sees_every_value_and_no_comment(tmp_path: Path) -> None:
-    assert (
-        Policy.read(write(tmp_path, STRICT), SCORES).digest() == STRICT.digest()
-    )  # without comments
-    assert len(STRICT.digest()) == 64
-    others = {replace(STRICT, steps=11), replace(STRICT, hospital="x"), RESEARCH}
-    assert len({policy.digest() for policy in others | {STRICT}}) == 4
-
-
 # ------------------------------------------------------------------------- the examples
 
 

@@ -12,7 +12,6 @@ from metaward.client.audit import SECONDS, audit_run
 from metaward.errors import FAILED
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
-from metaward.privacy.mechanisms import choices
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.sections import Audit
 from metaward.privacy.report.values import plain_value
@@ -20,7 +19,7 @@ from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
 from metaward.server.office.accounts.places import result_folder
 from metaward.server.office.audit import text
-from metaward.server.office.plan.question import question
+from metaward.server.office.plan.question import another_mechanism, question
 from metaward.server.office.report.dossier import utc
 from metaward.server.office.report.gather import from_folder
 from metaward.server.office.report.write import report as report_of
@@ -71,7 +70,8 @@ def participations(run: Sim, records: int | None, tasks: int | None) -> int:
     that is the most, and needs the most noise.
     """
     if not run.privacy.unit.protected:
-        raise ConfigError([text.NOTHING.format(choices=choices())], "privacy.mechanism")
+        nothing = f"none protects nothing, so there is nothing to attack; {another_mechanism()}"
+        raise ConfigError([nothing], "privacy.mechanism")
     if (records, tasks, run.client.tasks.declared_records()) == (None, None, None):
         return run.server.rounds
     return question(run, None, records, tasks).first_round()[1]

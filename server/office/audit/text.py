@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from metaward.client.desk import LEARNER
 from metaward.privacy.audit import AuditReport
-from metaward.privacy.audit.verdict import LEVEL, MIXED, ROUNDING, SLACK, WHERE
+from metaward.privacy.audit.verdict import checks
 from metaward.privacy.report.numbers import show_loss
 from metaward.server.terminal import BAD, GOOD, Piece, line, table
 from metaward.sim import Sim
 
-NOTHING = (
-    "none protects nothing, so there is nothing to attack; choose another with --set "
-    "'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})"
-)
 PROVES = (
     "The bound is what this attack could prove; the claim is what no attack can exceed, by the "
     "mechanism's proof. A bound near the claim says that the claim is not loose; one above it "
@@ -62,35 +58,8 @@ def _bound(report: AuditReport) -> Piece:
 
 
 def _checks(report: AuditReport) -> Piece:
-    marks = {True: line("ok", "green"), False: line("FAULT", BAD)}
     rows = [
-        (name, measured, wanted, marks[good]) for name, measured, wanted, good in checks(report)
+        (c.what, c.measured, c.wanted, line("FAULT", BAD) if c.code else line("ok", "green"))
+        for c in checks(report)
     ]
     return table(("check", "measured", "should be", ""), rows)
-
-
-def checks(report: AuditReport) -> Iterator[tuple[str, str, str, bool]]:
-    """(what, measured, wanted, whether it is so), as ``privacy.audit.verdict`` judges."""
-    codes = {fault.code for fault in report.faults}
-    for kind, norm in report.sensitivity.items():
-        good = 1 - SLACK <= norm <= 1 + ROUNDING
-        yield f"one unit moves a {kind} sum by", f"{norm:.4f} C", "1 C, no more", good
-    for kind, norm in report.extreme.items():
-        name = f"records of 1e30, infinity, NaN move a {kind} sum by"
-        yield name, f"{norm:.4g} C", "at most 1 C", norm <= 1 + ROUNDING
-    least = report.smallest_noise
-    good = not codes & {"noise-too-small", "noise-too-large"}
-    where = f"least noise, on {least.layer} of {least.kind} sums"
-    yield where, f"{least.ratio:.4f} ({least.low:.3f} to {least.high:.3f})", "1", good
-    for one in report.correlations:
-        name = f"noise of {WHERE[one.between]} agrees by ({one.pairs:,} pairs)"
-        yield name, f"{one.largest:.4f}", "chance", one.p >= LEVEL
-    yield (
-        "noise is Gaussian, p",
-        f"{report.gaussian_p:.3g}",
-        f"above {LEVEL:g}",
-        (report.gaussian_p >= LEVEL),
-    )
-    if report.mixing is not None:
-        good = report.mixing <= MIXED
-        yield "other records move a record's output by", f"{report.mixing:.2g}", "nothing", good

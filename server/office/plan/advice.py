@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from metaward.client.tasks.base import FewShot
 from metaward.options import ConfigError
-from metaward.privacy.mechanisms import choices
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.office.plan.plan import Planned, Suggestion, body_counts, planned
-from metaward.server.office.plan.question import Question, question
+from metaward.server.office.plan.question import Question, another_mechanism, question
 from metaward.sim import Sim, parse
 from metaward.yaml_text import override
 
@@ -23,24 +22,31 @@ EPSILONS = (1.0, 3.0, 8.0)
 
 @dataclass(frozen=True)
 class Change:
-    """One change: of settings (``section.key=value``), of hospitals, of what a hospital has.
-
-    ``declared``: a setting among them says how many records that are.
-    """
+    """One change: of ``settings`` (``section.key=value``), and of the ``numbers`` that a question
+    adds to them, by their names: hospitals, records, units."""
 
     words: str
     settings: tuple[str, ...] = ()
-    hospitals: int | None = None
-    records: int | None = None
-    units: int | None = None
-    declared: bool = False
+    numbers: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def typed(self) -> str:
+        """The options that make this change."""
+        options = [f"--set '{text}'" for text in self.settings]
+        return " ".join([*options, *(f"--{name} {n}" for name, n in self.numbers.items())])
+
+
+LESS_TRAINED = Change(
+    "train (and noise) only normalisation and head; the body then stays as it was drawn",
+    ("privacy.train=[norm, head]",),
+)
 
 
 def advised(asked: Question) -> Planned:
     """The plan with its notes, and all changes that would raise the ratio, the best first."""
     plan = planned(asked)
     if plan.ratio is None:
-        return replace(plan, notes=(NONE.format(choices=choices()),))
+        return replace(plan, notes=(NONE.format(choose=another_mechanism()),))
     better = sorted(suggestions(asked, plan.ratio), key=lambda s: -s.ratio)
     return replace(plan, notes=tuple(notes(asked, plan)), suggestions=tuple(better))
 
@@ -51,32 +57,22 @@ def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
     Not training the body is no part of that: it can only end in doubt.
     """
     single = list(changes(asked))
-    helps = [s for change in single if (s := suggestion(asked, change)) and s.ratio > HELPS * ratio]
-    yield from _less_trained(asked, ratio)
+    helps = [s for change in single for s in helpful(asked, change, HELPS * ratio)]
+    if "body" in asked.run.privacy.trained:
+        yield from helpful(asked, LESS_TRAINED, HELPS * ratio)
     yield from helps
     if len(helps) > 1 and all(s.verdict != "can work" for s in helps):
-        together = suggestion(asked, _together(single))
-        if together and together.ratio > max(s.ratio for s in helps):
-            yield together
+        yield from helpful(asked, _together(single), max(s.ratio for s in helps))
 
 
-def suggestion(asked: Question, change: Change) -> Suggestion | None:
-    """The change and the plan with it; None where the configuration does not allow it."""
+def helpful(asked: Question, change: Change, above: float) -> Iterator[Suggestion]:
+    """What the change leads to; nothing where it is not allowed, or the ratio not ``above``."""
     try:
         plan = planned(changed(asked, change))
     except ConfigError:
-        return None
-    assert plan.ratio is not None
-    return Suggestion(change.words, _typed(change), plan.ratio, plan.verdict)
-
-
-def _less_trained(asked: Question, ratio: float) -> Iterator[Suggestion]:
-    """Fewer coordinates, less noise."""
-    if "body" in asked.run.privacy.trained:
-        words = "train (and noise) only normalisation and head; the body then stays as it was drawn"
-        fewer = suggestion(asked, Change(words, ("privacy.train=[norm, head]",)))
-        if fewer and fewer.ratio > HELPS * ratio:
-            yield fewer
+        return
+    if plan.ratio is not None and plan.ratio > above:
+        yield Suggestion(change.words, change.typed, plan.ratio, plan.verdict)
 
 
 def changes(asked: Question) -> Iterator[Change]:
@@ -88,7 +84,7 @@ def changes(asked: Question) -> Iterator[Change]:
         yield Change("all of a hospital's tasks in every round, under one noise", (every,))
     if asked.hospitals_per_round < asked.hospitals:
         yield Change("all hospitals in every round", ("strategies.hospitals_per_round=null",))
-    yield Change("twice as many hospitals", hospitals=2 * asked.hospitals)
+    yield Change("twice as many hospitals", numbers={"hospitals": 2 * asked.hospitals})
     if not run.privacy.unit.noise_at_server:
         yield _more_records(asked)
     yield from _less_protection(run)
@@ -100,12 +96,15 @@ def changed(asked: Question, change: Change) -> Question:
     for text in change.settings:
         override(mapping, text)
     run = parse(mapping)
-    records = change.records or asked.records
-    units = change.units or asked.units
+    before, now = (each.client.tasks.declared_records() for each in (asked.run, run))
+    declared = asked.records if now is None or asked.records != before else now
+    records = change.numbers.get("records", declared)
+    units = change.numbers.get("units", asked.units)
     most = question(run, records=records, units=units).tasks
-    before = question(asked.run, records=asked.records, units=asked.units).tasks
-    tasks = max(1, asked.tasks * most // before)  # an uneven case mix stays as uneven
-    return Question(run, change.hospitals or asked.hospitals, records, tasks, units)
+    most_before = question(asked.run, records=asked.records, units=asked.units).tasks
+    tasks = max(1, asked.tasks * most // most_before)  # an uneven case mix stays as uneven
+    hospitals = change.numbers.get("hospitals", asked.hospitals)
+    return Question(run, hospitals, records, tasks, units)
 
 
 def _larger_tasks(run: Sim) -> Iterator[Change]:
@@ -121,11 +120,10 @@ def _more_records(asked: Question) -> Change:
     owners = asked.run.privacy.unit.plural.lower()
     many = "records" if asked.units is None else f"records and {owners}"
     words, twice = f"twice as many {many} a hospital", 2 * asked.records
-    source, units = asked.run.client.tasks, asked.units and 2 * asked.units
+    source, units = asked.run.client.tasks, {"units": 2 * asked.units} if asked.units else {}
     if source.records_option is None or source.declared_records() != asked.records:
-        return Change(words, records=twice, units=units)
-    setting = f"client.tasks.{source.records_option}={twice}"
-    return Change(words, (setting,), records=twice, units=units, declared=True)
+        return Change(words, numbers={"records": twice, **units})
+    return Change(words, (f"client.tasks.{source.records_option}={twice}",), units)
 
 
 def _less_protection(run: Sim) -> Iterator[Change]:
@@ -144,28 +142,15 @@ def _together(single: list[Change]) -> Change:
     return Change(
         "all of these together",
         tuple(text for change in single for text in change.settings),
-        next((c.hospitals for c in single if c.hospitals), None),
-        next((c.records for c in single if c.records), None),
-        next((c.units for c in single if c.units), None),
-        any(c.declared for c in single),
+        {name: n for change in single for name, n in change.numbers.items()},
     )
-
-
-def _typed(change: Change) -> str:
-    """The options that make this change."""
-    numbers = {"hospitals": change.hospitals, "records": change.records, "units": change.units}
-    if change.declared:
-        del numbers["records"]
-    settings = [f"--set '{setting}'" for setting in change.settings]
-    return " ".join([*settings, *(f"--{name} {n}" for name, n in numbers.items() if n)])
 
 
 # ------------------------------------------------------------------------------------- notes
 
 NONE = (
     "Mechanism none: updates leave the hospitals as they are, epsilon is unlimited, and whoever "
-    "sees an update may learn the records behind it. There is nothing to plan. Choose another with "
-    "--set 'privacy={{mechanism: sums, unit: record}}' --set client.schedule=passes ({choices})."
+    "sees an update may learn the records behind it. There is nothing to plan; {choose}."
 )
 GROUPED = (
     "Unit {unit}: each is in one task of a round at most, and its records in that task are summed "

@@ -8,17 +8,12 @@ import typer
 
 from metaward import sim
 from metaward.options import ConfigError
-from metaward.privacy.mechanisms import choices
 from metaward.server.arguments import Config, Json, Records, Set, Tasks
 from metaward.server.office.plan import text
 from metaward.server.office.plan.advice import advised
-from metaward.server.office.plan.question import question
+from metaward.server.office.plan.question import another_mechanism, question
 from metaward.server.terminal import answer
 
-NO_BUDGET = (
-    "mechanism none has no budget; choose another with --set 'privacy={{mechanism: sums, unit: "
-    "record}}' --set client.schedule=passes ({choices})"
-)
 NO_UNITS = (
     "missing: under unit {unit} the signal is that of the {plural}, however many records each has; "
     "give --units N, those of the smallest training hospital (`metaward tasks show` counts records "
@@ -35,8 +30,7 @@ def plan(
     tasks: Tasks = None,
     hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
     units: Annotated[
-        int | None,
-        typer.Option(min=1, help="Units with several records, such as patients, of the same one."),
+        int | None, typer.Option(min=1, help="Units, where each has several records (patients).")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -45,7 +39,8 @@ def plan(
     budget = {k: v for k, v in {"epsilon": epsilon, "delta": delta}.items() if v is not None}
     if budget:
         if not run.privacy.unit.protected:
-            raise ConfigError([NO_BUDGET.format(choices=choices())], f"--{next(iter(budget))}")
+            missing = f"mechanism none has no budget; {another_mechanism()}"
+            raise ConfigError([missing], f"--{next(iter(budget))}")
         run = sim.load(config, [*(set_ or []), *(f"privacy.{k}={v!r}" for k, v in budget.items())])
     unit = run.privacy.unit
     if unit.cap is not None and units is None:

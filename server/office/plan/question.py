@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from metaward.client.schedule import pass_share
 from metaward.client.tasks.made_up import blank_tasks
 from metaward.options import ConfigError
+from metaward.privacy.mechanisms import choices
 from metaward.sim import Sim
 
 NO_RECORDS = (
@@ -70,3 +71,9 @@ def question(
         raise ConfigError([f"--tasks: {tasks} is refused: {text}"])
     number = seats if hospitals is None else hospitals
     return Question(run, number, records, tasks or most, units)
+
+
+def another_mechanism() -> str:
+    """The way out where mechanism ``none`` has nothing to plan or to attack."""
+    typed = "--set 'privacy={mechanism: sums, unit: record}' --set client.schedule=passes"
+    return f"choose another with {typed} ({choices()})"

@@ -17,7 +17,7 @@ from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import UNITS, Batch, Opening, OpenSession, Rehearsal, Session
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import task_by_task, use
+from metaward.privacy.session import use
 from tests.client.inner.test_private_paths import CLOSE, plain, silent
 from tests.client.inner.together import FomamlTogether, ReptileTogether
 from tests.contracts.requests import MASK, price_of, squares
@@ -101,7 +101,7 @@ def test_each_task_gets_what_it_would_get_alone(unit: str) -> None:
     """Noise included: each task's own, in the order of the tasks."""
     phi, mask = PHI.clone(), MASK.clone()
     found, loss = opened(unit).gradients(squares, phi, TASKS, "support", mask)
-    expected, losses = task_by_task(opened(unit).gradient, squares, PHI, TASKS, "support", MASK)
+    expected, losses = Session.gradients(opened(unit), squares, PHI, TASKS, "support", MASK)
     torch.testing.assert_close(found, expected)
     torch.testing.assert_close(loss, losses, equal_nan=True)
     assert (found.shape, found.dtype, loss.shape) == ((2, 4), PHI.dtype, (2,))

@@ -1,0 +1,166 @@
+"""Registered parts reach the processes of a simulation, by two ways only."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import metaward as mw
+from metaward.client import guard, shipping
+from metaward.client.desk import NETWORK
+from metaward.errors import InputError
+from metaward.sim import HERE
+from tests.door.own import configuration, register_all
+
+SCRIPT = """
+import beside
+import metaward as mw
+beside.register_all()
+result = mw.run(mw.load(beside.configuration(workers=2)), "out")
+assert result.status == "finished"
+print("learned", result.theta.shape)
+"""
+
+
+def python(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1", **more}
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A folder with a script, a module beside it, and files whose names are those of ours."""
+    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    own = Path(__file__).with_name("own.py").read_text(encoding="utf-8")
+    (tmp_path / "beside.py").write_text(own, encoding="utf-8")
+    for name in ("client", "server", "sim", "options", "privacy", "strategies", "plugins"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not ours')\n", encoding="utf-8")
+    return tmp_path
+
+
+def test_a_plain_script_runs_with_worker_processes(program: Path) -> None:
+    """No ``if __name__ == "__main__"``; own parts in a file beside it; other files in the way."""
+    done = python("script.py", cwd=program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "learned (57,)\n", "the script ran once"
+    log = (program / "out" / "hospitals.log").read_text(encoding="utf-8")
+    assert "refused" not in log
+
+
+@pytest.mark.flower
+def test_the_same_script_on_flowers_runtime(program: Path) -> None:
+    script = (program / "script.py").read_text(encoding="utf-8")
+    script = script.replace("workers=2", "workers=1, engine='flower'")
+    (program / "script.py").write_text(script, encoding="utf-8")
+    done = python("script.py", cwd=program)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "learned (57,)\n"
+
+
+# ------------------------------------------------------------------------------ what is packed
+
+
+def test_nothing_is_packed_where_nothing_is_registered() -> None:
+    assert shipping.packed() == b""
+    shipping.unpack(b"")
+
+
+def test_what_is_packed_is_registered_elsewhere(tmp_path: Path) -> None:
+    register_all()
+    (tmp_path / "packed").write_bytes(shipping.packed())
+    script = (
+        "import sys; from pathlib import Path; from metaward.client import shipping\n"
+        "shipping.unpack(Path('packed').read_bytes())\n"
+        "from metaward import register; print(register.names())\n"
+        "print('tests.door.own' in sys.modules, 'metaward.server' in sys.modules)\n"
+    )
+    done = python("-c", script, cwd=tmp_path)
+    assert done.stdout.splitlines() == [
+        "{'source': ['clinics'], 'network': ['small'], 'algorithm': ['slower'], 'mechanism': []}",
+        "False False",
+    ], done.stderr
+
+
+# -------------------------------------------------------------------------------- who reads it
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """What the flower engine leaves for its processes, and nothing registered in this one."""
+    mw.register.network("left", lambda shape: None)  # type: ignore[arg-type, return-value]
+    path = tmp_path / "plugins"
+    shipping.write(path)
+    assert NETWORK.plugins is not None
+    NETWORK.plugins.registered.clear()
+    NETWORK.plugins.entries.clear()
+    monkeypatch.setenv(shipping.VARIABLE, str(path))
+    shipping.receive.cache_clear()
+    yield path
+    shipping.receive.cache_clear()
+
+
+SIMULATED = {"simulation": "/tmp"}
+
+
+def test_a_simulated_hospital_reads_it(written: Path) -> None:
+    assert written.stat().st_mode & 0o777 == 0o600
+    guard.admit_plugins(SIMULATED, [])
+    assert mw.register.names()["network"] == [], "not before it is needed"
+    guard.admit_plugins(SIMULATED, ["network:left"])
+    assert mw.register.names()["network"] == ["left"]
+
+
+@pytest.mark.parametrize("config", [{"policy": "p.yaml"}, {"ledger": "a"}, {}])
+def test_a_hospital_of_its_own_does_not(
+    config: dict[str, str], written: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("METAWARD_SIMULATION", raising=False)
+    with pytest.raises(mw.MetawardError, match="policy-missing"):
+        guard.admit_plugins(config, ["network:left"])
+    if config:  # a policy rules out a simulation, whatever else is said
+        with pytest.raises(mw.MetawardError, match="policy-missing"):
+            guard.admit_plugins(config | SIMULATED, ["network:left"])
+    assert mw.register.names()["network"] == []
+
+
+def test_a_file_that_others_could_write_is_not_read(written: Path) -> None:
+    written.chmod(0o660)
+    with pytest.raises(InputError, match="not private to this user"):
+        shipping.receive()
+    assert mw.register.names()["network"] == []
+
+
+def test_it_is_written_anew_only(written: Path) -> None:
+    with pytest.raises(FileExistsError):
+        shipping.write(written)
+
+
+def test_a_result_folder_is_no_place_for_code(program: Path) -> None:
+    """Who opens somebody's results does not run their code: parts are registered anew."""
+    assert python("script.py", cwd=program).returncode == 0
+    held = [path for path in (program / "out").rglob("*") if path.is_file()]
+    assert not [path for path in held if b"cloudpickle" in path.read_bytes()]
+    found = mw.open(program / "out")
+    assert found.table
+    with pytest.raises(mw.ConfigError, match="unknown 'clinics'"):
+        found.adapt([[0.0] * 5], ["a"])
+    register_all()
+    assert mw.open(program / "out").run.client.inner.part == 0.5  # type: ignore[attr-defined]
+
+
+def test_configurations_name_what_is_registered_only() -> None:
+    with pytest.raises(mw.ConfigError, match=r"client\.tasks\.source: unknown 'clinics'"):
+        mw.load(configuration())
