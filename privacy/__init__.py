@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-from metaward.privacy.event import Budget, Charge, Event, Events, Mark, Protection, gaussian
+from metaward.privacy.event import Charge, Events, Mark, Protection
 from metaward.privacy.mechanisms import MECHANISMS, Mechanism, NoPrivacy, Sums, Whole
-from metaward.privacy.mechanisms.base import Opening, Protected
+from metaward.privacy.mechanisms.base import Opening
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
-from metaward.privacy.session import (
-    Batch,
-    Contribution,
-    Kind,
-    Losses,
-    OpenSession,
-    Rehearsal,
-    Session,
-    Use,
-)
+from metaward.privacy.session import Batch, Contribution, Kind, OpenSession, Rehearsal, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
 __all__ = [
@@ -25,19 +16,15 @@ __all__ = [
     "Answer",
     "Attendance",
     "Batch",
-    "Budget",
     "Charge",
     "Contribution",
-    "Event",
     "Events",
     "Kind",
-    "Losses",
     "Mark",
     "Mechanism",
     "NoPrivacy",
     "OpenSession",
     "Opening",
-    "Protected",
     "Protection",
     "Refusal",
     "Rehearsal",
@@ -48,5 +35,4 @@ __all__ = [
     "Unit",
     "Use",
     "Whole",
-    "gaussian",
 ]

@@ -131,7 +131,7 @@ class NoisySums(Session):
     opening: Opening
 
     def __post_init__(self) -> None:
-        self.trained, self._left = self.mechanism.trained, Counter(self.opening.uses)
+        self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
 
     def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
         """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
@@ -149,9 +149,9 @@ class NoisySums(Session):
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         wanted = use(kind, *(batch for _, batch in contributions))
-        if self._left[wanted] < 1:
+        if self.left[wanted] < 1:
             raise Overdraft(f"a {kind} sum over {len(wanted.rows)} records was not charged")
-        self._left[wanted] -= 1
+        self.left[wanted] -= 1
         here = [
             np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in contributions
         ]

@@ -79,6 +79,8 @@ def chart(hospitals: Sequence[TrainingHospital]) -> Chart | None:
     budgets = budgets if len(budgets) <= 3 else [budgets[0], budgets[-1]]
     top = 1.08 * max([*finite, *budgets, 1e-3])
     lines = [Line(n, float(spending[n][-1]), _path(_heights(spending[n], top))) for n in names]
+    dates = _dates(list(slots.values()))
+    rounds = f"{len(dates)} round{'s' * (len(dates) != 1)}"
     return Chart(
         lines=lines[:LINES],
         others=len(lines[LINES:]),
@@ -87,17 +89,17 @@ def chart(hospitals: Sequence[TrainingHospital]) -> Chart | None:
         top=top,
         budgets=budgets,
         ticks=_ticks(top),
-        runs=_beginnings(slots),
-        period=_period(list(slots.values())),
+        runs=_beginnings([run for run, _ in slots], dates),
+        period=f"{rounds}, {dates[0]} to {dates[-1]}",
     )
 
 
 def _slots(hospitals: Sequence[TrainingHospital]) -> Slots:
-    first: dict[tuple[str, int], str] = {}
-    for point in (point for hospital in hospitals for point in hospital.history):
-        slot = (point.run, point.round)
-        first[slot] = min(point.time, first.get(slot, point.time))
-    return dict(sorted(first.items(), key=lambda item: (item[1], item[0])))
+    points = [(p.time, p.run, p.round) for hospital in hospitals for p in hospital.history]
+    slots: dict[tuple[str, int], str] = {}
+    for time, run, number in sorted(points):
+        slots.setdefault((run, number), time)
+    return slots
 
 
 def _spending(hospital: TrainingHospital, slots: Slots) -> Numbers:
@@ -144,27 +146,19 @@ def _ticks(top: float) -> list[float]:
     return [step * i for i in range(int(top / step) + 1)]
 
 
-def _beginnings(slots: Slots) -> list[Beginning]:
-    first: dict[str, int] = {}
-    for number, (run, _) in enumerate(slots):
-        first.setdefault(run, number)
-    times = list(slots.values())
-    places = _places(len(slots))[list(first.values())]
+def _beginnings(runs: Sequence[str], dates: Sequence[str]) -> list[Beginning]:
+    """``runs`` and ``dates`` are those of every slot."""
+    first = {run: runs.index(run) for run in dict.fromkeys(runs)}
+    places = _places(len(runs))[list(first.values())]
     rooms = np.diff([*places, EDGE]) / LETTER
     return [
-        Beginning(float(x), int(room), run, _date(times[number], times))
+        Beginning(float(x), int(room), run, dates[number])
         for (run, number), x, room in zip(first.items(), places, rooms, strict=True)
     ]
 
 
-def _period(times: Sequence[str]) -> str:
-    rounds = f"{len(times)} round{'s' * (len(times) != 1)}"
-    return f"{rounds}, {_date(times[0], times)} to {_date(times[-1], times)}"
-
-
-def _date(time: str, times: Sequence[str]) -> str:
-    """The day; with the hour where all is within two days."""
-    at, first, last = (datetime.fromisoformat(t) for t in (time, times[0], times[-1]))
-    if last - first > timedelta(days=2):
-        return f"{at.day} {at:%b %Y}"
-    return f"{at.day} {at:%b %H:%M}"
+def _dates(times: Sequence[str]) -> list[str]:
+    """The day of each time; with the hour, instead of the year, where all is within two days."""
+    at = [datetime.fromisoformat(time) for time in times]
+    rest = "%b %Y" if at[-1] - at[0] > timedelta(days=2) else "%b %H:%M"
+    return [f"{one.day} {one:{rest}}" for one in at]

@@ -28,7 +28,7 @@ class PrivacyReport(ReportInputs):
 
     verdict: Verdict
     federation: Federation
-    risks: Annotated[tuple[Risk, ...], Field(json_schema_extra={"minItems": 1})]
+    risks: Annotated[tuple[Risk, ...], Field(min_length=1)]
     """One for each hospital, in their order."""
 
 
@@ -36,19 +36,15 @@ def concluded(inputs: ReportInputs) -> PrivacyReport:
     """The report that follows from its inputs; ``ValueError`` lists every fault of theirs."""
     content = {f.name: getattr(inputs, f.name) for f in fields(ReportInputs)}
     _check(plain_value(content))
-    return PrivacyReport(
-        **content,
-        verdict=judge(inputs),
-        federation=federation(inputs),
-        risks=tuple(risk(hospital) for hospital in inputs.hospitals),
-    )
+    risks = tuple(map(risk, inputs.hospitals))
+    figures = federation(inputs.hospitals)
+    return PrivacyReport(**content, verdict=judge(inputs, risks), federation=figures, risks=risks)
 
 
 def plain(report: PrivacyReport) -> dict[str, Any]:
     """The report as mappings, lists and scalars, the verdict first, as JSON holds it."""
     content: dict[str, Any] = plain_value(report)
-    first = {name: content.pop(name) for name in ("schema_version", "verdict")}
-    return first | content
+    return dict.fromkeys(("schema_version", "verdict")) | content
 
 
 def to_json(report: PrivacyReport) -> str:

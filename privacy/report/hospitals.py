@@ -91,7 +91,7 @@ class TrainingHospital(Strict):
     """Epsilon that was spent, at the agreed delta."""
     this_run: Loss
     """Epsilon of this run alone, at the agreed delta."""
-    epsilons: Annotated[tuple[AtDelta, ...], Field(json_schema_extra={"minItems": 3})]
+    epsilons: Annotated[tuple[AtDelta, ...], Field(min_length=3)]
     """The same spend at other deltas; at least at 1e-3, 1e-5 and 1e-6."""
     budget: Amount | None
     """The most epsilon that any unit may ever spend, at the agreed delta; null: none is set."""

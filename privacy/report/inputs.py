@@ -12,6 +12,7 @@ from pydantic import Field
 
 from metaward.privacy.accounting import gdp
 from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
+from metaward.privacy.report.promise import NOT_COVERED
 from metaward.privacy.report.sections import (
     Accounting,
     Evidence,
@@ -24,8 +25,7 @@ from metaward.privacy.report.sections import (
 from metaward.privacy.report.values import TOUCHES, Strict
 from metaward.privacy.units import UNITS, Unit
 
-GAPS = ("local use", "other releases", "a hospital's presence", "evaluation-only hospitals")
-"""What no report may keep silent about."""
+GAPS = tuple(gap.name for gap in NOT_COVERED)
 
 BESIDE = "baselines"
 """The gap of a run beside which others were trained on the same records."""
@@ -39,22 +39,21 @@ class ReportInputs(Strict):
     run: ReportedRun
     guarantee: Guarantee
     hospitals: Annotated[
-        tuple[TrainingHospital, ...],
-        Field(description="All hospitals that train.", json_schema_extra={"minItems": 1}),
+        tuple[TrainingHospital, ...], Field(min_length=1, description="All hospitals that train.")
     ]
     mechanism: MechanismSummary
     accounting: Accounting
     touches: Annotated[
         tuple[Touch, ...],
         Field(
+            min_length=len(TOUCHES),
+            max_length=len(TOUCHES),
             description="Every use of hospital data, each named once.",
-            json_schema_extra={"minItems": len(TOUCHES), "maxItems": len(TOUCHES)},
         ),
     ]
     evidence: Evidence
     not_covered: Annotated[
-        tuple[Gap, ...],
-        Field(description="What no epsilon covers.", json_schema_extra={"minItems": len(GAPS)}),
+        tuple[Gap, ...], Field(min_length=len(GAPS), description="What no epsilon covers.")
     ]
 
     def __post_init__(self) -> None:
@@ -69,31 +68,13 @@ class ReportInputs(Strict):
 
     def _faults(self) -> Iterator[str]:
         """Everything that is missing, there twice, or contradicts something else."""
-        yield from _each_once("hospitals", (h.name for h in self.hospitals), ())
-        yield from _each_once("touches", (t.name for t in self.touches), TOUCHES)
-        yield from _each_once("not_covered", (gap.name for gap in self.not_covered), GAPS)
+        yield from _each_once("hospitals", self.hospitals)
+        yield from _each_once("touches", self.touches, TOUCHES)
+        yield from _each_once("not_covered", self.not_covered, GAPS)
         if not self.hospitals:
             yield "hospitals: none; a report is about at least one training hospital"
         for hospital in self.hospitals:
             yield from self._of_hospital(hospital)
-        yield from self._of_check()
-        yield from self._of_protection()
-
-    def _of_hospital(self, hospital: TrainingHospital) -> Iterator[str]:
-        spent = hospital.spent
-        if spent.delta != self.guarantee.delta:
-            yield (
-                f"hospital {hospital.name}: spent at delta {spent.delta}, agreed is "
-                f"{self.guarantee.delta}"
-            )
-        if hospital.mu is not None and not _agree(hospital.mu, spent):
-            yield (
-                f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
-                f"{spent.epsilon} at delta {spent.delta}; mu is None where the account is not "
-                "Gaussian"
-            )
-
-    def _of_check(self) -> Iterator[str]:
         check = self.accounting.cross_check
         known = {(h.name, eps) for h in self.hospitals for eps in (h.spent.epsilon, h.this_run)}
         if check and (check.hospital, check.reported) not in known:
@@ -101,18 +82,22 @@ class ReportInputs(Strict):
                 f"accounting.cross_check: {check.reported} is neither what hospital "
                 f"{check.hospital} has spent nor its epsilon of this run"
             )
-
-    def _of_protection(self) -> Iterator[str]:
         sums, source = self.mechanism.sums, self.mechanism.noise_source
-        if self.unit.protected != bool(sums):
+        if not self.unit.protected == bool(sums) == (source is not None):
             yield (
-                f"guarantee.unit is {self.unit.name} with {len(sums)} noisy sums; unit none goes "
-                "with no sums, any other unit with at least one"
+                f"guarantee.unit is {self.unit.name}, with {len(sums)} noisy sums and "
+                f"noise_source {source}; only unit none has no noise"
             )
-        if self.unit.protected != (source is not None):
+
+    def _of_hospital(self, hospital: TrainingHospital) -> Iterator[str]:
+        spent, delta = hospital.spent, self.guarantee.delta
+        if spent.delta != delta:
+            yield f"hospital {hospital.name}: spent at delta {spent.delta}, agreed is {delta}"
+        if hospital.mu is not None and not _agree(hospital.mu, spent):
             yield (
-                f"guarantee.unit is {self.unit.name}, noise_source is {source}; only unit none has "
-                "no noise"
+                f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
+                f"{spent.epsilon} at delta {spent.delta}; mu is None where the account is not "
+                "Gaussian"
             )
 
 
@@ -125,9 +110,12 @@ def _agree(mu: float, spent: AtDelta) -> bool:
     return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)
 
 
-def _each_once(what: str, names: Iterable[str], wanted: Iterable[str]) -> Iterator[str]:
-    counts = Counter(names)
-    twice = (f"{what}: {name!r} is there twice" for name in sorted(counts) if counts[name] > 1)
-    missing = (name for name in wanted if not counts[name])
-    yield from twice
-    yield from (f"{what}: {name!r} is missing; name it and say what is so" for name in missing)
+def _each_once(
+    section: str, entries: Iterable[TrainingHospital | Touch | Gap], required: Iterable[str] = ()
+) -> Iterator[str]:
+    counts = Counter(entry.name for entry in entries)
+    for name in sorted(name for name, times in counts.items() if times > 1):
+        yield f"{section}: {name!r} is there twice"
+    for name in required:
+        if not counts[name]:
+            yield f"{section}: {name!r} is missing; name it and say what is so"

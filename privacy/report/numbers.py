@@ -12,11 +12,6 @@ from metaward.privacy.rounding import rounded_down, rounded_up
 NOTHING = "\u2013"
 
 
-def tight(text: str) -> str:
-    """The same text with its percent signs kept on the line of their numbers."""
-    return text.replace(" %", "\u00a0%")
-
-
 def show_loss(value: float | None) -> str:
     """An epsilon or mu with two decimals (three below 0.1), rounded up."""
     if value is None:
@@ -39,11 +34,6 @@ def show_budget(value: float | None) -> str:
 def show_count(value: int | None) -> str:
     """A whole number with thin spaces between thousands."""
     return NOTHING if value is None else f"{value:,}".replace(",", "\u2009")
-
-
-def show_number(value: float | None) -> str:
-    """A setting: five significant digits at most."""
-    return NOTHING if value is None else f"{value:.5g}"
 
 
 def show_small(value: float | None) -> str:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from metaward.privacy.report.inputs import GAPS
 from metaward.privacy.report.sections import Gap, Guarantee, Observer
 from metaward.privacy.units import Unit
 
-NEVER_COVERED = (
-    "What a hospital does with its own records inside the hospital, a model adapted there "
-    "included.",
-    "Anything else that was or will be published from the same records: papers, other projects, "
-    "other software. Their losses add up with this one.",
-    "That a hospital takes part at all is known to the others.",
-    "Hospitals that only judge the model send scores of it on their records. These scores carry no "
-    "noise, and no epsilon covers them.",
+NOT_COVERED = (
+    Gap(
+        "local use",
+        "What a hospital does with its own records inside the hospital, a model adapted there "
+        "included.",
+    ),
+    Gap(
+        "other releases",
+        "Anything else that was or will be published from the same records: papers, other "
+        "projects, other software. Their losses add up with this one.",
+    ),
+    Gap("a hospital's presence", "That a hospital takes part at all is known to the others."),
+    Gap(
+        "evaluation-only hospitals",
+        "Hospitals that only judge the model send scores of it on their records. These scores "
+        "carry no noise, and no epsilon covers them.",
+    ),
 )
-NOT_COVERED = tuple(map(Gap, GAPS, NEVER_COVERED))
+"""What no report may keep silent about."""
 
 
 def observers(unit: Unit) -> tuple[Observer, ...]:

@@ -18,9 +18,9 @@ from metaward.client.schedule import Share, deal
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Hospital, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy import Charge, Opening, Use, gaussian
+from metaward.privacy import Charge, Opening, Use
 from metaward.privacy.accounting import enforced_epsilon
-from metaward.privacy.event import merged
+from metaward.privacy.event import gaussian, merged
 from metaward.privacy.noise import SeededNoise
 from tests.client.wards import share, ward
 from tests.mechanisms import protecting

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from metaward.client.charging import Plan, plan
 from metaward.client.schedule import Share
-from metaward.privacy import Event, Mechanism
+from metaward.privacy import Mechanism
 from metaward.privacy.accounting import allows, enforced_epsilon
+from metaward.privacy.event import Event
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.price import counts, events
 from tests.contracts.requests import (

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
-from metaward.privacy import UNITS, gaussian
+from metaward.privacy import UNITS
 from metaward.privacy.accounting import enforced_epsilon
+from metaward.privacy.event import gaussian
 from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
 from metaward.strategies.combine import Mean

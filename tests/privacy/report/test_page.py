@@ -13,7 +13,8 @@ import pytest
 from jinja2 import UndefinedError
 
 from metaward.privacy.report.hospitals import AtDelta
-from metaward.privacy.report.page import FOLDER, STYLE, _environment, page
+from metaward.privacy.report.page import STYLE, page
+from metaward.privacy.report.templates import FOLDER, environment
 from tests.privacy.report.report_examples import (
     EXAMPLES,
     HOSTILE,
@@ -206,7 +207,7 @@ def test_an_unlimited_hospital_among_others() -> None:
 
 def test_an_unknown_name_in_a_template_stops_the_page() -> None:
     with pytest.raises(UndefinedError):
-        _environment().from_string("{{ r.nobody }}").render(r=RUN)
+        environment(escape=True).from_string("{{ r.nobody }}").render(r=RUN)
 
 
 def test_the_style_sheet_is_no_longer_than_it_needs() -> None:
