@@ -20,10 +20,11 @@ from filelock import FileLock
 
 from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Budget, Charge, Mark, Mechanism
+from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.description import ChargeDescription
+from metaward.privacy.event import Budget
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
 from metaward.privacy.policy import Policy
