@@ -35,6 +35,7 @@ from typing import Any
 
 import numpy as np
 
+from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, Charge, Protection, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
 
@@ -48,6 +49,12 @@ CAP = 17.5
 BUDGET = Budget(epsilon=CAP, delta=1e-5)
 """Here the cap is on the sum of count / noise_multiplier^2 (mu squared), which needs no accountant
 and can be added up again by other means."""
+FOR = ChargeDescription(
+    Protection("sums", "record"),
+    tasks=1,
+    participations=9,
+    sums=(SumDescription("support", 1.0, NOISE, 1.0, 12.0, sums=15, vectors=180, count=15),),
+)
 
 
 @dataclass(frozen=True)
@@ -127,9 +134,7 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(
-        request(number), Protection("sums", "record"), charges(number), BUDGET, asked
-    )
+    return ledger.charge(request(number), FOR, charges(number), BUDGET, asked)
 
 
 def compute(scene: Scene, number: int) -> bytes:

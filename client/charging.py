@@ -16,15 +16,22 @@ from metaward.client.inner import Algorithm, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
 from metaward.privacy import Charge, Events, Mechanism, Rehearsal, Use
-from metaward.privacy.price import counts, events
+from metaward.privacy.description import ChargeDescription, described
+from metaward.privacy.price import Counts, counts, events, profiles
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every sum a request will take over records, and the noise multiplier of each kind of sum."""
+    """Every sum a request will take over records, what a unit may be in, and what is charged."""
 
     uses: Sequence[Use]
-    noise: Mapping[str, float]
+    profiles: Sequence[Counts]
+    description: ChargeDescription
+
+    @property
+    def noise(self) -> Mapping[str, float]:
+        """The noise multiplier of each kind of sum."""
+        return self.description.noise
 
 
 def plan(
@@ -43,8 +50,10 @@ def plan(
         return session.uses
 
     tasks = [np.concatenate([e.support_rows, e.query_rows]).tolist() for e in share.episodes]
-    uses = mechanism.uses(rehearse, tasks)
-    return Plan(uses, mechanism.noise_multipliers(uses, tasks, share.participations))
+    uses, times = mechanism.uses(rehearse, tasks), share.participations
+    noise = mechanism.noise_multipliers(uses, tasks, times)
+    within = profiles(mechanism.unit, uses, tasks)
+    return Plan(uses, within, described(mechanism, uses, within, noise, len(tasks), times))
 
 
 def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charge]:

@@ -20,9 +20,10 @@ from filelock import FileLock
 
 from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Charge, Mark, Mechanism, Protection
+from metaward.privacy import Budget, Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.description import ChargeDescription
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
 from metaward.privacy.policy import Policy
@@ -64,17 +65,21 @@ class Guard:
             )
 
     def charge(
-        self, key: RequestKey, charges: Sequence[Charge], mechanism: Mechanism
+        self,
+        key: RequestKey,
+        description: ChargeDescription,
+        charges: Sequence[Charge],
+        budget: Budget | None,
     ) -> Entry | None:
         """Pay before anything is computed; None where there is no ledger (mechanism none).
 
-        ``LedgerError`` where a budget is spent.
+        ``budget`` is the run's own, which a real hospital's policy replaces. ``LedgerError`` where
+        a budget is spent.
         """
         if self.ledger is None:
             return None
-        budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        protection = Protection(mechanism.name, mechanism.unit.name)
-        return self.ledger.charge(key, protection, charges, budget, allows)
+        cap = self.policy.budget() if self.policy is not None else budget
+        return self.ledger.charge(key, description, charges, cap, allows)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.

@@ -53,7 +53,8 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         price = plan(desk.mechanism, learner, setting, start, share, again())
         guard.admit(_asked(desk, hospital, request, share, price), request.mark)
         key = RequestKey(request.run, request.round, "train", digest(request))
-        entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
+        owed = charges(desk.mechanism, price, hospital)
+        entry = guard.charge(key, price.description, owed, desk.mechanism.budget)
         if entry is not None and entry.reply is not None:
             return unpack(entry.reply)
         owners = desk.mechanism.unit.owners(hospital)

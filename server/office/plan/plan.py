@@ -35,9 +35,10 @@ from typing import Literal
 
 from metaward.client.inner import Setting
 from metaward.options import ConfigError
+from metaward.privacy.description import SumDescription
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.office.plan.question import Question
-from metaward.server.office.plan.rehearsal import Summed, rehearsed
+from metaward.server.office.plan.rehearsal import rehearsed, spending
 from metaward.sim import Sim
 
 GRADIENTS = (3.0, 30.0)
@@ -82,7 +83,7 @@ class Planned:
     participations: int
     parameters: int
     coordinates: int
-    sums: tuple[Summed, ...] = ()
+    sums: tuple[SumDescription, ...] = ()
     mu: float | None = None
     epsilon: float = inf
     delta: float | None = None
@@ -121,16 +122,17 @@ def _priced(asked: Question, plan: Planned) -> Planned:
     """The plan with what it costs, and what is left of the signal."""
     mechanism = asked.run.privacy
     assert isinstance(mechanism, Protected)
-    a_round = rehearsed(asked.run, plan.tasks_per_round, plan.participations)
-    spending = a_round.spending(plan.participations)
-    of_a_round = signal_to_noise(asked, a_round.sums, plan.coordinates)
+    tasks, times = plan.tasks_per_round, plan.participations
+    sums = rehearsed(asked.run, tasks, times).description.sums
+    spent = spending(asked.run, tasks, times, rounds=times)
+    of_a_round = signal_to_noise(asked, sums, plan.coordinates)
     ratio = sqrt(plan.rounds) * of_a_round
-    limits = MOMENTS if leading(a_round.sums).kind == "moments" else GRADIENTS
+    limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
     return replace(
         plan,
-        sums=a_round.sums,
-        mu=spending.mu(),
-        epsilon=spending.enforced(mechanism.delta),
+        sums=sums,
+        mu=spent.mu(),
+        epsilon=spent.enforced(mechanism.delta),
         delta=mechanism.delta,
         ratio_of_a_round=of_a_round,
         ratio=ratio,
@@ -162,18 +164,18 @@ def coordinates(setting: Setting, run: Sim) -> int:
     return d
 
 
-def signal_to_noise(asked: Question, sums: Sequence[Summed], d: int) -> float:
+def signal_to_noise(asked: Question, sums: Sequence[SumDescription], d: int) -> float:
     """The largest ratio that a round can have (see the head of this file)."""
     lead = leading(sums)
     hospitals, vectors = asked.hospitals_per_round, lead.vectors
     unit = asked.run.privacy.unit
     if unit.cap is not None and asked.units is not None:
-        vectors = min(vectors, asked.units * lead.each)  # those of one unit are clipped as one
+        vectors = min(vectors, asked.units * lead.count)  # those of one unit are clipped as one
     contributions = asked.run.privacy.sampling_rate * vectors * hospitals
     noises = 1 if unit.noise_at_server else lead.sums * hospitals
-    return contributions / (lead.sigma * sqrt(noises * d))
+    return contributions / (lead.noise_multiplier * sqrt(noises * d))
 
 
-def leading(sums: Sequence[Summed]) -> Summed:
+def leading(sums: Sequence[SumDescription]) -> SumDescription:
     """The sums that theta follows: query gradients or second moments where there are any."""
     return next((s for s in sums if s.kind in ("query", "moments")), sums[0])
