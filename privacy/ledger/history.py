@@ -41,7 +41,7 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: the row's number, the time (UTC), the request and its description, the budget that
+    """One charge: its row's number, the time (UTC), the request and its description, the budget that
     it had to fit, its payments, and the names of the units that were first charged here.
     """
 
