@@ -41,8 +41,8 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: its row's number, the time (UTC), the request and its description, the budget that
-    it had to fit, its payments, and the names of the units that were first charged here.
+    """One charge: its row, time (UTC), request and description, the budget that it had to fit, its
+    payments, and the names of the units that were never charged before.
     """
 
     sequence: int
@@ -78,7 +78,7 @@ class Charged:
 
 @dataclass(frozen=True)
 class Answered:
-    """One stored reply: its row, time (UTC), its charge's row and the SHA-256 of its bytes in hex."""
+    """One stored reply: its row, time (UTC), its charge's row, and SHA-256 of its bytes in hex."""
 
     sequence: int
     time: str
