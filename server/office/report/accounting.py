@@ -7,8 +7,7 @@ from importlib.metadata import version
 from math import inf
 
 from metaward.privacy.accounting import METHODS, second_epsilon
-from metaward.privacy.report.hospitals import TrainingHospital
-from metaward.privacy.report.sections import Accounting, CrossCheck, Library
+from metaward.privacy.report.sections import Accounting, CrossCheck, Library, TrainingHospital
 from metaward.server.office.accounts.spending import Spending
 from metaward.server.office.report.dossier import Dossier
 

@@ -14,7 +14,7 @@ from typing import Any
 from metaward.privacy.accounting import enforced_epsilon, exact, gdp
 from metaward.privacy.event import Budget, Events, Mark, gaussian
 from metaward.privacy.ledger import Charged, History, NotedRefusal, Payment
-from metaward.privacy.report.hospitals import (
+from metaward.privacy.report.sections import (
     AtDelta,
     LedgerState,
     RefusalCount,
