@@ -100,21 +100,22 @@ class Ledger:
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
-        A request that was answered before comes back with its stored reply, and costs nothing. One
-        that was paid for in full but never answered (a crash) is used again: a reply is stored
-        before it is sent, so nothing that was computed under that charge ever left. Where the price
+        A request that was answered before costs nothing and returns its stored reply. A request
+        that was paid for but not answered (after a crash) uses its charge again: a reply is stored
+        before it is sent, so nothing that was computed under that charge ever left. Where its price
         has changed since, it is charged anew.
 
-        ``description`` says what it is for. The unit that it protects is that of the ledger's first
-        charge for good (``ledger-unit`` otherwise): taking one record out of a clipped patient or
-        task may turn the whole around, which costs the record up to twice what the whole was
-        charged; and a run that protects records costs a patient with k of them up to k times as
-        much. Budgets of two units in one ledger would be true for neither.
+        All charges of a ledger must protect the unit of its first charge (``ledger-unit``
+        otherwise), because budgets of two units would be true for neither. Taking one record out of
+        a clipped patient or task may reverse the clipped sum, which costs the record up to twice
+        what the whole was charged; and a run that protects records costs a patient with k records
+        up to k times as much.
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
-        called once for each distinct case. BudgetSpent where any key may not. ValueError for a
-        charge without keys or events, a key twice in one charge, or a budget that is no cap. None
-        caps nothing (mechanism none), but the use is written down: no later cap fits these keys.
+        called once for each distinct pair. ``BudgetSpent`` where a key may not. ``ValueError`` for
+        a charge without keys or events, a key twice in one charge, or a budget that is no cap.
+        Without a budget (mechanism none) nothing is refused, but the use is written down, and no
+        budget will ever fit these keys again.
         """
         spend.check_charges(charges, budget)
         named = spend.under_pseudonyms(charges, self.secret)

@@ -32,7 +32,7 @@ NO_MARKS = (
     "server has accepted no update, or the file was removed"
 )
 NONE_HERE = (
-    "none of the ledgers that the server saw was named, so none was compared; in a deployment they "
+    "none of the ledgers that the server saw is here, so none was compared; in a deployment they "
     "are at the hospitals: name the ledger files beside the folder"
 )
 
