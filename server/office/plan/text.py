@@ -17,7 +17,7 @@ NO_BODY = "The noise leaves room to learn, but a body that is not trained learns
 
 
 def planned(plan: Planned) -> list[Piece]:
-    """The whole page."""
+    """All that is printed."""
     notes = [f"note: {note}" for note in plan.notes]
     if plan.ratio is None:
         return [warning(plan.claim), _known(plan), *plan.notes]
