@@ -36,9 +36,9 @@ class Watched(NoisySums):
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The mean, whose length over the clip norm is kept."""
-        found = super().mean(contributions, kind, dim)
-        self.shares[kind].append(float(found.norm()) / self.mechanism.clip_of(kind))
-        return found
+        mean = super().mean(contributions, kind, dim)
+        self.shares[kind].append(float(mean.norm()) / self.mechanism.clip_of(kind))
+        return mean
 
 
 def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
@@ -66,12 +66,12 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="key=value that wins")
     asked = parser.parse_args()
     run = sim.load(asked.config, asked.set)
-    found: dict[str, list[float]] = defaultdict(list)
+    by_kind: dict[str, list[float]] = defaultdict(list)
     for index, seat in enumerate(run.client.tasks.roster()):
         if seat.role == "train":
             for kind, values in shares(run, index).items():
-                found[kind] += values
-    for kind, values in found.items():
+                by_kind[kind] += values
+    for kind, values in by_kind.items():
         print(f"{kind}: {100 * min(values):.1f} to {100 * max(values):.1f} % of C")
 
 

@@ -84,8 +84,8 @@ def grouped(net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """Clipped sum by the captured outputs' gradients."""
     with Tape() as tape:
         loss = functional.cross_entropy(net.forward(phi, x), y, reduction="sum")
-    found = torch.autograd.grad(loss, [call[3] for call in tape.calls])
-    parts = [weight_gradients(*call[:3], g) for call, g in zip(tape.calls, found, strict=True)]
+    slopes = torch.autograd.grad(loss, [call[3] for call in tape.calls])
+    parts = [weight_gradients(*call[:3], g) for call, g in zip(tape.calls, slopes, strict=True)]
     norms = torch.stack([part.norm(dim=1) for part in parts]).norm(dim=0)
     scale = (CLIP / norms).clamp(max=1.0)
     return torch.cat([scale @ part for part in parts])
@@ -177,15 +177,15 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    found = {
+    figures = {
         "torch": torch.__version__,
         "python": platform.python_version(),
         "runs": [measure(w, n, chosen.repeats) for w in (16, 64) for n in (45, 270)],
     }
-    print(json.dumps(found, indent=1))
+    print(json.dumps(figures, indent=1))
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        chosen.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

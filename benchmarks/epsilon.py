@@ -127,8 +127,8 @@ def read(path: Path) -> list[Result]:
     """What was saved before."""
     if not path.is_file():
         return []
-    found: list[Result] = json.loads(path.read_text(encoding="utf-8"))
-    return found
+    results: list[Result] = json.loads(path.read_text(encoding="utf-8"))
+    return results
 
 
 def keep(path: Path, result: Result) -> None:

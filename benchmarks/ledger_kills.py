@@ -161,14 +161,14 @@ def kill_many(
         Ledger.create(path, "kills")
     charges(0)  # loads the library of events, which takes longer than a process here lives
     scenes = [Scene(path, folder / "sent.jsonl", mmap.mmap(-1, 1)) for _ in range(2)]
-    found: Counter[str] = Counter()
+    deaths: Counter[str] = Counter()
     for left in range(kills, 0, -2):
         pair = scenes[:left]
         children = [(start(scene, work), float(rng.uniform(0, LONGEST_LIFE))) for scene in pair]
         end(children)
-        found.update(STAGES[scene.stage[0]] for scene in pair)
-        found["journals"] += path.with_name(path.name + "-journal").exists()
-    return found
+        deaths.update(STAGES[scene.stage[0]] for scene in pair)
+        deaths["journals"] += path.with_name(path.name + "-journal").exists()
+    return deaths
 
 
 def start(scene: Scene, work: Serve) -> int:
@@ -223,13 +223,13 @@ class Books:
 
 def read_books(path: Path) -> Books:
     """Read from the table itself, because the package's own reader is under test here."""
-    found: dict[str, dict[int, dict[str, Any]]] = {"charge": {}, "reply": {}}
+    bodies: dict[str, dict[int, dict[str, Any]]] = {"charge": {}, "reply": {}}
     db = sqlite3.connect(path)
     for seq, kind, body in db.execute("SELECT seq, kind, body FROM entry ORDER BY seq"):
-        if kind in found:
-            found[kind][seq] = json.loads(body)
+        if kind in bodies:
+            bodies[kind][seq] = json.loads(body)
     db.close()
-    return Books(found["charge"], found["reply"])
+    return Books(bodies["charge"], bodies["reply"])
 
 
 def inspect(folder: Path) -> list[str]:

@@ -128,7 +128,7 @@ def main() -> None:
     run = configuration(chosen.rounds, chosen.width)
     context = multiprocessing.get_context("spawn")
     pools = [ProcessPoolExecutor(1, context) for _ in range(WORKERS)]
-    found: dict[str, object] = {
+    figures: dict[str, object] = {
         "round": f"{HOSPITALS} hospitals x {TASKS} tasks x {STEPS} steps, {WORKERS} workers",
         "network": f"conv, {chosen.width} filters",
         "torch": torch.__version__,
@@ -138,18 +138,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as home:
         pairs = inprocess(run, pools, Folder(Path(home) / "inprocess"))
         ratios = sorted(pair["engine"] / pair["bare"] for pair in pairs)
-        found["inprocess"] = {"ratio_median": statistics.median(ratios), "ratios": ratios}
-        found["bare_seconds_median"] = statistics.median(pair["bare"] for pair in pairs)
+        figures["inprocess"] = {"ratio_median": statistics.median(ratios), "ratios": ratios}
+        figures["bare_seconds_median"] = statistics.median(pair["bare"] for pair in pairs)
         if chosen.flower:
             times = flower(run, pools, Folder(Path(home) / "flower"))
             ratio = statistics.median(times["engine"]) / statistics.median(times["bare"])
-            found["flower"] = {"ratio_of_medians": ratio, **times}
+            figures["flower"] = {"ratio_of_medians": ratio, **times}
     for pool in pools:
         pool.shutdown()
-    print(json.dumps(found, indent=1))
+    print(json.dumps(figures, indent=1))
     if chosen.out:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        chosen.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        chosen.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 For each federation size: gather all hospitals in the in-process engine (two workers), run two
 rounds with all of them, and read the resident memory of this process and of each worker. The growth
-from the first size to the last, divided by the hospitals added, is set beside the bytes of one
+from the first size to the last, divided by the hospitals added, is compared with the bytes of one
 hospital's records.
 
     python benchmarks/scale.py [--sizes 25 100 200] [--out benchmarks/results/scale.json]
@@ -89,18 +89,18 @@ def main() -> None:
     if chosen.one:
         print(json.dumps(measure(chosen.one)))
         return
-    found = []
+    runs = []
     for size in chosen.sizes:
         command = [sys.executable, __file__, "--one", str(size)]
-        found.append(json.loads(subprocess.check_output(command, text=True).splitlines()[-1]))
-    first, last = found[0], found[-1]
+        runs.append(json.loads(subprocess.check_output(command, text=True).splitlines()[-1]))
+    first, last = runs[0], runs[-1]
     added = last["hospitals"] - first["hospitals"]
     growth = {
         "server_kb": (last["server_mb"] - first["server_mb"]) * 1e3 / added,
         "workers_kb": (sum(last["workers_mb"]) - sum(first["workers_mb"])) * 1e3 / added,
     }
     result = {
-        "runs": found,
+        "runs": runs,
         "growth_a_hospital": growth,
         "data_kb_a_hospital": data_bytes() / 1e3,
     }

@@ -67,14 +67,14 @@ def main() -> None:
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     torch.set_num_threads(1)
-    found = {
+    figures = {
         "learner": "fomaml, 5 steps",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cases": [measured(*case, chosen.rounds) for case in CASES],
     }
-    text = json.dumps(found, indent=1)
+    text = json.dumps(figures, indent=1)
     print(text)
     if chosen.out:
         chosen.out.write_text(text + "\n", encoding="utf-8")

@@ -56,7 +56,7 @@ class Desk:
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
     tasks. ``rewind`` is the most rounds that a resumed run can repeat; a hospital's memory keeps
-    its older versions for that many rounds. A baseline that is trained beside a run has a desk of
+    its older versions for that many rounds. A baseline that a run trains as well has a desk of
     its own.
     """
 

@@ -89,8 +89,8 @@ class Guard:
         """
         if self.ledger is None:
             return True
-        found = self.ledger.reply(key)
-        return found is not None and hashlib.sha256(found).hexdigest() == reply
+        content = self.ledger.reply(key)
+        return content is not None and hashlib.sha256(content).hexdigest() == reply
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Write a refusal and its reason to the hospital's ledger."""

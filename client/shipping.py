@@ -63,8 +63,8 @@ def receive() -> None:
     if not named:
         return
     path = Path(named)
-    found = path.stat()
-    if found.st_uid != os.getuid() or found.st_mode & 0o077:
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise PluginError(
             f"{VARIABLE}: {path} is not private to this user, so nothing is read from it"
         )

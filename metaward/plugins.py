@@ -103,12 +103,12 @@ def of_protocol(protocol: type[Any]) -> Entry:
 
 def members(protocol: type[Any]) -> set[str]:
     """The names that a protocol asks for."""
-    found: set[str] = set()
+    asked: set[str] = set()
     for cls in protocol.__mro__[:-1]:
-        found |= (
+        asked |= (
             {*vars(cls), *getattr(cls, "__annotations__", {})} if cls is not Protocol else set()
         )
-    return {name for name in found if not name.startswith("_")}
+    return {name for name in asked if not name.startswith("_")}
 
 
 def _annotated(cls: type[Any]) -> set[str]:

@@ -95,27 +95,27 @@ def _key(cls: type[Any], field: Field[Any], hint: Any) -> Key:
 
 def meanings(cls: type[Any]) -> dict[str, str]:
     """Field -> the text below it in its class; ``ValueError`` for a field that has none."""
-    found: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for base in reversed(cls.__mro__):
         if is_dataclass(base):
-            found |= _texts(base)
+            texts |= _texts(base)
     hints = hints_of(cls)
-    missing = [f.name for f in fields(cls) if f.name not in found and _is_key(hints[f.name])]
+    missing = [f.name for f in fields(cls) if f.name not in texts and _is_key(hints[f.name])]
     if missing:
         raise ValueError(f"{cls.__module__}.{cls.__name__}: no text below {', '.join(missing)}")
-    return found
+    return texts
 
 
 def _texts(cls: type[Any]) -> dict[str, str]:
     """The string below each annotated field of a class, as one line."""
     (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
     assert isinstance(tree, ast.ClassDef)
-    found = {}
+    texts = {}
     for field, text in zip(tree.body, tree.body[1:], strict=False):
         if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr):
             assert isinstance(field.target, ast.Name)
-            found[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
-    return found
+            texts[field.target.id] = " ".join(str(ast.literal_eval(text.value)).split())
+    return texts
 
 
 def _type(hint: Any) -> str:

@@ -111,8 +111,8 @@ class Result:
     def theta(self) -> NDArray[np.float32]:
         """The shared initialisation (dim,); ``InputError`` where the run is not finished."""
         self._saved()
-        found: NDArray[np.float32] = load_file(self.path / "theta.safetensors")["theta"]
-        return found
+        theta: NDArray[np.float32] = load_file(self.path / "theta.safetensors")["theta"]
+        return theta
 
     def adapt(self, x: ArrayLike, y: ArrayLike, steps: int | None = None) -> Model:
         """Adapt the shared initialisation to a hospital's own records; nothing is sent anywhere.
@@ -147,20 +147,20 @@ class Result:
         usual = Setting(model, spec)
         if classes is None or len(classes) == spec.outputs:
             return usual
-        found = Setting(model, replace(spec, outputs=len(classes)))
-        shared = [[one for one in learner.layers(s) if not one.local] for s in (usual, found)]
+        fitting = Setting(model, replace(spec, outputs=len(classes)))
+        shared = [[one for one in learner.layers(s) if not one.local] for s in (usual, fitting)]
         if len(classes) < 2 or shared[0] != shared[1]:
             raise InputError(
                 f"y: {len(classes)} different labels; this run's tasks have {spec.outputs} classes"
             )
-        return found
+        return fitting
 
     def _saved(self) -> dict[str, Any]:
         path = self.path / "result.json"
         if not path.is_file():
             raise InputError(f"{self.path}: the run is {self.status}, not finished: no result yet")
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return saved
 
 
 def _records(x: ArrayLike, input_shape: tuple[int, ...]) -> NDArray[np.float32]:

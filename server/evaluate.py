@@ -106,11 +106,11 @@ def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
     """The row with ``own``'s advantage over it: mean and 95 % t-interval over hospitals."""
     gaps = np.array([score.advantage(own.hospitals[h], v) for h, v in row.hospitals.items()])
     mean = float(gaps.mean())
-    found = {**vars(row), "gap": mean}
+    columns = {**vars(row), "gap": mean}
     if len(gaps) > 1:
         half = float(stdtrit(len(gaps) - 1, 0.975) * gaps.std(ddof=1) / sqrt(len(gaps)))
-        found |= {"gap_low": mean - half, "gap_high": mean + half}
-    return LearnerRow(**found)
+        columns |= {"gap_low": mean - half, "gap_high": mean + half}
+    return LearnerRow(**columns)
 
 
 def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:

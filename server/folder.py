@@ -69,8 +69,8 @@ class Folder:
 
     def about(self) -> dict[str, Any]:
         """The content of run.json: ``id``, ``started``, and after ``begin`` also the rest."""
-        found: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
-        return found
+        about: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        return about
 
     def begin(self, simulated: bool, code: str) -> None:
         """Write down that a process starts to work on the run, and the version of its code."""
@@ -135,8 +135,8 @@ class Folder:
 
     def status(self) -> tuple[str, str]:
         """The status of the run, and the reason for it; ("absent", "") before its start."""
-        found = self._status()
-        return found["status"], found["reason"]
+        last = self._status()
+        return last["status"], last["reason"]
 
     def since(self) -> str | None:
         """The time of the last change of status; None where that was not written down."""
@@ -146,8 +146,8 @@ class Folder:
         path = self.path / "status.json"
         if not path.is_file():
             return {"status": "absent", "reason": ""}
-        found: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-        return found
+        last: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        return last
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""

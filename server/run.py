@@ -142,11 +142,11 @@ class Run:
         episodes = self.sim.server.evaluation.episodes
         request = Request(state.round, strategy.desk, state.theta, episodes)
         answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
-        found: dict[str, Any] = {"round": state.round, "rejected": rejected}
+        row: dict[str, Any] = {"round": state.round, "rejected": rejected}
         if answers:
             judged = Judged(contender.name, contender.learner.adapt_steps, answers)
-            found |= watched(judged, self.scores)
-        self._note(folder, contender, found)
+            row |= watched(judged, self.scores)
+        self._note(folder, contender, row)
 
     def judge(self, contender: Contender, theta: Vector) -> Judged:
         """A learner's scores in the final table; every unseen hospital must answer."""

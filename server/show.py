@@ -71,21 +71,21 @@ class Bars:
 
 def final(run: Sim, folder: Folder) -> Piece:
     """The final tables of a finished run."""
-    found = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"]
+    tables = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"]
     scores = {score.name: score for score in run.client.tasks.spec().kind.scores}
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
-        *(_scored(scores[one["metric"]], one) for one in found),
+        *(_scored(scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),
         line(run.privacy.claim, BAD),
         line(f"results in {folder.path}"),
     )
 
 
-def _scored(score: Score, found: Mapping[str, Any]) -> Piece:
+def _scored(score: Score, saved: Mapping[str, Any]) -> Piece:
     """One table of result.json."""
-    title = f"Unseen hospitals, {found['episodes']} episodes each ({score.label})"
-    rows = (cells(LearnerRow(**row), score) for row in found["rows"])
+    title = f"Unseen hospitals, {saved['episodes']} episodes each ({score.label})"
+    rows = (cells(LearnerRow(**row), score) for row in saved["rows"])
     unbroken = [name for name in COLUMNS if name != "worst hospital"]
     return table(COLUMNS, rows, title=title, right=COLUMNS[1:], unbroken=unbroken)
 

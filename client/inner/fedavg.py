@@ -35,8 +35,8 @@ class FedAvg(Reptile):
     A round's tasks are pooled at the hospital, support and query alike, and trained on in shuffled
     mini-batches: the same records, batch size and number of gradient steps as Reptile, without its
     return to theta for each task. With ``names = False`` labels are the tasks' own, which is all
-    that the meta-learner is told; where every task numbers its classes afresh they contradict each
-    other. ``names = True`` tells more: one output for each class name of the meta-training
+    that the meta-learner is told; where every task has its own numbering of classes they contradict
+    each other. ``names = True`` tells more: one output for each class name of the meta-training
     hospitals, as if all of them kept one vocabulary; an unseen hospital then fine-tunes the trained
     body under a fresh head, drawn from ``head_seed``.
     """

@@ -104,9 +104,9 @@ class Maml(GradientLearner):
                 product: Tensor = grad(lambda p: slope(p) @ v)(phi)  # Hessians are symmetric
                 return product[chosen]
 
-            found = torch.zeros_like(phi)
-            found[chosen] = session.mean([(one, support)], "adjoint", int(chosen.sum()))
-            return found
+            noisy = torch.zeros_like(phi)
+            noisy[chosen] = session.mean([(one, support)], "adjoint", int(chosen.sum()))
+            return noisy
 
         def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             path = [theta]
@@ -124,8 +124,8 @@ def each(one: Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]) -> MetaGr
     """The mean of a meta-gradient that is taken task by task."""
 
     def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
-        found = [one(theta, support, query) for support, query in tasks]
-        g, loss = (torch.stack(list(column)).mean(dim=0) for column in zip(*found, strict=True))
+        results = [one(theta, support, query) for support, query in tasks]
+        g, loss = (torch.stack(list(column)).mean(dim=0) for column in zip(*results, strict=True))
         return g, loss
 
     return meta_gradient

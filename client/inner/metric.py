@@ -94,8 +94,8 @@ class Metric(Algorithm):
             rest = measure(x[None])[0] - means[y]
             return pack(torch.outer(rest, rest))
 
-        found = session.mean([(spread, batch) for batch in batches], "moments", len(theta))
-        return Update(found - theta, unpack(found).trace())
+        moments = session.mean([(spread, batch) for batch in batches], "moments", len(theta))
+        return Update(moments - theta, unpack(moments).trace())
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Nearest class means in the metric, then gradient steps; 0 steps uses the means alone."""
@@ -121,8 +121,8 @@ class Metric(Algorithm):
         The head's outputs are the log densities of normal classes, up to a common term.
         """
         mix = _known(theta.cpu().numpy().tobytes(), theta.dtype, self.shrink).to(theta.device)
-        found = support.x @ mix.T
-        means = torch.stack([found[support.y == c].mean(dim=0) for c in range(ways)])
+        whitened = support.x @ mix.T
+        means = torch.stack([whitened[support.y == c].mean(dim=0) for c in range(ways)])
         parts = [mix, means, -means.square().sum(dim=1) / 2]
         return torch.cat([part.reshape(-1) for part in parts])
 

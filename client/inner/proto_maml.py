@@ -173,11 +173,11 @@ def _query_gradient(
         return one
 
     contributions = [(at(phi, i), q) for i, (phi, q) in enumerate(zip(ends, queries, strict=True))]
-    found = session.mean(contributions, "query", len(chosen) + head * len(ends))
+    gradient = session.mean(contributions, "query", len(chosen) + head * len(ends))
     v = torch.zeros_like(theta)
-    v[chosen] = found[: len(chosen)]
+    v[chosen] = gradient[: len(chosen)]
     # a task's own mean: the sum is over the records of all tasks, which are equally large
-    return v, found[len(chosen) :].view(len(ends), head) * len(ends)
+    return v, gradient[len(chosen) :].view(len(ends), head) * len(ends)
 
 
 def _pull(means: Tensor, head: Tensor) -> Tensor:
@@ -206,9 +206,9 @@ def _way_back(
 
     scaled = [p / _shares(setting, s)[:, None] for p, s in zip(pulls, supports, strict=True)]
     contributions = [(at(weights), s) for weights, s in zip(scaled, supports, strict=True)]
-    found = torch.zeros_like(theta)
-    found[chosen] = session.mean(contributions, "adjoint", len(chosen))
-    return found
+    gradient = torch.zeros_like(theta)
+    gradient[chosen] = session.mean(contributions, "adjoint", len(chosen))
+    return gradient
 
 
 def _shares(setting: Setting, support: Batch) -> Tensor:

@@ -138,10 +138,10 @@ def _check_gradients(body: nn.Module, outputs: Tensor) -> None:
     own = {name: p for name, p in body.named_parameters() if p.requires_grad}
     if not own:
         return
-    found: Sequence[Tensor | None] = [None] * len(own)
+    slopes: Sequence[Tensor | None] = [None] * len(own)
     if outputs.requires_grad:
-        found = torch.autograd.grad(outputs.sum(), list(own.values()), allow_unused=True)
-    idle = [name for name, slope in zip(own, found, strict=True) if slope is None]
+        slopes = torch.autograd.grad(outputs.sum(), list(own.values()), allow_unused=True)
+    idle = [name for name, slope in zip(own, slopes, strict=True) if slope is None]
     if idle:
         raise ValueError(
             f"network: the features do not depend on {', '.join(idle)}, which would be sent and "

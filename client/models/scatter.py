@@ -108,8 +108,8 @@ def strengths(x: Tensor, filters: Tensor, cell: tuple[int, ...]) -> Tensor:
     """Logarithms of the strengths (batch, features) of all maps of x (batch, C, ...)."""
     convolve = functional.conv1d if len(cell) == 1 else functional.conv2d
     z = x.reshape(-1, 1, *x.shape[2:])
-    found = convolve(z, filters, padding=SIZE // 2)
-    even, odd = found[:, 0::2], found[:, 1::2]
+    responses = convolve(z, filters, padding=SIZE // 2)
+    even, odd = responses[:, 0::2], responses[:, 1::2]
     modulus = (even.square() + odd.square() + FLOOR**2).sqrt()
     maps = torch.cat([modulus, *(part.relu() for part in (even, -even, z, -z))], dim=1)
     return (_statistics(maps, cell) + FLOOR).log().reshape(len(x), -1)
@@ -128,7 +128,7 @@ def _filters(axes: int, orientations: int) -> Floats:
     """Even and odd filters in turn (2k, 1, SIZE[, SIZE]), each of absolute sum 1, mean 0."""
     ticks = np.arange(SIZE) - SIZE // 2
     grid = np.meshgrid(*[ticks] * axes, indexing="ij")
-    found = []
+    filters = []
     for width, wave in SCALES:
         envelope = np.exp(-sum(g**2 for g in grid) / (2 * width**2))
         for k in range(orientations if axes == 2 else 1):
@@ -137,8 +137,8 @@ def _filters(axes: int, orientations: int) -> Floats:
             even = envelope * np.cos(2 * pi * along / wave)
             even = even - envelope * even.sum() / envelope.sum()
             odd = envelope * np.sin(2 * pi * along / wave)
-            found += [even / np.abs(even).sum(), odd / np.abs(odd).sum()]
-    return np.stack(found)[:, None]
+            filters += [even / np.abs(even).sum(), odd / np.abs(odd).sum()]
+    return np.stack(filters)[:, None]
 
 
 def _noise(input_shape: tuple[int, ...]) -> Floats:

@@ -94,9 +94,9 @@ class DataFile:
 
     def check_md5(self, path: Path, expected: str) -> None:
         """Compare with a published MD5 checksum; ``DataError`` names what was found instead."""
-        found = md5(path, stamp(path))
-        if found != expected:
-            raise self.damaged(path, f"its MD5 is {found}, the published one is {expected}")
+        actual = md5(path, stamp(path))
+        if actual != expected:
+            raise self.damaged(path, f"its MD5 is {actual}, the published one is {expected}")
 
 
 def stamp(path: Path) -> Stamp:

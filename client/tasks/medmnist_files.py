@@ -94,9 +94,9 @@ def open_file(flag: str, root: Path | None, download: bool) -> Path:
     If it is missing and ``download`` allows it, it is first downloaded into ``root/medmnist``.
     """
     file = _file(flag)
-    beside = root / f"{flag}.npz" if root else None
-    if beside and beside.is_file():
-        path = beside
+    direct = root / f"{flag}.npz" if root else None
+    if direct and direct.is_file():
+        path = direct
     else:
         if download and root and flag not in PHANTOMS and not (root / file.name).is_file():
             _fetch(file, flag, root)
@@ -216,9 +216,9 @@ def _fetch(file: DataFile, flag: str, root: Path) -> None:
         with urllib.request.urlopen(entry["url"], timeout=60) as web, part.open("wb") as out:
             while block := web.read(1 << 20):
                 out.write(block)
-        found = md5(part, stamp(part))
-        if found != entry["MD5"]:
-            raise OSError(f"its MD5 is {found}, the published one is {entry['MD5']}")
+        actual = md5(part, stamp(part))
+        if actual != entry["MD5"]:
+            raise OSError(f"its MD5 is {actual}, the published one is {entry['MD5']}")
         part.replace(path)
     except (OSError, http.client.HTTPException) as error:
         raise DataError(

@@ -258,13 +258,13 @@ def render(images: NDArray[np.uint8], views: NDArray[Any]) -> FloatArray:
 def _read(path: Path, stamp: Stamp) -> NDArray[np.uint8]:
     """The checked drawings (32460, 28, 28) uint8, in the file's order."""
     arrays = FILE.read_npz(path, LAYOUTS)
-    found = [name.split("/")[0] for name in arrays["names"].tolist()]
+    actual = [name.split("/")[0] for name in arrays["names"].tolist()]
     expected = np.array(list(ALPHABETS))[ALPHABET_OF].tolist()
-    if found != expected:
+    if actual != expected:
         row = next(
-            i for i, pair in enumerate(zip(found, expected, strict=True)) if len({*pair}) > 1
+            i for i, pair in enumerate(zip(actual, expected, strict=True)) if len({*pair}) > 1
         )
-        what = f"character {row} is of {found[row]}, but {expected[row]} should be there"
+        what = f"character {row} is of {actual[row]}, but {expected[row]} should be there"
         raise FILE.damaged(path, what)
     if (arrays["is_evaluation"] != (ALPHABET_OF >= BACKGROUND)).any():
         raise FILE.damaged(path, "is_evaluation is not 0 for the first 30 alphabets, then 1")
