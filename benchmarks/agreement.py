@@ -1,8 +1,9 @@
-"""How far the clipped vectors of a sum agree, which the plan's ratio supposes that they do.
+"""How far the clipped vectors of a sum agree; the plan's ratio assumes that they do.
 
-For every training hospital of a configuration the first round is computed without noise. Printed is
-the length of the mean of all clipped vectors, as a share of the clip norm: 100 % where all are as
-long as C and point one way. It opens records, so it is for public or made-up data only.
+For every training hospital of a configuration the first round is computed without noise. The script
+prints the length of the mean of all clipped vectors, as a share of the clip norm C: it is 100 %
+where all vectors have length C and the same direction. The script opens records, so it is for
+public or made-up data only.
 
     python benchmarks/agreement.py [sim.yaml] [--set section.key=value ...]
 """
@@ -41,7 +42,7 @@ class Watched(NoisySums):
 
 
 def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
-    """Of each kind of sum, the shares at one hospital in round 1."""
+    """The shares of each kind of sum at one hospital in round 1."""
     desk, mechanism, learner = run.desk(), run.privacy, run.client.inner
     if not isinstance(mechanism, Sums):
         raise SystemExit(f"mechanism {mechanism.name} clips no records; choose sums")
@@ -58,7 +59,7 @@ def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
 
 
 def main() -> None:
-    """Print the range over the training hospitals, a line a kind."""
+    """Print the range over the training hospitals, one line for each kind of sum."""
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
     parser.add_argument("config", nargs="?", type=Path, default=sim.DEFAULT)

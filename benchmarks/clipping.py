@@ -9,9 +9,10 @@ other way moves a record's gradient by 1e-3.
 
 - ours: ``privacy.clipping.clipped_sum``, that is vmap(grad) and exact float64 clipping
 - opacus: ``GradSampleModule`` and ``DPOptimizer`` on a module wrapped once, without noise
-- loop: one autograd call a record, clipped and added as it comes
+- loop: one autograd call per record, clipped and added as it comes
 - grouped: output gradients of one backward pass, then each layer's weight gradients of all records
-  by one grouped convolution; float32 clipping by contraction. Not in the product: this decides
+  by one grouped convolution; float32 clipping by contraction. It is not in the product: this
+  benchmark decides whether it should be
 - plain: the mean gradient without privacy, the floor
 
     python benchmarks/clipping.py [--repeats 9] [--out benchmarks/results/clipping.json]
@@ -63,7 +64,7 @@ class Tape(TorchFunctionMode):
 
 
 def weight_gradients(func: Any, args: Any, kwargs: Any, g: Tensor) -> Tensor:
-    """One layer's gradients of all records, weights and biases (n, values)."""
+    """The gradients of one layer's weights and biases for each record (n, values)."""
     x, n = args[0].detach(), len(g)
     if func is functional.linear:
         return torch.cat([torch.einsum("no,ni->noi", g, x).flatten(1), g], 1)

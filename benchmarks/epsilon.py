@@ -1,10 +1,10 @@
-"""Accuracy at unseen hospitals over epsilon, beside what the plan foretold.
+"""Accuracy at unseen hospitals over epsilon, next to what the plan forecast.
 
 Each private configuration is run at every epsilon with every seed, as a user would run it: by the
 command, which writes a result folder. The run at the largest epsilon trains the same learner
-without privacy beside it (epsilon unlimited) and judges its untrained start, a fit from scratch,
+without privacy (epsilon unlimited) and judges its untrained start, a fit from scratch,
 and the nearest centroid on the same episodes. Spent epsilons are read from the run's privacy
-report, which recounts them from the raw ledgers; none is typed here a second time.
+report, which recounts them from the raw ledgers.
 
 The interval is the 95 % t-interval of the mean over seeds: a seed draws the training hospitals'
 deals, the noise, the start, and the episodes (phantoms: the hospitals themselves, too).
@@ -12,7 +12,7 @@ deals, the noise, the start, and the episodes (phantoms: the hospitals themselve
     python benchmarks/epsilon.py [--data FOLDER] [--seeds 7 8 9] [--only phantom] [--jobs 2]
     python benchmarks/epsilon.py --table          # only print what is saved, as Markdown
 
-Results that are saved are not run again; remove the file to begin anew.
+Results that are saved are not run again; remove the file to start over.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def run_of(config: str, sets: Sequence[str]) -> Run:
 
 
 def measure(case: Case, epsilon: float, seed: int, data: str | None) -> Result:
-    """One run, and its plan."""
+    """The result of one run, and what its plan forecast."""
     beside = BESIDE if epsilon == max(EPSILONS) else "[]"
     sets = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
     run = run_of(case.config, [*sets, f"server.evaluation.baselines={beside}"])
@@ -132,7 +132,7 @@ def read(path: Path) -> list[Result]:
 
 
 def keep(path: Path, result: Result) -> None:
-    """Keep one more result, in order; several threads may."""
+    """Keep one more result, in order; several threads can call it at once."""
     with WRITING:
         kept = sorted([*read(path), result], key=_order)
         path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
@@ -176,7 +176,7 @@ def line(name: str, rows: Sequence[Result], plan: str) -> str:
 
 
 def lines(results: Sequence[Result]) -> Iterable[str]:
-    """One case: epsilon upwards, then what was judged beside the largest."""
+    """One case: its epsilons in rising order, then the baselines that ran with the largest."""
     for epsilon in sorted({r["epsilon"] for r in results}):
         here = [r for r in results if r["epsilon"] == epsilon]
         plan = f"{here[0]['verdict']} ({here[0]['ratio']:.2g})"

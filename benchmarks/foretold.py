@@ -1,11 +1,11 @@
-"""Does ``metaward privacy plan`` foretell, on runs that did not set its limits?
+"""Are the forecasts of ``metaward privacy plan`` right on runs that did not set its limits?
 
 The plan's limits for second moments were settled with docs/accuracy.md in view, so its rows cannot
 test them. These runs can: other sizes, grids, units, data and seeds, and gradients. First
 
     python benchmarks/foretold.py --plan          # what the plan says; trains nothing
 
-whose file was committed before anything below was run, together with the rule; then
+(its file was committed, together with the rule, before anything below was run); then
 
     python benchmarks/foretold.py [--data FOLDER] [--only NAME ...] [--jobs 2]
     python benchmarks/foretold.py --table         # only print what is saved, as Markdown
@@ -110,21 +110,21 @@ TRIALS = (
 
 
 def plan(trial: Trial, epsilon: float) -> Result:
-    """What the plan says of a trial; seeds do not matter to it."""
+    """What the plan says of a trial; it is the same for every seed."""
     told = run_of(trial.config, sets(trial, epsilon, SEEDS[0])).plan(trial.facts)
     kept = {key: told[key] for key in ("verdict", "ratio", "limits", "coordinates")}
     return {"trial": trial.name, "epsilon": epsilon} | kept
 
 
 def sets(trial: Trial, epsilon: float, seed: int) -> list[str]:
-    """The changed keys; the largest epsilon is judged beside no privacy and the untrained start."""
+    """The changed keys; the run with the largest epsilon has the baselines, too."""
     beside = "[no_privacy, untrained]" if epsilon == max(trial.epsilons) else "[]"
     own = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
     return [*trial.options, *own, f"server.evaluation.baselines={beside}"]
 
 
 def measure(trial: Trial, epsilon: float, seed: int, data: str | None) -> Result:
-    """One run."""
+    """The result of one run."""
     done = run_of(trial.config, sets(trial, epsilon, seed)).result(data)
     return {"trial": trial.name, "epsilon": epsilon, "seed": seed} | done
 
@@ -143,7 +143,7 @@ def right(verdict: str, share: float, gain: NDArray[np.float64]) -> str:
 
 
 def lines(trial: Trial, plans: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
-    """A line an epsilon, the largest first."""
+    """One line for each epsilon, the largest first."""
     own = [r for r in results if r["trial"] == trial.name]
     best = [r for r in own if r["epsilon"] == max(trial.epsilons)]
     none, untrained = (np.array([r["rows"][k]["after"] for r in best]) for k in (1, 2))

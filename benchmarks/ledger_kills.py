@@ -8,7 +8,8 @@ request that was sent, as after a broken connection. After all kills:
 - every reply that was sent has its charge and its stored hash before it in the chain;
 - no request was answered with two different replies, or both answered and refused.
 
-A kill shows what a process's death does. A power cut is SQLite's part (synchronous = EXTRA).
+A kill shows what the death of a process does. Safety in a power cut is left to SQLite
+(synchronous = EXTRA).
 
     python benchmarks/ledger_kills.py [--kills 1000] [--seed 1] [--out benchmarks/results/...json]
 """
@@ -35,6 +36,7 @@ from typing import Any
 
 import numpy as np
 
+from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, Charge, Protection, gaussian
 from metaward.privacy.ledger import BudgetSpent, Entry, Events, Ledger, RequestKey, verify
 
@@ -48,11 +50,17 @@ CAP = 17.5
 BUDGET = Budget(epsilon=CAP, delta=1e-5)
 """Here the cap is on the sum of count / noise_multiplier^2 (mu squared), which needs no accountant
 and can be added up again by other means."""
+FOR = ChargeDescription(
+    Protection("sums", "record"),
+    tasks=1,
+    participations=9,
+    sums=(SumDescription("support", 1.0, NOISE, 1.0, 12.0, sums=15, vectors=180, count=15),),
+)
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Where it happens: the ledger, the file of what was sent, a byte that says what goes on."""
+    """The ledger, the file of what was sent, and a byte that holds the stage reached."""
 
     ledger: Path
     sent: Path
@@ -119,7 +127,7 @@ def serve(scene: Scene, ledger: Ledger, number: int) -> None:
 
 
 def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
-    """Pay; the accountant's question tells where in the transaction we are."""
+    """Pay; the call of the accountant tells how far the transaction has come."""
 
     def asked(spent: Events, new: Events, budget: Budget) -> bool:
         scene.at("check")
@@ -127,9 +135,7 @@ def charge(scene: Scene, ledger: Ledger, number: int) -> Entry:
         scene.at("commit")
         return allowed
 
-    return ledger.charge(
-        request(number), Protection("sums", "record"), charges(number), BUDGET, asked
-    )
+    return ledger.charge(request(number), FOR, charges(number), BUDGET, asked)
 
 
 def compute(scene: Scene, number: int) -> bytes:
@@ -145,7 +151,7 @@ def compute(scene: Scene, number: int) -> bytes:
 def kill_many(
     folder: Path, kills: int, rng: np.random.Generator, work: Serve = serve
 ) -> Counter[str]:
-    """Kill so many processes, two at a time; counts of the stages at which they died.
+    """Kill ``kills`` processes, two at a time; return counts of the stages at which they died.
 
     ``journals`` counts the pairs that left SQLite's rollback journal behind: a kill in the middle
     of a commit, which the next process had to take back.
@@ -216,7 +222,7 @@ class Books:
 
 
 def read_books(path: Path) -> Books:
-    """Straight from the table: the package's own reader is on trial here."""
+    """Read from the table itself, because the package's own reader is under test here."""
     found: dict[str, dict[int, dict[str, Any]]] = {"charge": {}, "reply": {}}
     db = sqlite3.connect(path)
     for seq, kind, body in db.execute("SELECT seq, kind, body FROM entry ORDER BY seq"):
@@ -274,7 +280,7 @@ def contradictions(sent: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def summary(folder: Path) -> dict[str, int]:
-    """How much happened; a run in which nothing was sent or refused has shown nothing."""
+    """How much happened: a run in which nothing was sent or refused shows nothing."""
     books, sent = read_books(folder / "kills.ledger"), lines(folder / "sent.jsonl")
     replied = [line["request"] for line in sent if "reply" in line]
     return {

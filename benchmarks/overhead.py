@@ -5,7 +5,7 @@ hold their hospitals and call the algorithm, with nothing but a round number goi
 whole round of the in-process engine: messages, ClientApp, checks, combine, outer step. Both use two
 workers with one torch thread each. Rounds alternate, so that a machine whose speed drifts slows
 both. With ``--flower`` the same rounds then run on Flower's own runtime; its rounds after the first
-are set beside bare ones measured right before and after.
+are compared with bare ones measured right before and after.
 
 The network matters: Flower's runtime polls every 0.1 s, which a round of small networks feels and a
 round of the field's usual Conv-4 (64 filters, the default here) does not.

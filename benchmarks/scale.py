@@ -51,7 +51,7 @@ def resident(pid: int) -> int:
 
 
 def measure(hospitals: int) -> dict[str, Any]:
-    """One federation: seconds a round, memory of this process and its workers."""
+    """One federation: seconds per round, and the memory of this process and its workers."""
     run = configuration(hospitals)
     with tempfile.TemporaryDirectory() as home:
         folder = Folder(Path(home))
@@ -80,7 +80,7 @@ def data_bytes() -> int:
 
 
 def main() -> None:
-    """Measure each size in a fresh process and print the growth a hospital."""
+    """Measure each size in a fresh process and print the growth per hospital."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--sizes", type=int, nargs="+", default=[25, 100, 200])
     options.add_argument("--one", type=int, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""How much faster the inner loops of all tasks in one pass are than one task after the other.
+"""How much faster the inner loops run for all tasks in one pass than one task after the other.
 
 One hospital's round of FOMAML, on one core, in one process: the product's readable loop and the
 engine of ``tests/client/inner/together.py`` in turn, so that a drifting machine slows both.

@@ -1,7 +1,7 @@
 """The Flower ClientApp: a message becomes an answer, and nothing else leaves.
 
-What the hospital is asked is in the message (``client.desk``); what is its own is in its node
-config (``client.node``).
+The message says what the hospital is asked to do (``client.desk``); the hospital's own settings are
+in its node config (``client.node``).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Handler = Callable[[Desk, Request, Node], Answer]
 
 @app.query("roster")
 def roster(message: Message, context: Context) -> Message:
-    """Which hospital is this? Its data are opened and checked on the way."""
+    """Say which hospital this is; its data are opened and checked on the way."""
     nodes = context.node_config.get("num-partitions")  # known in simulations only
 
     def attend(desk: Desk, request: Request, node: Node) -> Answer:
@@ -57,7 +57,7 @@ def evaluate(message: Message, context: Context) -> Message:
 
 
 def answer(message: Message, context: Context, handler: Handler) -> Message:
-    """Run a handler; whatever goes wrong, only a fixed code leaves and the text stays here."""
+    """Run a handler; if anything goes wrong, a fixed code leaves and the text stays here."""
     where = context.node_config.get("partition-id", "?")
     try:
         request = decode_request(message.content)
@@ -80,7 +80,7 @@ def _reply(answer: Answer, message: Message) -> Message:
 
 
 def _guarded(handler: Handler, desk: Desk, request: Request, node: Node) -> Answer:
-    """The handler's answer; a refusal is kept in the hospital's ledger on its way."""
+    """The handler's answer; a refusal is first written to the hospital's ledger."""
     try:
         return handler(desk, request, node)
     except (DataError, LedgerError, NodeError, PolicyError) as error:
@@ -115,5 +115,5 @@ _log_locally()
 
 @lru_cache(maxsize=32)
 def _desk(text: str) -> Desk:
-    """Not for plug-ins: one may be registered anew under the same name."""
+    """A cached desk; not for plug-ins, since one can be registered again under the same name."""
     return read_desk(text)

@@ -1,7 +1,7 @@
-"""An audit of a run's own mechanism, learner and network, on records that are made up.
+"""An audit of a run's own mechanism, learner and network, on made-up records.
 
-No hospital's data are opened: what is audited does not depend on them, and whoever audits need not
-be allowed to see them.
+No hospital's data are opened: what is audited does not depend on them, and the auditor needs no
+permission to see them.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
 from metaward.privacy.session import ParameterGroup
 
-TASKS = 2  # two, so that the noise of one can be held against the other's
+TASKS = 2  # two, so that the noise of one can be compared with the other's
 CANARIES = 256
 SECONDS = 60.0
-"""That the attack may take; the checks of its sums come on top."""
+"""How long the attack may take; the checks of the sums take extra time."""
 
 
 def audit_run(
@@ -46,14 +46,14 @@ def audit_run(
 
     Args:
         desk: the run's parts.
-        noise: round (from 0) -> where its noise comes from, as at a hospital in that round.
+        noise: round (from 0) -> the source of noise that a hospital has in that round.
         participations: in how many rounds a unit takes part; sets the noise that keeps the budget.
         seed: of the made-up records and the canaries, not of the noise.
-        seconds: for the attack, on this machine; a looser bound where they are few.
-        device: where this machine computes.
+        seconds: for the attack, on this machine; with few of them the bound is looser.
+        device: the device of this machine that computes.
 
     Raises:
-        ValueError: a mechanism that claims nothing, or that draws units in secret.
+        ValueError: the mechanism claims nothing, or draws units in secret.
     """
     with one_thread():
         setting = open_setting(desk, device)
@@ -77,8 +77,8 @@ def stage_of(
 ) -> Stage:
     """The run's mechanism, and one round of its learner on made-up records.
 
-    The noise is that of tasks as large as the run's. What is played on are smaller ones, unless the
-    learner takes mini-batches: in how many of them a record stands depends on the size.
+    The noise is that of tasks as large as the run's. The attack uses smaller ones, unless the
+    learner takes mini-batches, because the size decides in how many of these a record is.
     """
     algorithm = desk.learner
     theta = algorithm.initial(setting, seed).to(setting.device)
@@ -96,9 +96,10 @@ def stage_of(
 
 
 def size_of(stage: Stage, participations: int, seconds: float) -> Effort:
-    """As many lives as a tight bound takes, at least 2, of all rounds that a unit takes part in.
+    """How many runs the attack plays: as many as a tight bound takes, and at least 2.
 
-    Fewer where ``seconds`` do not suffice, as one round tells.
+    Each has all rounds that a unit takes part in. Runs and rounds are fewer where ``seconds`` do
+    not suffice, judged by the time of one round.
     """
     seen = stage.round(0, stage.canaries(2, _rng(0), stage.costliest()), None)
     m = min([CANARIES, *(len(one.values) for one in seen)]) // 2 * 2
@@ -109,7 +110,7 @@ def size_of(stage: Stage, participations: int, seconds: float) -> Effort:
 
 
 def _time_of_a_round(stage: Stage, m: int) -> float:
-    """Seconds that it takes with m canaries; not the first one's, which loads what is needed."""
+    """Seconds of a round with m canaries; call it after a first round, which loads libraries."""
     started = perf_counter()
     stage.round(0, stage.canaries(m, _rng(0), stage.costliest()), stage.noise(0))
     return perf_counter() - started

@@ -16,15 +16,22 @@ from metaward.client.inner import Algorithm, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
 from metaward.privacy import Charge, Events, Mechanism, Rehearsal, Use
-from metaward.privacy.price import counts, events
+from metaward.privacy.description import ChargeDescription, described
+from metaward.privacy.price import Counts, counts, events, profiles
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Every sum a request will take over records, and the noise multiplier of each kind of sum."""
+    """Every sum a request will take over records, what a unit may be in, and what is charged."""
 
     uses: Sequence[Use]
-    noise: Mapping[str, float]
+    profiles: Sequence[Counts]
+    description: ChargeDescription
+
+    @property
+    def noise(self) -> Mapping[str, float]:
+        """The noise multiplier of each kind of sum."""
+        return self.description.noise
 
 
 def plan(
@@ -35,7 +42,7 @@ def plan(
     share: Share,
     rng: np.random.Generator,
 ) -> Plan:
-    """What ``algorithm`` will ask for, found in a rehearsal that touches nothing; and its noise."""
+    """The sums that ``algorithm`` will take, found by a rehearsal, and their noise multipliers."""
 
     def rehearse() -> list[Use]:
         session = Rehearsal(mechanism.trained)
@@ -43,25 +50,27 @@ def plan(
         return session.uses
 
     tasks = [np.concatenate([e.support_rows, e.query_rows]).tolist() for e in share.episodes]
-    uses = mechanism.uses(rehearse, tasks)
-    return Plan(uses, mechanism.noise_multipliers(uses, tasks, share.participations))
+    uses, times = mechanism.uses(rehearse, tasks), share.participations
+    noise = mechanism.noise_multipliers(uses, tasks, times)
+    within = profiles(mechanism.unit, uses, tasks)
+    return Plan(uses, within, described(mechanism, uses, within, noise, len(tasks), times))
 
 
 def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charge]:
-    """What each identity pays: the name of each record's owner, and the record's content.
+    """What each identity pays; identities are each record's owner, and each record's content.
 
     A record is known by both, so that neither a new name nor a corrected value gives it a new
-    budget. A content that several records share pays as the one of them that pays most.
+    budget. Where several records share a content, it pays what the costliest of them pays.
     """
     unit = mechanism.unit
     keys = [f"{unit.key}:{owner}" for owner in unit.owners(hospital)]
     spent = dict(counts(price.uses, keys.__getitem__))
-    if unit.every_round:  # it pays every round, whichever of its records it used
+    if unit.every_round:  # the hospital pays every round, whichever of its records it used
         spent[f"{unit.name}:{hospital.seat.name}"] = Counter(use.kind for use in price.uses)
     rows = sorted({row for use in price.uses for row in use.rows})
     for row, content in zip(rows, contents(hospital, rows), strict=True):
         mine, before = spent[keys[row]], spent.get(content)
-        spent[content] = mine if before is None else before | mine  # of each kind the larger
+        spent[content] = mine if before is None else before | mine  # the larger count of each kind
     return _grouped(spent, price, mechanism.sampling_rate)
 
 

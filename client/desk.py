@@ -1,8 +1,8 @@
-"""What a hospital is sent: how it is to work, and nothing of the server's.
+"""What a hospital is sent: the instructions for its work, and nothing of the server's own.
 
 A request carries one desk as JSON. It says where the tasks come from, which network and learner
-work on them, what protects the records, and how often; how updates are combined, where files lie
-and which device computes is not in it.
+work on them, what protects the records, and for how many rounds. How updates are combined, where
+files lie and which device computes is not in it.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from metaward.privacy.mechanisms import serving
 
 
 def as_mechanism(name: str, thing: Any) -> type[Any]:
-    """The entry for a class with all of ``Mechanism``, which must know itself by this name:
-    policies, ledgers and reports have it from the class."""
+    """The registry entry for a class that has all of ``Mechanism``.
+    Its own ``name`` must be this one, because policies, ledgers and reports read the name from the
+    class. ``TypeError`` where it differs.
+    """
     made = of_protocol(Mechanism)(name, thing)
     if made.name != name:
         raise TypeError(
@@ -53,8 +55,9 @@ class Desk:
     """The parts a hospital works with in ``rounds`` rounds of one learner.
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
-    tasks. ``rewind`` is the most rounds that a resumed run may do again, for which a hospital's
-    memory holds what it held then. A baseline that is trained beside a run has a desk of its own.
+    tasks. ``rewind`` is the most rounds that a resumed run can repeat; a hospital's memory keeps
+    its older versions for that many rounds. A baseline that is trained beside a run has a desk of
+    its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -78,7 +81,7 @@ class Desk:
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Parts that do not go together: the field to blame, and how the fault goes on from it."""
+        """Parts that do not go together: the field at fault, and the text that follows its name."""
         try:
             check_architecture(self.architecture, self.source.spec().input_shape)
         except ValueError as error:

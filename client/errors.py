@@ -15,7 +15,7 @@ class DataError(InputError):
 
 
 class NodeError(InputError):
-    """The node config and the machine do not fit; the text names the key and the way out.
+    """The node config and the machine do not agree; the text names the key and the way out.
 
     ``code`` is one of ``privacy.release.REFUSALS``.
     """

@@ -1,11 +1,11 @@
 """What a request must pass before a hospital's records are used: policy, ledger, noise.
 
-Two kinds. At a real hospital the node config names ``policy`` and ``ledger``: every request is held
-against the policy, every use of a record is charged before it is computed, and noise is the
-operating system's. In a simulation (``simulation`` in the node config of our own engines, or the
-environment's METAWARD_SIMULATION, names a folder) there is no policy, ledgers are made as needed,
-one a run and hospital, and noise is seeded so that a run can be repeated. With neither, nothing is
-answered: no policy, no participation. The server can set none of these.
+There are two kinds of guard. At a real hospital the node config names ``policy`` and ``ledger``:
+every request is checked against the policy, every use of a record is charged before it is computed,
+and noise comes from the operating system. In a simulation (``simulation`` in the node config of our
+own engines, or the environment's METAWARD_SIMULATION, names a folder) there is no policy, ledgers
+are made as needed, one for each run and hospital, and noise is seeded so that a run can be
+repeated. With neither, nothing is answered. The server can set none of these.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from filelock import FileLock
 
 from metaward.client import shipping
 from metaward.client.tasks.kinds import known_scores
-from metaward.privacy import Charge, Mark, Mechanism, Protection
+from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.asked import Asked, PolicyError
+from metaward.privacy.description import ChargeDescription
+from metaward.privacy.event import Budget
 from metaward.privacy.ledger import Entry, Ledger, LedgerError, RequestKey
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise
 from metaward.privacy.policy import Policy
@@ -32,16 +34,16 @@ NodeConfig = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Guard:
-    """A hospital's policy, ledger and noise for one run. ``policy`` None: a simulation."""
+    """A hospital's policy, ledger and noise for one run; ``policy`` is None in a simulation."""
 
     policy: Policy | None
     ledger: Ledger | None
     noise: Noise
 
     def admit(self, asked: Asked, mark: Mark | None) -> None:
-        """``PolicyError`` where the policy does not allow it, or where our ledger was set back.
+        """``PolicyError`` where the policy forbids the request, or the ledger was set back.
 
-        ``mark`` is the last point of our ledger that the server saw; a chain without it is an old
+        ``mark`` is the last point of this ledger that the server saw; a chain without it is an old
         copy, in which later charges are missing.
         """
         if self.policy is not None:
@@ -55,7 +57,7 @@ class Guard:
             )
 
     def refuse_if_charged(self) -> None:
-        """``PolicyError`` where records of this hospital ever trained: scores have no price."""
+        """``PolicyError`` where this hospital ever trained: its scores would leave unprotected."""
         if self.ledger is not None and self.ledger.charged():
             raise PolicyError(
                 "policy-purpose",
@@ -64,17 +66,21 @@ class Guard:
             )
 
     def charge(
-        self, key: RequestKey, charges: Sequence[Charge], mechanism: Mechanism
+        self,
+        key: RequestKey,
+        description: ChargeDescription,
+        charges: Sequence[Charge],
+        budget: Budget | None,
     ) -> Entry | None:
-        """Pay before anything is computed; None where there is no ledger (mechanism none).
+        """Pay before anything is computed; returns None where there is no ledger (mechanism none).
 
-        ``LedgerError`` where a budget is spent.
+        ``budget`` is the run's own, which a real hospital's policy replaces. ``LedgerError`` where
+        a budget is spent.
         """
         if self.ledger is None:
             return None
-        budget = self.policy.budget() if self.policy is not None else mechanism.budget
-        protection = Protection(mechanism.name, mechanism.unit.name)
-        return self.ledger.charge(key, protection, charges, budget, allows)
+        cap = self.policy.budget() if self.policy is not None else budget
+        return self.ledger.charge(key, description, charges, cap, allows)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
@@ -87,7 +93,7 @@ class Guard:
         return found is not None and hashlib.sha256(found).hexdigest() == reply
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
-        """Keep a refusal and its reason at the hospital."""
+        """Write a refusal and its reason to the hospital's ledger."""
         if self.ledger is not None:
             self.ledger.refuse(code, reason, run, round)
 
@@ -102,8 +108,8 @@ def open_guard(
 ) -> Guard:
     """The guard that this node's own configuration asks for.
 
-    ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. What follows
-    matters to simulations only: ``charges`` says whether the request will need a ledger.
+    ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged. ``seed`` and
+    ``charges`` matter in simulations only: ``charges`` says whether the request needs a ledger.
     """
     folder = simulation_folder(config)
     if folder is None:
@@ -115,7 +121,7 @@ def open_guard(
 
 
 def simulation_folder(config: NodeConfig) -> Path | None:
-    """Where a simulation's hospitals keep what is their own; None at a real hospital."""
+    """The folder of a simulation's hospitals; None at a real hospital."""
     if config.get("policy") or config.get("ledger"):
         return None
     named = config.get("simulation") or os.environ.get("METAWARD_SIMULATION")
@@ -123,10 +129,10 @@ def simulation_folder(config: NodeConfig) -> Path | None:
 
 
 def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
-    """Before any of their code is loaded: are these plug-ins (``by:name``) for this hospital?
+    """Check the plug-ins (``by:name``) of a request before any of their code is loaded.
 
-    ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital takes
-    what the process that simulates it has registered.
+    ``PolicyError`` where the hospital's policy does not name them all. A simulated hospital uses
+    whatever the process that simulates it has registered.
     """
     if names and simulation_folder(config):
         shipping.receive()

@@ -1,4 +1,4 @@
-"""What a learner keeps at its hospital from one round to the next, and why that may be used again.
+"""What a learner keeps at its hospital between rounds, and why it may be used again.
 
 A learner that ``remembers`` finds in ``setting.kept`` the named vectors that its last update here
 returned as ``Update.keep``: heads that stay local, a model of the hospital's own, control variates.
@@ -16,15 +16,16 @@ that were charged in this run, in order.
   the records in a later round is its sums alone, taken at points that y_1 ... y_t fix. That is
   adaptive composition, which the ledger's account allows for (Dong, Roth, Su 2019: Gaussian
   Differential Privacy). All else is post-processing.
-- A charge pays for one y. A crash between charge and reply draws it anew under the same charge,
-  because nothing of the first has left; but it could leave later, by way of what was kept. So a
-  version names the reply that was made with it, and counts only if the ledger stored that reply.
+- A charge pays for one y. A crash between charge and reply draws it again under the same charge,
+  because nothing of the first has left; but the first could leave later, through what was kept.
+  So a version names the reply that was made with it, and counts only if the ledger stored that
+  reply.
 - With unit hospital the whole update is clipped in every round, whatever it was computed from.
   Leaving a hospital out moves each round's sum by the clip norm at most, memory or not.
 - Without protection nothing is promised.
-- With unit task a learner sees records, and noise is added over tasks. What it kept of one task
-  would move the directions of later tasks, which are clipped and charged as theirs alone. No noise
-  covers that, so a learner that remembers is refused there (``Desk.conflicts``).
+- With unit task a learner sees records, and noise is added to the sum over tasks. What it kept of
+  one task would move the directions of later tasks, which are clipped and charged as theirs alone.
+  No noise covers that, so a learner that remembers is refused there (``Desk.conflicts``).
 """
 
 from __future__ import annotations
@@ -48,9 +49,9 @@ PATTERN = "round-*.memory"
 
 
 def check_session(session: Session, unit: Unit) -> None:
-    """``RuntimeError`` where what a learner sees may not be kept, by the argument above.
+    """``RuntimeError`` where, by the argument above, a learner may keep nothing of what it sees.
 
-    ``Desk.conflicts`` has refused such a run already; this holds for mechanisms yet to be written.
+    ``Desk.conflicts`` has refused such a run already; this also covers mechanisms of plug-ins.
     """
     if session.raw and unit.protected and not unit.every_round:
         raise RuntimeError(
@@ -60,7 +61,7 @@ def check_session(session: Session, unit: Unit) -> None:
 
 @dataclass(frozen=True)
 class Stub:
-    """What a version says of itself.
+    """The header of a version.
 
     ``round`` left it, after reading the version of round ``previous`` (0: there was none).
     ``request`` is the digest of the request, ``reply`` the SHA-256 of the reply, both in hex.
@@ -74,18 +75,18 @@ class Stub:
 
 @dataclass(frozen=True)
 class Version:
-    """One file of a memory: a line with the SHA-256 of the rest, a line of JSON, the vectors."""
+    """A file of a memory: a line with the SHA-256 of the rest, a line of JSON, the vectors."""
 
     path: Path
 
     @property
     def round(self) -> int:
-        """The round that left it, by its name."""
+        """The round that left it, from the name of the file."""
         return int(self.path.stem.removeprefix("round-"))
 
     @property
     def stub(self) -> Stub:
-        """What it says of itself."""
+        """The header: round, previous round, request and reply."""
         return self._content[0]
 
     @property
@@ -101,7 +102,7 @@ class Version:
             raise NodeError(
                 "memory-damaged",
                 f"{self.path} is not what was once written; put back a copy, or delete the folder "
-                "and begin the run anew",
+                "and start the run again from the beginning",
             )
         return Stub(**json.loads(head)), vectors
 
@@ -111,7 +112,7 @@ class Memory:
     """One hospital's versions for one run and desk.
 
     ``sent`` says whether the ledger holds the reply that a version was made with. ``rewind`` is the
-    most rounds that a resumed run may do again: so far back versions are kept.
+    most rounds that a resumed run can repeat: versions are kept that far back.
     """
 
     folder: Path
@@ -119,7 +120,7 @@ class Memory:
     sent: Callable[[Stub], bool]
 
     def recall(self, round: int) -> Kept:
-        """What a request of ``round`` may use; empty before anything was kept.
+        """The vectors that a request of ``round`` may use; empty before anything was kept.
 
         ``NodeError`` where a version is damaged, or where the one that this round once read is no
         longer kept.
@@ -132,13 +133,13 @@ class Memory:
             raise NodeError(
                 "memory-missing",
                 f"{self.folder}: round {round} needs what round {later.stub.previous} left, which "
-                f"is no longer kept (rounds can be done again {self.rewind} back at most); begin "
-                "the run anew",
+                f"is no longer kept (at most the last {self.rewind} rounds can be repeated); start "
+                "the run again from the beginning",
             )
         return {}
 
     def keep(self, round: int, kept: Kept, request: str, reply: bytes) -> None:
-        """Leave a version for the rounds after ``round``, and forget those too old to be read.
+        """Leave a version for the rounds after ``round``, and delete those too old to be read.
 
         It counts from the moment at which the ledger stores ``reply``.
         """

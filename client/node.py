@@ -1,10 +1,10 @@
-"""What is the hospital's own when a request comes: it is read from its node config.
+"""The hospital's own side of a request, read from its node config.
 
 The server names no path and no device. ``partition-id`` says which hospital of the roster this is;
 ``policy`` and ``ledger`` are the files of ``client.guard``; ``data-root`` is the data folder (else
 the environment's METAWARD_DATA); ``device`` is where it computes: cpu, cuda or cuda:N (else
-METAWARD_DEVICE, else cpu); ``memory`` is the folder of ``client.memory`` (in a simulation, beside
-the ledgers).
+METAWARD_DEVICE, else cpu); ``memory`` is the folder of ``client.memory`` (in a simulation it is
+that of the ledgers).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from metaward.client.tasks.base import Seat
 from metaward.privacy.ledger import RequestKey
 from metaward.privacy.wire import Request
 
-NOISE = 5  # the random stream of seeded noise, beside those of client.work
+NOISE = 5  # the random stream of seeded noise; client.work has the others
 DEVICE = re.compile(r"cpu|cuda(:(?P<number>\d+))?")
 
 
@@ -33,7 +33,7 @@ DEVICE = re.compile(r"cpu|cuda(:(?P<number>\d+))?")
 class Node:
     """One hospital's own side of a request.
 
-    ``root`` None: it has no data folder. ``memory`` None: the learner keeps nothing here.
+    ``root`` is None without a data folder, ``memory`` is None where the learner keeps nothing.
     """
 
     index: int
@@ -44,7 +44,7 @@ class Node:
 
 
 def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
-    """This node as its own configuration has it.
+    """This node, read from its own configuration.
 
     ``NodeError`` where the machine lacks what is named there, ``DataError`` where the roster has no
     such hospital; ``PolicyError`` or ``LedgerError`` from the guard.
@@ -85,7 +85,7 @@ def check_device(name: str) -> None:
 def _guard(config: NodeConfig, desk: Desk, request: Request, index: int) -> Guard:
     seed = (desk.seed, NOISE, index, request.round, desk.learner_tag)
     name = seat_of(desk, index).name
-    charges = request.theta is not None and not request.episodes  # as training requests are
+    charges = request.theta is not None and not request.episodes  # true of training requests
     return open_guard(config, desk.mechanism, request.run, name, seed, charges)
 
 

@@ -1,10 +1,10 @@
 """Which of its records a hospital works on in a round.
 
-``random`` draws tasks afresh every round: records return as chance has it. ``passes`` goes through
-all records before any comes again: at the start of a pass they are dealt into disjoint tasks (by
+``random`` draws new tasks every round, and records return by chance. ``passes`` goes through all
+records before any is used again: at the start of a pass they are dealt into disjoint tasks (by
 their declared labels and numbers, never by their content), and each round takes the next of these.
-Disjoint tasks compose in parallel, so a record pays once a pass; a hospital with many records needs
-more rounds for one pass and pays less often.
+Disjoint tasks compose in parallel, so a record pays once per pass; a hospital with many records
+needs more rounds for one pass and pays less often.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ TRIES = 4
 
 @dataclass(frozen=True)
 class Share:
-    """A hospital's part in one round: its tasks, and in how many of ``rounds`` a record returns."""
+    """A hospital's tasks in one round, and in how many rounds of the run a record is used."""
 
     episodes: tuple[Episode, ...]
     participations: int
 
 
 def random_share(hospital: Hospital, tasks: int, rounds: int, rng: np.random.Generator) -> Share:
-    """``tasks`` tasks drawn at random; any record may be used in every round."""
+    """``tasks`` tasks drawn at random; any record can be used in every round."""
     return Share(tuple(hospital.episode(rng) for _ in range(tasks)), rounds)
 
 
@@ -44,8 +44,8 @@ def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
     """The tasks of ``round`` (from 1): at most ``tasks`` of this pass.
 
     ``dealt(number)`` deals for pass ``number``. How many rounds a pass takes is set by the first
-    one, so that participations are known before any round; a later deal with too few tasks for
-    them would leave a round empty, so that the first one comes again instead.
+    deal, so that participations are known before any round; where a later deal has too few tasks
+    for these rounds, the first deal is used again instead.
     """
     length = ceil(len(dealt(0)) / tasks)
     number, place = divmod(round - 1, length)
@@ -55,9 +55,9 @@ def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
 
 
 def deal(hospital: Hospital, unit: Unit, rng: np.random.Generator) -> tuple[Episode, ...]:
-    """The hospital's records as disjoint tasks; of ``TRIES`` random deals the one with most tasks.
+    """The hospital's records as disjoint tasks: the deal with most tasks of ``TRIES`` random ones.
 
-    The records of one owner are in at most as many of them as ``unit`` allows. ``DataError`` where
+    The records of one owner are in at most as many tasks as ``unit.cap``. ``DataError`` where
     not even one task can be formed.
     """
     owners = unit.owners(hospital).astype(str)

@@ -1,11 +1,11 @@
 """Registered parts on their way into the worker processes of a simulation on this machine.
 
-Whoever reads pickled code runs it, so it is read at two places only: a worker of the in-process
-engine is handed it by the process that starts it, and the processes of the flower engine find it in
-a file of that engine's own temporary folder, which their environment names, which belongs to this
-user and which nobody else may read or write. It is never read from a message or a result folder. A
-hospital whose node config names a policy or a ledger reads none: there, plug-ins are installed
-packages, and the policy names them.
+To read pickled code is to run it, so it is read in two places only: a worker of the in-process
+engine gets it from the process that starts it, and the processes of the flower engine find it in a
+file of that engine's own temporary folder. Their environment names the file; it belongs to this
+user, and nobody else can read or write it. Pickled code is never read from a message or a result
+folder. A hospital whose node config names a policy or a ledger reads none: there, plug-ins are
+installed packages, and the policy names them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VARIABLE = "METAWARD_PLUGINS"
 
 
 def packed() -> bytes:
-    """All that this process has registered; empty where there is nothing."""
+    """Everything that this process has registered, as bytes; empty where there is nothing."""
     things = {r.by: r.plugins.registered for r in REGISTRIES if r.plugins and r.plugins.registered}
     if not things:
         return b""
@@ -40,7 +40,7 @@ def packed() -> bytes:
 
 
 def unpack(data: bytes) -> None:
-    """Register here what another process of ours has packed."""
+    """Register what another metaward process of this user has packed."""
     things = cloudpickle.loads(data) if data else {}
     for registry in REGISTRIES:
         for name, thing in things.get(registry.by, {}).items():
@@ -55,7 +55,7 @@ def write(path: Path) -> None:
 
 @cache
 def receive() -> None:
-    """Register what the engine that started this process has written, if it has; once a process.
+    """Register what the engine that started this process has written, if anything, only once.
 
     ``PluginError`` where the file is not this user's own and private.
     """
@@ -73,7 +73,7 @@ def receive() -> None:
 
 @contextmanager
 def _by_value() -> Iterator[None]:
-    """Pickle the code of modules that a worker could not import: scripts, and files beside them."""
+    """Pickle the code of modules that a worker could not import: scripts and files near them."""
     installed = [os.path.realpath(place) for place in _places()]
     with ExitStack() as undo:
         for name, module in list(sys.modules.items()):
@@ -84,13 +84,13 @@ def _by_value() -> Iterator[None]:
 
 
 def _places() -> set[str]:
-    """Where Python's own modules are, and installed ones."""
+    """The folders of Python's own modules and of installed ones."""
     keys = ("stdlib", "platstdlib", "purelib", "platlib")
     return {*map(sysconfig.get_path, keys), *site.getsitepackages(), site.getusersitepackages()}
 
 
 def _is_the_users(module: ModuleType, installed: Sequence[str]) -> bool:
-    """Whether it is neither metaward's, nor Python's own, nor installed."""
+    """Whether a module is neither metaward's, nor Python's own, nor installed."""
     file, package = getattr(module, "__file__", None), module.__name__.partition(".")[0]
     if not file or package in ("__main__", "__mp_main__", "metaward"):
         return False

@@ -1,4 +1,4 @@
-"""What a hospital does with a request: charge, open its own records, run the inner loops, release.
+"""How a hospital answers a request: open its records, charge, run the inner loops, release.
 
 In a simulation everything here is a pure function of (configuration, seed, hospital, round): the
 same request gives the same answer in every engine and with any number of workers.
@@ -33,15 +33,15 @@ _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
 def attend(desk: Desk, request: Request, node: Node) -> Attendance:
-    """Take the seat: opens the records once, so that bad data is met before any round."""
+    """Take the seat; opens the records once, so that bad data are found before any round."""
     return Attendance(_open(desk, request, node).seat.name, node.index)
 
 
 def train(desk: Desk, request: Request, node: Node) -> Release:
     """One round's meta-update: admitted, charged, computed, stored, and only then returned.
 
-    A request that was answered before is answered with the same bytes: fresh noise would be a
-    second release.
+    A repeated request is answered with the same bytes, because fresh noise would be a second
+    release.
     """
     hospital = _open(desk, request, node, "train")
     learner, guard, theta = desk.learner, node.guard, _theta(request)
@@ -53,7 +53,8 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         price = plan(desk.mechanism, learner, setting, start, share, again())
         guard.admit(_asked(desk, hospital, request, share, price), request.mark)
         key = RequestKey(request.run, request.round, "train", digest(request))
-        entry = guard.charge(key, charges(desk.mechanism, price, hospital), desk.mechanism)
+        owed = charges(desk.mechanism, price, hospital)
+        entry = guard.charge(key, price.description, owed, desk.mechanism.budget)
         if entry is not None and entry.reply is not None:
             return unpack(entry.reply)
         owners = desk.mechanism.unit.owners(hospital)
@@ -77,7 +78,7 @@ def _recalled(node: Node, request: Request) -> Kept:
 
 
 def _keep(node: Node, request: Request, update: Update, reply: bytes) -> None:
-    """Before the reply is stored: what was kept counts only once it is."""
+    """Write what the learner keeps; called before the reply is stored, which makes it count."""
     if node.memory is not None:
         node.memory.keep(request.round, update.keep, digest(request), reply)
     elif update.keep:
@@ -91,7 +92,7 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
 
     The episodes depend on the hospital alone, not on the round or the learner: every learner of a
     run is judged on the same ones. No epsilon covers them, so a hospital that trains, or ever did,
-    gives none.
+    gives no scores.
     """
     hospital = _open(desk, request, node, "unseen")
     node.guard.refuse_if_charged()
@@ -134,7 +135,7 @@ def judge(
 
 
 def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
-    """The tasks of one round at one hospital, as the schedule has them."""
+    """The tasks of one round at one hospital, by the run's schedule."""
     share = _scheduled(desk, hospital, index, root, round)
     times = desk.mechanism.unit.participations(share.participations, desk.rounds)
     return Share(share.episodes, times)
@@ -169,9 +170,10 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
 
 
 def _open(desk: Desk, request: Request, node: Node, role: str = "") -> Hospital:
-    """This hospital, once the policy lets it take part under the roster's name for it.
+    """Open this hospital, if its policy lets it take part under the roster's name for it.
 
-    With a ``role`` it must be its own there: who trains is not evaluated, and the other way.
+    Its role in the roster must be ``role`` (: any): a training hospital is never evaluated, and
+    an unseen one never trains.
     """
     seat = seat_of(desk, node.index)
     mechanism = desk.mechanism
@@ -190,7 +192,7 @@ def _theta(request: Request) -> np.ndarray:
 
 @lru_cache(maxsize=512)
 def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) -> Hospital:
-    """This process's copy of one hospital's records; a process keeps those it works for."""
+    """One hospital's records; the process keeps them for its next requests."""
     return source.hospital(index, root, seed)
 
 
@@ -208,7 +210,7 @@ def _setting(architecture: Architecture, source: TaskSource, device: str) -> Set
 
 
 def open_setting(desk: Desk, device: str = "cpu") -> Setting:
-    """The networks for this run's tasks on one device, built once a process."""
+    """The networks for this run's tasks on one device, built once per process."""
     return _setting(desk.architecture, desk.source, device)
 
 
@@ -219,7 +221,7 @@ def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> n
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread a worker: faster beside others, and sums do not depend on the machine."""
+    """Use one torch thread: faster with several workers, and sums do not depend on the machine."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -13,7 +13,7 @@ from metaward.client.tasks.phantom import NAMES, Phantom
 
 
 def main() -> None:
-    """One row a hospital (one modality and one scanner each), one column a finding."""
+    """One row per hospital (one modality and one scanner each), one column per finding."""
     source = Phantom(hospitals=4, findings=len(NAMES), novel=0, held=len(NAMES), records=600)
     figure = Figure(figsize=(13, 3.7), layout="constrained")
     grid = figure.subplots(source.hospitals, len(NAMES))

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 # The folders of this package are at the top of the repository: client, privacy, strategies, server.
 # A checkout links to them and an installation holds them here; Flower's bundles leave links out,
-# so there the folders are found beside this one.
+# so there the folders are found next to this one.
 _HERE = Path(__file__).resolve().parent
 if not (_HERE / "client").is_dir():
     __path__.append(str(_HERE.parent))

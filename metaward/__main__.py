@@ -1,4 +1,4 @@
-"""``python -m metaward``: the command line, whatever other Python files the folder holds."""
+"""The command line as ``python -m metaward``."""
 
 from metaward.server.cli import main
 

@@ -1,4 +1,4 @@
-"""What ``import metaward`` offers to run with: load, plan, run, resume, open."""
+"""The functions of ``import metaward``: load, plan, run, resume, open and columns."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def load(source: Source | None = None, overrides: Overrides = ()) -> Sim:
 
     Args:
         source: the path of a yaml file, a mapping with the same keys, or a run that was loaded
-            before; None: metaward's own sim.yaml.
-        overrides: what wins over the source: a mapping {"section.key": value}, or texts
-            "section.key=value" as the command line takes them.
+            before; None means metaward's own sim.yaml.
+        overrides: values that win over the source: a mapping {"section.key": value}, or texts
+            "section.key=value" as on the command line.
 
     Returns:
-        The run: a frozen dataclass whose fields are the sections of the file. It is never changed;
-        to change a key is to load it again with overrides.
+        The run: a frozen dataclass whose fields are the sections of the file. It cannot be
+        changed; to change a key, load it again with overrides.
 
     Raises:
         ConfigError: names every key at fault, its value, and what is allowed.
@@ -60,9 +60,9 @@ def plan(
 
     Args:
         run: the configuration.
-        hospitals: how many train; None: as many as the configuration has.
-        records: of the smallest training hospital; None: what the source itself says.
-        tasks: disjoint tasks that they make in one pass; None: as many as possible.
+        hospitals: how many hospitals train; None: as many as the configuration has.
+        records: how many records the smallest training hospital has; None: what the source says.
+        tasks: how many disjoint tasks these make in one pass; None: as many as possible.
         patients: behind them, for unit patient; None: each record its own.
 
     Returns:
@@ -83,7 +83,7 @@ def run(run: Sim, out: str | Path | None = None, observe: Observer | None = None
     Args:
         run: the configuration; ``server.engine`` says how it is carried out.
         out: the result folder, which must not hold a run; None: a new one under ``server.out``.
-        observe: called in this process with each row of metrics (a dict) as it comes: ``phase``
+        observe: is called in this process with each new row of metrics (a dict): ``phase``
             (which learner), ``round``, ``of`` (how many), and ``loss``, ``before``, ``after`` and
             others where they are known.
 
@@ -93,8 +93,8 @@ def run(run: Sim, out: str | Path | None = None, observe: Observer | None = None
     Raises:
         ConfigError: this machine lacks the data folder or the device.
         FolderTakenError: ``out`` holds a run.
-        RunError: too few hospitals answered, or a worker process failed; what the hospitals logged
-            is added to it. ``resume`` goes on from the last checkpoint.
+        RunError: too few hospitals answered, or a worker process failed; the hospitals' last log
+            lines are added as notes. ``resume`` goes on from the last checkpoint.
     """
     folder = new_folder(run, Path(out) if out else None)
     execute(run, folder, observe or _ignore)
@@ -118,7 +118,7 @@ def resume(path: str | Path, observe: Observer | None = None) -> Result:
 
 
 def open(path: str | Path) -> Result:
-    """A result that is there already.
+    """Open the result of an earlier run.
 
     Args:
         path: the result folder.
@@ -132,10 +132,10 @@ def open(path: str | Path) -> Result:
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Rows as columns, such as a plot or a data frame takes.
+    """Turn rows into columns, the form that a plot or a data frame takes.
 
     Args:
-        rows: such as ``Result.rounds``; a key that a row lacks is None there.
+        rows: mappings, for example ``Result.rounds``; a key that a row lacks becomes None.
     """
     table = list(rows)
     keys = dict.fromkeys(key for row in table for key in row)
@@ -143,7 +143,7 @@ def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:
 
 
 def _mapping(source: Source | None) -> tuple[Any, str]:
-    """Plain data of one's own to change, and what errors call it."""
+    """A copy of the plain data that can be changed, and its name in error messages."""
     if isinstance(source, Sim):
         return source.mapping(), "configuration"
     if isinstance(source, Mapping):
@@ -153,4 +153,4 @@ def _mapping(source: Source | None) -> tuple[Any, str]:
 
 
 def _ignore(row: Mapping[str, Any]) -> None:
-    """Nobody looks on."""
+    """The observer of a run that nobody observes."""

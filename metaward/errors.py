@@ -1,24 +1,24 @@
-"""All errors of ours, as a tree that a test holds against the code.
+"""All errors of metaward, as a tree that a test compares with the code.
 
     MetawardError
-    ├── InputError (ValueError)            what was given is wrong: exit code 2
+    ├── InputError (ValueError)            the input is wrong: exit code 2
     │   ├── ConfigError                    a configuration or a command's argument
     │   ├── DataError                      a data file is missing, damaged or too small
     │   ├── FolderTakenError (FileExistsError)  a result folder holds another run already
     │   ├── NodeError                      a hospital's machine lacks what its node config names
     │   ├── PluginError                    a part that a package offers cannot be used
     │   ├── UnpricedError                  an event that no accountant can price
-    │   └── WireError                      a message that is not ours
-    ├── RunError (RuntimeError)            what was begun could not be finished: exit code 1
-    │   ├── BusyError                      another process is at work in the folder
+    │   └── WireError                      a message that metaward did not write
+    ├── RunError (RuntimeError)            the work could not be finished: exit code 1
+    │   ├── BusyError                      another process is working in the folder
     │   ├── CheckpointError                a checkpoint is missing or damaged
-    │   ├── EngineError                    Flower's runtime did not bring the run to its end
+    │   ├── EngineError                    Flower's runtime did not finish the run
     │   ├── Overdraft                      an algorithm asked for more than was charged
-    │   ├── QuorumError                    too few hospitals answered usefully
-    │   └── RosterError                    hospitals and configuration do not fit
-    ├── LedgerError                        a ledger cannot be used; the exit code depends on why
+    │   ├── QuorumError                    too few hospitals gave a valid answer
+    │   └── RosterError                    hospitals do not match the configuration
+    ├── LedgerError                        a ledger cannot be used; exit code by cause
     │   └── BudgetSpent                    a unit has too little of its budget left
-    └── PolicyError                        a request outside the hospital's policy: exit code 2
+    └── PolicyError                        the hospital's policy forbids it: exit code 2
 
 The text of an error may name paths and values and stays on the machine where it was raised. Only
 ``code``, one of a fixed set (``privacy.release.REFUSALS``), ever leaves a hospital.
@@ -27,14 +27,14 @@ The text of an error may name paths and values and stays on the machine where it
 from __future__ import annotations
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
-"""Exit codes of commands, beside 0."""
+"""Exit codes of commands, in addition to 0."""
 
 
 class MetawardError(Exception):
-    """What all errors of ours share.
+    """The base of all errors of metaward.
 
-    ``exit_code`` is what a command ends with where nothing catches the error; ``code`` is the fixed
-    word with which a hospital refuses a request because of it.
+    ``exit_code`` is the exit code of a command that ends with the error; ``code`` is the fixed word
+    with which a hospital refuses a request because of it.
     """
 
     exit_code = FAILED
@@ -42,10 +42,10 @@ class MetawardError(Exception):
 
 
 class InputError(MetawardError, ValueError):
-    """What was given is wrong; the text says what is, and the way out."""
+    """The input is wrong; the text says what is wrong, and the way out."""
 
     exit_code = BAD_INPUT
 
 
 class RunError(MetawardError, RuntimeError):
-    """What was begun could not be finished; the text says why, and how to go on."""
+    """The work could not be finished; the text says why, and how to go on."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever happens while they are written."""
+"""Writing files so that they are complete or absent, even after a crash."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ def write_synced(path: Path, content: bytes, mode: int = 0o666) -> None:
 def replace_file(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a file so that readers see the old or the new one, never a part of it."""
     temporary = path.with_name(f".{path.name}.writing")
-    temporary.unlink(missing_ok=True)  # of a process that was killed
+    temporary.unlink(missing_ok=True)  # a process that was killed left it
     write_synced(temporary, content, mode)
     temporary.replace(path)
     sync_folder(path.parent)
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """The same for a file that only its owner may read, at no moment anybody else."""
+    """Write a file as ``replace_file`` does; at no moment can anybody but its owner read it."""
     replace_file(path, content, 0o600)
 
 

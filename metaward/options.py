@@ -1,4 +1,4 @@
-"""Plain data to frozen dataclasses, strictly: every fault names the key, the value, the way out.
+"""Strictly from plain data to frozen dataclasses: faults name the key, the value, the way out.
 
 ``build`` turns plain data into a dataclass whose fields are checked by pydantic in strict mode, are
 sections (dataclasses) themselves, or are parts chosen from a registry (``Annotated[Protocol,
@@ -22,7 +22,7 @@ from metaward.plugins import PluginError, Plugins
 
 
 class ConfigError(InputError):
-    """What is wrong with a configuration, one line a fault; ``source`` names the file."""
+    """The faults of a configuration, one line for each; ``source`` names the file."""
 
     code = "bad-request"
 
@@ -35,8 +35,8 @@ class ConfigError(InputError):
 class Registry:
     """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``.
 
-    ``parts`` come with metaward; where ``plugins`` are given, others may join them. ``way_out`` may
-    say what to write instead of a name that no entry has.
+    ``parts`` come with metaward; ``plugins``, if given, add others. ``way_out`` can say what to
+    write instead of a name that no entry has.
     """
 
     by: str
@@ -49,23 +49,23 @@ class Registry:
         return ", ".join([*self.parts, *(self.plugins.names() if self.plugins else [])])
 
     def find(self, name: str) -> type[Any] | None:
-        """The class of this name, ours or a plug-in's; ``PluginError`` for one that is broken."""
+        """The class of this name, built in or a plug-in; ``PluginError`` for one that is broken."""
         return self.parts.get(name) or (self.plugins.find(name) if self.plugins else None)
 
     def register(self, name: str, thing: Any) -> None:
-        """Take in a plug-in; ``ValueError`` for a name of ours, or for what does not fit."""
+        """Add a plug-in; ``ValueError`` where a built-in part has its name, or it does not fit."""
         if self.plugins is None or name in self.parts:
             raise ValueError(f"{self.by} {name} is metaward's own; choose another name")
         self.plugins.register(name, thing)
 
     def asked_plugins(self, given: Any) -> list[str]:
-        """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if it does;
+        """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if any;
         nothing is imported."""
         name = given.get(self.by) if isinstance(given, dict) else None
         return [f"{self.by}:{name}"] if isinstance(name, str) and name not in self.parts else []
 
     def plain(self, part: Any) -> dict[str, Any]:
-        """A part as the mapping that ``build`` would read it from."""
+        """A part as the mapping from which ``build`` makes it."""
         name = next(name for name, cls in self._known().items() if type(part) is cls)
         return {self.by: name, **plain(part)}
 
@@ -95,12 +95,12 @@ class Registry:
         return build(cls, options, f"{path}.", faults)
 
     def _known(self) -> dict[str, type[Any]]:
-        """Every class that a part can have: of a plug-in that was not used there is none."""
+        """Every class that a part can have; a plug-in has one only after it was used."""
         return {**self.parts, **(self.plugins.entries if self.plugins else {})}
 
     def _left_over(self, cls: type[Any], options: Mapping[str, Any]) -> list[str]:
-        """Keys that ``cls`` does not know and another part does: options of a part that was
-        exchanged by its name alone."""
+        """Keys that ``cls`` does not know but another part does: they are left over where only the
+        name of a part was changed."""
         known = {field.name for field in fields(cls)}
         others = {field.name for part in self._known().values() for field in fields(part)}
         return [key for key in options if key not in known and key in others]
@@ -113,7 +113,7 @@ def compact(value: object) -> str:
 
 @dataclass(frozen=True, eq=False)  # by identity, so that it can be hashed
 class Named:
-    """Marks a field that is one of ``values`` (a ``str``: its name); yaml has the name."""
+    """Marks a field that is one of ``values``, named in yaml; a ``str`` field holds the name."""
 
     values: Mapping[str, Any]
 
@@ -122,7 +122,7 @@ class Named:
         return next(name for name, known in self.values.items() if value in (name, known))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """A text that is a known name, and what it becomes."""
+        """Accept a text that is a known name, and turn it into its value."""
 
         def read(name: str) -> Any:
             if name not in self.values:
@@ -137,7 +137,7 @@ class Named:
 
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
-    """A ``cls`` from a mapping; None (and lines added to ``faults``) where that cannot be."""
+    """Make a ``cls`` from a mapping; None, with lines added to ``faults``, if there are faults."""
     known = {f.name: f for f in fields(cls)}
     if not isinstance(given, dict):
         faults.append(
@@ -158,7 +158,7 @@ def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
         return None
     try:
         return cls(**values)
-    except ValueError as error:  # a rule between two fields, worded by the part itself
+    except ValueError as error:  # the part itself checks rules between two of its fields
         faults.append(f"{path}{error}")
         return None
 
@@ -200,7 +200,7 @@ def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
 
 
 def show(value: Any) -> str:
-    """A value as a yaml file has it: true and null, not True and None."""
+    """A value in yaml's spelling: true and null, not True and None."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return repr(value) if isinstance(value, str) else str(value)
@@ -217,7 +217,7 @@ _WORDS = {
 
 def _why(error: Any) -> str:
     """What is allowed instead, in words for the writer of a yaml file."""
-    if error["type"] == "value_error":  # a check of our own, which says it itself
+    if error["type"] == "value_error":  # a check of our own, whose message is complete
         return str(error["ctx"]["error"])
     words: str = error["msg"].replace("Input should be", "must be")
     return _WORDS.get(error["type"], words.replace("String should match", "must match"))

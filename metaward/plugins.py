@@ -1,12 +1,12 @@
-"""Parts that others add: registered by a program, or offered by an installed package.
+"""Parts from outside metaward: registered by a program, or offered by an installed package.
 
 A registry looks here for a name that it does not know. A package offers parts by entry points:
 
     [project.entry-points."metaward.networks"]
     tiny = "my_package.networks:tiny"
 
-They are found by their names alone: a package's code is imported when one of its parts is used, and
-a package that cannot be imported stops nobody who does not use it.
+They are found by their names alone. A package's code is imported when one of its parts is used, so
+a package that cannot be imported harms only its own users.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from metaward.errors import InputError
 NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 Entry = Callable[[str, Any], type[Any]]
-"""(name, what was registered) -> a frozen dataclass as the registry holds it; ``TypeError`` or
-``ValueError`` where it does not fit."""
+"""(name, registered thing) -> the frozen dataclass that the registry holds; ``TypeError`` or
+``ValueError`` for a thing that does not fit."""
 
 
 class PluginError(InputError):
-    """A part that is offered cannot be used; the text names the package and the reason."""
+    """An offered part cannot be used; the text names the package and the reason."""
 
 
 @dataclass(frozen=True)
 class Plugins:
-    """What may join a registry under ``group``, the name of its entry points.
+    """The additions to a registry; ``group`` is the name of its entry points.
 
-    ``registered`` is what this process was given, by name; ``entries`` are the classes made of that
-    and of what installed packages offer, as far as they were used.
+    ``registered`` holds what this process registered, by name; ``entries`` holds the classes made
+    of these and of the parts of installed packages, as far as they were used.
     """
 
     group: str
@@ -44,18 +44,18 @@ class Plugins:
     entries: dict[str, type[Any]] = field(default_factory=dict)
 
     def register(self, name: str, thing: Any) -> None:
-        """Take a part in, in the place of an earlier one of this name."""
+        """Add a part; it replaces an earlier one of this name."""
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name; use lower-case letters, digits and underscores")
         self.entries[name] = self.entry(name, thing)
         self.registered[name] = thing
 
     def names(self) -> list[str]:
-        """All names, those of packages included; nothing is imported."""
+        """All names, including those of packages; nothing is imported."""
         return [*self.entries, *(n for n in sorted(self._offers().names) if n not in self.entries)]
 
     def find(self, name: str) -> type[Any] | None:
-        """The class of this name; None where nobody has it. ``PluginError`` where it is broken."""
+        """The class of this name; None if there is none. ``PluginError`` where it is broken."""
         if name not in self.entries:
             offers = list(self._offers().select(name=name))
             if not offers:
@@ -92,7 +92,7 @@ def of_protocol(protocol: type[Any]) -> Entry:
             text = f"{thing.__name__} lacks {', '.join(missing)} of {protocol.__name__}"
             raise TypeError(f"{name}: {text}; see {protocol.__module__}")
         _spell_out(thing)
-        own = "__dataclass_params__" in vars(thing)  # not only a class above it
+        own = "__dataclass_params__" in vars(thing)  # not only a base class
         made: type[Any] = thing if own else dataclass(frozen=True)(thing)
         if not made.__dataclass_params__.frozen:
             raise TypeError(f"{name}: {made.__name__} must be a frozen dataclass")
@@ -112,12 +112,12 @@ def members(protocol: type[Any]) -> set[str]:
 
 
 def _annotated(cls: type[Any]) -> set[str]:
-    """Names that have a type somewhere in the class or above it."""
+    """Names with an annotation in the class or in one of its bases."""
     return {name for one in cls.__mro__ for name in vars(one).get("__annotations__", {})}
 
 
 def _spell_out(cls: type[Any]) -> None:
-    """Types in place of their names, so that a worker need not know the program's own names."""
+    """Replace names of types by the types, since a worker does not know the program's names."""
     if "__annotations__" in vars(cls):
         hints = get_type_hints(cls, include_extras=True)
         cls.__annotations__ = {name: hints[name] for name in cls.__annotations__}

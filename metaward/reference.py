@@ -1,8 +1,8 @@
 """The reference of all yaml keys, made from the types that read them.
 
 ``python -m metaward.reference`` prints ``docs/reference.md``. A key's name, type, default and range
-are its field's; its meaning is the text below the field in the class. A test compares the page with
-what is printed here, so that neither can change alone.
+are those of its field; its meaning is the text below the field in the class. A test compares the
+page with what is printed here, so that neither can change alone.
 """
 
 from __future__ import annotations
@@ -51,12 +51,13 @@ def main() -> None:
 def page() -> str:
     """The whole page in Markdown."""
     run = [*_sections(Sim, "")]
-    policy = ("The policy of a hospital", "A file of the hospital's own.", keys(Policy))
+    about = "This file belongs to the hospital; a run does not contain it."
+    policy = ("The policy of a hospital", about, keys(Policy))
     return "\n".join([HEAD, *(_table(*section) for section in [*run, policy])])
 
 
 Section = tuple[str, str, list[Key]]
-"""Title, what it is, and its keys."""
+"""Its title, a line about it, and its keys."""
 
 
 def _sections(cls: type[Any], path: str) -> Iterator[Section]:
@@ -133,7 +134,7 @@ def _type(hint: Any) -> str:
 
 
 def _range(hint: Any) -> str:
-    """The limits of a number, a list or a text; "" where the type says it all."""
+    """The limits of a number, a list or a text; "" where it has none beyond its type."""
     if named_in(hint):
         return ""
     if hasattr(hint, "__metadata__"):

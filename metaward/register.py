@@ -1,12 +1,12 @@
-"""Parts of your own, by one call each; a run then names them as it names metaward's own.
+"""Register your own parts by one call each; a run then names them like metaward's own.
 
     @metaward.register.network("tiny")
     def tiny(input_shape: tuple[int, ...], width: int = 16) -> torch.nn.Module: ...
 
     run = metaward.load("sim.yaml", {"client.model": {"network": "tiny", "width": 32}})
 
-What is registered also reaches the worker processes of both engines on this machine. A second
-registration of a name takes the place of the first; names of metaward's own cannot be taken
+Registered parts also reach the worker processes of both engines on this machine. A second
+registration of a name replaces the first; names of metaward's own parts cannot be taken
 (``ValueError``). At a real hospital nothing is registered this way: a package that is installed
 there offers its parts by entry points (``metaward.networks``, ``metaward.learners``,
 ``metaward.tasks``, ``metaward.mechanisms``), and the hospital's policy names them.
@@ -45,7 +45,7 @@ def network(name: str, make: Any = None, *, own_start: bool = True) -> Any:
             features (n, features). Or such a module itself. Or a frozen dataclass with the members
             of ``metaward.client.models.Architecture``.
         own_start: whether theta starts with the weights that ``make`` gives, loaded or drawn (what
-            torch draws in it is a function of the run's seed); False: they are drawn anew,
+            torch draws in it is a function of the run's seed); if False, they are drawn again,
             He-normal.
 
     Raises:
@@ -80,8 +80,8 @@ def learner(name: str, cls: Any = None) -> Any:
         TypeError: ``cls`` lacks members, or is a dataclass that is not frozen.
         ValueError: the name is taken by metaward.
 
-    What a learner asks of a record under a mechanism is found in a rehearsal and charged before it
-    is computed: nothing has to be declared.
+    Which sums a learner takes over a record is found in a rehearsal, and charged before they are
+    computed: the learner declares nothing.
     """
     return _registered(LEARNER, name, cls)
 
@@ -97,8 +97,8 @@ def tasks(name: str, source: Any = None) -> Any:
 
     Args:
         name: lower-case letters, digits and underscores.
-        source: the hospitals' own arrays, one ``metaward.Records`` each. Or a class with the
-            members of ``metaward.client.tasks.base.TaskSource``, as for ``learner``.
+        source: a list with one ``metaward.Records``, its arrays, for each hospital. Or a class
+            with the members of ``metaward.client.tasks.base.TaskSource``, as for ``learner``.
 
     Raises:
         TypeError: ``source`` is neither.
@@ -106,7 +106,7 @@ def tasks(name: str, source: Any = None) -> Any:
 
     Tasks of arrays with classes have the yaml options ``ways``, ``shots``, ``queries``,
     ``canonical``, ``train_shots`` and ``train_queries``; those of targets ``shots`` and
-    ``queries``. Arrays travel to each worker process, so that they are there several times.
+    ``queries``. Each worker process gets a copy of the arrays.
     """
     return _registered(SOURCE, name, source)
 
@@ -126,14 +126,14 @@ def mechanism(name: str, cls: Any = None) -> Any:
         TypeError: ``cls`` lacks members, or is a dataclass that is not frozen.
         ValueError: the name is taken by metaward.
 
-    metaward accounts for what the mechanism says of itself; whether that is true is its author's
-    to prove. ``metaward privacy audit`` attacks it as it attacks metaward's own.
+    metaward accounts for what the mechanism declares; its author has to prove that this is true.
+    ``metaward privacy audit`` attacks it as it attacks metaward's own.
     """
     return _registered(MECHANISM, name, cls)
 
 
 def names() -> dict[str, list[str]]:
-    """What this process has registered: yaml key (``network``, ...) -> names, in their order."""
+    """The parts this process registered: yaml key (``network``, ...) -> names, in their order."""
     registries = (SOURCE, NETWORK, LEARNER, MECHANISM)
     return {r.by: list(r.plugins.registered) for r in registries if r.plugins}
 

@@ -1,4 +1,4 @@
-"""What a run leaves, as plain tables and as a model that adapts to a hospital's own records."""
+"""The result of a run, as plain tables and as a model that adapts to a hospital's records."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ from metaward.sim import Sim
 
 @dataclass(frozen=True)
 class Model:
-    """A network adapted to a handful of labelled records. ``classes`` (N,) are the labels it knows,
-    in the order of its outputs; None where targets are numbers."""
+    """A network adapted to a few labelled records.
+
+    ``classes`` (N,) are its labels, in the order of its outputs; None for regression.
+    """
 
     classes: NDArray[Any] | None
     input_shape: tuple[int, ...]
@@ -37,7 +39,7 @@ class Model:
         """The label of each record.
 
         Args:
-            x: records (n, *input_shape), prepared as those that the model was adapted to.
+            x: records (n, *input_shape), prepared like those that the model was adapted to.
 
         Returns:
             Labels (n,), as they were given to ``adapt``; targets (n, targets) float32 for
@@ -50,7 +52,7 @@ class Model:
         return outputs if self.classes is None else self.classes[outputs.argmax(axis=1)]
 
     def outputs(self, x: ArrayLike) -> NDArray[np.float32]:
-        """What the network gives (n, N): the larger, the likelier a class; or the targets.
+        """The network's outputs (n, N), the larger the likelier a class; or the targets.
 
         Args:
             x: as for ``predict``.
@@ -61,8 +63,7 @@ class Model:
 
 
 class Result:
-    """A finished, failed or interrupted run in its result folder; nothing is read before it is
-    asked for."""
+    """A finished, failed or interrupted run in its result folder; files are read on use."""
 
     def __init__(self, path: Path) -> None:
         """``path``: the result folder."""
@@ -103,7 +104,7 @@ class Result:
 
     @property
     def rounds(self) -> list[dict[str, Any]]:
-        """The rows of metrics of the run's own learner, in order, as ``observe`` is given them."""
+        """The rows of metrics of the run's own learner, in order, as ``observe`` gets them."""
         return list(self._folder.rows())
 
     @property
@@ -117,13 +118,13 @@ class Result:
         """Adapt the shared initialisation to a hospital's own records; nothing is sent anywhere.
 
         Args:
-            x: records (n, *input_shape), prepared as the run's own are (grey values of its images
-                are -1 to 1, for example).
+            x: records (n, *input_shape), prepared like the run's own (for example, grey values of
+                images from -1 to 1).
             y: their labels (n,), of any type, with as many different ones as the run's tasks have
-                classes (or any number from 2 on, where the learner shares no head); where labels
-                mean the same in all tasks, their numbers from 0 on. Targets (n, targets) for
-                regression.
-            steps: of adaptation; None: as many as the learner's ``adapt_steps``; 0: none.
+                classes (or any number from 2 on, if the learner shares no head). Where labels mean
+                the same in all tasks, they are the classes' numbers from 0 on. For regression,
+                targets (n, targets).
+            steps: adaptation steps; None: the learner's ``adapt_steps``; 0: none.
 
         Raises:
             InputError: arrays that do not fit the run's tasks, or a run that is not finished.
@@ -141,7 +142,7 @@ class Result:
         return Model(classes, spec.input_shape, predictor)
 
     def _setting(self, spec: TaskSpec, classes: Sequence[Any] | NDArray[Any] | None) -> Setting:
-        """For as many classes as there are; theta must be the same for them."""
+        """The setting for this number of classes; ``InputError`` if theta does not fit it."""
         model, learner = self.run.client.model, self.run.client.inner
         usual = Setting(model, spec)
         if classes is None or len(classes) == spec.outputs:
@@ -175,7 +176,7 @@ def _records(x: ArrayLike, input_shape: tuple[int, ...]) -> NDArray[np.float32]:
 
 
 def _labels(spec: TaskSpec, y: ArrayLike, n: int) -> tuple[NDArray[Any] | None, NDArray[Any]]:
-    """The classes (None for targets), and the labels as learners take them."""
+    """The classes (None for targets), and the labels in the form that learners take."""
     given = np.array(y)
     if len(given) != n:
         raise InputError(f"y holds {len(given)} labels for {n} records")

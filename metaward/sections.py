@@ -1,4 +1,4 @@
-"""The sections of sim.yaml as types: each field is a key, and the text below it says what it means.
+"""The sections of sim.yaml as types: each field is a key, and the text below it is its meaning.
 
 Parts that can be exchanged (task source, network, learner, combiner, optimiser) are entries of the
 registries of their folders; a part's keys are the fields of its dataclass.
@@ -24,7 +24,7 @@ ENGINES = {
     "inprocess": "metaward.server.engines.inprocess:run_inprocess",
     "flower": "metaward.server.engines.flower:run_flower",
 }
-"""Ways to run, each by the place of its function: engines import this file, not it them."""
+"""The engines, each by the import path of its function, since engines import this file."""
 
 if TYPE_CHECKING:
     EngineName = str
@@ -35,7 +35,7 @@ Natural = Annotated[int, Field(ge=0)]
 
 @dataclass(frozen=True)
 class Data:
-    """Where real data lies. ``root`` null: the environment's METAWARD_DATA, if any."""
+    """The place of real data; ``root`` null means the environment's METAWARD_DATA, if any."""
 
     root: str | None = None
     """The folder of real data; null: the environment's METAWARD_DATA, if it is set."""
@@ -43,10 +43,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Client:
-    """A hospital: its tasks, network and inner loop, and how many tasks it works on a round.
+    """A hospital: its tasks, its network and inner loop, and how many tasks it works on per round.
 
-    ``schedule``: ``random`` draws tasks afresh every round; ``passes`` goes through all records
-    before any comes again, in disjoint tasks, which is what every guarantee needs.
+    ``schedule``: ``random`` draws new tasks every round; ``passes`` goes through all records before
+    any is used again, in disjoint tasks, as every guarantee requires.
     """
 
     tasks: Annotated[TaskSource, SOURCE]
@@ -55,8 +55,8 @@ class Client:
     tasks_per_round: Positive = 4
     """The most tasks that a hospital works on in a round."""
     schedule: Order = "random"
-    """`random` draws tasks afresh every round. `passes` goes through all records, in disjoint
-    tasks, before any record comes again; every guarantee needs it."""
+    """`random` draws new tasks every round. `passes` goes through all records, in disjoint tasks,
+    before any record is used again; every guarantee needs it."""
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,11 @@ class Strategies:
 
 @dataclass(frozen=True)
 class FineTune:
-    """How the baselines train and fine-tune: a rate that suits the run's learner may not suit them.
+    """How the baselines train and fine-tune: the run's learner's rate does not suit all of them.
 
     ``lr`` is the rate at the training hospitals and at the unseen ones; FedAvg takes ``steps``
     gradient steps of ``batch`` records (0: as many as a task has) for each of a round's tasks, in
-    ``rounds`` rounds. null: as the run's learner has it.
+    ``rounds`` rounds. A null takes the value of the run's learner.
     """
 
     lr: Annotated[float, Field(gt=0, le=100)] | None = None
@@ -96,18 +96,18 @@ class FineTune:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When and how unseen hospitals judge theta, and which baselines are trained beside it."""
+    """When and how theta is evaluated at unseen hospitals, and with which baselines."""
 
     every: Positive = 10
-    """Rounds between two looks at the unseen hospitals."""
+    """Rounds between two evaluations at the unseen hospitals."""
     episodes: Positive = 10
-    """Tasks of an unseen hospital at such a look."""
+    """Tasks of an unseen hospital in such an evaluation."""
     final_episodes: Positive = 100
     """Tasks of an unseen hospital in the final table."""
     baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
-    """What the run's learner is compared with."""
+    """The baselines that the run's learner is compared with."""
     scratch_steps: Natural = 0
-    """Above 0: a second fit from scratch with so many adaptation steps joins the table."""
+    """Above 0: the table also has a fit from scratch with this number of adaptation steps."""
     fine_tune: FineTune = field(default_factory=FineTune)
 
 
@@ -125,8 +125,8 @@ class Checkpoint:
 class Flower:
     """Resources of one hospital in Flower's simulation runtime, and how long hospitals may take.
 
-    ``startup_timeout`` (seconds) until all have come; ``return_timeout`` is what a round waits for
-    one that came back to say who it is.
+    Within ``startup_timeout`` seconds all hospitals must connect; for ``return_timeout`` seconds a
+    round waits for a reconnected hospital to identify itself.
     """
 
     cpus: Positive = 1
@@ -134,9 +134,9 @@ class Flower:
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """The share of a GPU of one hospital in Flower's simulation."""
     startup_timeout: Annotated[float, Field(gt=0)] = 180.0
-    """Seconds until all hospitals must have come."""
+    """Seconds within which all hospitals must connect."""
     return_timeout: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds that a round waits for a hospital that came back to say who it is."""
+    """Seconds that a round waits for a reconnected hospital to identify itself."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
-"""The typed twin of sim.yaml: the only place where the parts are chosen and put together.
+"""The type of sim.yaml: the only place where the parts of a run are chosen and put together.
 
-``load`` reads a yaml file, refuses whatever it does not know (naming key, value and what is
+``load`` reads a yaml file, refuses unknown keys and values (naming the key, the value and what is
 allowed) and returns a frozen ``Sim``. Parts that can be exchanged (task source, network, algorithm,
 mechanism, combiner, optimiser) are in the registries of their folders; a part's options are the
 fields of its dataclass.
@@ -34,20 +34,20 @@ DEFAULT = HERE / "sim.yaml"
 
 @dataclass(frozen=True)
 class Sim:
-    """One run, whole and valid."""
+    """A whole and valid run."""
 
     client: Client
     strategies: Strategies
     privacy: Annotated[Mechanism, MECHANISM]
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")] = "run"
-    """The name of the run, which its result folder begins with."""
+    """The name of the run; the name of its result folder begins with it."""
     seed: Seed = 0
-    """The seed of everything that is drawn, but for the noise of a real hospital."""
+    """The seed of all randomness except the noise of a real hospital."""
     data: Data = field(default_factory=Data)
     server: Server = field(default_factory=Server)
 
     def desk(self) -> Desk:
-        """What the hospitals are sent of this run."""
+        """The part of this run that hospitals are sent."""
         client = self.client
         return Desk(
             client.tasks,
@@ -69,7 +69,7 @@ class Sim:
     def canonical(self) -> str:
         """The configuration as canonical JSON, without any path of this machine.
 
-        It is equal for equal runs, wherever they work: a checkpoint belongs to it.
+        It is equal for equal runs on all machines; a checkpoint names its digest.
         """
         server = replace(self.server, out="results")
         return compact(replace(self, data=Data(), server=server).mapping())
@@ -91,7 +91,7 @@ def read(path: Path) -> Any:
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:
-    """Read what ``canonical`` or a result folder wrote."""
+    """Read a configuration that ``canonical`` or a result folder wrote."""
     return parse(_json(text, source), source)
 
 
@@ -110,7 +110,7 @@ def data_root(run: Sim) -> Path | None:
 
 
 def parse(mapping: Any, source: str = "configuration") -> Sim:
-    """Plain data to a ``Sim``; every fault of the whole file is collected before raising."""
+    """Plain data to a ``Sim``; ``ConfigError`` with every fault of the whole file."""
     faults: list[str] = []
     run: Sim | None = build(Sim, mapping, "", faults)
     if run is not None:
@@ -121,11 +121,11 @@ def parse(mapping: Any, source: str = "configuration") -> Sim:
 
 
 YAML = {"architecture": "client.model", "learner": "client.inner", "schedule": "client.schedule"}
-"""Where the fields of a desk are in the yaml file."""
+"""The yaml key of each field of a desk."""
 
 
 def cross_faults(run: Sim) -> list[str]:
-    """Faults that only the whole shows: does the network fit the tasks, are there hospitals?"""
+    """Faults between sections, such as a network that does not fit the tasks."""
     faults = []
     roster = run.client.tasks.roster()
     for role in ("train", "unseen"):
@@ -148,7 +148,7 @@ def cross_faults(run: Sim) -> list[str]:
 
 
 def learner_faults(run: Sim) -> Iterator[str]:
-    """A learner that has nothing to learn with this network; some are baselines only."""
+    """The fault of a learner without anything to learn, such as one that is a baseline only."""
     setting = Setting(run.client.model, run.client.tasks.spec())
     if all(layer.local for layer in run.client.inner.layers(setting)):
         name, network = LEARNER.plain(run.client.inner), NETWORK.plain(run.client.model)

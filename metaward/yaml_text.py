@@ -1,4 +1,4 @@
-"""Yaml to plain data: strictly, and each fault has a line; single keys that win over a file."""
+"""Strictly from yaml to plain data, with the line of each fault; and overrides of single keys."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def override(mapping: Any, text: str) -> None:
 
 
 def place(mapping: Any, key: str, value: Any) -> None:
-    """Set ``section.key`` to plain data, in place; ``ConfigError`` where there is no such place."""
+    """Set ``section.key`` to plain data, in place; ``ConfigError`` if there is no such section."""
     *parents, last = key.split(".")
     if not isinstance(mapping, dict):
         raise ConfigError([f"{key}: the file holds no sections"], "--set")
@@ -32,22 +32,22 @@ def place(mapping: Any, key: str, value: Any) -> None:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML that refuses a key given twice and reads 1e-3 as the number it is."""
+    """A loader that refuses a repeated key and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """As SafeLoader, but a repeated key is an error: the first would be lost silently."""
+        """As in SafeLoader, but a repeated key is an error: the first would be lost silently."""
         seen: list[Any] = []
         for key_node, _ in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
             if key in seen:
-                raise _refuse(key_node, f"key {show(key)} stands twice")
+                raise _refuse(key_node, f"key {show(key)} is repeated")
             seen.append(key)
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As SafeLoader, but a value that looks like a date or number and is none has a line."""
+        """As in SafeLoader, but the error for a malformed date or number has its line."""
         try:
             return super().construct_object(node, deep)
         except ValueError as error:

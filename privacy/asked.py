@@ -1,4 +1,4 @@
-"""What a request asks of a hospital, and how each value is held against a limit of the policy."""
+"""What a request asks of a hospital, and how a value is compared with a limit of the policy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class PolicyError(MetawardError):
     """A request outside the policy. ``code`` may leave the hospital; ``reason`` stays there.
 
     The code is one of ``release.POLICY_CODES``. The reason names the value, the limit and the key
-    that sets it; it is for the hospital's own log and ledger.
+    that sets the limit; only the hospital's own log and ledger keep it.
     """
 
     exit_code = BAD_INPUT
@@ -27,12 +27,12 @@ class PolicyError(MetawardError):
 class Asked:
     """What a request asks for, as the hospital reads it from the request itself.
 
-    ``mechanism`` and ``unit`` are names. ``noise_multiplier`` is the smallest that would be used,
-    ``clip`` the largest norm; both None where nothing is protected. ``steps`` are inner steps T of
-    a task, ``tasks`` those of the round (``evaluate``: its episodes), ``rounds`` the whole run's
-    and ``round`` the present one, from 0. ``metrics`` names every number that would leave besides
-    the update: ``loss`` in training; in evaluation the scores of the kind of task, at least one.
-    ``attend`` asks for the public seat alone.
+    ``mechanism`` and ``unit`` are names. ``noise_multiplier`` is the smallest multiplier and
+    ``clip`` the largest norm that would be used; both are None where nothing is protected.
+    ``steps`` are the inner steps of a task, ``tasks`` the tasks of the round (or its episodes),
+    ``rounds`` those of the whole run and ``round`` the present one, from 0. ``metrics`` names every
+    number that would leave besides the update: ``loss`` in training, at least one score in
+    evaluation. ``attend`` asks for the public seat alone.
     """
 
     purpose: Literal["train", "evaluate", "attend"]
@@ -49,7 +49,7 @@ class Asked:
 
 
 def refused(code: str, name: str, asked: object, allowed: object, key: str = "") -> PolicyError:
-    """The server wrote what is asked: it is quoted and cut, so that it cannot forge log lines."""
+    """A refusal. The server wrote what is asked: it is quoted and cut, so it cannot forge a log."""
     return PolicyError(
         code, f"{name}: {asked!r:.80} is asked, policy key {key or name} allows {allowed}"
     )
@@ -62,13 +62,16 @@ def listed(code: str, name: str, asked: object, allowed: tuple[str, ...], key: s
 
 
 def whole(code: str, name: str, asked: object, low: int, high: int, key: str = "") -> None:
-    """``PolicyError`` for what is no whole number from ``low`` to ``high``."""
+    """``PolicyError`` unless ``asked`` is a whole number from ``low`` to ``high``."""
     if not (type(asked) is int and low <= asked <= high):
         raise refused(code, name, asked, f"{low} to {high}", key)
 
 
 def real(code: str, key: str, asked: object, low: float | None, high: float | None) -> None:
-    """A null limit is that of unit ``none``: there must be nothing to limit. NaN is in no range."""
+    """``PolicyError`` unless ``asked`` is a number from ``low`` to ``high``; NaN is not.
+
+    A limit is None for unit ``none``, and then there must be no number at all.
+    """
     if low is None or high is None:
         if asked is not None:
             raise refused(code, key, asked, "null only, as for unit none")

@@ -38,6 +38,11 @@ class Event:
         """That of the innermost mechanism; None where it has none."""
         return getattr(undrawn(self.dp_event), "noise_multiplier", None)
 
+    @property
+    def sampling_rate(self) -> float:
+        """The probability of the secret Poisson draw before each release; 1: no draw."""
+        return getattr(self.dp_event, "sampling_probability", 1.0)
+
 
 Events = tuple[Event, ...]
 

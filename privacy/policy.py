@@ -2,8 +2,8 @@
 
 The file belongs to the hospital; its path comes from the hospital's node config, never from the
 server. A request outside it is refused as a whole, never clamped to fit: a clamped request would be
-another computation than the one that was agreed on. Without a readable policy there is no
-participation. No key allows seeded noise: a hospital's noise is the operating system's, always.
+another computation than the one that was agreed on. Without a readable policy a hospital takes no
+part. No key allows seeded noise: a hospital's noise always comes from the operating system.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ PLUGIN = r"^(source|network|algorithm|mechanism):[a-z][a-z0-9_]*$"
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
-"""Norms below and multipliers above say nothing useful, and float32 updates start to lose them."""
+"""Smaller norms and larger multipliers are useless, and float32 updates begin to lose precision."""
 
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
@@ -36,8 +36,9 @@ Natural = Annotated[int, Field(ge=0)]
 class Policy:
     """What a hospital allows. Every key must be in the file: nothing is allowed by a default.
 
-    The numbers of a guarantee are null exactly where ``units`` is ``[none]``. The ledger keeps to
-    ``epsilon`` at ``delta`` over all runs; ``noise_multiplier`` is a floor, other numbers are caps.
+    The numbers of a guarantee are null exactly where ``units`` is ``[none]``. The ledger enforces
+    ``epsilon`` at ``delta`` over all runs; ``noise_multiplier`` is a minimum, all other numbers are
+    maxima.
     """
 
     hospital: Annotated[str, Field(min_length=1, max_length=200)] | None
@@ -101,9 +102,9 @@ class Policy:
 
     @classmethod
     def open(cls, path: Path | None, scores: Collection[str]) -> Policy:
-        """As ``read``, for a hospital at work: every fault is a ``PolicyError``, so none opens it.
+        """As ``read``, for a hospital at work: every fault is a ``PolicyError``, a refusal.
 
-        None: the node config names no policy.
+        ``path`` is None where the node config names no policy.
         """
         if path is None:
             text = 'no policy is named; add policy="/path/to/policy.yaml" to this node\'s config'
@@ -114,24 +115,26 @@ class Policy:
             raise PolicyError("policy-unreadable", str(error)) from error
 
     def budget(self) -> Budget | None:
-        """The cap for any one protected unit; None where nothing is protected, at no price."""
+        """The cap for any one protected unit; None where nothing is protected."""
         if self.epsilon is None or self.delta is None:
             return None
         return Budget(self.epsilon, self.delta)
 
     @property
     def mechanism_plugins(self) -> tuple[str, ...]:
-        """The names of mechanisms that do not come with metaward; which units they protect is
-        known only when they are loaded."""
-        names = [plugin.partition(":") for plugin in self.plugins]
-        return tuple(name for by, _, name in names if by == "mechanism")
+        """The names of the mechanisms that do not come with metaward.
+
+        Only when they are loaded is it known which units they protect.
+        """
+        prefix = "mechanism:"
+        return tuple(p.removeprefix(prefix) for p in self.plugins if p.startswith(prefix))
 
     # -------------------------------------------------------------------------- the decision
 
     def admit(self, asked: Asked) -> None:
-        """Nothing where all that is asked is allowed; ``PolicyError`` at the first that is not.
+        """``PolicyError`` for the first thing that is asked and not allowed.
 
-        A value that is no sane number (NaN, negative, zero steps) is refused under its own code.
+        An impossible number (NaN, negative, zero steps) is refused with the code of its key.
         """
         self._admit_run(asked)
         if asked.purpose == "train":
@@ -140,8 +143,7 @@ class Policy:
             self._admit_evaluation(asked)
 
     def admit_plugins(self, names: Iterable[str]) -> None:
-        """Nothing where all of these plug-ins are allowed; ``PolicyError`` at the first that is
-        not. Asked before any of their code is loaded."""
+        """``PolicyError`` for the first plug-in that is not allowed, before its code is loaded."""
         for name in names:
             listed("policy-plugin", "plugin", name, self.plugins, "plugins")
 
@@ -190,7 +192,7 @@ class Policy:
             yield "loss: true needs units: [none]; no epsilon covers the training loss"
 
     def _number_faults(self, protected: bool) -> Iterator[str]:
-        """The numbers of a guarantee are there exactly where there is one."""
+        """There are numbers of a guarantee exactly where there is a guarantee."""
         for key in _GUARANTEE:
             value = getattr(self, key)
             if protected and value is None:
@@ -199,7 +201,7 @@ class Policy:
                 yield f"{key}: {value} promises nothing for unit none; write null"
 
     def _pair_faults(self) -> Iterator[str]:
-        """Names that no run under this policy could have."""
+        """Mechanisms and units that no run under this policy could use."""
         for name in self.mechanisms:
             if not any(MECHANISMS[name].serves(UNITS[unit]) for unit in self.units):
                 yield f"mechanisms: {name} protects none of {', '.join(self.units)}; take it out"
@@ -208,11 +210,11 @@ class Policy:
                 yield f"units: none of {', '.join(self.mechanisms)} protects {name}; take it out"
 
     def _evaluation_faults(self) -> Iterator[str]:
-        for key, given in (("episodes", self.episodes), ("metrics", list(self.metrics))):
-            if self.evaluate and not given:
-                yield f"{key}: {given} leaves evaluate: true nothing to send; give some"
-            if given and not self.evaluate:
-                yield f"{key}: {given} needs evaluate: true"
+        for key, value in (("episodes", self.episodes), ("metrics", list(self.metrics))):
+            if self.evaluate and not value:
+                yield f"{key}: {value} leaves evaluate: true nothing to send; give some"
+            if value and not self.evaluate:
+                yield f"{key}: {value} needs evaluate: true"
 
 
 _GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")

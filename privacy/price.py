@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from metaward.privacy.accounting import allows
 from metaward.privacy.accounting.gdp import mu_of
 from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.session import Use
+from metaward.privacy.units import Unit
 
 Who = TypeVar("Who", bound=Hashable)
 Counts = Counter[str]
@@ -33,6 +34,18 @@ def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]
 def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> Events:
     """A unit's sums as events, with the noise multiplier of each kind."""
     return tuple(gaussian(noise[k], n, sampling_rate) for k, n in sorted(count.items()))
+
+
+def profiles(unit: Unit, uses: Iterable[Use], tasks: Sequence[Sequence[int]]) -> tuple[Counts, ...]:
+    """What a unit may stand in within one participation: what its records stand in.
+
+    A unit of several records may have one in every sum over its task. ``tasks`` are the rows of
+    the round's tasks; each different profile comes once.
+    """
+    task = {row: number for number, rows in enumerate(tasks) for row in rows}
+    found = counts(uses, task.__getitem__ if unit.cap is not None else lambda row: row)
+    unique = {tuple(sorted(profile.items())): profile for profile in found.values()}
+    return tuple(unique.values())
 
 
 def calibrate(
@@ -72,9 +85,3 @@ def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: 
         middle = (low * high) ** 0.5
         low, high = (low, middle) if fits(middle) else (middle, high)
     return high
-
-
-def distinct(found: Mapping[Any, Counts]) -> Sequence[Counts]:
-    """The different profiles among units, each once."""
-    unique = {tuple(sorted(profile.items())): profile for profile in found.values()}
-    return list(unique.values())

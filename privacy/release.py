@@ -1,7 +1,7 @@
-"""The only door out of a hospital: what may leave is a type, and only a mechanism makes one.
+"""The types of what may leave a hospital. ``wire`` encodes nothing else.
 
-A ``Release`` is a meta-update, ``Scores`` are an unseen hospital's evaluation results. ``wire``
-encodes nothing else.
+A ``Release`` is a meta-update and ``Scores`` are an unseen hospital's evaluation results; only a
+mechanism makes either of them.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from metaward.privacy.ledger.errors import CODES as LEDGER_CODES
 
 @dataclass(frozen=True)
 class Release:
-    """A hospital's meta-update of one round: ``update`` (dim,) float32, theta's direction.
+    """A hospital's meta-update of one round: ``update`` (dim,) float32, a direction for theta.
 
-    ``loss`` is the mean training loss, None wherever a mechanism does not let it out. ``mark`` is
-    the point of the hospital's ledger at which it was charged, None where there is no ledger.
+    ``loss`` is the mean training loss, or None where the mechanism does not release it. ``mark`` is
+    the point of the hospital's ledger at which it was charged, or None without a ledger.
     """
 
     hospital: str
@@ -55,7 +55,7 @@ class Attendance:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A fixed code instead of a result. Reasons in words stay in the hospital's own log."""
+    """A fixed code instead of a result. The reason stays in the hospital's own log."""
 
     code: str
 
@@ -77,7 +77,7 @@ POLICY_CODES = frozenset(
         "policy-unreadable",
     }
 )
-"""Codes of what a hospital's policy does not allow."""
+"""Codes of refusals because of a hospital's policy."""
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})

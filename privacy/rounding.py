@@ -1,11 +1,11 @@
-"""Rounding for people that never flatters: a loss is rounded up, what is left is rounded down."""
+"""Rounding that never understates a risk: losses are rounded up, what is left is rounded down."""
 
 from __future__ import annotations
 
 import math
 
 SLACK = 1e-6
-"""Shares of the last digit that count as noise of floating point, not as more."""
+"""A difference below this share of the last digit is taken for an error of floating point."""
 
 
 def rounded_up(value: float, digits: int) -> float:

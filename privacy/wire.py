@@ -1,7 +1,7 @@
-"""The only file that knows Flower's record keys: typed requests and answers to records and back.
+"""Requests and answers as Flower's records and back; no other file knows the records' keys.
 
-Reading is strict, because the other side is not trusted: a wrong key, type or schema raises
-``WireError`` with a fixed word, never the sender's own words.
+Reading is strict, because the sender is not trusted: a wrong key, type or schema raises
+``WireError`` with a fixed word, and nothing that the sender wrote is repeated.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_BYTES = 1 << 30
 
 
 class WireError(InputError):
-    """A message that is not ours: ``fault`` says in a fixed word what is wrong with it."""
+    """A message that is not metaward's; ``fault`` is a fixed word for what is wrong with it."""
 
     code = "bad-request"
 
@@ -45,10 +45,10 @@ class WireError(InputError):
 class Request:
     """What the server asks of a hospital.
 
-    ``desk`` says as JSON how to work (``client.desk``); ``theta`` (dim,) float32, or None where no
-    vector is needed; ``episodes`` how many to evaluate (0 in training). ``run`` names the run and
-    learner (a retry has the same name, another run has not); ``mark`` is the last point of the
-    hospital's ledger that the server saw.
+    ``desk`` is JSON that says how to work (``client.desk``); ``theta`` is (dim,) float32, or None
+    where no vector is needed; ``episodes`` are to be evaluated (0 in training). ``run`` names the
+    run and the learner: a retry has the same name, another run has another. ``mark`` is the last
+    point of the hospital's ledger that the server saw.
     """
 
     round: int
@@ -61,9 +61,9 @@ class Request:
 
 @dataclass(frozen=True)
 class Form:
-    """How one type travels: a record of scalars under its name, and its arrays, if it has any.
+    """How one type is encoded: a record of scalars under its name, and its arrays, if it has any.
 
-    A list is a tuple of texts.
+    A list travels for each tuple of texts.
     """
 
     of: type[Any]
@@ -83,7 +83,7 @@ ANSWERS = {form.of: kind for kind, form in FORMS.items() if kind != "request"}
 
 
 def encode_request(request: Request) -> RecordDict:
-    """Records for the way to a hospital."""
+    """The records of a request."""
     records = _encoded("request", request)
     if request.theta is not None:
         records["theta"] = ArrayRecord({"theta": Array(request.theta)})
@@ -102,9 +102,9 @@ def decode_request(records: RecordDict) -> Request:
 
 
 def encode_answer(answer: Answer) -> RecordDict:
-    """Records for the way out. Only the four answer types pass; anything else is a leak.
+    """The records of an answer. ``TypeError`` for all but the four answer types.
 
-    A subclass is something else: it could carry fields that no mechanism has seen.
+    A subclass is refused, too: it could carry fields that no mechanism has seen.
     """
     kind = ANSWERS.get(type(answer))
     if kind is None or (isinstance(answer, Refusal) and answer.code not in REFUSALS):
@@ -113,7 +113,10 @@ def encode_answer(answer: Answer) -> RecordDict:
 
 
 def decode_answer(records: RecordDict) -> Answer:
-    """The answer in a reply; ``WireError`` where it is not one of ours. Arrays are unjudged."""
+    """The answer in a reply; ``WireError`` where it is not one of ours.
+
+    The values of arrays are not checked.
+    """
     kinds = set(records) - {"arrays"}
     if len(kinds) != 1 or not kinds <= set(ANSWERS.values()):
         raise WireError("keys")
@@ -150,8 +153,8 @@ def _decoded(kind: str, records: RecordDict, arrays: dict[str, NDArray[np.float3
     if not form.scalars.keys() <= fields.keys() <= types.keys():
         raise WireError("keys")
     for name, value in fields.items():
-        each = value if type(value) is list else ()
-        if type(value) is not types[name] or any(type(text) is not str for text in each):
+        texts = value if type(value) is list else ()
+        if type(value) is not types[name] or any(type(text) is not str for text in texts):
             raise WireError("type")
         fields[name] = tuple(value) if type(value) is list else value
     if "ledger" in form.optional:
@@ -169,9 +172,9 @@ def _arrays(
 
 
 def _open(array: Array) -> NDArray[np.float32]:
-    """Decode one array without ever unpickling; what is declared must be what is there.
+    """Decode one array without unpickling; its declared shape and dtype must be the real ones.
 
-    A header may claim any shape: it is compared with the length of the data before memory is taken.
+    A header may claim any shape, so it is compared with the data's length before memory is taken.
     """
     if array.stype != "numpy.ndarray":
         raise WireError("type")
@@ -203,11 +206,11 @@ def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 
 
 def _mark(fields: dict[str, Any]) -> Mark | None:
-    """The mark among the fields, taken out of them; all of it or nothing."""
-    found = {name: fields.pop(name) for name in MARK if name in fields}
-    if found and len(found) < len(MARK):
+    """Take the mark out of the fields; ``WireError`` where only a part of it is there."""
+    values = {name: fields.pop(name) for name in MARK if name in fields}
+    if values and len(values) < len(MARK):
         raise WireError("keys")
-    return Mark(**found) if found else None
+    return Mark(**values) if values else None
 
 
 def with_mark(request: Request, mark: Mark | None) -> Request:
@@ -216,7 +219,7 @@ def with_mark(request: Request, mark: Mark | None) -> Request:
 
 
 def digest(request: Request) -> str:
-    """SHA-256 in hex of all that is asked; the mark is not asked for, it only informs."""
+    """SHA-256 in hex of all that is asked; the mark only informs and is left out."""
     theta = b"" if request.theta is None else request.theta.astype("<f4").tobytes()
     head = compact([request.run, request.round, request.desk, request.episodes])
     return hashlib.sha256(head.encode() + b"\n" + theta).hexdigest()

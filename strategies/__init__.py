@@ -1,4 +1,4 @@
-"""How updates become the next theta: one line a combiner, one line an optimiser."""
+"""How updates become the next theta: the registries of combiners and outer optimisers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Is a hospital's answer fit to be combined? Judged one by one; a bad one is rejected, never fatal.
+"""Checks of a hospital's answer before it is combined; a bad one is rejected and never fatal.
 
 A NaN poisons a mean while the run reports success, a shape ``()`` broadcasts silently, and one
-huge update outvotes everybody: so keys, type, shape, finiteness and norm are checked on what was
-really decoded, not on what the reply says about itself.
+huge update outvotes everybody. So keys, type, shape, finiteness and norm are checked on the decoded
+arrays, not on what the reply says about itself.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Rejected:
-    """An answer that does not count, and the fixed word that says why."""
+    """An answer that does not count, and the fixed code that says why."""
 
     hospital: str
     reason: str
 
 
 def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Rejected:
-    """The typed answer in a reply, or why there is none."""
+    """The typed answer in a reply, or the reason why there is none."""
     if reply.has_error():
         return Rejected(hospital, f"error-{reply.error.code}")
     try:
@@ -48,7 +48,7 @@ def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Reje
 def check_release(
     answer: Release, hospital: str, round: int, dim: int, max_norm: float
 ) -> Release | Rejected:
-    """Does this update fit theta (dim,) and the norm cap?"""
+    """Check that the update fits theta (dim,) and the norm cap."""
     update = answer.update
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
@@ -66,7 +66,7 @@ def check_release(
 def check_scores(
     answer: Scores, hospital: str, round: int, episodes: int, ranges: Ranges
 ) -> Scores | Rejected:
-    """Are these the scores that were asked for, finite and in range, before and after?"""
+    """Check that these are the requested scores, finite and in range, before and after."""
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
     if answer.round != round:

@@ -1,7 +1,7 @@
 """From the hospitals' updates (hospitals, dim) to one direction (dim,).
 
-Every hospital weighs the same: counts reported by the hospitals themselves would let one of them
-outvote the rest. Rows come sorted by hospital, so sums do not depend on the order of arrival.
+Every hospital has the same weight: counts reported by the hospitals themselves would let one of
+them outvote the rest. Rows come sorted by hospital, so sums do not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Vector = NDArray[np.float32]
 
 
 class Combine(Protocol):
-    """One entry of ``COMBINE``: a frozen dataclass whose fields are its yaml options."""
+    """An entry of ``COMBINE``: a frozen dataclass whose fields are its yaml options."""
 
     def __call__(self, updates: Vector) -> Vector:
         """(hospitals, dim) float32 -> (dim,) float32."""
@@ -47,13 +47,13 @@ class Median:
 class TrimmedMean:
     """The mean of each coordinate without its extremes (Yin et al. 2018).
 
-    ``trim`` is the share cut at either end; with n hospitals ceil(trim * n) values go each side (so
-    a trim above 0 always cuts where n is 3 or more), but at least one value stays.
+    ``trim`` is the share cut at either end; with n hospitals ceil(trim * n) values are cut at each
+    (so a trim above 0 always cuts where n is 3 or more), but at least one value stays.
     """
 
     trim: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """The share of the hospitals that is cut at either end of each coordinate; ceil(trim * n) of n
-    values go, at least one stays."""
+    """The share of the hospitals that is cut at either end of each coordinate: ceil(trim * n) of n
+    values are cut there, but at least one stays."""
 
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise mean of the middle values."""

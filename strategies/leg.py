@@ -1,4 +1,4 @@
-"""One leg of a round: a request on its way to some hospitals, and whose the replies are."""
+"""One leg of a round: a request to some hospitals, and the hospital behind each reply."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from metaward.privacy.wire import Request
 
 @dataclass(frozen=True)
 class Leg:
-    """``messages[i]`` carries ``request`` to ``hospitals[i]``; who is not there gets none."""
+    """``messages[i]`` carries ``request`` to ``hospitals[i]``; absent hospitals get none."""
 
     request: Request
     messages: Sequence[Message]
     hospitals: Sequence[str]
 
     def by_hospital(self, replies: Iterable[Message]) -> list[tuple[str, Message]]:
-        """Replies with their hospital, by the message they answer: an error names no sender.
+        """Replies with their hospital, found by the message they answer: an error names no sender.
 
         The grid gives a message its id when it sends it, so ids are read here and not before.
         Replies to an earlier leg are left out.

@@ -1,8 +1,8 @@
-"""The high-water mark: how far each hospital's ledger has come, as its own replies said.
+"""The high-water marks: how far each hospital's ledger has come, by its own replies.
 
 A ledger that goes back has lost charges: records could be used again as if they were fresh. Every
 reply carries the ledger's id, the number of the charge and its hash; a later charge must
-come after all earlier ones. The same charge twice is a reply that was sent again, and is fine.
+come after all earlier ones. The same charge twice is a reply that was sent again, and is accepted.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class SeenMark:
 
 @dataclass
 class Marks:
-    """All marks that were seen, oldest first; ``note`` is told each new one, for keeping."""
+    """All marks that were seen, oldest first; ``note`` is called with each new one, to keep it."""
 
     seen: list[SeenMark] = field(default_factory=list)
     note: Callable[[SeenMark], None] = lambda seen: None
@@ -38,7 +38,7 @@ class Marks:
         return max((m for m in marks if m.ledger == marks[-1].ledger), key=lambda m: m.sequence)
 
     def accept(self, release: Release, run: str) -> bool:
-        """Does this reply's mark come after all others of its ledger, or repeat one of them?"""
+        """Whether the reply's mark comes after all others of its ledger, or repeats one of them."""
         if release.mark is None:
             return not any(s.hospital == release.hospital for s in self.seen)
         new = SeenMark(release.hospital, run, release.round, release.mark)
@@ -53,5 +53,5 @@ class Marks:
 
 
 def _follows(mark: Mark, last: Mark) -> bool:
-    """Further in the same ledger. Another ledger is no way to begin anew: it is set back, too."""
+    """Whether ``mark`` is further in the same ledger; another ledger counts as one set back."""
     return mark.ledger == last.ledger and mark.sequence > last.sequence

@@ -1,6 +1,6 @@
-"""The one class that subclasses Flower's Strategy: rounds of federated meta-learning.
+"""Rounds of federated meta-learning, as the only subclass of Flower's Strategy here.
 
-Flower's own loop (``start``, inherited) knows no start round, so ``rounds`` is our own. Which
+Flower's own loop (``start``, inherited) always starts at round 1, so ``rounds`` replaces it. Which
 hospitals work in a round is a function of (seed, round) alone. A reply counts after ``checks``;
 replies are sorted by hospital before they are combined, so the order of arrival changes nothing.
 """
@@ -33,11 +33,11 @@ Vector = NDArray[np.float32]
 log = logging.getLogger("metaward.server")
 
 Protect = Callable[[Vector, Combine, int], Vector]
-"""(updates (hospitals, dim), combiner, round) -> one direction (dim,), as the mechanism has it."""
+"""(updates (hospitals, dim), combiner, round) -> one direction (dim,), protected as needed."""
 
 
 def plain(updates: Vector, combine: Combine, round: int) -> Vector:
-    """The combination as it is: updates are protected already, or not at all."""
+    """The combination without noise: updates are protected already, or not at all."""
     return combine(updates)
 
 
@@ -47,7 +47,7 @@ class QuorumError(RunError):
 
 @dataclass(frozen=True)
 class MetaState:
-    """Everything the next round depends on besides the configuration."""
+    """Everything that the next round depends on, except the configuration."""
 
     round: int
     theta: Vector
@@ -56,7 +56,7 @@ class MetaState:
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What one round did. ``rejected`` maps a hospital to the reason its reply did not count."""
+    """The outcome of a round; ``rejected`` maps a hospital to why its reply did not count."""
 
     round: int
     accepted: tuple[str, ...]
@@ -67,15 +67,15 @@ class RoundReport:
 
 @dataclass
 class MetaStrategy(Strategy):
-    """theta <- theta + eps * combine(updates), with the hospitals of ``train`` in turn.
+    """theta <- theta + eps * combine(updates), from hospitals chosen out of ``train`` each round.
 
     ``desk`` is the JSON that every message carries (``client.desk``), ``scores`` the range of each
     score that unseen hospitals send. ``quorum`` is the share of a round's hospitals whose valid
     reply is needed; below it ``QuorumError`` is raised, because a run that silently goes on with
-    the few is not the run that was asked for.
+    few hospitals is not the run that was asked for.
 
     ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
-    Flower's own start alone, which asks and combines in two calls and hands neither over.
+    Flower's own ``start`` alone, which asks and combines in two calls and passes neither on.
     """
 
     roster: Roster
@@ -100,7 +100,7 @@ class MetaStrategy(Strategy):
     # ------------------------------------------------------------------ the round loop
 
     def rounds(self, grid: Grid, state: MetaState) -> Iterator[tuple[MetaState, RoundReport]]:
-        """The rounds after ``state.round``, one at a time: the caller may save, evaluate, stop."""
+        """The rounds after ``state.round``, one at a time: the caller can save, evaluate, stop."""
         for number in range(state.round + 1, self.num_rounds + 1):
             leg = self._train(grid, number, state.theta)
             replies = grid.send_and_receive(leg.messages, timeout=self.timeout)
@@ -110,7 +110,7 @@ class MetaStrategy(Strategy):
     def advance(
         self, state: MetaState, leg: Leg, replies: Iterable[Message]
     ) -> tuple[MetaState, RoundReport]:
-        """Check, sort, combine, step: the next state, and what the round did.
+        """Check, sort and combine replies, then step: the next state, and what the round did.
 
         Raises ``QuorumError`` below the quorum.
         """
@@ -147,9 +147,9 @@ class MetaStrategy(Strategy):
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        """theta and the desk's JSON for each chosen hospital that is there.
+        """Messages with theta and the desk's JSON for each chosen hospital that is present.
 
-        ``config`` is not read: what hospitals do is said by ``desk``.
+        ``config`` is not read: ``desk`` says what hospitals do.
         """
         theta = arrays["theta"].numpy()
         if self._state is None or self._state.round != server_round - 1:  # a new start
@@ -161,7 +161,7 @@ class MetaStrategy(Strategy):
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        """The next theta; the number of hospitals that it came of. See ``advance``."""
+        """The next theta, and how many hospitals contributed to it (``advance``)."""
         assert self._state is not None
         assert self._leg is not None
         self._state, report = self.advance(self._state, self._leg, replies)
@@ -208,7 +208,7 @@ class MetaStrategy(Strategy):
         return self._address(grid, request, MessageType.TRAIN, self.chosen(number))
 
     def _address(self, grid: Grid, request: Request, kind: str, hospitals: Iterable[str]) -> Leg:
-        """One message for each of these hospitals that is there."""
+        """One message for each of these hospitals that is present."""
         self.roster.refresh(grid)
         there = [h for h in hospitals if h in self.roster.nodes]
         marked = [encode_request(with_mark(request, self.marks.last(h))) for h in there]

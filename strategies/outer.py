@@ -22,7 +22,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Outer(Protocol):
-    """One entry of ``OUTER``: a frozen dataclass whose fields are its yaml options."""
+    """An entry of ``OUTER``: a frozen dataclass whose fields are its yaml options."""
 
     def init(self, theta: Vector) -> State:
         """The optimiser's state (named vectors) before the first round."""
@@ -31,7 +31,7 @@ class Outer(Protocol):
     def step(
         self, theta: Vector, combined: Vector, state: State, at: float
     ) -> tuple[Vector, State]:
-        """The next theta (dim,) and state; ``at`` in [0, 1) is the part of the run that is over."""
+        """The next theta (dim,) and state; ``at`` in [0, 1) is the finished share of the run."""
         ...
 
 
@@ -39,8 +39,8 @@ class Outer(Protocol):
 class Scheduled:
     """The outer step size eps: ``lr`` at the start, ``final_lr`` at the end of the run.
 
-    ``schedule`` leads from one to the other: linear, or half a cosine wave; constant stays at
-    ``lr``.
+    ``schedule`` says how it goes from one to the other: ``linear``, by half a ``cosine`` wave, or
+    not at all (``constant``).
     """
 
     lr: Rate = 1.0
@@ -52,7 +52,7 @@ class Scheduled:
     """The step size at the end of the run, for schedules other than `constant`."""
 
     def rate(self, at: float) -> float:
-        """eps when the part ``at`` of the run is over."""
+        """eps when the share ``at`` of the run is finished."""
         if self.schedule == "constant":
             return self.lr
         left = 1 - at if self.schedule == "linear" else (1 + cos(pi * at)) / 2

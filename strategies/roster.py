@@ -1,7 +1,7 @@
-"""Who is who: node ids are random in every Flower run, hospitals have names.
+"""Which node is which hospital: node ids are random in every Flower run, hospitals have names.
 
 The server knows the public roster (names in the order of partition ids) from the configuration. A
-node becomes a hospital by answering the roster call with a seat nobody else holds.
+node becomes a hospital by answering the roster call with a seat that no other node holds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from metaward.strategies.checks import Rejected, read
 
 POLL_SECONDS = 0.2
 REST = 5.0
-"""How many waits long a silent node is then left alone: it costs at most a sixth of the time."""
+"""A silent node is left alone for so many waits, so that it costs at most 1/6 of the time."""
 
 LOST = frozenset(
     f"error-{code}"
@@ -31,7 +31,7 @@ LOST = frozenset(
         ErrorCode.NODE_UNAVAILABLE,
     )
 )
-"""Flower's words for a node that went away: it has said nothing, so nothing is held against it."""
+"""Flower's codes for a node that went away; such a node is not turned away, for it said nothing."""
 
 
 class RosterError(RunError):
@@ -40,11 +40,12 @@ class RosterError(RunError):
 
 @dataclass
 class Roster:
-    """The hospitals of a run and the nodes they answer from at present.
+    """The hospitals of a run and the nodes that they answer from at present.
 
-    ``timeout`` (seconds) is how long all may take to come before the run; ``patience`` how long a
-    round waits for nodes that came, or came back, in between. ``silent`` maps a node that let that
-    pass to the moment from which it is asked again: it may not hold up every round.
+    ``timeout`` (seconds) is how long all hospitals can take to connect before the run; ``patience``
+    is how long a round waits for nodes that connected, or reconnected, since. ``silent`` maps a
+    node that did not answer in that time to the moment when it is asked again, so that it does not
+    hold up every round.
     """
 
     seats: Sequence[str]
@@ -87,14 +88,14 @@ class Roster:
         self.silent |= dict.fromkeys(set(called) & set(self._new()), rested)
 
     def _look(self, grid: Grid) -> None:
-        """Who is there? What is known of those who are not is forgotten."""
+        """Find the nodes that are present, and forget those that are not."""
         self.present = frozenset(grid.get_node_ids())
         self.nodes = {seat: node for seat, node in self.nodes.items() if node in self.present}
         self.turned_away = {n: r for n, r in self.turned_away.items() if n in self.present}
         self.silent = {n: when for n, when in self.silent.items() if n in self.present}
 
     def _new(self) -> list[int]:
-        """Nodes of whom it is not known who they are."""
+        """Nodes whose hospital is not known yet."""
         return sorted(self.present - set(self.nodes.values()) - self.turned_away.keys())
 
     def _call(self, grid: Grid, new: Sequence[int], timeout: float) -> None:
@@ -106,7 +107,7 @@ class Roster:
         ]
         replies = list(grid.send_and_receive(calls, timeout=timeout))
         asked = {call.metadata.message_id: call.metadata.dst_node_id for call in calls}
-        for reply in replies:  # the first to each call; a late or repeated one says nothing new
+        for reply in replies:  # only the first reply to each call counts
             node = asked.pop(reply.metadata.reply_to_message_id, None)
             if node is not None:
                 self._seat(node, reply)

@@ -106,7 +106,7 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
 def test_file_and_line_are_named(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(sim.DEFAULT.read_text() + "\nname: again\n")
-    with pytest.raises(ConfigError, match=r"mine\.yaml: line \d+: key 'name' stands twice"):
+    with pytest.raises(ConfigError, match=r"mine\.yaml: line \d+: key 'name' is repeated"):
         sim.load(path)
     path.write_bytes(b"name: caf\xe9")
     with pytest.raises(ConfigError, match=r"mine\.yaml: .*position 9"):

@@ -1,6 +1,8 @@
-"""Inner loops and the baselines beside them: one file a method, one line here.
+"""The learners: inner loops and the baselines that they are compared with.
 
-A learner of somebody else's is built from the same pieces (``client.inner.base``).
+Each method is one file of this folder and one entry of ``ALGORITHMS``.
+
+Your own learner is built from the same pieces (``client.inner.base``).
 """
 
 from __future__ import annotations

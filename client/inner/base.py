@@ -2,8 +2,8 @@
 
 An algorithm is a frozen dataclass whose fields are its yaml options (``client.inner``). It turns
 theta and a few episodes into an update (meta-training), and theta and a support set into a
-predictor (adaptation). Learners without a head, with local heads or with learned rates fit the
-same methods: the length and meaning of theta are theirs alone.
+predictor (adaptation). Learners without a head, with local heads or with learned rates have the
+same methods: only the learner knows the length and meaning of theta.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Lambda = Annotated[float, Field(ge=0, le=100)]
 class Update:
     """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss.
 
-    ``keep`` stays at the hospital: all that the next update there will find in ``setting.kept``.
+    ``keep`` stays at the hospital; the next update there finds it in ``setting.kept``.
     Only a learner that ``remembers`` may fill it.
     """
 
@@ -65,13 +65,13 @@ class Setting:
         self.kept: Kept = {}
 
     def recalling(self, kept: Kept) -> Setting:
-        """This setting for an update that finds these vectors, brought to the device."""
+        """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
         other = copy(self)
         other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
         return other
 
     def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One loss for each record (n,), as the kind of task has it."""
+        """One loss for each record (n,), as the kind of task defines it."""
         return self.spec.kind.losses(net.forward(phi, x), y)
 
     def support(self, episode: Episode) -> Batch:
@@ -88,7 +88,7 @@ class Setting:
 
 
 class Algorithm(Protocol):
-    """One entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
+    """An entry of ``ALGORITHMS``; a learner that names it as its base class has its defaults."""
 
     @property
     def remembers(self) -> bool:
@@ -111,7 +111,7 @@ class Algorithm(Protocol):
         ...
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
-        """``ValueError``, with the way out: it cannot serve such tasks or protect ``unit``."""
+        """``ValueError``, with the way out, if it cannot learn such tasks or protect ``unit``."""
         ...
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
@@ -119,9 +119,9 @@ class Algorithm(Protocol):
         ...
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """What theta's coordinates are, in order; then those of each task's own, if any.
+        """The layers of theta, in order; then the layers that each task makes for itself, if any.
 
-        A gradient over records has all of them, theta those that are not ``local``.
+        A gradient over records has coordinates for all of them, theta for those not ``local``.
         """
         ...
 
@@ -135,16 +135,16 @@ class Algorithm(Protocol):
     ) -> Update:
         """One hospital's contribution of one round from its episodes.
 
-        Records are reached through ``session`` alone, in a sequence of uses that depends on no
-        value; whether sessions of every kind will do is said by ``check``.
+        Records are reached through ``session`` alone. The sequence of sums must not depend on the
+        records' values. ``check`` refuses the units whose sessions do not suit the learner.
         """
         ...
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
-        """A predictor fitted to the support set; ``steps = 0`` is theta before adaptation.
+        """A predictor fitted to the support set; ``steps = 0`` uses theta without adaptation.
 
-        It maps x (n, *input_shape) to outputs as the kind of task has them: (n, N) logits of N-way
-        tasks, (n, targets) of regression.
+        It maps x (n, *input_shape) to the outputs of the kind of task: (n, N) logits for N-way
+        tasks, (n, targets) for regression.
         """
         ...
 
@@ -152,7 +152,7 @@ class Algorithm(Protocol):
 def descend(
     gradient: Gradient, phi: Tensor, batches: Sequence[Batch], lr: float
 ) -> tuple[Tensor, Tensor]:
-    """The inner loop: one gradient step a batch. Returns phi_T (dim,) and the last mean loss.
+    """The inner loop: one gradient step per batch. Returns phi_T (dim,) and the last mean loss.
 
     For several tasks at once phi is (tasks, dim) and there is a loss for each (tasks,).
     """
@@ -169,13 +169,13 @@ def plain_gradient(setting: Setting, net: Network) -> Gradient:
 
 
 def private_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
-    """The session's gradient of the task's loss: the only one meta-training may step on."""
+    """The session's gradient of the task's loss: meta-training may use no other."""
     pooled = pooled_gradient(setting, net, session, kind)
     return lambda phi, batch: pooled([(phi, batch)])
 
 
 def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
-    """The same over several tasks at once, each at its own phi: one noise for their mean."""
+    """The mean gradient over several tasks, each at its own phi, with one noise for the mean."""
     losses, mask = partial(setting.losses, net), net.mask(session.trained).to(setting.device)
     return lambda at: session.gradient(losses, at, kind, mask)
 
@@ -213,11 +213,11 @@ def over_tasks(
 ) -> Update:
     """A hospital's update from the mean direction that its tasks want theta to move in.
 
-    Without a local rate: the mean direction at theta. Where sums are noised, ``direction`` is asked
-    for all tasks at once, so that what is only averaged takes one noise; else for each task, which
-    the session combines. With a local rate theta moves on after every task, and the update is where
-    it ended (Fallah, Mokhtari, Ozdaglar 2020: Personalized Federated Learning with Theoretical
-    Guarantees).
+    Without a local rate it is the mean direction at theta. Where sums are noised, ``direction`` is
+    called once for all tasks, so that a mean over tasks gets one noise; otherwise it is called for
+    each task, and the session combines the results. With a local rate theta moves after every task,
+    and the update is the whole way it moved (Fallah, Mokhtari, Ozdaglar 2020: Personalized
+    Federated Learning with Theoretical Guarantees).
     """
     here, losses, directions = theta, [], []
     alone = session.raw or local_lr > 0
@@ -231,13 +231,13 @@ def over_tasks(
 
 
 def require_classes(spec: TaskSpec, learner: str) -> None:
-    """``ValueError`` where tasks have no classes and the learner takes their means or names."""
+    """``ValueError`` where tasks have no classes and the learner needs their means or names."""
     if not spec.kind.classes:
         raise ValueError(f"{learner} needs classes; choose reptile, fomaml or maml")
 
 
 def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
-    """``ValueError`` where a task is to be protected and others start at what came of it."""
+    """``ValueError`` where a task is protected and the next task would start from its result."""
     if unit.clips_tasks and local_lr:
         raise ValueError(
             f"local_lr = {local_lr}: each task would start where the one before ended, so "
@@ -271,11 +271,11 @@ class GradientLearner(Algorithm):
         refuse_mixed_tasks(unit, self.local_lr)
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
-        """A fresh network with one output a way (or a target)."""
+        """A fresh network with one output for each way (or target)."""
         return setting.network(setting.spec.outputs).initial(seed)
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """Those of the network."""
+        """The network's layers."""
         return setting.network(setting.spec.outputs).layers()
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:

@@ -1,4 +1,4 @@
-"""The floor that every learner must clear: nearest neighbours in raw input space."""
+"""The baseline that every learner must beat: nearest neighbours in raw input space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from metaward.privacy import Batch, Session, Unit
 class Centroid(Algorithm):
     """Nearest class mean of the raw support inputs; nothing is learned and nothing is sent.
 
-    Where there are no classes: the label of the nearest support input.
+    Where there are no classes, it predicts the label of the nearest support input.
     """
 
     @property
@@ -28,7 +28,7 @@ class Centroid(Algorithm):
         return 1
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
-        """Distances suit every task, and nothing is sent."""
+        """Nothing to refuse: distances suit every task, and nothing is sent."""
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """Nothing to learn: an empty vector."""
@@ -46,7 +46,7 @@ class Centroid(Algorithm):
         session: Session,
         rng: np.random.Generator,
     ) -> Update:
-        """Nothing moves."""
+        """An update of zeros."""
         return Update(torch.zeros_like(theta), torch.zeros(()))
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:

@@ -1,4 +1,4 @@
-"""A supervised embedding: classify what all hospitals can name, keep the body for new tasks.
+"""A supervised embedding: classify all classes that hospitals share, keep the body for new tasks.
 
 Chen, Liu, Kira, Wang, Huang 2019: A Closer Look at Few-shot Classification; Tian, Wang, Krishnan,
 Tenenbaum, Isola 2020: Rethinking Few-Shot Image Classification: a Good Embedding Is All You Need?
@@ -43,8 +43,8 @@ class Embedding(Algorithm):
     classes may be new, keeps the body, replaces the head by its own prototypes, and fine-tunes as
     Proto-MAML does.
 
-    Made for noise: a round asks for one sum, over all records of its tasks, and no step starts at
-    the result of another noisy one, as long as ``local_lr`` is 0.
+    It suits noisy sums: a round takes one sum, over all records of its tasks, and no step starts
+    at the result of another noisy one, as long as ``local_lr`` is 0.
     """
 
     lr: Rate = 0.1
@@ -54,7 +54,7 @@ class Embedding(Algorithm):
     l2: Lambda = 0.0
     """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
-    """Above 0: the hospital takes a step of this rate after every task, one noisy sum each."""
+    """Above 0: the hospital takes a step of this rate after every task, each by a noisy sum."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""
@@ -62,11 +62,11 @@ class Embedding(Algorithm):
         require_classes(spec, "embedding")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
-        """A fresh network with one output a class name."""
+        """A fresh network with one output for each class name."""
         return self._network(setting).initial(seed)
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """Those of the network."""
+        """The network's layers."""
         return self._network(setting).layers()
 
     def update(

@@ -47,16 +47,16 @@ class FedAvg(Reptile):
     """The seed of the fresh head that an unseen hospital puts on the body where `names` is true."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
-        """Tasks are pooled, so that none of them can be clipped alone."""
+        """``ValueError`` for a unit that clips tasks: pooled tasks cannot be clipped alone."""
         if unit.clips_tasks:
             raise ValueError(f"fedavg pools its tasks; no {unit.name} can be protected alone")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
-        """A fresh network: one output a way, or one a class name."""
+        """A fresh network with one output for each way, or for each class name."""
         return self._network(setting).initial(seed)
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """Those of the network."""
+        """The network's layers."""
         return self._network(setting).layers()
 
     def update(

@@ -58,8 +58,8 @@ class Fomaml(GradientLearner):
 class Maml(GradientLearner):
     """Exact second-order MAML: the query loss at phi_T(theta), differentiated through all T steps.
 
-    With records in the open the graph of the whole inner loop is kept, so memory grows with
-    ``steps``. Where every sum over records must be noised, the same derivative is taken by the
+    Where the learner sees raw records, the graph of the whole inner loop is kept, so memory grows
+    with ``steps``. Where every sum over records must be noised, the same derivative is taken by the
     adjoint recursion v <- v - lr * mean_j(H_j(phi_t) v), t = T-1 .. 0, each step one noisy mean:
     clipping the query gradient alone would let support records through the Hessian without noise.
     """
@@ -139,7 +139,7 @@ def meta_update(
     learner: GradientLearner,
     session: Session,
 ) -> Update:
-    """Down the outer objective: minus the meta-gradient of query loss + (lambda/2) |theta|^2."""
+    """The update: minus the meta-gradient of the query loss + (lambda/2) |theta|^2."""
 
     def direction(theta: Tensor, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
         tasks = [(setting.support(e), setting.query(e)) for e in episodes]

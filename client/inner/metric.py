@@ -1,4 +1,4 @@
-"""A shared metric: hospitals agree on how features vary within a class, and measure by that.
+"""A shared metric: hospitals learn together how features vary within a class.
 
 Nearest class means in Mahalanobis distance (Bateni, Goyal, Masrani, Wood, Sigal 2020: Improved
 Few-Shot Visual Classification) are Fisher's linear discriminant (Hastie, Tibshirani, Friedman 2009:
@@ -41,14 +41,14 @@ class Metric(Algorithm):
     """theta is the covariance of the features within a class, packed; the body stays as it is.
 
     A hospital takes two sums over all records of a round. The first gives the mean feature of each
-    of its classes; the names of the classes are its own, no other hospital need share them. The
-    second is of the outer products of what is left of each record's features without its class's
-    mean. The update is their mean minus theta, so that with outer rate 1 one round is enough:
-    nothing is gained by looking at a record again. Of the promises this is the cheapest: a record
-    pays for two sums in all (Dwork, Talwar, Thakurta, Zhang 2014: Analyze Gauss).
+    of its classes; class names are the hospital's own, and no other hospital needs to share them.
+    The second is of the outer products of each record's features around its class's mean. The
+    update is the mean of these minus theta, so that with outer rate 1 one round is enough: using a
+    record again gains nothing. No other learner here costs less privacy: a record pays for two sums
+    in all (Dwork, Talwar, Thakurta, Zhang 2014: Analyze Gauss).
 
-    An unseen hospital measures distances in the metric of the covariance, after a share ``shrink``
-    of its mean eigenvalue was added to each (Ledoit, Wolf 2004), and takes ``adapt_steps``
+    An unseen hospital measures distances in the metric of the covariance, after ``shrink`` times
+    the mean eigenvalue was added to each eigenvalue (Ledoit, Wolf 2004), and takes ``adapt_steps``
     full-batch steps of rate ``lr`` on metric and prototypes together, as Proto-MAML does.
     """
 
@@ -60,17 +60,17 @@ class Metric(Algorithm):
     """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
-        """Needs classes; centres all tasks of a round at once, so none can be clipped alone."""
+        """``ValueError`` without classes, or if tasks are clipped alone: they are pooled here."""
         require_classes(spec, "metric")
         if unit.clips_tasks:
             raise ValueError(f"metric pools its tasks; no {unit.name} can be protected alone")
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
-        """The identity: plain distance between features."""
+        """The identity, which gives the Euclidean distance between features."""
         return pack(torch.eye(setting.network(0).features))
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """The covariance, in the place of a body."""
+        """The covariance, in the group of a body."""
         return (Layer("covariance", len(self.initial(setting, 0)), "body"),)
 
     def update(
@@ -98,7 +98,7 @@ class Metric(Algorithm):
         return Update(found - theta, unpack(found).trace())
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
-        """Nearest class means in the metric, then steps; 0 steps is these alone."""
+        """Nearest class means in the metric, then gradient steps; 0 steps uses the means alone."""
         ways, width = setting.spec.outputs, setting.network(0).features
         measure = features(setting)
         seen = Batch(measure(support.x), support.y, support.rows)
@@ -117,8 +117,9 @@ class Metric(Algorithm):
         return lambda x: outputs(phi, measure(x))
 
     def _start(self, theta: Tensor, support: Batch, ways: int) -> Tensor:
-        """Metric (d, d) and the head of the class means in it: the logarithm of each class's
-        density, were it normal, up to what all share."""
+        """Metric (d, d) and the linear head of the class means in it, as one vector.
+        The head's outputs are the log densities of normal classes, up to a common term.
+        """
         mix = _known(theta.cpu().numpy().tobytes(), theta.dtype, self.shrink).to(theta.device)
         found = support.x @ mix.T
         means = torch.stack([found[support.y == c].mean(dim=0) for c in range(ways)])
@@ -127,9 +128,9 @@ class Metric(Algorithm):
 
 
 def features(setting: Setting) -> Callable[[Tensor], Tensor]:
-    """x (n, *input_shape) -> what the body measures as it starts (n, features).
+    """x (n, *input_shape) -> the features (n, features) of the body at its start.
 
-    No record has a say in it: the start is the same in every run.
+    The start is the same in every run, and depends on no record.
     """
     body = setting.network(0)
     start = body.initial(0)
@@ -162,8 +163,10 @@ def _known(theta: bytes, dtype: torch.dtype, shrink: float) -> Tensor:
 
 
 def whitening(covariance: Tensor, shrink: float) -> Tensor:
-    """The matrix (d, d) that makes ``covariance``, shrunk, the identity; what noise has made
-    negative counts as zero. Where nothing is left, plain distance."""
+    """The matrix (d, d) that makes ``covariance``, after shrinkage, the identity.
+    Eigenvalues that noise has made negative count as zero; where all do, the result is the identity
+    up to a factor, which is the Euclidean distance.
+    """
     values, vectors = torch.linalg.eigh(covariance.double())
     values = values.clamp(min=0)
     values = values + shrink * (float(values.mean()) or 1.0)

@@ -2,8 +2,8 @@
 
 A prototypical network (Snell, Swersky, Zemel 2017) classifies by the squared distance to each
 class's mean feature, and that is a linear layer: weights 2 c_k, biases -|c_k|^2. Proto-MAML starts
-the inner loop from this layer, so a task that numbers its classes afresh begins with a head that
-fits, and the steps are left to improve on it.
+the inner loop from this layer, so that a task with its own numbering of classes begins with a head
+that fits, and the steps improve on it.
 """
 
 from __future__ import annotations
@@ -42,17 +42,17 @@ class ProtoMaml(GradientLearner):
     The meta-gradient is first-order in the steps (phi_T = phi_0(theta) + a constant) and exact in
     the start: it flows through the prototypes. ``steps = 0`` is the prototypical network.
 
-    Where every sum over records must be noised, a support record stands in T + 2 of them: its
-    class's features, T inner gradients, and the way back through the prototypes, in which its
-    features' Jacobian is multiplied with what the query gradient wants of its class's prototype. A
-    query record stands in one. The last two sums run over all tasks of the round at once.
+    Where every sum over records must be noised, a support record is in T + 2 of them: the sum of
+    its class's features, T inner gradients, and the backward pass through the prototypes, in which
+    its features' Jacobian is multiplied with the query gradient of its class's prototype. A query
+    record is in one sum. The last two sums run over all tasks of the round at once.
     """
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 5
     """Inner steps T of a task in meta-training; 0 is the prototypical network."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
-        """Prototypes are means of classes: regression has none."""
+        """``ValueError`` for regression: prototypes are means of classes, and it has none."""
         super().check(spec, unit)
         require_classes(spec, "proto_maml")
 
@@ -61,7 +61,7 @@ class ProtoMaml(GradientLearner):
         return setting.network(0).initial(seed)
 
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
-        """Those of the body; the head is each task's own."""
+        """The body's layers, and the head, which each task makes for itself."""
         return setting.network(setting.spec.outputs).layers(local_head=True)
 
     def update(
@@ -109,7 +109,7 @@ class ProtoMaml(GradientLearner):
         return meta_gradient
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
-        """Prototypes, then full-batch gradient descent; 0 steps is the prototypes alone."""
+        """Prototypes, then full-batch gradient descent; 0 steps uses the prototypes alone."""
         return from_prototypes(setting, theta, support, steps, self.lr)
 
 
@@ -125,7 +125,7 @@ def from_prototypes(
 
 
 def with_prototypes(setting: Setting, theta: Tensor, support: Batch) -> Tensor:
-    """The body theta and the head of nearest class means on its features, as one vector (dim,)."""
+    """The body theta and the head of nearest class means of its features, as one vector (dim,)."""
     features = setting.network(0).forward(theta, support.x)
     classes = range(setting.spec.outputs)
     return _start(theta, torch.stack([features[support.y == c].mean(dim=0) for c in classes]))
@@ -155,10 +155,10 @@ def _query_gradient(
     queries: Sequence[Batch],
     session: Session,
 ) -> tuple[Tensor, Tensor]:
-    """Noisy mean query gradient of the body (dim,), and each task's of its head (tasks, head).
+    """Noisy mean query gradients: of the body (dim,), and of each task's head (tasks, head).
 
-    One sum over the records of all tasks: a record adds its gradient of the body to what all share,
-    and its gradient of the head to its own task's place. Together they are clipped as one vector.
+    One sum runs over the records of all tasks: a record adds its gradient of the body to the shared
+    coordinates, and its gradient of the head to those of its task. Both are clipped as one vector.
     """
     net, dim = setting.network(setting.spec.outputs), len(theta)
     chosen = net.mask(session.trained | {"head"}).to(setting.device)[:dim].nonzero().squeeze(1)
@@ -181,7 +181,7 @@ def _query_gradient(
 
 
 def _pull(means: Tensor, head: Tensor) -> Tensor:
-    """What the head's gradient wants of the prototypes ``means`` (N, features) it was made of."""
+    """The gradient with respect to the prototypes ``means`` (N, features) behind the head's."""
     weights, biases = head[: -len(means)].view_as(means), head[-len(means) :]
     return 2 * weights - 2 * means * biases[:, None]
 

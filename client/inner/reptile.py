@@ -27,18 +27,18 @@ from metaward.privacy import Batch, Session
 
 @dataclass(frozen=True)
 class Reptile(GradientLearner):
-    """SGD on each task from theta; the update is where it ended: mean(phi_T - theta).
+    """SGD on each task from theta; the update is how far it went: mean(phi_T - theta).
 
     Reptile does not split a task: support and query are trained on together, in mini-batches of
-    ``batch`` records (0: all of them each step).
+    ``batch`` records (0: all of them in each step).
     """
 
     batch: Annotated[int, Field(ge=0)] = 0
-    """Records of a mini-batch; 0: all records of a task in every step."""
+    """Records of a mini-batch; 0 takes all records of a task in every step."""
 
     @property
     def takes_batches(self) -> bool:
-        """With the option ``batch``."""
+        """True with the option ``batch``."""
         return self.batch > 0
 
     def update(

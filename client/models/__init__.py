@@ -1,4 +1,7 @@
-"""Networks, and the bridge between a module and a flat vector: one line an architecture."""
+"""Networks, and the bridge between a module and a flat vector.
+
+Each architecture is one file of this folder and one entry of ``MODELS``.
+"""
 
 from __future__ import annotations
 

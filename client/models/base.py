@@ -2,7 +2,7 @@
 
 Outside this folder parameters are one float32 vector: clipping, noise, means, medians and
 Reptile's step are then one-liners on ``(dim,)`` or ``(hospitals, dim)``. Networks use GroupNorm,
-so there are no buffers: the vector is the whole state, and no record touches another's output.
+so there are no buffers: the vector is the whole state, and no record changes another's output.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ class Architecture(Protocol):
 
     @property
     def own_start(self) -> bool:
-        """Whether a body's parameters start as its own code has them, loaded or drawn.
+        """Whether a body's parameters start with the values of its own code, loaded or drawn.
 
-        Otherwise they are drawn as ``Network.initial`` says.
+        Otherwise they are drawn by ``Network.initial``.
         """
         ...
 
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
         """The layers up to the features: (batch, *input_shape) -> (batch, features).
 
-        What torch draws in it is made a function of a seed. A parameter with ``requires_grad``
+        What torch draws in it becomes a function of a seed. A parameter with ``requires_grad``
         False, or a tensor that is a plain attribute, is a constant: neither sent nor trained.
         """
         ...
@@ -58,7 +58,7 @@ class Mix(nn.Linear):
 
 
 class Layer(NamedTuple):
-    """Coordinates in a row that belong together: their name, how many there are, their group.
+    """Consecutive coordinates that belong together: their name, their number, their group.
 
     ``local``: every task makes its own, so they have gradients but are no part of theta.
     """
@@ -84,11 +84,11 @@ class Network:
         outputs: int,
         start: Callable[[int], nn.Module] | None = None,
     ) -> None:
-        """``start`` (seed -> body) has the first values of the body's parameters; None: drawn."""
+        """``start`` (seed -> body) has the first values of the parameters; None draws them."""
         check_looks(body)
         layers: dict[str, nn.Module] = {"body": body}
         if outputs:
-            layers["head"] = nn.Linear(features, outputs, device="meta")  # its shapes matter
+            layers["head"] = nn.Linear(features, outputs, device="meta")  # only its shapes matter
         self.module = nn.Sequential()
         for name, layer in layers.items():
             self.module.add_module(name, layer)
@@ -103,7 +103,7 @@ class Network:
         self.head = slice(self.dim - head, self.dim)
 
     def layers(self, local_head: bool = False) -> tuple[Layer, ...]:
-        """The named parameters, in the vector's order; with a head of each task's own, or not."""
+        """The named parameters in the vector's order; ``local_head``: each task makes the head."""
         norms = {n for n, m in self.module.named_modules() if isinstance(m, NORMS)}
 
         def group(name: str) -> ParameterGroup:
@@ -138,7 +138,7 @@ class Network:
 
         Weights are He-normal (He, Zhang, Ren, Sun 2015: Delving Deep into Rectifiers), the head's
         a tenth of that so that no label is favoured at the start; biases are 0, GroupNorm gains 1,
-        and a ``Mix`` is the identity. A body with a start of its own has that in their place.
+        and a ``Mix`` is the identity. A body with a start of its own keeps it.
         """
         generator = torch.Generator().manual_seed(seed)
         same = {f"{n}.weight" for n, m in self.module.named_modules() if isinstance(m, Mix)}
@@ -163,7 +163,7 @@ class Network:
 
 
 def _forget(module: nn.Module) -> None:
-    """Drop the values of what is trained: they come from the vector, so only shapes matter."""
+    """Drop the values of trained parameters: they come from the vector, so only shapes matter."""
     shapes = {p: nn.Parameter(p.to("meta")) for p in module.parameters() if p.requires_grad}
     for layer in module.modules():
         for name, p in layer._parameters.items():
@@ -173,9 +173,9 @@ def _forget(module: nn.Module) -> None:
 def network(
     architecture: Architecture, spec: TaskSpec, outputs: int, device: torch.device | None = None
 ) -> Network:
-    """Put a registered architecture and a head for ``outputs`` together; constants on ``device``.
+    """The network of an architecture and a head for ``outputs``, its constants on ``device``.
 
-    ``ValueError``: a body that cannot be trained or protected record by record (``check_body``).
+    ``ValueError`` for a body that cannot be trained or protected record by record (``check_body``).
     """
     shape = spec.input_shape
     check_architecture(architecture, shape)
@@ -186,13 +186,13 @@ def network(
 
 @lru_cache
 def check_architecture(architecture: Architecture, input_shape: tuple[int, ...]) -> None:
-    """``ValueError``, worded for the yaml key: a body that does not fit or does not keep to it."""
+    """``ValueError``, worded for the yaml key, for a body that ``check_body`` refuses."""
     features = architecture.features(input_shape)
     check_body(build(architecture, input_shape), features, input_shape)
 
 
 def build(architecture: Architecture, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:
-    """The body; what its code draws comes from ``seed``, and nobody else's draws are moved."""
+    """The body; its code draws from ``seed``, and torch's global generator is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return architecture.body(input_shape)

@@ -1,8 +1,8 @@
-"""What a network must keep so that a record can be clipped alone, found by looking and by trying.
+"""Checks that a network allows a record to be clipped alone, by looking at it and by trying it.
 
-A layer that mixes the records of a batch breaks every guarantee for records, and nothing else would
-fail. So a body is looked through when it is built, and then tried on made-up records: no hospital's
-data are needed to find out.
+A layer that mixes the records of a batch breaks every guarantee for records, and no error would
+show it. So the layers of a body are inspected when it is built, and the body is then tried on
+made-up records: no hospital's data are needed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from metaward.privacy.audit.structure import mixing
 
 MOVES = 1e-4
-"""A record's output may differ by so much of its size, by rounding, in another batch."""
+"""By this share of its size a record's output may differ in another batch, by rounding."""
 
 RECORDS = 3
 
@@ -29,9 +29,9 @@ Found = TypeVar("Found")
 
 
 def check_body(body: nn.Module, features: int, input_shape: tuple[int, ...]) -> None:
-    """``ValueError``, with the way out: it cannot be trained or protected record by record.
+    """``ValueError``, with the way out, if it cannot be trained or protected record by record.
 
-    ``features`` is what it should give for records of ``input_shape``.
+    ``features`` is how many features it should give for a record of ``input_shape``.
     """
     check_looks(body)
     x = _made_up(input_shape)
@@ -49,14 +49,14 @@ def check_body(body: nn.Module, features: int, input_shape: tuple[int, ...]) -> 
 
 
 def check_looks(body: nn.Module) -> None:
-    """``ValueError`` for what can be seen without trying: layers that mix records, that draw at
-    random, that torch does not know of, and buffers."""
+    """``ValueError`` for faults that show without a trial: buffers, and layers that mix records,
+    draw at random or are unknown to torch."""
     for fault in _seen(body):
         raise ValueError(f"network: {fault}")
 
 
 def _seen(body: nn.Module) -> Iterator[str]:
-    """What is wrong by the looks of it, each with the way out."""
+    """The faults that show without a trial, each with the way out."""
     for name, layer in body.named_modules():
         where = f"layer {name or 'body'!r} is a {type(layer).__name__}, which"
         if isinstance(layer, _BatchNorm):
@@ -82,7 +82,7 @@ def _seen(body: nn.Module) -> Iterator[str]:
 
 
 def _unregistered(layer: nn.Module) -> Iterator[str]:
-    """Attributes with layers or parameters in a place where torch does not look."""
+    """Attributes that hold layers or parameters where torch does not look for them."""
     known = {"_parameters", "_buffers", "_modules"}
     yield from (key for key, value in vars(layer).items() if key not in known and _learns(value))
 
@@ -121,7 +121,7 @@ def _check_repeatable(body: nn.Module, x: Tensor, outputs: Tensor) -> None:
 
 
 def _check_alone(body: nn.Module, x: Tensor) -> None:
-    """A record's features do not depend on who else is in the batch, and vmap finds the same."""
+    """A record's features do not depend on the rest of the batch, and the body works in vmap."""
     with torch.no_grad():
         alone = vmap(lambda record: body(record.unsqueeze(0)).squeeze(0))
         _tried("each record alone (torch.func.vmap)", lambda: alone(x))

@@ -1,4 +1,4 @@
-"""A network of somebody else's as an entry of the registry: a function, a class or a module."""
+"""A user's own network as an entry of the registry: a function, a class or a module."""
 
 from __future__ import annotations
 
@@ -21,8 +21,7 @@ Make = Callable[..., nn.Module]
 
 @dataclass(frozen=True)
 class OwnNetwork:
-    """What was registered: how to make the body, and whether its weights start as its code has
-    them."""
+    """What was registered: how to make the body, and whether it keeps the weights made there."""
 
     make: Make | nn.Module
     own_start: bool = True
@@ -36,12 +35,12 @@ class Made:
     own_start: ClassVar[bool]
 
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """What the function makes."""
+        """The module that the function returns."""
         options = {option.name: getattr(self, option.name) for option in fields(self)}
         return type(self).make(input_shape, **options)
 
     def features(self, input_shape: tuple[int, ...]) -> int:
-        """As many as the body gives for one made-up record."""
+        """The number that the body gives for made-up records."""
         return _width(self, input_shape)
 
 
@@ -60,11 +59,11 @@ def _width(architecture: Made, input_shape: tuple[int, ...]) -> int:
 
 
 def as_architecture(name: str, thing: Any) -> type[Any]:
-    """The entry for a class with all of ``Architecture``, or for what makes the body.
+    """The registry entry for a class that has all of ``Architecture``, or for a maker of the body.
 
-    That is a module, of which every network gets a copy, or a function (or a module's class) whose
-    first parameter is the input's shape; its other parameters are yaml options. ``TypeError`` where
-    it is neither.
+    A maker is a module, of which every network gets a copy, or a function (or a module's class)
+    whose first parameter is the input's shape; its other parameters are yaml options. ``TypeError``
+    where it is neither.
     """
     own = thing if isinstance(thing, OwnNetwork) else OwnNetwork(thing)
     if isinstance(own.make, type) and hasattr(own.make, "body"):

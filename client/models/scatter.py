@@ -1,4 +1,4 @@
-"""A fixed front end of oriented filters, and one trainable layer that mixes what they measure.
+"""A fixed front end of oriented filters, and one trainable layer that mixes their features.
 
 Tramer, Boneh 2021: Differentially Private Learning Needs Better Features (or Much More Data). Under
 a privacy budget a convolution that is learned from noisy sums is worse than one that is known
@@ -24,31 +24,32 @@ from metaward.client.models.base import Mix
 
 SIZE = 9  # pixels of a filter along each axis
 SCALES = ((0.8, 2.5), (1.4, 4.0), (2.2, 7.0))  # width of the envelope, wave length; in pixels
-FLOOR = 1e-3  # of a measured strength, so that its logarithm is finite
+FLOOR = 1e-3  # added to a measured strength, so that its logarithm is finite
 STATISTICS = 3  # of each map in each cell: largest, mean, root mean square
-SAMPLES = 256  # of noise, for the centre
+SAMPLES = 256  # samples of noise, from which the centre is computed
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Scatter:
-    """Strength of edges, spots and lines, as logarithms; then a square layer without bias.
+    """Log strengths of edges, spots and lines; then a square layer without bias.
 
     Gabor filters of three scales and ``orientations`` directions (one along a signal) give an even
     and an odd response; their modulus and both signs of the even one, and both signs of the input,
     are maps. Of each map the largest value, mean and root mean square are taken in ``grid`` cells
-    along each axis: 1 forgets where something is. (Cells are whole pixels of one size, so where
-    ``grid`` does not divide an axis, as many as fit: 10 on 28 pixels is 14 cells of 2.) From the
-    logarithms a constant is subtracted, their mean on 1/f noise, so that features lie around zero
-    without a look at any record. The square layer starts as the identity, as a ``Mix`` does.
+    along each axis; with 1 the features do not depend on position. (Cells are whole pixels of one
+    size, so where ``grid`` does not divide an axis, as many as fit: 10 on 28 pixels is 14 cells of
+    2.) From the logarithms a constant is subtracted, their mean on 1/f noise, so that features lie
+    around zero without a look at any record. The square layer starts as the identity, as a ``Mix``
+    does.
     """
 
     orientations: Annotated[int, Field(ge=1, le=16)] = 4
     """Directions of the fixed filters on an image; on a signal there is one."""
     grid: Annotated[int, Field(ge=1, le=16)] = 1
-    """Cells along each axis in which the filters' answers are summarised; 1 forgets where something
-    is."""
+    """Cells along each axis in which the filters' outputs are summarised; with 1 the features do
+    not depend on position."""
 
     own_start: ClassVar[bool] = False
 

@@ -1,4 +1,4 @@
-"""Where a hospital's tasks come from: one file a source, one line here."""
+"""The sources of a hospital's tasks; each is one file of this folder and one entry of ``TASKS``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hospitals whose records are arrays of a program: what ``register.tasks`` makes a source of."""
+"""Hospitals whose records are arrays in a program; ``register.tasks`` makes a source of them."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from metaward.client.tasks.preparation import Preparation, Step
 from metaward.plugins import of_protocol
 
 AS_GIVEN = Preparation(
-    Step("no", "Arrays are used as the program gave them; whoever wrote it knows how they came."),
-    Step("no", "What was done to the arrays before is known to whoever made them."),
+    Step("no", "Arrays are used as the program gave them; its author knows where they came from."),
+    Step("no", "What was done to the arrays before is known to those who made them."),
 )
 
 
@@ -55,14 +55,14 @@ class Records:
         """Take the arrays of one hospital.
 
         Args:
-            name: the hospital's, different from all others'.
-            x: records (n, *input_shape), as the network is to see them.
+            name: the hospital's name, different from all others'.
+            x: records (n, *input_shape), as the network will see them.
             y: the label of each record (n,), whole numbers or text; or targets (n, targets),
                 numbers with a decimal point, for regression.
             role: "train" to help meta-training, "unseen" to judge its result.
-            patients: whose record each is (n,); None: each record its own.
-            functions: for regression, which function a record was measured on (n,): a task is made
-                of records of one. None: all of one function.
+            patients: the patient of each record (n,); None: every record has a patient of its own.
+            functions: for regression, the function that a record was measured on (n,): the records
+                of a task share one. None: there is one function.
 
         Raises:
             ValueError: arrays of different lengths, or values that are not finite.
@@ -116,11 +116,11 @@ class _Federation:
         return self.hospitals[0].x.shape[1:]
 
     def seats(self) -> tuple[Seat, ...]:
-        """In the order in which they were given."""
+        """The seats, in the order in which the hospitals were given."""
         return tuple(Seat(one.name, one.role) for one in self.hospitals)
 
     def smallest(self) -> int:
-        """Records of the training hospital that has the fewest."""
+        """How many records the training hospital with the fewest has."""
         return min((len(one.x) for one in self.hospitals if one.role == "train"), default=0)
 
     def hospital(
@@ -130,7 +130,7 @@ class _Federation:
         draw: Callable[[Hospital, np.random.Generator], Episode],
         functions: IntArray | None = None,
     ) -> Hospital:
-        """One hospital's records, under names that no other one's have."""
+        """One hospital's records, under names that are unique in the federation."""
         one = self.hospitals[index]
         rows = np.arange(len(one.x))
         ids, patients = (
@@ -190,7 +190,7 @@ class _OfTargets:
         return TaskSpec(REGRESSION, self.federation.input_shape, targets, 0, canonical=True)
 
     def task_size(self) -> TaskSize:
-        """Records of one function."""
+        """The sizes in the options."""
         return TaskSize(self.shots, self.queries)
 
     def declared_records(self) -> int:
@@ -198,7 +198,7 @@ class _OfTargets:
         return self.federation.smallest()
 
     def most_tasks(self, records: int) -> int:
-        """As if any records could share a task."""
+        """The number if any records could share a task."""
         return records // self.task_size().records
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
@@ -210,7 +210,7 @@ class _OfTargets:
 
 
 def as_source(name: str, thing: Any) -> type[Any]:
-    """The entry for a class with all of ``TaskSource``, or for one ``Records`` a hospital."""
+    """The registry entry for a class with all of ``TaskSource``, or for a list of ``Records``."""
     if isinstance(thing, type):
         return of_protocol(TaskSource)(name, thing)
     hospitals = tuple(thing) if isinstance(thing, Sequence) else ()

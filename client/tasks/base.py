@@ -1,7 +1,7 @@
 """What every source of tasks provides: a public roster, and one hospital's private records.
 
 A *source* is a frozen dataclass whose fields are its yaml options (``client.tasks`` in sim.yaml).
-It says without touching any file who takes part (``roster``) and what the network must look like
+Without opening a file it says who takes part (``roster``) and what the network must look like
 (``spec``); ``hospital`` then opens the data of one hospital, and of that one only.
 """
 
@@ -29,7 +29,7 @@ ROLES: tuple[Role, ...] = ("train", "unseen")
 
 @dataclass(frozen=True)
 class Seat:
-    """One hospital as everybody may know it: its name and whether it helps to meta-train."""
+    """What is public about a hospital: its name, and whether it helps to meta-train."""
 
     name: str
     role: Role
@@ -37,13 +37,13 @@ class Seat:
 
 @dataclass(frozen=True)
 class TaskSpec:
-    """What the server and the network may know about the tasks without seeing a record.
+    """What the server and the network know about the tasks without seeing a record.
 
     ``outputs`` counts what the network gives for a record: N logits for N-way classification, the
     targets for regression. ``vocabulary`` counts the class names that the meta-training hospitals
     hold (0 where the kind has no classes): federated averaging needs a head of that size.
     ``canonical`` is true when label j means the same finding in every task, false when each task
-    numbers its classes afresh.
+    numbers its classes on its own.
     """
 
     kind: TaskKind
@@ -73,11 +73,11 @@ class TaskSize:
 
 @dataclass(frozen=True)
 class Episode:
-    """One few-shot task: a support set to adapt on, a query set to be judged on.
+    """One few-shot task: a support set for adaptation and a query set for evaluation.
 
-    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` as the kind of task has
-    it, (n_support,) int64 in [0, N) for classes and (n_support, outputs) float32 for regression;
-    the query likewise. ``classes`` (N,) holds the class index behind each label (below
+    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` as the kind of task
+    defines it, (n_support,) int64 in [0, N) for classes and (n_support, outputs) float32 for
+    regression; the query likewise. ``classes`` (N,) holds the class index behind each label (below
     ``TaskSpec.vocabulary`` when meta-training hospitals know the class) and is empty where there
     are no classes. ``support_rows`` and ``query_rows`` say which records were touched (indices into
     ``Hospital.ids``).
@@ -98,12 +98,13 @@ class Hospital:
 
     ``x`` (n, ...) and ``y`` (n, ...) may be views into a file shared by several hospitals in a
     simulation: ``rows`` (m,) names the records that are this hospital's own. ``y`` holds labels as
-    the kind of task has them. Where it has classes they are class indices (n,) int64: 0 ..
+    the kind of task defines them. Where it has classes they are class indices (n,) int64: 0 ..
     vocabulary - 1 are held by meta-training hospitals, higher ones only by unseen ones. Where tasks
     are functions, ``groups`` (n,) tells which one a record was measured on. ``ids`` (n,) are stable
-    record identities, unique across the whole federation; ``patients`` (n,) names whose record it
-    is. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape) float32.
-    ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case mix, ...).
+    record identities, unique across the whole federation; ``patients`` (n,) names the patient of
+    each record. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape)
+    float32. ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case
+    mix, ...).
     """
 
     seat: Seat
@@ -129,7 +130,7 @@ class Hospital:
 
 
 class TaskSource(Protocol):
-    """One entry of ``TASKS``. ``hospital`` runs at the hospital; all else opens no file."""
+    """An entry of ``TASKS``. ``hospital`` runs at the hospital; all other members open no file."""
 
     def __hash__(self) -> int: ...
 
@@ -140,7 +141,7 @@ class TaskSource(Protocol):
 
     @property
     def records_option(self) -> str | None:
-        """The option that sets how many records a hospital has; None where no single one does."""
+        """The option that sets how many records a hospital has; None if no single option does."""
         ...
 
     def roster(self) -> tuple[Seat, ...]:
@@ -189,10 +190,10 @@ class FewShot:
     """The query records of each class."""
     canonical: bool = False
     """Whether label j means the same class in every task; otherwise each task numbers its classes
-    afresh."""
+    on its own."""
     train_shots: Count | None = None
-    """Support records of each class at meta-training hospitals; null: as `shots`. Noise weighs less
-    on larger tasks."""
+    """Support records of each class at meta-training hospitals; null: as `shots`. Noise matters
+    less for larger tasks."""
     train_queries: Count | None = None
     """Query records of each class at meta-training hospitals; null: as `queries`."""
 
@@ -205,22 +206,22 @@ class FewShot:
         return TaskSize(self.ways * shots, self.ways * queries)
 
     def declared_records(self) -> int | None:
-        """Only the files know."""
+        """None: only the files hold the number."""
         return None
 
     def most_tasks(self, records: int) -> int:
-        """As if any records could share a task."""
+        """The number if any records could share a task."""
         return records // self.task_size().records
 
     def sizes(self, role: Role) -> tuple[int, int]:
-        """Support and query records a class in the tasks of such a hospital."""
+        """Support and query records per class in the tasks of a hospital with this role."""
         if role == "unseen":
             return self.shots, self.queries
         return self.train_shots or self.shots, self.train_queries or self.queries
 
 
 def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> Episode:
-    """Draw an N-way K-shot episode: N classes the hospital can fill, K + Q records of each.
+    """Draw an N-way K-shot episode: N classes with enough records here, K + Q records of each.
 
     Support and query never share a record. Labels are numbered in the order drawn, or by class
     index when ``few.canonical``.
@@ -244,7 +245,7 @@ def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> 
 
 
 def usable_classes(few: FewShot, hospital: Hospital) -> IntArray:
-    """Indices of the classes with at least K + Q records here; ``DataError`` below N of them."""
+    """Indices of the classes with at least K + Q records here; ``DataError`` for fewer than N."""
     need = sum(few.sizes(hospital.seat.role))
     usable = [c for c, rows in hospital.by_class.items() if len(rows) >= need]
     if len(usable) < few.ways:

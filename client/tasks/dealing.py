@@ -29,7 +29,7 @@ def deal_skewed(
 
     Hsu, Qi and Brown (2019, "Measuring the effects of non-identical data distribution for
     federated visual classification") skew the mix of clients by a Dirichlet law; the first
-    records see to it that each hospital can fill a task. Only classes with ``need`` records for
+    records make sure that each hospital can fill a task. Only classes with ``need`` records for
     every share are given out first. Returns the sorted rows of each share.
     """
     plenty = [c for c, own in enumerate(by_class) if len(own) >= need * shares]

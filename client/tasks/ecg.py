@@ -6,7 +6,7 @@ from DS1 and unseen hospitals from DS2, the inter-patient split of de Chazal, O'
 features", IEEE Trans. Biomed. Eng. 51). Records 201 (DS1) and 202 (DS2) are one patient, so 202 is
 left out; the four paced records are in neither list.
 
-The file ``ecg/mitbih_beats.npz`` holds one row a beat, ordered by record:
+The file ``ecg/mitbih_beats.npz`` holds one row per beat, ordered by record:
 ``x`` (n, 128) int16, millivolts times 200, 128 samples at 180 Hz around the annotation, lead MLII
 (V5 in records 102 and 104); ``symbol`` (n,) the annotation's letter; ``aami`` (n,) its AAMI EC57
 group; ``record`` (n,) int16. It is cut from Moody and Mark (2001, "The impact of the MIT-BIH
@@ -75,10 +75,10 @@ LAYOUTS = {
 class Ecg(FewShot):
     """N-way K-shot recognition of the kinds of heartbeat that a hospital's patients have.
 
-    The default ``deal`` is the first under which each of 6 + 6 hospitals can fill a 3-way task of
-    5 shots and 10 queries with either kind of label. Names of kinds are public knowledge, so the
-    vocabulary holds all of them, whoever has such beats. ``canonical`` needs ways to equal the
-    number of kinds, as only then label j means the same kind in every task.
+    The default ``deal`` is the first under which each of 6 + 6 hospitals can fill a 3-way task of 5
+    shots and 10 queries with either kind of label. Names of kinds are public knowledge, so the
+    vocabulary holds all of them, whichever hospital has such beats. ``canonical`` needs ways to
+    equal the number of kinds, as only then label j means the same kind in every task.
     """
 
     hospitals: Annotated[int, Field(ge=1, le=len(DS1))] = 6
@@ -86,7 +86,7 @@ class Ecg(FewShot):
     unseen: Annotated[int, Field(ge=0, le=len(DS2))] = 6
     """Groups of DS2 patients, which only judge the result."""
     deal: Annotated[int, Field(ge=0)] = 8
-    """The seed of who goes where; public, and independent of the run's seed."""
+    """The seed that deals patients to hospitals; public, and independent of the run's seed."""
     labels: Literal["symbol", "aami"] = "symbol"
     """The 15 annotation letters, or the 5 groups of the AAMI."""
     kinds: tuple[str, ...] = ()

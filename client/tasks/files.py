@@ -1,7 +1,7 @@
-"""Opening data files at a hospital: find, check, read once, and say plainly what is wrong.
+"""Opening data files at a hospital: find, check, read once, and report what is wrong.
 
 Readers are cached per process by the caller with ``(path, stamp(path))`` as key, so that several
-hospitals of one simulation share one read-only array, and an edited file is read afresh.
+hospitals of one simulation share one read-only array, and an edited file is read again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Stamp = tuple[int, int]
 
 @dataclass(frozen=True)
 class Layout:
-    """What an array in a file must look like: ``shape`` (None = any length) and dtype kind.
+    """The layout an array in a file must have: ``shape`` (None = any length) and dtype kind.
 
     ``kind`` is numpy's one-letter kind code ('u' unsigned, 'i' signed, 'U' text) followed by the
     item size in bytes, or by nothing when any size will do.
@@ -50,7 +50,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file below the data folder: its name there, and where a good copy comes from."""
+    """A file below the data folder: its name there, and where to get a good copy."""
 
     name: str
     origin: str
@@ -113,6 +113,6 @@ def md5(path: Path, stamp: Stamp) -> str:
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """The same array, read-only: hospitals share it, and none may write to it."""
+    """The same array, read-only, because hospitals share it."""
     array.setflags(write=False)
     return array

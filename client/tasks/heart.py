@@ -1,13 +1,13 @@
 """Four real hospitals: the UCI Heart Disease records of Cleveland, Hungary, Switzerland and VA.
 
-The files ``heart/processed.<hospital>.data`` hold one patient a line, 14 columns, ``?`` = missing,
-the last column 0 = healthy and 1 to 4 = disease (Janosi, Steinbrunn, Pfisterer and Detrano 1989,
-UCI Machine Learning Repository, CC BY 4.0). Preprocessing follows FLamby (Ogier du Terrail et al.
-2022, "FLamby: Datasets and benchmarks for cross-silo federated learning in realistic healthcare
-settings"): columns 10 to 12 go, then patients with a missing value, and 303 / 261 / 46 / 130
-remain; chest pain and resting ECG become indicators of all but their first value, 13 features in
-all. FLamby divides by the statistics of the records; here public clinical reference values take
-their place, so that no number derived from patients is needed before training.
+The files ``heart/processed.<hospital>.data`` hold one patient per line, 14 columns, ``?`` =
+missing, the last column 0 = healthy and 1 to 4 = disease (Janosi, Steinbrunn, Pfisterer and Detrano
+1989, UCI Machine Learning Repository, CC BY 4.0). Preprocessing follows FLamby (Ogier du Terrail et
+al. 2022, "FLamby: Datasets and benchmarks for cross-silo federated learning in realistic healthcare
+settings"): columns 10 to 12 are dropped, then patients with a missing value, and 303 / 261 / 46 /
+130 patients remain; chest pain and resting ECG become indicators of all but their first value, 13
+features in all. FLamby divides by the statistics of the records; here public clinical reference
+values take their place, so that no number derived from patients is needed before training.
 
 In Switzerland one healthy patient remains, so it cannot fill a task with as many healthy as
 diseased patients: it is left out unless ``episodes: natural`` is chosen.
@@ -60,7 +60,7 @@ DROPPED = (10, 11, 12)  # slope, ca, thal: hardly recorded outside Cleveland
 
 
 class Column(NamedTuple):
-    """One kept column: what values it may hold, and the reference that scales it."""
+    """One kept column: the values it can hold, and the reference that scales it."""
 
     name: str
     low: float
@@ -89,7 +89,7 @@ COLUMNS = (
 )
 WHOLE = ("sex", "cp", "fbs", "restecg", "exang", "num")
 PLAIN = [i for i, c in enumerate(COLUMNS) if c.name not in ("cp", "restecg", "num")]
-# No living patient has pressure or cholesterol 0: it stands for "not measured" and is scaled to 0.
+# No living patient has pressure or cholesterol 0: it means "not measured" and is scaled to 0.
 UNMEASURED_AT_ZERO = [PLAIN.index(3), PLAIN.index(4)]
 FEATURES = len(PLAIN) + 3 + 2
 

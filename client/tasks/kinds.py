@@ -1,10 +1,10 @@
 """What a kind of task is: the shape of its labels, its loss, and the scores that judge it.
 
-``KINDS`` holds the kinds that are known. Whatever depends on the kind of a task asks this object:
-learners ask whether there are classes, the evaluation which answers are better, tables and pictures
-how a score is written, a hospital's policy which scores there are. A new kind is one ``TaskKind``
-with its ``Score``s, here or in a file beside this one, and one entry in ``KINDS``; a source names
-it in its ``TaskSpec``.
+``KINDS`` holds the known kinds. All code that depends on the kind of a task asks this object:
+learners ask whether there are classes, the evaluation asks which score is better, tables and
+pictures ask how a score is written, and a hospital's policy asks which scores exist. A new kind is
+one ``TaskKind`` with its ``Score``s, here or in another file of this folder, and one entry in
+``KINDS``; a source names it in its ``TaskSpec``.
 
 The functions of a kind are pure and work on whole batches of n records. ``losses`` runs under
 ``torch.func.grad`` and ``vmap``, so that it must not branch on values.
@@ -30,12 +30,12 @@ Labels = NDArray[Any]
 
 @dataclass(frozen=True)
 class Score:
-    """A number that says how well the records of one task were answered.
+    """A number that says how good the predictions for the records of one task are.
 
     ``name`` is what policies and result files call it. ``measure`` maps outputs (n, ...) and labels
-    (n, ...) to the number, which lies from ``lowest`` to ``highest``; what a hospital sends outside
-    of them is rejected. For people it is multiplied by ``scale``, written with ``digits`` digits
-    after the point, and called ``label``, which names the unit that this gives.
+    (n, ...) to the number, between ``lowest`` and ``highest``; a value that a hospital sends
+    outside this range is rejected. Tables show it multiplied by ``scale``, with ``digits`` digits
+    after the point, under ``label``, which names the unit of the scaled value.
     """
 
     name: str
@@ -48,19 +48,19 @@ class Score:
     digits: int = 3
 
     def text(self, value: float) -> str:
-        """The value as tables show it."""
+        """The value in the form that tables show."""
         return f"{self.scale * value:.{self.digits}f}"
 
     def signed(self, difference: float) -> str:
-        """A difference of two values as tables show it, with its sign."""
+        """A difference of two values in the form that tables show, with its sign."""
         return f"{self.scale * difference:+.{self.digits}f}"
 
     def advantage(self, value: float, other: float) -> float:
-        """By how much ``value`` is better than ``other``."""
+        """How much better ``value`` is than ``other``."""
         return value - other if self.higher_is_better else other - value
 
     def worst(self, values: Mapping[str, float]) -> str:
-        """The name of the worst value, the first one where several are as bad."""
+        """The name of the worst value; the first one if several are equally bad."""
         return (min if self.higher_is_better else max)(values, key=lambda name: values[name])
 
 
@@ -69,15 +69,15 @@ class TaskKind:
     """What all tasks of a kind have in common.
 
     ``classes``: a label is the number of a class, (n,) int64 in [0, N), and the network gives N
-    logits, so that learners may take the means of classes, and hospitals may name them.
+    logits, so that learners can take the means of classes, and hospitals can name them.
 
     ``losses`` maps outputs and labels to one loss for each record (n,). ``scores`` are all numbers
-    that an evaluation sends, before and after adaptation; the first is drawn over the rounds.
+    that an evaluation sends, before and after adaptation; the first is plotted over the rounds.
 
-    ``blank(spec, n)`` gives labels for n records that do not exist: every class as often as any
-    other, where there are classes. ``random(spec, n, generator)`` gives made-up ones.
-    ``certain(spec, labels)`` gives the outputs of a network that is sure of these labels; its shape
-    is the shape of all outputs of this kind.
+    ``blank(spec, n)`` gives labels for n records that do not exist, with every class equally often
+    where there are classes. ``random(spec, n, generator)`` gives made-up labels.
+    ``certain(spec, labels)`` gives the outputs of a network that is certain of these labels; its
+    shape is the shape of all outputs of this kind.
     """
 
     name: str
@@ -90,11 +90,11 @@ class TaskKind:
 
     @property
     def score_names(self) -> tuple[str, ...]:
-        """The names of its scores, in their order."""
+        """The names of the scores, in their order."""
         return tuple(score.name for score in self.scores)
 
     def measure(self, outputs: Tensor, labels: Tensor) -> list[float]:
-        """All scores of one task's outputs, in their order."""
+        """All scores of one task's outputs, in the order of ``scores``."""
         return [score.measure(outputs, labels) for score in self.scores]
 
 
@@ -117,7 +117,7 @@ def every_class(spec: TaskSpec, n: int) -> Labels:
 
 
 def _every_class_again(spec: TaskSpec, n: int, generator: np.random.Generator) -> Labels:
-    """Made-up classes are the blank ones: a class without a record would have no mean."""
+    """Made-up classes equal the blank ones: a class without a record would have no mean."""
     return every_class(spec, n)
 
 
@@ -171,7 +171,7 @@ def normal(spec: TaskSpec, n: int, generator: np.random.Generator) -> Labels:
 
 
 def unchanged(spec: TaskSpec, targets: Tensor) -> Tensor:
-    """The targets are the outputs."""
+    """The targets themselves, as outputs."""
     return targets
 
 
@@ -193,5 +193,5 @@ KINDS = {kind.name: kind for kind in (CLASSIFICATION, REGRESSION)}
 
 
 def known_scores() -> frozenset[str]:
-    """The names of all scores that a kind knows."""
+    """The names of all scores of all known kinds."""
     return frozenset(name for kind in KINDS.values() for name in kind.score_names)

@@ -1,7 +1,7 @@
-"""Tasks without a record of any hospital: blank ones to find a price, random ones to attack.
+"""Tasks without a record of any hospital: blank ones to price a run, random ones for the audit.
 
-Rows are numbered through, so that no two tasks share a record, and each class comes as often as any
-other.
+Rows are numbered consecutively, so that no two tasks share a record, and all classes are equally
+frequent.
 """
 
 from __future__ import annotations

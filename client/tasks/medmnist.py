@@ -5,8 +5,8 @@ classification", Scientific Data 10:41). Meta-training hospitals draw from the o
 split and unseen hospitals from the official test split. A hospital holds one data set, so a task
 never mixes the findings of two.
 
-MedMNIST names no patients: every image counts as its own patient here, and a guarantee "for a
-patient" is in truth one for an image.
+MedMNIST names no patients: every image counts as a patient of its own here, so a guarantee "for a
+patient" is really a guarantee for an image.
 """
 
 from __future__ import annotations
@@ -59,11 +59,11 @@ class MedMnist(FewShot):
 
     ``hospitals`` are dealt the ``datasets`` in turn, and ``unseen`` hospitals the
     ``unseen_datasets`` (empty: the same as ``datasets``; naming others leaves whole modalities
-    out of meta-training). How hospitals that hold one set differ is the ``partition``:
+    out of meta-training). ``partition`` says how hospitals that hold the same set differ:
 
     - ``dirichlet``: by case mix, Dirichlet shares of each class with concentration 1 / ``skew``
       (0: equal shares); every hospital is first dealt one task's records of ``ways`` classes;
-    - ``scanner``: by the machine that took the images, ``scanner`` scales how far machines differ;
+    - ``scanner``: by the machine that took the images; ``scanner`` scales how much machines differ;
     - ``modality``: not at all; only the set itself differs from hospital to hospital.
 
     ``canonical`` needs one set and all its classes.
@@ -76,8 +76,8 @@ class MedMnist(FewShot):
     unseen_datasets: tuple[str, ...] = ()
     """The sets that unseen hospitals hold; an empty list: the same ones."""
     partition: Literal["dirichlet", "scanner", "modality"] = "dirichlet"
-    """How hospitals that hold one set differ: `dirichlet` by case mix, `scanner` by the machine
-    that took the images, `modality` not at all."""
+    """How hospitals that hold the same set differ: `dirichlet` by case mix, `scanner` by the
+    machine that took the images, `modality` not at all."""
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 6
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
@@ -85,17 +85,17 @@ class MedMnist(FewShot):
     skew: Annotated[float, Field(ge=0, le=100)] = 1.0
     """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """How far machines differ under `scanner`; 0: not at all."""
+    """How much machines differ under `scanner`; 0: not at all."""
     size: Literal[28] = 28
     """Pixels along each axis."""
     channels: Literal[1, 3] | None = None
-    """All images are converted to so many channels; null: as they are."""
+    """The number of channels that all images are converted to; null: images stay as they are."""
     projection: Literal["mean", "max"] = "mean"
     """How volumes of the 3-D sets become images."""
     axis: Literal[0, 1, 2] = 0
     """The axis along which volumes are projected."""
     download: bool = False
-    """Whether a missing file is fetched."""
+    """Whether a missing file is downloaded."""
 
     preparation = Preparation(
         GREY_VALUES,
@@ -130,7 +130,7 @@ class MedMnist(FewShot):
 
     @property
     def all_sets(self) -> tuple[str, ...]:
-        """Sets that train, then those that only unseen hospitals hold."""
+        """The training sets, then those that only unseen hospitals hold."""
         return tuple(dict.fromkeys((*self.datasets, *self.unseen_datasets)))
 
     def offset(self, flag: str) -> int:
@@ -164,7 +164,7 @@ class MedMnist(FewShot):
         )
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
-        """Open one hospital's share of its set; ``seed`` decides who gets which records."""
+        """Open one hospital's share of its set; ``seed`` decides which records it gets."""
         place = self.place(index)
         path = open_file(place.flag, root, self.download)
         share = _share(self, place, seed, path, stamp(path))
@@ -204,7 +204,7 @@ class Place(NamedTuple):
         return Seat(f"{self.flag}-{unseen}{self.number + 1:02d}", self.role)
 
     def rng(self, seed: int, *more: int) -> np.random.Generator:
-        """Randomness of this set and side, the same whatever other sets take part."""
+        """The random stream of this set and role, the same whichever other sets take part."""
         return np.random.default_rng([seed, *self.flag.encode(), int(self.role == "unseen"), *more])
 
 
@@ -230,7 +230,7 @@ def to_input(images: NDArray[Any], channels: int) -> FloatArray:
 
 @lru_cache(maxsize=256)
 def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) -> OwnRecords:
-    """Deal one hospital its records, and show them through its scanner."""
+    """Deal one hospital its records, and render them as its scanner does."""
     pool, y, shares = _dealt(source, place._replace(number=0), seed, path, stamp)
     rows = shares[place.number]
     if source.partition != "scanner":

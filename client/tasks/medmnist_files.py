@@ -2,7 +2,7 @@
 
 Folders written by ``metaward phantom`` have the same layout and an index ``phantom.json`` with the
 facts that ``medmnist.INFO`` holds for the published sets, so the same loader reads them.
-The package is imported on first use: it takes seconds, and only this source needs it.
+The package is imported on first use, because that takes seconds and only this source needs it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ INDEX = "phantom.json"
 
 @dataclass(frozen=True)
 class Facts:
-    """What is public about a data set: names of its classes, channels, and 2-D or 3-D images."""
+    """What is public about a data set: its class names and channels, and whether it is 3-D."""
 
     flag: str
     classes: tuple[str, ...]
@@ -89,9 +89,9 @@ def facts(flag: str) -> Facts:
 
 
 def open_file(flag: str, root: Path | None, download: bool) -> Path:
-    """Path of a checked file, in ``root/medmnist`` or in ``root`` itself.
+    """The path of a checked file, in ``root/medmnist`` or in ``root`` itself.
 
-    It is fetched into ``root/medmnist`` first if it is missing and ``download`` allows it.
+    If it is missing and ``download`` allows it, it is first downloaded into ``root/medmnist``.
     """
     file = _file(flag)
     beside = root / f"{flag}.npz" if root else None
@@ -112,7 +112,7 @@ def read_pool(path: Path, stamp: Stamp, flag: str, split: Split, projection: Pro
     try:
         zipfile.ZipFile(path).close()  # the package would leave a broken archive open
         loaded = _loader(flag, entry)(split=split, root=str(path.parent), download=False)
-    except Exception as error:  # the package raises what it likes, and bare asserts
+    except Exception as error:  # the package raises many types, even AssertionError
         raise file.damaged(path, f"medmnist cannot read it ({error!r})") from error
     shape = (SIDE,) * (3 if known.volumes else 2) + ((3,) if known.channels == 3 else ())
     count = entry["n_samples"][split]
@@ -138,7 +138,7 @@ def originals(
     """Rows of a split whose image is neither in ``train`` (for ``test``) nor in a row above.
 
     The published files repeat some images, even across splits. A repeated image is dealt to one
-    hospital only, else a record would be in two, or be both trained on and tested on.
+    hospital only; otherwise a record would be in two, or be both trained on and tested on.
     """
     earlier: set[bytes] = set()
     if split == "test":
@@ -169,7 +169,7 @@ def _file(flag: str) -> DataFile:
 
 
 def _entry(flag: str, path: Path) -> Mapping[str, Any]:
-    """The set's entry of ``medmnist.INFO``, or of the phantom index beside the file."""
+    """The set's entry of ``medmnist.INFO``, or of the phantom index in the file's folder."""
     if flag not in PHANTOMS:
         return _info()[flag]
     index = path.with_name(INDEX)
@@ -190,14 +190,14 @@ def _read_index(path: Path, stamp: Stamp) -> dict[str, Any]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise DataError(f"{path} is damaged ({error}); write it anew: metaward phantom") from error
+        raise DataError(f"{path} is damaged ({error}); write it again: metaward phantom") from error
     if not isinstance(entries, dict):
-        raise DataError(f"{path} is damaged: no data sets; write it anew: metaward phantom")
+        raise DataError(f"{path} is damaged: no data sets; write it again: metaward phantom")
     return entries
 
 
 def _loader(flag: str, entry: Mapping[str, Any]) -> Any:
-    """The package's class for this set; phantoms are told to the package under their flag."""
+    """The package's class for this set; phantoms are made known to the package by their flag."""
     import medmnist
     from medmnist.dataset import MedMNIST2D
 
@@ -208,7 +208,7 @@ def _loader(flag: str, entry: Mapping[str, Any]) -> Any:
 
 
 def _fetch(file: DataFile, flag: str, root: Path) -> None:
-    """Download a published file; it gets its name only once its MD5 is right."""
+    """Download a published file; it gets its name only when its MD5 is right."""
     path, entry = root / file.name, _info()[flag]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{flag}.{os.getpid()}.part")

@@ -1,14 +1,14 @@
-"""Handwritten characters, the few-shot benchmark: an alphabet is a client, a character a class.
+"""Handwritten characters, the few-shot benchmark: an alphabet is a client, a character is a class.
 
 Lake, Salakhutdinov and Tenenbaum (2015, "Human-level concept learning through probabilistic
 program induction", Science 350): 1623 characters of 50 alphabets, each drawn once by 20 people;
 https://github.com/brendenlake/omniglot, MIT licence. Two splits:
 
-- ``alphabets``: the authors' own. The 30 background alphabets meta-train, the 20 evaluation
+- ``alphabets``: the split of the authors. The 30 background alphabets meta-train, the 20 evaluation
   alphabets stay unseen.
-- ``published``: that of Santoro et al. (2016, "Meta-learning with memory-augmented neural
+- ``published``: the split of Santoro et al. (2016, "Meta-learning with memory-augmented neural
   networks") and Finn et al. (2017, "Model-agnostic meta-learning for fast adaptation of deep
-  networks"), whose accuracies are the usual yardstick. All characters are shuffled: 1200 train,
+  networks"), whose accuracies are the usual reference. All characters are shuffled: 1200 train,
   each at its alphabet's client, and 423 are tested across alphabets, at one client ``held-out``.
 
 The file ``omniglot/omniglot28.npz`` holds ``images`` (1623, 20, 28, 28) uint8, the drawings scaled
@@ -79,11 +79,11 @@ LAYOUTS = {
 class Omniglot(FewShot):
     """N-way K-shot character recognition; every character has 20 drawings.
 
-    Unseen characters are never turned. A turned drawing is no new record: it keeps the id of the
-    drawing it shows, and its person; as in the published protocol, one task may hold a character
-    and its turned copy as two classes.
+    Unseen characters are never rotated. A rotated drawing is no new record: it keeps the id of the
+    drawing it shows, and its person; as in the published protocol, one task can hold a character
+    and its rotated copy as two classes.
 
-    ``patients`` are the people who drew, 20 an alphabet. The published split draws the held-out
+    ``patients`` are the people who drew, 20 per alphabet. The published split draws the held-out
     characters from the alphabets that train, so there the same people are on both sides.
     """
 
@@ -94,17 +94,17 @@ class Omniglot(FewShot):
     queries: Annotated[int, Field(ge=1, le=DRAWINGS - 1)] = 5
     """The query drawings of each class."""
     canonical: Literal[False] = False
-    """Each task numbers its classes afresh."""
+    """Each task numbers its classes on its own."""
     split: Literal["alphabets", "published"] = "alphabets"
     """`alphabets`: the background alphabets train. `published`: 1200 characters train and 423 are
     held out."""
     hospitals: Annotated[int, Field(ge=1, le=len(ALPHABETS))] | None = None
-    """Only the first so many of the training alphabets; null: all."""
+    """How many of the training alphabets take part, from the first on; null: all."""
     unseen: Annotated[int, Field(ge=0, le=len(ALPHABETS) - BACKGROUND)] | None = None
-    """Only the first so many of the held-out alphabets; null: all."""
+    """How many of the held-out alphabets take part, from the first on; null: all."""
     rotations: bool = False
-    """Whether every training character gives three more classes, turned by 90, 180 and 270 degrees.
-"""
+    """Whether every training character gives three more classes, rotated by 90, 180 and 270
+    degrees."""
     deal: Annotated[int, Field(ge=0)] = 0
     """The seed of the published split's shuffle; public, and independent of the run's seed."""
 
@@ -135,14 +135,14 @@ class Omniglot(FewShot):
         return tuple(client.seat for client in _plan(self))
 
     def spec(self) -> TaskSpec:
-        """28 x 28 pixels; the vocabulary counts training characters, and their turned copies."""
+        """28 x 28 pixels; the vocabulary counts training characters and their rotated copies."""
         train = sum(len(c.characters) for c in _plan(self) if c.seat.role == "train")
         vocabulary = train * self.turns
         return TaskSpec(CLASSIFICATION, (1, SIDE, SIDE), self.ways, vocabulary, canonical=False)
 
     @property
     def turns(self) -> int:
-        """How many turned classes a training character gives."""
+        """How many classes a training character gives, rotated copies included."""
         return TURNS if self.rotations else 1
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
@@ -183,10 +183,10 @@ class SeatCharacters(NamedTuple):
 
 
 class Views(NamedTuple):
-    """All drawings in all turns, (129840,) each: row = 4 x drawing + quarter turns.
+    """All drawings in all rotations, (129840,) each: row = 4 x drawing + quarter turns.
 
-    ``x`` is the row itself, so that a picture is turned when it is looked at and never stored
-    twice; ``y`` the class index, -1 where the options leave a row out.
+    ``x`` is the row itself, so that a picture is rotated on use and never stored twice; ``y`` is
+    the class index, -1 where the options leave a row out.
     """
 
     x: IntArray
@@ -198,7 +198,7 @@ class Views(NamedTuple):
 
 @lru_cache(maxsize=16)
 def _plan(source: Omniglot) -> tuple[SeatCharacters, ...]:
-    """Who holds which characters."""
+    """The seats of the federation with their characters."""
     train, unseen = _sides(source)
     clients = [
         SeatCharacters(Seat(name, "train"), train[ALPHABET_OF[train] == a])
@@ -228,7 +228,7 @@ def _sides(source: Omniglot) -> tuple[IntArray, IntArray]:
 
 @lru_cache(maxsize=4)
 def _views(source: Omniglot) -> Views:
-    """Number the classes: upright training characters, turned ones, then unseen characters."""
+    """Number the classes: upright training characters, rotated ones, then unseen characters."""
     clients, nobody = _plan(source), [np.empty(0, dtype=np.int64)]
     train = np.concatenate([c.characters for c in clients if c.seat.role == "train"])
     held = [c.characters for c in clients if c.seat.role == "unseen"]

@@ -1,9 +1,9 @@
-"""The embedded source ``phantom``: made-up medical images, no data needed.
+"""The built-in source ``phantom``: made-up medical images, for which no data are needed.
 
 Every hospital has its own scanner, modality and case mix, and its own patients. Meta-training
 hospitals hold the known findings; unseen hospitals hold findings (``novel`` of them) that no
-meta-training hospital has ever seen, so a task there asks for adaptation, not for memory. Each
-hospital is drawn alone, from the run's seed and its own number, when it is opened.
+meta-training hospital has ever seen, so a task there asks for adaptation, not for memory. A
+hospital is drawn when it is opened, from the run's seed and its own number alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Phantom(FewShot):
     modalities: tuple[Modality, ...] = ("ct", "xray", "mri", "ultrasound")
     """The kinds of image, dealt to the hospitals in turn."""
     mixed: bool = False
-    """Whether each patient of a hospital gets any of the modalities."""
+    """Whether each patient of a hospital has a modality drawn from all of them."""
     findings: Annotated[int, Field(ge=2, le=len(NAMES))] = 11
     """Findings that meta-training hospitals know."""
     novel: Annotated[int, Field(ge=0, le=len(NAMES))] = 5
@@ -66,7 +66,7 @@ class Phantom(FewShot):
     """How uneven the case mix of a hospital is: Dirichlet shares with concentration 1 / skew; 0
     gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
-    """How far scanners differ; 0: not at all."""
+    """How much scanners differ; 0: not at all."""
 
     records_option = "records"
     preparation = Preparation(GREY_VALUES, MADE_UP)
@@ -77,7 +77,7 @@ class Phantom(FewShot):
                 raise ValueError(problem)
 
     def _rules(self) -> tuple[tuple[bool, str], ...]:
-        """What must hold between the options, each with what to say when it does not."""
+        """The rules between the options, each with the message for a breach of it."""
         need, most = self.ways * max(sum(self.sizes(r)) for r in ROLES), len(NAMES)
         unique = len(set(self.modalities)) == len(self.modalities) > 0
         return (
@@ -126,7 +126,7 @@ class Phantom(FewShot):
         )
 
     def declared_records(self) -> int:
-        """As many as the option says."""
+        """The option ``records``."""
         return self.records
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
@@ -146,7 +146,7 @@ class Phantom(FewShot):
 
 
 class Ward(NamedTuple):
-    """All that is drawn for one hospital; the arrays are read-only."""
+    """Everything that is drawn for one hospital; the arrays are read-only."""
 
     x: NDArray[np.uint8]
     y: IntArray
@@ -188,8 +188,8 @@ def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
 def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
     """Class index of each record (records,): Dirichlet shares of the findings this hospital holds.
 
-    The first ``ways`` of them get a task's records in any case, so one task always exists.
-    Findings are drawn without regard to the patient: to recognise a patient never helps.
+    The first ``ways`` of them always get the records of one task, so one task always exists.
+    Findings do not depend on the patient, so that recognising a patient never helps.
     """
     novel = seat.role == "unseen" and source.novel > 0
     first, count = (source.findings, source.novel) if novel else (0, source.findings)

@@ -1,4 +1,4 @@
-"""Phantom patients: 28 x 28 grey-scale anatomy, one drawing function a modality.
+"""Phantom patients: 28 x 28 grey-scale anatomy, one drawing function for each modality.
 
 The pictures are made up, in the spirit of the head phantom of Shepp and Logan (1974), "The Fourier
 reconstruction of a head section": sums of soft-edged ellipses and lines whose sizes differ from
@@ -21,7 +21,7 @@ PIXEL = 2 / SIDE
 
 
 class Ellipse(NamedTuple):
-    """An upright ellipse an image: centre and half-axes, each (n, 1, 1)."""
+    """An upright ellipse for each image: centre and half-axes, each (n, 1, 1)."""
 
     x: FloatArray
     y: FloatArray
@@ -31,7 +31,7 @@ class Ellipse(NamedTuple):
 
 @dataclass(frozen=True)
 class Body:
-    """What n images look at: ``x``, ``y`` (n, 28, 28) body coordinates, ``who`` (n,) the patient.
+    """What n images show: ``x``, ``y`` (n, 28, 28) body coordinates, ``who`` (n,) the patient.
 
     Images of one patient share all that ``vary`` draws and differ by their pose only.
     """
@@ -42,7 +42,7 @@ class Body:
     rng: np.random.Generator
 
     def vary(self, low: float, high: float) -> FloatArray:
-        """One uniform number a patient, spread over the patient's images: (n, 1, 1)."""
+        """One uniform number per patient, the same in all of the patient's images: (n, 1, 1)."""
         drawn = self.rng.uniform(low, high, size=int(self.who.max()) + 1)
         return drawn[self.who].astype(np.float32)[:, None, None]
 
@@ -56,7 +56,7 @@ class Body:
         return step((self.radius(e) - 1) * np.minimum(e.width, e.height))
 
     def texture(self, frequency: float) -> FloatArray:
-        """Smooth parenchyma: four random waves a patient, about zero mean and 0.7 deviation."""
+        """Smooth parenchyma: four random waves per patient, about mean 0 and deviation 0.7."""
         total = np.zeros_like(self.x)
         for _ in range(4):
             turn, phase = self.vary(0, np.pi), self.vary(0, 2 * np.pi)
@@ -88,7 +88,7 @@ def line(distance: FloatArray, width: float = 1.2 * PIXEL) -> FloatArray:
 
 
 def pose(rng: np.random.Generator, who: IntArray) -> Body:
-    """Lay n images over their patients: turned, scaled and moved a little, each on its own."""
+    """The bodies in n images: each is rotated, scaled and shifted a little, independently."""
     axis = ((np.arange(SIDE) + 0.5) * PIXEL - 1).astype(np.float32)
     draw = rng.uniform([-0.15, 0.88, -0.1, -0.1], [0.15, 1.12, 0.1, 0.1], size=(len(who), 4))
     turn, scale, right, down = draw.astype(np.float32).T[:, :, None, None]

@@ -1,10 +1,11 @@
 """Phantom data as files: MedMNIST's layout, so that MedMNIST's own loader reads them.
 
-One ``phantom<modality>.npz`` a modality with the six arrays of Yang et al. (2023, "MedMNIST v2: a
-large-scale lightweight benchmark for 2D and 3D biomedical image classification"), and an index
-``phantom.json`` with what ``medmnist.INFO`` holds about a published set. Official splits keep
-their meaning: ``train`` and ``val`` come from meta-training hospitals (no patient in both),
-``test`` from unseen hospitals, with findings that neither of them has when ``novel`` > 0.
+There is one ``phantom<modality>.npz`` for each modality with the six arrays of Yang et al. (2023,
+"MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image classification"),
+and an index ``phantom.json`` with the entries that ``medmnist.INFO`` has for a published set.
+Official splits keep their meaning: ``train`` and ``val`` come from meta-training hospitals (no
+patient in both), ``test`` from unseen hospitals, with findings that neither of them has when
+``novel`` > 0.
 """
 
 from __future__ import annotations
@@ -33,13 +34,13 @@ Arrays = dict[str, NDArray[np.uint8]]
 def write_phantom(
     directory: Path, source: Phantom, seed: int, overwrite: bool = False
 ) -> tuple[Path, ...]:
-    """Write every hospital of ``source`` into ``directory``, one file a modality and an index.
+    """Write every hospital of ``source`` into ``directory``: a file per modality, and an index.
 
     Returns the paths, the index last. Each file appears complete or not at all, and the index
-    after the files that it describes. Entries are stored without compression and without a clock
-    time, so the same options and seed give the same bytes and MD5 on the same numpy and processor
-    (another one may round a grey value differently). ``DataError`` when a file of other content
-    is there already and ``overwrite`` is false, or when a split would be empty; nothing is
+    appears after the files that it describes. Entries are stored without compression and without a
+    clock time, so the same options and seed give the same bytes and MD5 on the same numpy and
+    processor (another one may round a grey value differently). ``DataError`` when a file of other
+    content is there already and ``overwrite`` is false, or when a split would be empty; nothing is
     written then.
     """
     files, index = {}, {}
@@ -79,7 +80,7 @@ def pooled(source: Phantom, modality: str, seed: int) -> Arrays:
 def describe(
     flag: str, source: Phantom, arrays: Arrays, seed: int, content: bytes
 ) -> dict[str, Any]:
-    """The entry of a set as ``medmnist.INFO`` words it, with the MD5 of the file's content."""
+    """The entry of a set in the format of ``medmnist.INFO``, with the MD5 of the file's content."""
     return {
         "python_class": flag,
         "description": (
@@ -116,7 +117,7 @@ def _val_patients(ward: Ward) -> NDArray[np.bool_]:
 
 
 def _refuse_empty(modality: str, parts: dict[str, list[Any]]) -> None:
-    """A split without images cannot be told from a damaged file: ask for more hospitals."""
+    """``DataError`` for a split without images, which a reader would take for a damaged file."""
     for name, pieces in parts.items():
         if not sum(len(images) for images, _ in pieces):
             key = "unseen" if name == "test" else "hospitals"
@@ -127,12 +128,12 @@ def _refuse_empty(modality: str, parts: dict[str, list[Any]]) -> None:
 
 
 def _refuse_clashes(directory: Path, files: dict[str, bytes]) -> None:
-    """Stop before the first write when another file is in the way."""
+    """``DataError``, before anything is written, if a file of other content is in the way."""
     clashes = [name for name in files if _differs(directory / name, files[name])]
     if clashes:
         raise DataError(
             f"{directory} already holds {', '.join(clashes)} with other content; "
-            "name another folder, or say overwrite to replace them"
+            "name another folder, or replace them with overwrite"
         )
 
 
@@ -141,7 +142,7 @@ def _differs(path: Path, content: bytes) -> bool:
 
 
 def _write(path: Path, content: bytes) -> Path:
-    """Write beside the goal, then rename: a reader never meets half a file."""
+    """Write under another name, then rename, so that a reader never sees half a file."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         part.write_bytes(content)

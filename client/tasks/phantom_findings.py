@@ -2,7 +2,7 @@
 
 Every function gets n lesions and returns a signed change of brightness (n, 28, 28), about within
 [-1, 1]; the caller scales it by each lesion's contrast. Place, size, direction and outline are
-drawn anew for every image, so that the name of a finding is a shape and never a pixel.
+drawn for every image, so that a finding is recognised by its shape and never by a fixed pixel.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ import numpy as np
 from metaward.client.tasks.base import FloatArray
 from metaward.client.tasks.phantom_anatomy import PIXEL, Body, Ellipse, line, step
 
-TILT = 1.2  # radians, how far gravity may turn away from straight down in an image
+TILT = 1.2  # radians by which gravity can differ from straight down in an image
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where n lesions sit, all (n, 28, 28): coordinates about the lesion and within the organ.
+    """The places of n lesions, all (n, 28, 28): coordinates about the lesion and within the organ.
 
     ``u``, ``v`` are turned and centred on the lesion, with ``distance`` and ``angle`` their polar
     form; ``rho`` is 0 in the middle of the organ and 1 on its outline, ``bearing`` in (-pi, pi] is
@@ -38,12 +38,12 @@ class Spot:
     rng: np.random.Generator
 
     def vary(self, low: float, high: float) -> FloatArray:
-        """One uniform number a lesion: (n, 1, 1)."""
+        """One uniform number for each lesion: (n, 1, 1)."""
         drawn = self.rng.uniform(low, high, size=(len(self.u), 1, 1))
         return drawn.astype(np.float32)
 
     def spots(self, count: int, spread: float, low: float, high: float) -> FloatArray:
-        """The union of up to ``count`` discs strewn about the site, radii in [low, high]."""
+        """The union of up to ``count`` discs scattered about the site, radii in [low, high]."""
         union = np.zeros_like(self.u)
         for _ in range(count):
             turn, far = self.vary(0, 2 * np.pi), spread * np.sqrt(self.vary(0, 1))

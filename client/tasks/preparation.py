@@ -1,7 +1,7 @@
-"""What happens to a record before the network sees it, as a source of tasks says of itself.
+"""What happens to a record before the network sees it, as its source of tasks declares it.
 
-A number that is computed from many records (a mean, a deviation) would be one more release, and the
-privacy report says of every such step whether the promise covers it.
+A number that is computed from many records (a mean, a deviation) would be one more release. The
+privacy report therefore says of every such step whether the guarantee covers it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ Covered = Literal["yes", "no", "not used"]
 
 
 class Step(NamedTuple):
-    """One step: whether the run's promise covers it (or it uses no record at all), and why."""
+    """One step: whether the run's guarantee covers it (or it uses no record), and why."""
 
     covered: Covered
     words: str
@@ -32,6 +32,6 @@ MADE_UP = Step(
     "not used", "Records are made by this program, from a seed; there is nothing to prepare."
 )
 
-_UNSAID = Step("no", "The source does not say here what it does; ask whoever wrote it.")
+_UNSAID = Step("no", "The source does not say here what it does; ask its author.")
 UNSAID = Preparation(_UNSAID, _UNSAID)
-"""Of a source that says nothing: not covered until somebody says what is so."""
+"""The default of a source that declares nothing: not covered."""

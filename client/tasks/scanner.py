@@ -1,4 +1,4 @@
-"""What another scanner would have made of an image: a shift of contrast, sharpness and noise."""
+"""An image as another scanner would show it, with other contrast, sharpness and noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The source ``sine``: sinusoid regression, the small problem on which meta-learning is explained.
+"""The source ``sine``: sinusoid regression, the small problem that introduces meta-learning.
 
 Finn, Abbeel and Levine (2017), "Model-Agnostic Meta-Learning for Fast Adaptation of Deep
 Networks", section 5.1: y = a sin(x - p) with a in [0.1, 5], p in [0, pi] and x in [-5, 5]. Here
@@ -30,7 +30,7 @@ from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, float(np.pi))  # radians
-SPAN = (-5.0, 5.0)  # of x
+SPAN = (-5.0, 5.0)  # the range of x
 
 Range = tuple[float, float]
 
@@ -39,13 +39,13 @@ Range = tuple[float, float]
 class Sine:
     """Options of ``client.tasks.source: sine``.
 
-    A task is one of the sinusoids of a hospital, of which some measurements are given.
+    A task is one of a hospital's sinusoids, with some of its measurements.
     """
 
     shots: Annotated[int, Field(ge=1, le=10_000)] = 10
-    """Measurements of a task to adapt on."""
+    """The measurements of a task for adaptation."""
     queries: Annotated[int, Field(ge=1, le=10_000)] = 20
-    """Other measurements of a task to be judged on."""
+    """The other measurements of a task, for evaluation."""
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 10
@@ -55,8 +55,8 @@ class Sine:
     points: Annotated[int, Field(ge=2, le=10_000)] = 50
     """Measurements of each sinusoid."""
     spread: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """How far hospitals differ: at 0 all draw from the full ranges of amplitude and phase, at s
-    each draws from a part of length 1 - s of either range, at a random place."""
+    """How much hospitals differ: at 0 all draw from the full ranges of amplitude and phase; at s
+    each draws from a random part of each range, whose length is 1 - s of the whole."""
     noise: Annotated[float, Field(ge=0, le=5)] = 0.0
     """The standard deviation of the normal noise on each measurement."""
 
@@ -91,7 +91,7 @@ class Sine:
         return self.functions * self.points
 
     def most_tasks(self, records: int) -> int:
-        """Tasks of one sinusoid each; of any records, where there are not as many as declared."""
+        """Tasks of one sinusoid each; of any records if ``records`` is not the declared number."""
         size = self.task_size().records
         if records != self.declared_records():
             return records // size
@@ -118,7 +118,7 @@ class Sine:
         )
 
     def true_curve(self, index: int, seed: int, group: int, x: FloatArray) -> FloatArray:
-        """The noiseless sinusoid ``group`` of hospital ``index`` at x (n,), as (n,): for figures.
+        """The noiseless sinusoid ``group`` of hospital ``index`` at x (n,), as (n,), for figures.
 
         A task's own sinusoid is ``hospital.groups[episode.support_rows[0]]``.
         """
@@ -127,7 +127,7 @@ class Sine:
 
 
 class Waves(NamedTuple):
-    """All that is drawn for one hospital; arrays are read-only.
+    """Everything that is drawn for one hospital; arrays are read-only.
 
     ``amplitude``, ``phase`` (functions,) lie within ``amplitudes``, ``phases``; ``x``, ``y``
     (functions * points, 1) are the measurements, ``group`` the sinusoid behind each.

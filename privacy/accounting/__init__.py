@@ -1,4 +1,4 @@
-"""What events cost: epsilon at a delta, enforced and reported by different accountants.
+"""What events cost: epsilon at a delta, by one accountant for budgets and another for reports.
 
 | Events                              | Enforced     | Reported                | Second account |
 |-------------------------------------|--------------|-------------------------|----------------|
@@ -26,7 +26,7 @@ from metaward.privacy.event import Budget, Event
 
 
 class Accountant(Protocol):
-    """What each module of this folder offers."""
+    """What each accountant, a module of this package, offers."""
 
     def supports(self, events: Iterable[Event]) -> bool:
         """Whether it can price all of the events."""
@@ -38,7 +38,7 @@ class Accountant(Protocol):
 
 
 ACCOUNTANTS: dict[str, Accountant] = {"gdp": gdp, "pld": pld, "rdp": rdp}
-"""The closest first."""
+"""The most accurate first."""
 
 METHODS = {
     "gdp": "Gaussian DP, closed form (Dong, Roth, Su 2019; Balle, Wang 2018)",
@@ -51,12 +51,12 @@ Direction = Literal["exact", "never below the truth"]
 
 
 class UnpricedError(InputError):
-    """An event that none of the accountants in question can price; the text names it."""
+    """None of the accountants in question can price an event; the text names it."""
 
 
 @dataclass(frozen=True)
 class Reported:
-    """An epsilon for a report, the accountant's name and which way it errs."""
+    """An epsilon for a report, the accountant's name and the direction of the error."""
 
     epsilon: float
     method: str
@@ -90,7 +90,7 @@ def reported_epsilon(events: Sequence[Event], delta: float) -> Reported:
 
 
 def second_epsilon(events: Sequence[Event], delta: float) -> float:
-    """The same without ``gdp``, always: never below the truth, and independent of it."""
+    """As ``reported_epsilon``, but never by ``gdp``, to check it: never below the truth."""
     return ACCOUNTANTS[_first(events, "pld", "rdp")].epsilon_of(events, delta)
 
 
@@ -101,10 +101,10 @@ def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: B
     even if everything was chosen adaptively from earlier releases. GDP filter (Smith, Thakurta
     2022) where all events are Gaussian without a draw, else Renyi filter (Feldman, Zrnic 2021).
     Errs towards no: what it allows has ``enforced_epsilon`` at most budget.epsilon. ``ValueError``
-    for a budget outside epsilon >= 0, 0 < delta < 1; ``UnpricedError`` where no filter is.
+    for a budget outside epsilon >= 0, 0 < delta < 1; ``UnpricedError`` where no filter exists.
 
-    Whether a unit is ever sampled is for the hospital to fix beforehand: if earlier *releases*
-    decide it, the two filters together give (epsilon, 2 delta).
+    The hospital must decide beforehand whether units are sampled: if earlier *releases* decide it,
+    the two filters together guarantee only (epsilon, 2 delta).
     """
     events = (*spent_events, *new_events)
     return {"gdp": gdp.allows, "rdp": rdp.allows}[_first(events, "gdp", "rdp")](events, budget)
@@ -112,13 +112,12 @@ def allows(spent_events: Sequence[Event], new_events: Sequence[Event], budget: B
 
 def _first(events: Sequence[Event], *names: str) -> str:
     """The first accountant that supports all events; ``UnpricedError`` names what none supports."""
-    able = (name for name in names if ACCOUNTANTS[name].supports(events))
-    found = next(able, None)
-    if found is None:
-        alone = [e for e in events if not any(ACCOUNTANTS[n].supports([e]) for n in names)]
-        what = ", ".join(dict.fromkeys(type(e.dp_event).__name__ for e in alone or events))
-        raise UnpricedError(f"{what}: none of the accountants {', '.join(names)} can price it")
-    return found
+    for name in names:
+        if ACCOUNTANTS[name].supports(events):
+            return name
+    alone = [e for e in events if not any(ACCOUNTANTS[n].supports([e]) for n in names)]
+    kinds = ", ".join(dict.fromkeys(type(e.dp_event).__name__ for e in alone or events))
+    raise UnpricedError(f"{kinds}: none of the accountants {', '.join(names)} can price it")
 
 
 def advantage(epsilon: float, delta: float) -> float:

@@ -22,23 +22,23 @@ from math import erf, fsum, inf, sqrt
 
 import numpy as np
 
-from metaward.privacy.accounting.limits import check_budget, check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_delta, check_epsilon
 from metaward.privacy.event import Budget, Event, counted
 
 SAFE, ROUNDING = 1e-9, 1e-15
-"""``mu_of`` gives away this part of mu, and this much of it, so that errors of rounding stay on the
-safe side: the library's are absolute, at most 2e-16, where epsilon is 0 or almost."""
+"""``mu_of`` lowers mu by this share and by this amount, so that rounding never makes it too large:
+the library's error is absolute, at most 2e-16, where epsilon is (almost) 0."""
 
 LARGEST = 1e6
-"""A larger mu is priced as infinite: the library's search ends somewhere above 1e6, where epsilon
+"""A larger mu has an infinite price: the library's search fails somewhere above 1e6, where epsilon
 is 5e11."""
 
 PRECISE = 1e-18
-"""How close the library's searches end; by default epsilon 1e-4 would be off by 1e-9 of it."""
+"""The tolerance of the library's searches; its default makes epsilon 1e-4 wrong by 1e-9 of it."""
 
 
 def supports(events: Iterable[Event]) -> bool:
-    """Whether all events are Gaussian sums without a draw: no mu describes anything else."""
+    """Whether all events are Gaussian sums without a draw; only those have an exact mu."""
     from dp_accounting import GaussianDpEvent
 
     return all(isinstance(event.dp_event, GaussianDpEvent) for event in events)
@@ -47,9 +47,9 @@ def supports(events: Iterable[Event]) -> bool:
 def mu(events: Iterable[Event]) -> float:
     """mu of all events together: sqrt(sum of count / noise_multiplier^2), exact; larger is worse.
 
-    Holds when events were chosen adaptively, given what was released before. No events: 0; an
-    event without noise: infinity. ``ValueError`` for what is no Gaussian sum, or drawn (the central
-    limit theorem's mu is below the truth).
+    Holds when events were chosen adaptively, given what was released before. 0 for no events,
+    infinity for an event without noise. ``ValueError`` for an event that is not a Gaussian sum or
+    has a draw (for those the central limit theorem's mu is below the truth).
     """
     counts = counted(events)
     for event in counts:
@@ -59,7 +59,7 @@ def mu(events: Iterable[Event]) -> float:
 
 
 def _precision(sigma: float) -> float:
-    """1 / sigma^2; infinite, never an error, where sigma is 0 or its square too small to hold."""
+    """1 / sigma^2; infinity, not an error, where sigma is 0 or its square underflows."""
     return (1 / sigma) * (1 / sigma) if sigma else inf
 
 
@@ -100,9 +100,9 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
 
 @lru_cache(maxsize=1024)
 def mu_of(epsilon: float, delta: float) -> float:
-    """The largest mu that is (epsilon, delta)-DP, but for ``SAFE`` and ``ROUNDING``.
+    """The largest mu that is (epsilon, delta)-DP, lowered by ``SAFE`` and ``ROUNDING``.
 
-    The inverse of ``epsilon``, never too large. Infinity where epsilon is.
+    It is the inverse of ``epsilon`` and never too large. Infinity where epsilon is infinite.
     """
     from dp_accounting import get_sigma_gaussian
 
@@ -122,7 +122,6 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
     and participation were chosen adaptively (A. Smith, A. Thakurta 2022, "Fully Adaptive
     Composition for Gaussian Differential Privacy"). Errs towards no, by one part in 1e9 of mu.
     """
-    check_budget(budget)
     return mu(events) <= mu_of(budget.epsilon, budget.delta)
 
 

@@ -1,8 +1,6 @@
-"""The numbers that every accountant refuses."""
+"""The values of epsilon and delta that every accountant accepts."""
 
 from __future__ import annotations
-
-from metaward.privacy.event import Budget
 
 
 def check_delta(delta: float) -> None:
@@ -15,9 +13,3 @@ def check_epsilon(epsilon: float) -> None:
     """``ValueError`` unless epsilon >= 0. Infinity is allowed: it means no cap."""
     if not epsilon >= 0:
         raise ValueError(f"epsilon = {epsilon} is not 0 or above")
-
-
-def check_budget(budget: Budget) -> None:
-    """``ValueError`` unless epsilon >= 0 and 0 < delta < 1."""
-    check_epsilon(budget.epsilon)
-    check_delta(budget.delta)

@@ -2,8 +2,8 @@
 
 A. Koskela, J. Jälkö, A. Honkela (2020), "Computing Tight Differential Privacy Guarantees Using
 FFT"; V. Doroshenko, B. Ghazi, P. Kamath, R. Kumar, P. Manurangsi (2022), "Connect the Dots:
-Tighter Discrete Approximations of Privacy Loss Distributions"; computed by dp-accounting, with
-nothing in common with ``gdp``. The unit protected is whatever an ``Event`` counts; its neighbours
+Tighter Discrete Approximations of Privacy Loss Distributions"; computed by dp-accounting, by other
+methods than those of ``gdp``. The unit protected is whatever an ``Event`` counts; its neighbours
 differ in that unit being nulled. Epsilon in nats.
 
 Losses are rounded to a grid so that every number here is *never below the truth* (up to floating
@@ -35,7 +35,7 @@ WIDEST = 1e6
 def supports(events: Iterable[Event]) -> bool:
     """Whether dp-accounting has a loss distribution of each of the events.
 
-    Not of randomised response: the library (0.6) composes several of them as if there were one.
+    Randomised response is left out: the library (0.6) composes several of them as if it were one.
     """
     accountant = _empty(FINEST)
     kinds = [event.dp_event for event in events]
@@ -74,8 +74,8 @@ def _empty(step: float) -> Any:
 
 
 def _spread(events: Iterable[Event]) -> float:
-    """Nats that the loss of all events together exceeds with probability below 1e-15.
+    """The loss in nats that all events together exceed with probability below 1e-15.
 
-    It decides only how close the upper bound is.
+    It only decides how tight the upper bound is.
     """
     return rdp.epsilon_of(events, 1e-15)

@@ -6,7 +6,7 @@ zero-concentrated mechanisms, trees of sums. Converted to (epsilon, delta) after
 Kamath, T. Steinke (2020), "The Discrete Gaussian for Differential Privacy", proposition 12. The
 unit protected is whatever an ``Event`` counts; its neighbours differ in that unit being nulled.
 Epsilon in nats. Every number here is *never below the truth*: typically 5 to 20 % above it, and
-more where epsilon is far from 1. One curve costs some 0.1 s, once for each kind of event;
+more where epsilon is far from 1. One curve takes about 0.1 s, once for each kind of event;
 everything after that is a sum of curves.
 """
 
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.accounting.limits import check_budget, check_delta
+from metaward.privacy.accounting.limits import check_delta, check_epsilon
 from metaward.privacy.event import Budget, Event, counted, undrawn
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ ORDERS = (
     *map(float, range(11, 64)),
     *(128.0, 256.0, 512.0, 1024.0),
 )
-"""Renyi orders at which curves are known: dp-accounting's own choice."""
+"""The Renyi orders at which curves are computed, dp-accounting's own choice."""
 
 SLACK = 1e-12
 """Added to each curve: rounding may hide this much of a sampled sum's cost."""
 
 FAINTEST = 1e-3
-"""Less noise than this is priced as none: the series would overflow, and epsilon is above 1e5."""
+"""A smaller noise multiplier is priced as 0: the series would overflow, and epsilon exceeds 1e5."""
 
 
 def supports(events: Iterable[Event]) -> bool:
@@ -62,16 +62,16 @@ def curve(dp_event: DpEvent) -> NDArray[np.float64]:
     """
     spent = np.full(len(ORDERS), inf)
     if getattr(undrawn(dp_event), "noise_multiplier", inf) >= FAINTEST:
-        with _unheard():
-            found = _accountant().compose(dp_event).rdp
-        spent = np.nan_to_num(found, nan=inf, posinf=inf).clip(min=0) + SLACK
+        with _without_warnings():
+            divergence = _accountant().compose(dp_event).rdp
+        spent = np.nan_to_num(divergence, nan=inf, posinf=inf).clip(min=0) + SLACK
     spent.flags.writeable = False
     return spent
 
 
 @contextmanager
-def _unheard() -> Iterator[None]:
-    """dp-accounting warns of each order that it leaves out; to leave one out is always safe."""
+def _without_warnings() -> Iterator[None]:
+    """dp-accounting warns of each order that it leaves out, which is always safe."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)
@@ -110,7 +110,8 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
     fixed here by the budget alone: choosing the best order afterwards, as ``epsilon_of`` does, is
     not covered. Errs towards no: what it allows has ``epsilon_of`` at most budget.epsilon.
     """
-    check_budget(budget)
+    check_epsilon(budget.epsilon)
+    check_delta(budget.delta)
     spent = total(events)
     if not spent.any() or budget.epsilon == inf:
         return True
@@ -120,7 +121,10 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
 
 @lru_cache(maxsize=1024)
 def _order(epsilon: float, delta: float) -> int:
-    """Where in ``ORDERS`` a Gaussian sum, whose cost grows in proportion, fits the budget best."""
+    """The index in ``ORDERS`` at which most Gaussian sums fit the budget.
+
+    A Gaussian sum's divergence is proportional to the order.
+    """
     left = [(epsilon - _overhead(order, delta)) / order for order in ORDERS]
     return int(np.argmax(left))
 

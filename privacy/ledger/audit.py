@@ -100,7 +100,8 @@ def _readable(first: ChainRow, row: ChainRow) -> bool:
 
 
 def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
-    """All charges protect what the first one does, or budgets would not add up; units are named."""
+    """All charges protect what the first one does, or budgets would not add up; they are for the
+    sums that they describe; units are named."""
     named = 0
     for charge in charges:
         unit, settled = charge.protection.unit, charges[0].protection.unit
@@ -108,6 +109,8 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
             yield (
                 f"row {charge.sequence} protects each {unit}, in a ledger that counts by {settled}"
             )
+        if charge.noises() != charge.description.noises():
+            yield f"row {charge.sequence} charges for other noise than its described sums have"
         named += len(charge.new)
         strange = sorted(unit for unit in charge.units() if not 1 <= unit <= named)
         if strange:

@@ -1,4 +1,4 @@
-"""What can be wrong with a ledger: a fixed code for the server, a text for the hospital's log."""
+"""A ledger's errors: each has a fixed code for the server and a text for the hospital's log."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CODES = frozenset(
 class LedgerError(MetawardError):
     """A ledger that cannot be used. ``code`` may leave the hospital, the text may not.
 
-    A command ends with "bad input" where another path or ledger is the way out.
+    A command's exit code is that of bad input where another path or ledger would help.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -33,7 +33,7 @@ class LedgerError(MetawardError):
 
 
 class BudgetSpent(LedgerError):
-    """``keys`` of the ``asked`` keys have too little budget left; nothing was charged."""
+    """Of ``asked`` keys, this number, ``keys``, have too little budget left; none was charged."""
 
     def __init__(self, text: str, keys: int, asked: int) -> None:
         super().__init__("budget-spent", text)

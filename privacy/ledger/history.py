@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
+from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import (
     Budget,
     Charge,
@@ -43,16 +45,21 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, how it was protected, the budget it had to fit,
-    what it cost whom."""
+    """One charge: row, time (UTC), what was asked, what it was for, the budget it had to fit, what
+    it cost whom."""
 
     sequence: int
     time: str
     request: RequestKey
-    protection: Protection
+    description: ChargeDescription
     budget: Budget | None
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
+
+    @property
+    def protection(self) -> Protection:
+        """The mechanism, and the unit of the guarantee."""
+        return self.description.protection
 
     def units(self) -> set[int]:
         """The units that were touched."""
@@ -65,10 +72,11 @@ class Charged:
             after = {events: counted(events + payment.events) for events in before}
             spent |= {unit: after[spent.get(unit, ())] for unit in payment.units}
 
-    def noise_multipliers(self) -> set[float]:
-        """Those of all its events that have one."""
-        found = (event.noise_multiplier for payment in self.payments for event in payment.events)
-        return {sigma for sigma in found if sigma is not None}
+    def noises(self) -> set[tuple[float, float]]:
+        """Noise multiplier and sampling rate of all its events that have noise of that kind."""
+        events = [event for payment in self.payments for event in payment.events]
+        pairs = ((event.noise_multiplier, event.sampling_rate) for event in events)
+        return {(sigma, rate) for sigma, rate in pairs if sigma is not None}
 
 
 @dataclass(frozen=True)
@@ -182,10 +190,12 @@ def due(count: int) -> bool:
 
 # ------------------------------------------------------------------------- bodies of rows
 
+_DESCRIPTION = TypeAdapter(ChargeDescription)
+
 
 def pack_charge(
     request: RequestKey,
-    protection: Protection,
+    description: ChargeDescription,
     budget: Budget | None,
     named: Sequence[Charge],
     numbers: Mapping[str, int],
@@ -200,7 +210,8 @@ def pack_charge(
         for charge in named
     ]
     cap = [budget.epsilon, budget.delta] if budget else None
-    asked = {"request": asdict(request), **asdict(protection), "budget": cap}
+    said = _DESCRIPTION.dump_python(description, mode="json")
+    asked = {"request": asdict(request), "description": said, "budget": cap}
     return asked | {"payments": payments, "new": list(new), "time": now()}
 
 
@@ -234,7 +245,7 @@ def _charged(row: ChainRow) -> Charged:
         row.sequence,
         body["time"],
         RequestKey(**body["request"]),
-        Protection(body["mechanism"], body["unit"]),
+        _DESCRIPTION.validate_python(body["description"]),
         budget and Budget(*budget),
         payments,
         tuple(body["new"]),

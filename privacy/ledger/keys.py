@@ -1,4 +1,4 @@
-"""The ledger's small values: what is asked, and what is granted."""
+"""How a ledger identifies a request, and what it returns for one that was paid for."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class RequestKey:
-    """What makes two requests the same: a retry has all four equal.
+    """What identifies a request: a retry of it has the same four values.
 
     ``run`` (1 to 200 characters), ``round`` (0 or more), ``purpose`` (1 to 40 characters, such as
     ``train``) and ``digest``, the SHA-256 of all that the request says, in 64 hex digits.
@@ -36,13 +36,13 @@ class RequestKey:
 
     @property
     def id(self) -> str:
-        """One text for all four (a SHA-256), by which the ledger finds the request again."""
+        """The SHA-256 of all four values, by which the ledger finds the request again."""
         return sha256(canonical([self.run, self.round, self.purpose, self.digest])).hex()
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A paid charge: ``mark`` is its row. Where ``reply`` is there, send it and do not compute."""
+    """A paid charge; ``mark`` is its row. A stored ``reply`` is sent again instead of computed."""
 
     request: RequestKey
     mark: Mark
@@ -50,5 +50,5 @@ class Entry:
 
     @property
     def sequence(self) -> int:
-        """The charge's row number."""
+        """The number of the charge's row."""
         return self.mark.sequence

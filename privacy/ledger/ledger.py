@@ -16,7 +16,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from metaward.privacy.event import Budget, Charge, Mark, Protection
+from metaward.privacy.description import ChargeDescription
+from metaward.privacy.event import Budget, Charge, Mark
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
 from metaward.privacy.ledger.history import History, due, pack_charge, read_history
@@ -88,7 +89,7 @@ class Ledger:
     def charge(
         self,
         request: RequestKey,
-        protection: Protection,
+        description: ChargeDescription,
         charges: Sequence[Charge],
         budget: Budget | None,
         allows: Allows,
@@ -100,7 +101,7 @@ class Ledger:
         before it is sent, so nothing that was computed under that charge ever left. Where the price
         has changed since, it is charged anew.
 
-        ``protection`` is written down with the charge. Its unit is that of the ledger's first
+        ``description`` says what it is for. The unit that it protects is that of the ledger's first
         charge for good (``ledger-unit`` otherwise): taking one record out of a clipped patient or
         task may turn the whole around, which costs the record up to twice what the whole was
         charged; and a run that protects records costs a patient with k of them up to k times as
@@ -118,11 +119,11 @@ class Ledger:
             if entry is not None:
                 return entry
             numbers, new = spend.entered(db, named)
-            content = pack_charge(request, protection, budget, named, numbers, new)
+            content = pack_charge(request, description, budget, named, numbers, new)
             entry = self._open(db, request, content)
             if entry is not None:
                 return entry
-            self._check_unit(db, protection.unit)
+            self._check_unit(db, description.protection.unit)
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
@@ -234,7 +235,7 @@ class Ledger:
     def _check_unit(self, db: sqlite3.Connection, asked: str) -> None:
         found = db.execute(_FIRST_CHARGE).fetchone()
         row = chain.row_at(db, found[0]) if found else None
-        settled = row.content()["unit"] if row else asked
+        settled = row.content()["description"]["protection"]["unit"] if row else asked
         if asked != settled:
             raise LedgerError(
                 "ledger-unit",
@@ -251,7 +252,7 @@ class Ledger:
         row = chain.row_at(db, found[0]) if found else None
         paid = row.content() if row else {}
         if row is None or any(
-            paid.get(key) != content[key] for key in ("request", "mechanism", "unit", "payments")
+            paid.get(key) != content[key] for key in ("request", "description", "payments")
         ):
             return None
         return Entry(request, self._mark(row))

@@ -1,7 +1,7 @@
-"""Units and what they have spent: the working tables beside the chain, and the check of a budget.
+"""Units and what they have spent: the tables computed from the chain, and the check of a budget.
 
-A unit is one key's pseudonym: its kind in clear (``record``, ``content``, ``patient``) and the
-HMAC-SHA256 of the whole key, numbered in order of first use.
+A unit's name is the pseudonym of a key: the key's kind in clear (``record``, ``content``,
+``patient``) and the HMAC-SHA256 of the whole key. Units are numbered in order of first use.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from metaward.privacy.ledger.chain import canonical
 from metaward.privacy.ledger.errors import BudgetSpent
 
 Allows = Callable[[Events, Events, Budget], bool]
-"""(spent, new, budget) -> may ``new`` be added? Events are merged: counts of equal ones summed."""
+"""(spent, new, budget) -> whether ``new`` may be added. Each kind of event occurs once in each."""
 
 _KIND = re.compile(r"[a-z]{1,20}(?=:.)", re.DOTALL)
 _TOTALS = """
@@ -40,7 +40,7 @@ ON CONFLICT DO UPDATE SET count = count + excluded.count
 
 
 def pseudonym(key: str, secret: bytes) -> str:
-    """``kind:hmac`` of a key ``kind:identity``. An error does not repeat the key."""
+    """``kind:hmac`` of a key ``kind:identity``. The error text does not repeat the key."""
     kind = _KIND.match(key)
     if kind is None:
         text = f"a key of {len(key)} characters is not like record:<identity> or patient:<identity>"
@@ -50,7 +50,7 @@ def pseudonym(key: str, secret: bytes) -> str:
 
 
 def check_charges(charges: Sequence[Charge], budget: Budget | None) -> None:
-    """A charge without keys or events is a fault of the caller, and so is a key given twice."""
+    """``ValueError`` for a budget that caps nothing, or a charge that some data would not pay."""
     if budget and not (0 < budget.epsilon < float("inf") and 0 < budget.delta < 1):
         text = f"epsilon = {budget.epsilon} at delta = {budget.delta} is no cap"
         raise ValueError(f"{text}: epsilon must be positive and finite, delta between 0 and 1")
@@ -60,18 +60,18 @@ def check_charges(charges: Sequence[Charge], budget: Budget | None) -> None:
         twice = len(charge.keys) - len(set(charge.keys))
         if twice:
             text = f"{twice} of {len(charge.keys)} keys are twice in one charge: a unit that is in"
-            raise ValueError(f"{text} one sum twice has twice the sensitivity; price it as that")
+            raise ValueError(f"{text} one sum twice has twice the sensitivity, and must pay for it")
 
 
 def under_pseudonyms(charges: Sequence[Charge], secret: bytes) -> list[Charge]:
-    """The same charges to units' names instead of keys."""
+    """The same charges with units' names instead of keys."""
     return [Charge(tuple(pseudonym(k, secret) for k in c.keys), c.events) for c in charges]
 
 
 def entered(db: sqlite3.Connection, charges: Sequence[Charge]) -> tuple[dict[str, int], list[str]]:
-    """The number of every named unit, and the names not met before, which follow the last one.
+    """The number of every named unit, and the names that are new in this ledger.
 
-    They are entered in order of appearance; a charge that fails takes them back.
+    New names get the next numbers, in order of appearance, if the caller's transaction succeeds.
     """
     names = list(dict.fromkeys(name for charge in charges for name in charge.keys))
     last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
@@ -83,17 +83,17 @@ def entered(db: sqlite3.Connection, charges: Sequence[Charge]) -> tuple[dict[str
 
 
 def text_of(event: Event) -> str:
-    """What one of an event's releases is, as the table of totals names it."""
+    """The text by which the table of totals names this kind of event."""
     return canonical(to_plain(event.dp_event)).decode()
 
 
 def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
     """All that these units have spent."""
-    found: dict[int, tuple[tuple[str, int], ...]] = {}
+    totals: dict[int, tuple[tuple[str, int], ...]] = {}
     for unit, text, count in db.execute(_TOTALS, (json.dumps(list(units)),)):
-        found[unit] = (*found.get(unit, ()), (text, count))
-    known = {rows: _read(rows) for rows in set(found.values())}  # many units have spent alike
-    return {unit: known[rows] for unit, rows in found.items()}
+        totals[unit] = (*totals.get(unit, ()), (text, count))
+    known = {rows: _read(rows) for rows in set(totals.values())}  # many units have spent the same
+    return {unit: known[rows] for unit, rows in totals.items()}
 
 
 def _read(rows: Iterable[tuple[str, int]]) -> Events:
@@ -107,34 +107,27 @@ def check_budget(
     budget: Budget | None,
     allows: Allows,
 ) -> None:
-    """BudgetSpent where any unit has too little left. Equal cases are judged once."""
-    if budget is None:  # no cap, but what was used stays written down
+    """``BudgetSpent`` where any unit has too little left; ``allows`` is asked once for equal ones.
+
+    None caps nothing.
+    """
+    if budget is None:
         return
-    cases: dict[tuple[Events, Events], list[str]] = {}
     spent = spent_by(db, numbers.values())
-    for name, new in merged(charges).items():
-        cases.setdefault((spent.get(numbers[name], ()), new), []).append(name)
-    over = [
-        name
-        for (old, new), names in cases.items()
-        if not allows(old, new, budget)
-        for name in names
-    ]
+    sums = {name: (spent.get(numbers[name], ()), new) for name, new in merged(charges).items()}
+    refused = {(old, new) for old, new in set(sums.values()) if not allows(old, new, budget)}
+    over = [name for name, spent_and_new in sums.items() if spent_and_new in refused]
     if over:
         raise BudgetSpent(_too_little(over, numbers, budget), len(over), len(numbers))
 
 
 def add(db: sqlite3.Connection, charges: Sequence[Charge], numbers: Mapping[str, int]) -> None:
-    """Add the charges to all totals."""
-    db.executemany(
-        _ADD,
-        [
-            (numbers[name], text, count)
-            for charge in charges
-            for text, count in [(text_of(event), event.count) for event in charge.events]
-            for name in charge.keys
-        ],
-    )
+    """Add the charges to the units' totals."""
+    for charge in charges:
+        units = [numbers[name] for name in charge.keys]
+        for event in charge.events:
+            text = text_of(event)
+            db.executemany(_ADD, [(unit, text, event.count) for unit in units])
 
 
 def _too_little(over: Sequence[str], numbers: Mapping[str, int], budget: Budget) -> str:

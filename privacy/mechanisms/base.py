@@ -17,7 +17,7 @@ from metaward.options import Named
 from metaward.privacy.accounting import advantage, gdp
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
-from metaward.privacy.price import Counts, calibrate, counts, distinct
+from metaward.privacy.price import calibrate, profiles
 from metaward.privacy.release import Release, Scores
 from metaward.privacy.rounding import percent_up
 from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
@@ -214,18 +214,8 @@ class Protected(Mechanism):
         """The given multiplier for every kind, or the smallest that keep the budget."""
         if self.noise_multiplier is not None:
             return {use.kind: self.noise_multiplier for use in uses}
-        profiles = self.profiles(uses, tasks)
-        return calibrate(profiles, participations, self.budget, self.sampling_rate)
-
-    def profiles(self, uses: Sequence[Use], tasks: Sequence[Sequence[int]]) -> Sequence[Counts]:
-        """What a unit may be in within one participation: what its records are in.
-
-        A unit of several records may have one in every sum over its task.
-        """
-        if self.unit.cap is None:
-            return distinct(counts(uses, lambda row: row))
-        task = {row: number for number, rows in enumerate(tasks) for row in rows}
-        return distinct(counts(uses, task.__getitem__))
+        within = profiles(self.unit, uses, tasks)
+        return calibrate(within, participations, self.budget, self.sampling_rate)
 
 
 def everything(tasks: Sequence[Sequence[int]]) -> tuple[int, ...]:

@@ -1,9 +1,9 @@
-"""The budget over time: stepped lines, the range of all other hospitals, when each run began.
+"""The budget over time, as a picture: what the hospitals had spent after each round of every run.
 
 Rounds are side by side in the order of time, because runs last minutes and lie weeks apart. The
-template draws the picture as SVG inside the page instead of loading an image: so it takes the
+template draws the picture as SVG inside the page instead of loading an image. It so takes the
 page's colours on a dark screen and on paper, its texts can be read aloud, and the page's policy
-may forbid all loading. Places are percent of the drawing, from its left and from its upper edge.
+can forbid all loading. Places are percent of the drawing, from its left and from its upper edge.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.report.hospitals import TrainingHospital
+from metaward.privacy.report.sections import TrainingHospital
 
 LINES = 5
 """Hospitals drawn by name; the range of all others is shaded."""
@@ -32,7 +32,7 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Beginning:
-    """Where and when a run begins; ``room`` for so many letters is there before the next one."""
+    """Where and when a run begins; ``room`` letters fit in before the next run."""
 
     at: float
     room: int
@@ -42,7 +42,7 @@ class Beginning:
 
 @dataclass(frozen=True)
 class Line:
-    """A hospital, what it spent in all, and the steps that led there as an SVG path."""
+    """What a hospital spent in all, and the steps that led there as an SVG path."""
 
     name: str
     spent: float
@@ -51,9 +51,10 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """What the picture shows: ``lines`` of those that spent most, the ``band`` of ``others``.
+    """What the picture shows.
 
-    ``top`` is the epsilon at the upper edge; ``budgets`` and ``ticks`` are epsilons, too.
+    ``lines`` are those of the hospitals that spent most. ``band`` is the range of the ``others`` as
+    an SVG path. ``top`` is the epsilon at the upper edge; ``budgets`` and ``ticks`` are epsilons.
     """
 
     lines: Sequence[Line]
@@ -116,7 +117,7 @@ def _places(slots: int) -> Numbers:
 
 
 def _heights(epsilons: Numbers, top: float) -> Numbers:
-    """Epsilons from above; what is higher than the drawing is at its upper edge."""
+    """Distances of epsilons from the upper edge, where all above ``top`` is drawn as well."""
     return np.round(100 - 100 * np.minimum(epsilons / top, 1), 2)
 
 
@@ -127,7 +128,7 @@ def _path(heights: Numbers) -> str:
 
 
 def _band(heights: Numbers) -> str:
-    """From the least to the most spent; every slot, or where there are many, ``GRID`` of them."""
+    """The range from the least to the most spent, at every slot or at about ``GRID`` of them."""
     if not len(heights):
         return ""
     slots = heights.shape[1]
@@ -139,7 +140,7 @@ def _band(heights: Numbers) -> str:
 
 
 def _ticks(top: float) -> list[float]:
-    """Round numbers, at most five steps to the top."""
+    """Round numbers from 0, at most five steps to the top."""
     rough = top / 5
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(unit * k for k in (1, 2, 5, 10) if unit * k >= rough)

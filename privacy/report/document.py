@@ -59,7 +59,7 @@ def schema() -> dict[str, Any]:
 
 
 class _Untitled(GenerateJsonSchema):
-    """Without titles, which would only repeat the keys."""
+    """Leaves out titles, which would only repeat the keys."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
@@ -71,7 +71,7 @@ def _inputs() -> TypeAdapter[ReportInputs]:
 
 
 def _check(content: Any) -> None:
-    """Every fault names its place and value."""
+    """``ValueError`` where a value has the wrong type or range; it names each place and value."""
     try:
         _inputs().validate_json(json.dumps(content, allow_nan=False))
     except ValidationError as error:

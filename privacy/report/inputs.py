@@ -1,4 +1,4 @@
-"""What a privacy report is made from; everything else in it follows from this."""
+"""What a privacy report is made from; all its figures and its verdict follow from this."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from metaward.privacy.accounting import gdp
-from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
 from metaward.privacy.report.promise import NOT_COVERED
 from metaward.privacy.report.sections import (
     Accounting,
+    AtDelta,
     Evidence,
     Gap,
     Guarantee,
     MechanismSummary,
     ReportedRun,
     Touch,
+    TrainingHospital,
 )
 from metaward.privacy.report.values import TOUCHES, Strict
 from metaward.privacy.units import UNITS, Unit
@@ -28,12 +29,15 @@ from metaward.privacy.units import UNITS, Unit
 GAPS = tuple(gap.name for gap in NOT_COVERED)
 
 BESIDE = "baselines"
-"""The gap of a run beside which others were trained on the same records."""
+"""Name of the gap where other learners were trained on the same records, to compare."""
 
 
 @dataclass(frozen=True)
 class ReportInputs(Strict):
-    """All that is reported. ``ValueError`` where it contradicts itself or keeps silent."""
+    """All that is reported.
+
+    ``ValueError`` lists every contradiction, and everything that a report must name and does not.
+    """
 
     schema_version: Annotated[Literal[1], Field(description="Version of this format.")]
     run: ReportedRun
@@ -102,9 +106,12 @@ class ReportInputs(Strict):
 
 
 def _agree(mu: float, spent: AtDelta) -> bool:
-    """Whether a mu-GDP account has this epsilon, to 1 % (a headline from mu must not flatter)."""
+    """Whether a mu-GDP account has this epsilon, to 1 %.
+
+    The headline comes from mu and the budget from epsilon, so that neither may flatter the other.
+    """
     if not (0 < mu < math.inf and 0 < spent.epsilon < math.inf):
-        # a small mu has epsilon 0 at a delta that is not small
+        # a small mu gives epsilon 0 at any delta that is not small
         return mu == spent.epsilon or (spent.epsilon == 0 and gdp.delta(mu, 0) <= spent.delta)
     low, high = 0.99 * spent.epsilon, 1.01 * spent.epsilon
     return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)

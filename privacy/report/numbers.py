@@ -36,18 +36,14 @@ def show_count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}".replace(",", "\u2009")
 
 
-def show_small(value: float | None) -> str:
+def show_small(value: float) -> str:
     """A small number such as a delta, written out: 1e-5 is 0.00001; below 1e-9 with an e."""
-    if value is None:
-        return NOTHING
     if value and value < 1e-9:
         return f"{value:.2g}"
     return f"{Decimal(f'{value:.2g}'):f}"
 
 
-def show_time(value: str | None) -> str:
+def show_time(value: str) -> str:
     """A UTC time to the minute: 2 March 2026, 08:15 UTC."""
-    if value is None:
-        return "not finished"
     at = datetime.fromisoformat(value)
     return f"{at.day} {at:%B %Y}, {at:%H:%M} UTC"

@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from metaward.privacy.report.chart import chart
 from metaward.privacy.report.document import PrivacyReport
-from metaward.privacy.report.hospitals import TrainingHospital
+from metaward.privacy.report.sections import TrainingHospital
 from metaward.privacy.report.templates import FOLDER, environment
 from metaward.privacy.report.values import STANDARD_DELTAS
 from metaward.privacy.report.verdict import Risk

@@ -31,8 +31,8 @@ def _line(description: str, most: int | None = None, pattern: str = PRINTABLE) -
     return Field(strict=True, pattern=pattern, max_length=most, description=description)
 
 
-# Aliases with a name, so that the schema describes each kind of value once. Each has to be strict
-# itself: what is set for a section does not reach into an alias.
+# These aliases have a name, so that the schema describes each kind of value once. Each of them has
+# to be strict itself, because what is set for a section does not reach into an alias.
 Text = TypeAliasType("Text", Annotated[str, _line("Plain words.", 2000)])
 Name = TypeAliasType("Name", Annotated[str, _line("A name or a code.", 200)])
 Sha256 = TypeAliasType("Sha256", Annotated[str, _line("Hexadecimal.", pattern=r"^[0-9a-f]{64}$")])

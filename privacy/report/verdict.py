@@ -14,8 +14,8 @@ from pydantic import Field
 
 from metaward.privacy import accounting
 from metaward.privacy.accounting import gdp
-from metaward.privacy.report.hospitals import AtDelta, TrainingHospital
 from metaward.privacy.report.inputs import BESIDE, ReportInputs
+from metaward.privacy.report.sections import AtDelta, TrainingHospital
 from metaward.privacy.report.templates import environment
 from metaward.privacy.report.values import Amount, Count, Loss, Name, Positive, Share, Strict
 
@@ -120,7 +120,10 @@ def federation(hospitals: tuple[TrainingHospital, ...]) -> Federation:
 
 
 def _together(hospitals: tuple[TrainingHospital, ...]) -> float:
-    """Someone with a unit in each: GDP composes in squares; total variation adds up at worst."""
+    """Membership advantage against a person with a unit at each hospital.
+
+    Losses mu add up in squares (Gaussian differential privacy); else advantages add up at worst.
+    """
     mus = [hospital.mu for hospital in hospitals if hospital.mu is not None]
     if len(mus) == len(hospitals):
         return advantage(math.hypot(*mus), ())

@@ -59,7 +59,7 @@ def end_descendants() -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (found := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in found:
-            with suppress(psutil.NoSuchProcess):
+            with suppress(psutil.Error):  # one that cannot be ended must not keep the rest alive
                 process.kill()
         psutil.wait_procs(found, timeout=0.02)  # buries them, or they would be found again
 

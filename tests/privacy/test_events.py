@@ -23,7 +23,7 @@ from metaward.privacy.event import Budget, Charge, Event, counted, from_plain, g
 from metaward.privacy.ledger import BudgetSpent, Ledger, file, verify
 from metaward.server.office.accounts.account import account
 from tests.privacy.accounting.accounting_desk import delta_of
-from tests.privacy.ledger.ledger_desk import NOTHING, RECORDS, keys, read, request, spent
+from tests.privacy.ledger.ledger_desk import description, keys, read, request, spent
 
 GAUSSIAN = dp.GaussianDpEvent(2.0)
 LAPLACE = dp.LaplaceDpEvent(2.0)
@@ -153,7 +153,8 @@ def test_a_ledger_takes_any_event_without_a_change(ledger: Ledger) -> None:
     """Charged, verified, shown and priced; no table has a column of one mechanism's."""
     budget = Budget(3.0, 1e-5)
     paid = [Charge(keys("ab"), (Event(LAPLACE, 2), gaussian(20.0, 5)))]
-    ledger.answer(ledger.charge(request(1), RECORDS, paid, budget, allows), b"reply")
+    said = description("sums", "record", *paid[0].events)
+    ledger.answer(ledger.charge(request(1), said, paid, budget, allows), b"reply")
     assert verify(ledger.path) == []
     assert set(spent(ledger, "record:a")) == {Event(LAPLACE, 2), gaussian(20.0, 5)}
     assert set(ledger.history().totals().values()) == {spent(ledger, "record:b")}
@@ -163,15 +164,15 @@ def test_a_ledger_takes_any_event_without_a_change(ledger: Ledger) -> None:
     assert shown.spent[0].epsilon == pld.epsilon_of(spent(ledger, "record:a"), 1e-5)
     assert shown.budgets[0].left == 3.0 - enforced_epsilon(spent(ledger, "record:a"), 1e-5)
     with pytest.raises(BudgetSpent):
-        ledger.charge(request(2), RECORDS, [Charge(keys("a"), paid[0].events * 3)], budget, allows)
+        ledger.charge(request(2), said, [Charge(keys("a"), paid[0].events * 3)], budget, allows)
     assert not {"noise", "sampling", "gaussian"} & set(file.SCHEMA.lower().split())
 
 
 @KINDS
 def test_every_event_is_kept_as_it_is(ledger: Ledger, kind: dp.DpEvent) -> None:
-    charge = [Charge(keys("a"), (Event(kind, 3),))]
+    charge, said = [Charge(keys("a"), (Event(kind, 3),))], description("none", "none", Event(kind))
     for number in range(2):
-        ledger.charge(request(number), NOTHING, charge, None, allows)
+        ledger.charge(request(number), said, charge, None, allows)
     assert verify(ledger.path) == []
     assert spent(ledger, "record:a") == (Event(kind, 6),)
     assert read(ledger.path, "SELECT COUNT(*) FROM total") == [(1,)]
@@ -181,5 +182,5 @@ def test_an_event_without_an_accountant_charges_nothing(ledger: Ledger) -> None:
     before = ledger.mark()
     charge = [Charge(keys("a"), (Event(dp.UnsupportedDpEvent()),))]
     with pytest.raises(ValueError, match="UnsupportedDpEvent"):
-        ledger.charge(request(1), RECORDS, charge, Budget(3.0, 1e-5), allows)
+        ledger.charge(request(1), description("sums", "record"), charge, Budget(3.0, 1e-5), allows)
     assert ledger.mark() == before

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -167,7 +167,10 @@ def charged_counts(mechanism: Sums, price: Plan, hospital: Hospital, who: str) -
     Noise multipliers are made to differ between kinds, so that an event tells its kind.
     """
     kinds = sorted({kind for kind, _ in price.uses})
-    marked = Plan(price.uses, {kind: 1.0 + i for i, kind in enumerate(kinds)})
+    sums = [
+        replace(one, noise_multiplier=1.0 + kinds.index(one.kind)) for one in price.description.sums
+    ]
+    marked = replace(price, description=replace(price.description, sums=tuple(sums)))
     found = [
         event
         for charge in charges(mechanism, marked, hospital)

@@ -5,6 +5,7 @@ Units are counted and never named: no identity and no pseudonym is in an account
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
@@ -13,12 +14,7 @@ from pathlib import Path
 from metaward.privacy.event import Protection
 from metaward.privacy.ledger import Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
-from metaward.server.office.accounts.spending import (
-    Spending,
-    deltas_of,
-    most_participations,
-    refusal_counts,
-)
+from metaward.server.office.accounts.spending import Spending, deltas_of, refusal_counts
 
 
 @dataclass(frozen=True)
@@ -86,6 +82,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
     spending = Spending.of(history)
     reported = {delta: spending.reported(delta) for delta in deltas_of(history, deltas)}
     budgets = dict.fromkeys((c.budget.epsilon, c.budget.delta) for c in history.charges if c.budget)
+    paid = Counter(unit for charge in history.charges for unit in charge.units())
     last = {refusal.code: refusal for refusal in history.refusals}
     counts = refusal_counts(history.refusals).most_common()
     return Account(
@@ -98,7 +95,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         entries=history.mark.sequence,
         protections=history.protections(),
         units=dict(history.units()),
-        participations=most_participations(history.charges),
+        participations=max(paid.values(), default=0),
         mu=spending.mu(),
         spent=tuple(SpentAtDelta(d, r.epsilon, r.method, r.error) for d, r in reported.items()),
         budgets=tuple(BudgetLeft(e, d, max(0.0, e - spending.enforced(d))) for e, d in budgets),

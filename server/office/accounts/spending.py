@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from math import inf
 
 from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
-from metaward.privacy.event import Events
-from metaward.privacy.ledger import Charged, History, NotedRefusal
+from metaward.privacy.event import Budget, Events, gaussian
+from metaward.privacy.ledger import History, NotedRefusal
 
 DELTA = 1e-5
 """Used where no budget has said at which delta it holds."""
@@ -17,14 +18,25 @@ DELTA = 1e-5
 
 @dataclass(frozen=True)
 class Spending:
-    """All events that each of several units has paid for; equal ones are one here."""
+    """All events that each of several units has paid for; equal ones are one here.
 
-    units: frozenset[Events]
+    ``estimated``: they are no charges, but bound these. ``cap``: all that is known is that no unit
+    has spent more than this budget, which says nothing at a smaller delta.
+    """
+
+    units: frozenset[Events] = frozenset()
+    estimated: bool = False
+    cap: Budget | None = None
 
     @staticmethod
     def of(history: History) -> Spending:
         """That of all units in a ledger."""
         return Spending(frozenset(history.totals().values()))
+
+    @staticmethod
+    def unlimited() -> Spending:
+        """What nothing bounds: no protection, or a ledger that cannot be read."""
+        return Spending(frozenset([(gaussian(0.0, 1),)]))
 
     def worst(self, delta: float) -> Events:
         """The events of the unit with the largest epsilon; () where none was used."""
@@ -32,13 +44,17 @@ class Spending:
 
     def mu(self) -> float | None:
         """The largest mu; None where any unit was drawn."""
-        if not all(exact(events) for events in self.units):
+        if self.cap or not all(exact(events) for events in self.units):
             return None
         return max((gdp.mu(events) for events in self.units), default=0.0)
 
     def reported(self, delta: float) -> Reported:
         """The largest epsilon, as reports have it."""
-        return _reported(self.worst(delta), delta)
+        if self.cap:
+            epsilon = self.cap.epsilon if delta >= self.cap.delta else inf
+            return Reported(epsilon, "the budget", "never below the truth")
+        found = _reported(self.worst(delta), delta)
+        return replace(found, error="never below the truth") if self.estimated else found
 
     def enforced(self, delta: float) -> float:
         """The largest epsilon, as budgets are enforced."""
@@ -55,14 +71,6 @@ def deltas_of(history: History, asked: Sequence[float] = ()) -> tuple[float, ...
     """Where epsilon is read off: as ``asked``, else where the budgets of the charges hold."""
     budgets = dict.fromkeys(c.budget.delta for c in history.charges if c.budget)
     return tuple(asked) or tuple(budgets) or (DELTA,)
-
-
-def most_participations(charges: Iterable[Charged]) -> int:
-    """The most charges that one unit has paid."""
-    paid: Counter[int] = Counter()
-    for charge in charges:
-        paid.update(charge.units())
-    return max(paid.values(), default=0)
 
 
 def refusal_counts(noted: Iterable[NotedRefusal]) -> Counter[str]:

@@ -52,9 +52,9 @@ def advised(asked: Question) -> Planned:
 
 
 def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
-    """Each change alone; and all together, where none of them is enough.
+    """Each change alone; then all of them together, where none alone is enough.
 
-    Not training the body is no part of that: it can only end in doubt.
+    Not training the body is suggested alone only, because its outlook is doubtful at best.
     """
     single = list(changes(asked))
     helps = [s for change in single for s in helpful(asked, change, HELPS * ratio)]
@@ -66,7 +66,7 @@ def suggestions(asked: Question, ratio: float) -> Iterator[Suggestion]:
 
 
 def helpful(asked: Question, change: Change, above: float) -> Iterator[Suggestion]:
-    """What the change leads to; nothing where it is not allowed, or the ratio not ``above``."""
+    """What the change leads to, where it is allowed and the ratio is then larger than ``above``."""
     try:
         plan = planned(changed(asked, change))
     except ConfigError:
@@ -116,7 +116,7 @@ def _larger_tasks(run: Sim) -> Iterator[Change]:
 
 
 def _more_records(asked: Question) -> Change:
-    """A setting of the source where that says how many records there are."""
+    """Twice the records: through the source's own setting, where that says how many there are."""
     owners = asked.run.privacy.unit.plural.lower()
     many = "records" if asked.units is None else f"records and {owners}"
     words, twice = f"twice as many {many} a hospital", 2 * asked.records

@@ -11,19 +11,21 @@ divide both, and C cancels:
 
     ratio <= q * contributions / (sigma * sqrt(noises * d)).
 
-With N sums in the federation, each over n records, and a unit standing in one of them in each of
+With N sums in the federation, each over n records, and a unit that is in one of them in each of
 its k participations, sigma = sqrt(k) / mu and this is n * mu * sqrt(N) / sqrt(k * d). Several steps
 a task change nothing: T sums cost as if sigma were sqrt(T) smaller, and average to the same. Under
 unit task n is 1 a task, under unit hospital 1 a hospital. mu as in Dong, Roth, Su (2019), "Gaussian
 Differential Privacy".
 
-*Of the run.* Over R rounds signals that agree add up to R times one, independent noise to sqrt(R)
-times: the ratio of the run is sqrt(R) that of a round, at most. It decides, because fewer rounds
-raise a round's ratio and help nobody: where k = R that of the run is n * mu * sqrt(N / d).
+*Signal and noise of the run.* Over R rounds, signals that agree add up to R times one of them, and
+independent noise to sqrt(R) times: the ratio of the run is at most sqrt(R) times that of a round.
+The ratio of the run decides, because fewer rounds raise that of a round and help nobody: where
+k = R, it is n * mu * sqrt(N / d).
 
-Clipping is not in it: a C far below what records have turns a sum at any noise (docs/accuracy.md).
-Where a learner has query gradients, the update follows them, and the ratio is theirs: noise in the
-inner steps comes on top. Hence an upper bound: it may fail far above 1.
+The ratio leaves clipping out: a C far below what records have changes the direction of a sum at
+any noise (docs/accuracy.md). Where a learner has query gradients, its update follows them, and the
+ratio is theirs, although the inner steps add noise of their own. The ratio is therefore an upper
+bound: a run may fail far above 1.
 """
 
 from __future__ import annotations
@@ -35,20 +37,22 @@ from typing import Literal
 
 from metaward.client.inner import Setting
 from metaward.options import ConfigError
+from metaward.privacy.description import SumDescription
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.office.plan.question import Question
-from metaward.server.office.plan.rehearsal import Summed, rehearsed
+from metaward.server.office.plan.rehearsal import rehearsed, spending
 from metaward.sim import Sim
 
 GRADIENTS = (3.0, 30.0)
-"""Limits of the ratio: below the first it cannot work, below the second is doubt. The ratio
-supposes that all clipped vectors agree. At the start, on the phantoms, query gradients of tasks
-that number classes afresh have a mean of 2 to 7 % of the clip norm (benchmarks/agreement.py): a
-ratio of 30 is one of 2 in truth."""
+"""Limits of the ratio: below the first a run cannot work, below the second it is doubtful. The
+ratio supposes that all clipped vectors agree. At the start, on the phantoms, query gradients of
+tasks that number classes afresh have a mean of 2 to 7 % of the clip norm (benchmarks/agreement.py):
+a ratio of 30 is one of 2 in truth."""
 
 MOMENTS = (1.0, 10.0)
 """The same where theta follows second moments, whose mean has 27 to 84 % of the clip norm there.
-Settled with the table of docs/accuracy.md in view, tested afterwards on other runs (its end)."""
+These limits were chosen with the table of docs/accuracy.md in view, and tested afterwards on other
+runs (at its end)."""
 
 Outlook = Literal["NO PRIVACY", "cannot work", "doubtful", "can work"]
 
@@ -65,9 +69,10 @@ class Suggestion:
 
 @dataclass(frozen=True)
 class Planned:
-    """The plan. ``participations`` is the most of one unit, ``coordinates`` are those of theta that
-    are trained, hence noised, of ``parameters`` in all. ``mu`` is None where units are drawn.
-    ``ratio`` is the run's. Without protection: no sums, no ratio, epsilon infinite."""
+    """The plan. A unit takes part in at most ``participations`` rounds. Of all ``parameters`` of
+    theta, ``coordinates`` are trained, hence noised. ``mu`` is None where units are drawn.
+    ``ratio`` is that of the run. Without protection there are no sums and no ratio, and epsilon is
+    infinite."""
 
     mechanism: str
     unit: str
@@ -82,7 +87,7 @@ class Planned:
     participations: int
     parameters: int
     coordinates: int
-    sums: tuple[Summed, ...] = ()
+    sums: tuple[SumDescription, ...] = ()
     mu: float | None = None
     epsilon: float = inf
     delta: float | None = None
@@ -119,16 +124,17 @@ def planned(asked: Question) -> Planned:
 
 def _priced(asked: Question, mechanism: Protected, plan: Planned) -> Planned:
     """The plan with what it costs, and what is left of the signal."""
-    a_round = rehearsed(asked.run, plan.tasks_per_round, plan.participations)
-    spending = a_round.spending(plan.participations)
-    of_a_round = signal_to_noise(asked, a_round.sums, plan.coordinates)
+    tasks, times = plan.tasks_per_round, plan.participations
+    sums = rehearsed(asked.run, tasks, times).description.sums
+    spent = spending(asked.run, tasks, times, rounds=times)
+    of_a_round = signal_to_noise(asked, sums, plan.coordinates)
     ratio = sqrt(plan.rounds) * of_a_round
-    limits = MOMENTS if leading(a_round.sums).kind == "moments" else GRADIENTS
+    limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
     return replace(
         plan,
-        sums=a_round.sums,
-        mu=spending.mu(),
-        epsilon=spending.enforced(mechanism.delta),
+        sums=sums,
+        mu=spent.mu(),
+        epsilon=spent.enforced(mechanism.delta),
         delta=mechanism.delta,
         ratio_of_a_round=of_a_round,
         ratio=ratio,
@@ -144,8 +150,9 @@ def body_counts(run: Sim) -> bool:
 
 
 def verdict(ratio: float, limits: tuple[float, float] = GRADIENTS, body: bool = True) -> Outlook:
-    """The ratio in words; ``limits``: below the first it cannot work, below the second is doubt, as
-    it is where the ``body`` stays as it was drawn at random: little can be learned then."""
+    """The ratio in words: below the first of ``limits`` a run cannot work, below the second it is
+    doubtful. It is doubtful, too, where the ``body`` does not count: it is not trained and was
+    drawn at random, so that little can be learned."""
     if ratio < limits[0]:
         return "cannot work"
     return "can work" if body and ratio >= limits[1] else "doubtful"
@@ -160,18 +167,18 @@ def coordinates(setting: Setting, run: Sim) -> int:
     return d
 
 
-def signal_to_noise(asked: Question, sums: Sequence[Summed], d: int) -> float:
+def signal_to_noise(asked: Question, sums: Sequence[SumDescription], d: int) -> float:
     """The largest ratio that a round can have (see the head of this file)."""
     lead = leading(sums)
     hospitals, vectors = asked.hospitals_per_round, lead.vectors
     unit = asked.run.privacy.unit
     if unit.cap is not None and asked.units is not None:
-        vectors = min(vectors, asked.units * lead.each)  # those of one unit are clipped as one
+        vectors = min(vectors, asked.units * lead.count)  # those of one unit are clipped as one
     contributions = asked.run.privacy.sampling_rate * vectors * hospitals
     noises = 1 if unit.noise_at_server else lead.sums * hospitals
-    return contributions / (lead.sigma * sqrt(noises * d))
+    return contributions / (lead.noise_multiplier * sqrt(noises * d))
 
 
-def leading(sums: Sequence[Summed]) -> Summed:
+def leading(sums: Sequence[SumDescription]) -> SumDescription:
     """The sums that theta follows: query gradients or second moments where there are any."""
     return next((s for s in sums if s.kind in ("query", "moments")), sums[0])

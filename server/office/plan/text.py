@@ -17,7 +17,7 @@ NO_BODY = "The noise leaves room to learn, but a body that is not trained learns
 
 
 def planned(plan: Planned) -> list[Piece]:
-    """The whole page."""
+    """All that is printed."""
     notes = [f"note: {note}" for note in plan.notes]
     if plan.ratio is None:
         return [warning(plan.claim), _known(plan), *plan.notes]
@@ -44,8 +44,15 @@ def _times(number: int, what: str) -> str:
 def _sums(plan: Planned) -> Piece:
     columns = ("sums of", "a round, each hospital", "vectors in all", "of a unit", "C", "sigma")
     rows = [
-        (s.kind, s.sums, s.vectors, f"{s.each} a participation", f"{s.clip:g}", f"{s.sigma:.4g}")
-        for s in plan.sums
+        (
+            one.kind,
+            one.sums,
+            one.vectors,
+            f"{one.count} a participation",
+            f"{one.clip_norm:g}",
+            f"{one.noise_multiplier:.4g}",
+        )
+        for one in plan.sums
     ]
     return table(columns, rows)
 

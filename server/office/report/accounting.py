@@ -7,21 +7,20 @@ from importlib.metadata import version
 from math import inf
 
 from metaward.privacy.accounting import METHODS, second_epsilon
-from metaward.privacy.report.hospitals import TrainingHospital
-from metaward.privacy.report.sections import Accounting, CrossCheck, Library
+from metaward.privacy.report.sections import Accounting, CrossCheck, Library, TrainingHospital
+from metaward.server.office.accounts.spending import Spending
 from metaward.server.office.report.dossier import Dossier
-from metaward.server.office.report.losses import Losses
 
 LIBRARIES = ("metaward", "scipy", "dp-accounting", "numpy")
 ENFORCED = "Budgets are enforced, and the chart is drawn, by a Renyi filter, which counts more."
 UPPER = "upper bound from the run's settings and the rounds that the server saw: it holds no ledger"
 
-Accounts = Sequence[tuple[TrainingHospital, Losses]]
+Accounts = Sequence[tuple[TrainingHospital, Spending]]
 
 
 def accounting(dossier: Dossier, accounts: Accounts) -> Accounting:
     """How epsilon was counted, and the worst hospital's account done again by another method."""
-    exact = all(spent.error == "exact" for _, spent in accounts)
+    exact = all(spent.reported(dossier.delta).error == "exact" for _, spent in accounts)
     return Accounting(
         method=_method(dossier, exact),
         libraries=tuple(Library(name, version(name)) for name in LIBRARIES),
@@ -42,8 +41,8 @@ def _method(dossier: Dossier, exact: bool) -> str:
 def _cross_check(dossier: Dossier, accounts: Accounts) -> CrossCheck | None:
     """None where no hospital has spent a finite epsilon above 0, or none has events."""
     section, spent = max(accounts, key=lambda account: account[0].spent.epsilon)
-    reported = section.spent.epsilon
-    if not (spent.events and 0 < reported < inf):
+    reported, events = section.spent.epsilon, spent.worst(dossier.delta)
+    if not (events and 0 < reported < inf):
         return None
-    second = second_epsilon(spent.events, dossier.delta)
+    second = second_epsilon(events, dossier.delta)
     return CrossCheck.of(METHODS["pld"], section.name, reported, second)

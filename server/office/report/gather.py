@@ -52,7 +52,7 @@ def from_ledger(path: Path, run: Sim) -> Dossier:
 
     Raises:
         LedgerError: it cannot be read.
-        ConfigError: it holds no such run, or one with another noise.
+        ConfigError: it holds no such run, or one under another mechanism, unit or noise.
     """
     history = Ledger.open(path).history()
     charges = _newest(history, run, path)
@@ -120,7 +120,7 @@ def _ledgers(
 
 
 def _newest(history: History, run: Sim, path: Path) -> list[Charged]:
-    """The charges of this learner's last run, if its noise is that of the configuration."""
+    """The charges of this learner's last run, if they are what the configuration asks for."""
     key = own(run).key
     keys = [c.request.run for c in history.charges if c.request.run.endswith(f".{key}")]
     if not keys:
@@ -128,12 +128,13 @@ def _newest(history: History, run: Sim, path: Path) -> list[Charged]:
         text = f"holds no run of {key}; its runs: {runs}. Name the configuration of one of them"
         raise ConfigError([text], str(path))
     charges = [charge for charge in history.charges if charge.request.run == keys[-1]]
-    sigma = getattr(run.privacy, "noise_multiplier", None)
-    paid = {sigma for charge in charges for sigma in charge.noise_multipliers()}
-    if sigma is not None and paid != {sigma}:
+    said, sigma = charges[-1].description, getattr(run.privacy, "noise_multiplier", None)
+    paid = [said.protection.mechanism, said.protection.unit, *sorted(set(said.noise.values()))]
+    asked = [run.privacy.name, run.privacy.unit.name, *(paid[2:] if sigma is None else [sigma])]
+    if paid != asked:
         text = (
-            f"was charged for noise multipliers {sorted(paid)}, but the configuration has {sigma}: "
-            f"it is not that of run {keys[-1]}"
+            f"was charged for mechanism, unit and noise multipliers {paid}, but the configuration "
+            f"has {asked}: it is not that of run {keys[-1]}"
         )
         raise ConfigError([text], str(path))
     return charges

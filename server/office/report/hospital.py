@@ -9,28 +9,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from math import ceil
+from typing import Any
 
-from metaward.privacy.event import Mark
-from metaward.privacy.ledger import History, NotedRefusal
-from metaward.privacy.report.hospitals import LedgerState, RefusalCount, TrainingHospital
-from metaward.privacy.report.values import Chain, HighWater
+from metaward.privacy.accounting import enforced_epsilon, exact, gdp
+from metaward.privacy.event import Budget, Events, Mark, gaussian
+from metaward.privacy.ledger import Charged, History, NotedRefusal, Payment
+from metaward.privacy.report.sections import (
+    AtDelta,
+    LedgerState,
+    RefusalCount,
+    SpendingPoint,
+    TrainingHospital,
+)
+from metaward.privacy.report.values import STANDARD_DELTAS, Chain, HighWater
 from metaward.server.office.accounts.opened import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts
-from metaward.server.office.report.dossier import REWOUND, Dossier, clean
-from metaward.server.office.report.losses import (
-    Losses,
-    budget_at,
-    in_its_terms,
-    losses,
-    points,
-    unlimited,
-)
+from metaward.server.office.report.dossier import REWOUND, Dossier, clean, utc
 from metaward.server.office.report.mechanism import bound
 
 GONE = "it is gone, though the server has a mark of it"
 
 
-def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Losses]:
+def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Spending]:
     """The hospital's section, and what its units have spent."""
     ledger = dossier.ledgers.get(name)
     if ledger and ledger.history:
@@ -38,40 +38,71 @@ def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Losses]:
     if ledger:
         return _lost(dossier, name, ledger.faults)
     if not dossier.run.privacy.unit.protected:
-        return _from_server(dossier, name, unlimited(dossier.delta))
+        return _from_server(dossier, name, Spending.unlimited())
     if not dossier.simulated:
         return _from_server(dossier, name, bound(dossier, name))
     if dossier.seen_of(name):
         return _lost(dossier, name, [GONE])
-    return _from_server(dossier, name, losses(Spending(frozenset()), dossier.delta))
+    return _from_server(dossier, name, Spending())
+
+
+def _section(dossier: Dossier, name: str, spent: Spending, **known: Any) -> TrainingHospital:
+    """With the figures of what was spent, beside what is known otherwise."""
+    deltas = dict.fromkeys((dossier.delta, *STANDARD_DELTAS))
+    epsilons = tuple(AtDelta(delta, spent.reported(delta).epsilon) for delta in deltas)
+    return TrainingHospital(
+        name=clean(name), mu=spent.mu(), spent=epsilons[0], epsilons=epsilons, **known
+    )
+
+
+# ------------------------------------------------------------------------------ its ledger
 
 
 def _from_ledger(
     dossier: Dossier, name: str, ledger: OpenedLedger, history: History
-) -> tuple[TrainingHospital, Losses]:
+) -> tuple[TrainingHospital, Spending]:
     ours = in_its_terms(dossier, history)
-    mine = dossier.own_charges(ours)
-    whole = losses(Spending.of(ours), dossier.delta)
-    this_run = losses(Spending.of(replace(ours, charges=mine)), dossier.delta)
-    budget = mine[-1].budget if mine else dossier.run.privacy.budget
+    mine = replace(ours, charges=dossier.own_charges(ours))
+    spent = Spending.of(ours)
+    budget = mine.charges[-1].budget if mine.charges else dossier.run.privacy.budget
     chain: Chain = "broken" if ledger.faults else "verified"
     seen = dossier.seen_of(name)
     held: HighWater = "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
-    section = TrainingHospital(
-        name=clean(name),
+    section = _section(
+        dossier,
+        name,
+        spent,
         units=units(dossier, history),
-        participations=len({charge.request.round for charge in mine}),
+        participations=len({charge.request.round for charge in mine.charges}),
         counted_from="run" if dossier.run.privacy.unit.every_round else "ledger",
-        mu=whole.mu,
-        spent=whole.spent,
-        this_run=this_run.spent.epsilon,
-        epsilons=whole.at,
-        budget=budget_at(budget, dossier.delta, whole.events),
+        this_run=Spending.of(mine).reported(dossier.delta).epsilon,
+        budget=budget_at(budget, dossier.delta, spent.worst(dossier.delta)),
         ledger=_state(history.mark, chain, held if seen else "not checked", ledger.faults),
         refusals=_refusals(dossier, name, history.refusals),
         history=points(dossier, ours),
     )
-    return section, whole
+    return section, spent
+
+
+def in_its_terms(dossier: Dossier, history: History) -> History:
+    """The history in the terms of the run's unit.
+
+    A ledger charges records whatever the unit. Where the hospital itself is the unit, its whole
+    update is in one sum of every round, whichever records it was made of; other runs are left out.
+    """
+    if not dossier.run.privacy.unit.every_round:
+        return history
+    charges = [_whole(charge) for charge in dossier.own_charges(history)]
+    if charges:
+        charges[0] = _whole(charges[0], again=dossier.summed_again)
+    return replace(history, charges=tuple(charges))
+
+
+def _whole(charge: Charged, again: int = 0) -> Charged:
+    """The charge of one unit, the hospital, which is in all sums and ``again`` more."""
+    sums = charge.description.sums
+    events = tuple(gaussian(s.noise_multiplier, s.count + again, s.sampling_rate) for s in sums)
+    return replace(charge, payments=(Payment((1,), events),), new=())
 
 
 def units(dossier: Dossier, history: History) -> int:
@@ -86,20 +117,49 @@ def units(dossier: Dossier, history: History) -> int:
     return 1 if unit.every_round else charged
 
 
-def _from_server(dossier: Dossier, name: str, spent: Losses) -> tuple[TrainingHospital, Losses]:
+def points(dossier: Dossier, history: History) -> tuple[SpendingPoint, ...]:
+    """What the most charged unit had spent after each charge, at the price that is enforced."""
+    others = {charge.request.run for charge in history.charges} - {dossier.key}
+    names = {dossier.key: dossier.key if dossier.run.name in others else dossier.run.name}
+    return tuple(
+        SpendingPoint(
+            time=utc(point.charge.time),
+            run=clean(names.get(point.charge.request.run, point.charge.request.run)),
+            round=point.charge.request.round,
+            epsilon=point.price,
+        )
+        for point in history.spending(lambda events: enforced_epsilon(events, dossier.delta))
+    )
+
+
+def budget_at(budget: Budget | None, delta: float, events: Events) -> float | None:
+    """The budget as epsilon at the agreed delta; None where there is none, or none that converts.
+
+    Without a secret draw a budget is a cap on mu, which is one at every delta.
+    """
+    if budget is None or budget.delta == delta:
+        return budget.epsilon if budget else None
+    if not exact(events):
+        return None
+    return gdp.epsilon(gdp.mu_of(budget.epsilon, budget.delta), delta)
+
+
+# ------------------------------------------------------------------------ what the server saw
+
+
+def _from_server(dossier: Dossier, name: str, spent: Spending) -> tuple[TrainingHospital, Spending]:
     """No ledger here: counted for this run alone, and never below what left."""
     mechanism = dossier.protected
     mark = _last_mark(dossier, name)
     water: HighWater = "went back" if dossier.refused(name)[REWOUND] else "not checked"
-    section = TrainingHospital(
-        name=clean(name),
+    section = _section(
+        dossier,
+        name,
+        spent,
         units=_declared(dossier),
         participations=len(dossier.left_rounds(name)),
         counted_from="ledger" if dossier.simulated and mechanism else "run",
-        mu=spent.mu,
-        spent=spent.spent,
-        this_run=spent.spent.epsilon,
-        epsilons=spent.at,
+        this_run=spent.reported(dossier.delta).epsilon,
         budget=mechanism.epsilon if mechanism else None,
         ledger=_state(mark, "not checked", water) if mark else None,
         refusals=_refusals(dossier, name, ()),
@@ -108,9 +168,9 @@ def _from_server(dossier: Dossier, name: str, spent: Losses) -> tuple[TrainingHo
     return section, spent
 
 
-def _lost(dossier: Dossier, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Losses]:
+def _lost(dossier: Dossier, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Spending]:
     """A ledger that cannot be read or is gone: nothing bounds what its units have spent."""
-    section, spent = _from_server(dossier, name, unlimited(dossier.delta))
+    section, spent = _from_server(dossier, name, Spending.unlimited())
     mark = _last_mark(dossier, name) or Mark("unknown", 0, "0" * 64)
     water: HighWater = "went back" if dossier.seen_of(name) else "not checked"
     state = _state(mark, "broken", water, faults)

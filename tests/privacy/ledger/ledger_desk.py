@@ -9,14 +9,27 @@ from typing import Any
 
 import pytest
 
+from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, Charge, Event, Protection, gaussian
 from metaward.privacy.ledger import Entry, Events, Ledger, LedgerError, RequestKey, file, spend
 from metaward.privacy.ledger.errors import CODES
 
 STEPS = gaussian(2.0, 4)
 """Costs mu^2 = 4 / 2^2 = 1."""
-RECORDS, PATIENTS = Protection("sums", "record"), Protection("sums", "patient")
-NOTHING = Protection("none", "none")
+
+
+def description(mechanism: str, unit: str, *events: Event) -> ChargeDescription:
+    """Of a charge for these events; without any, for sums with the noise of ``STEPS``."""
+    sums = [
+        SumDescription(f"kind-{n}", 1.0, event.noise_multiplier, event.sampling_rate, 9.0, 4, 36, 4)
+        for n, event in enumerate(events or (STEPS,))
+        if event.noise_multiplier is not None
+    ]
+    return ChargeDescription(Protection(mechanism, unit), 2, 3, tuple(sums))
+
+
+RECORDS, PATIENTS = description("sums", "record"), description("sums", "patient")
+NOTHING = description("none", "none")
 CAP = Budget(epsilon=3.0, delta=1e-5)
 """For ``within``, which reads epsilon as the cap on mu^2: three times ``STEPS``."""
 
@@ -40,7 +53,9 @@ def keys(names: Iterable[Any]) -> tuple[str, ...]:
 
 def pay(ledger: Ledger, number: int, names: Iterable[Any] = "ab", event: Event = STEPS) -> Entry:
     """Charge one request with one event for each named record."""
-    return ledger.charge(request(number), RECORDS, [Charge(keys(names), (event,))], CAP, within)
+    charges = [Charge(keys(names), (event,))]
+    said = description("sums", "record", event)
+    return ledger.charge(request(number), said, charges, CAP, within)
 
 
 def full(path: Path) -> Ledger:

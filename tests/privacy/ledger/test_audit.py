@@ -61,7 +61,7 @@ def test_a_sound_ledger_has_no_faults_and_its_chain_is_what_is_promised(path: Pa
 def test_a_charge_by_another_unit(path: Path) -> None:
     def change(sequence: int, content: dict[str, Any]) -> None:
         if sequence == 5:
-            content["unit"] = "patient"
+            content["description"]["protection"]["unit"] = "patient"
 
     forge(path, change)
     assert "row 5 protects each patient, in a ledger that counts by record" in verify(path)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from metaward.privacy import accounting
-from metaward.privacy.event import Budget, Charge, Protection, gaussian
+from metaward.privacy.event import Budget, Charge, gaussian
 from metaward.privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
 from tests.privacy.ledger.ledger_desk import (
     CAP,
@@ -14,6 +14,7 @@ from tests.privacy.ledger.ledger_desk import (
     RECORDS,
     STEPS,
     code_of,
+    description,
     keys,
     pay,
     read,
@@ -188,27 +189,27 @@ def test_a_ledger_counts_by_one_unit_for_good(ledger: Ledger) -> None:
     charge = [Charge(("patient:p", "content:c"), (STEPS,))]
     ledger.charge(request(1), PATIENTS, charge, CAP, within)
     before = ledger.mark()
-    others = (RECORDS, Protection("whole", "task"), Protection("whole", "hospital"), NOTHING)
+    others = (RECORDS, description("whole", "task"), description("whole", "hospital"), NOTHING)
     for other in others:
         with pytest.raises(
-            LedgerError, match=f"counts what each patient spent.*unit {other.unit}"
+            LedgerError, match=f"counts what each patient spent.*unit {other.protection.unit}"
         ) as error:
             ledger.charge(request(2), other, [Charge(keys("z"), (STEPS,))], CAP, within)
         assert code_of(error) == "ledger-unit"
     assert ledger.mark() == before
     ledger.charge(request(2), PATIENTS, charge, CAP, within)
-    assert ledger.history().protections() == (PATIENTS,)
+    assert ledger.history().protections() == (PATIENTS.protection,)
 
 
 def test_a_unit_may_be_served_by_several_mechanisms(ledger: Ledger) -> None:
     """A patient's losses add up whatever noised the sums; each charge says by which mechanism."""
     charge = [Charge(("patient:p",), (STEPS,))]
-    other = Protection("secure_sum", "patient")
-    for number, protection in enumerate((PATIENTS, other, PATIENTS)):
-        ledger.charge(request(number), protection, charge, CAP, within)
+    other = description("secure_sum", "patient")
+    for number, said in enumerate((PATIENTS, other, PATIENTS)):
+        ledger.charge(request(number), said, charge, CAP, within)
     history = ledger.history()
-    assert [charge.protection for charge in history.charges] == [PATIENTS, other, PATIENTS]
-    assert history.protections() == (PATIENTS, other)
+    assert [charge.description for charge in history.charges] == [PATIENTS, other, PATIENTS]
+    assert history.protections() == (PATIENTS.protection, other.protection)
     assert spent(ledger, "patient:p") == (gaussian(2.0, 12),)
     with pytest.raises(BudgetSpent):
         ledger.charge(request(9), other, charge, CAP, within)
@@ -219,7 +220,7 @@ def test_the_same_request_by_another_mechanism_is_another_charge(ledger: Ledger)
     charge = [Charge(("patient:p",), (STEPS,))]
     first = ledger.charge(request(1), PATIENTS, charge, CAP, within)
     assert ledger.charge(request(1), PATIENTS, charge, CAP, within) == first
-    other = ledger.charge(request(1), Protection("secure_sum", "patient"), charge, CAP, within)
+    other = ledger.charge(request(1), description("secure_sum", "patient"), charge, CAP, within)
     assert other.sequence == first.sequence + 1
 
 

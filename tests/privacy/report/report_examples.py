@@ -15,24 +15,22 @@ from scipy.special import log_ndtr, ndtr
 from metaward.privacy import UNITS
 from metaward.privacy.report import promise
 from metaward.privacy.report.document import PrivacyReport, concluded
-from metaward.privacy.report.hospitals import (
-    AtDelta,
-    LedgerState,
-    RefusalCount,
-    SpendingPoint,
-    TrainingHospital,
-)
 from metaward.privacy.report.inputs import ReportInputs
 from metaward.privacy.report.sections import (
     Accounting,
+    AtDelta,
     Audit,
     CrossCheck,
     Evidence,
+    LedgerState,
     Library,
     MechanismSummary,
     NoisySum,
+    RefusalCount,
     ReportedRun,
+    SpendingPoint,
     Touch,
+    TrainingHospital,
 )
 from metaward.privacy.report.values import STANDARD_DELTAS, TOUCHES
 

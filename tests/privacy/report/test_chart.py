@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from metaward.privacy.report import numbers
 from metaward.privacy.report.chart import Chart, chart
-from metaward.privacy.report.hospitals import SpendingPoint, TrainingHospital
 from metaward.privacy.report.page import page
+from metaward.privacy.report.sections import SpendingPoint, TrainingHospital
 from metaward.privacy.rounding import percent_up
 from tests.privacy.report.report_examples import (
     history,

@@ -11,10 +11,9 @@ import pytest
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter, ValidationError
 
-from metaward.privacy.report import hospitals, inputs, sections, verdict
+from metaward.privacy.report import inputs, sections, verdict
 from metaward.privacy.report.document import PrivacyReport, concluded, plain, schema, to_json
-from metaward.privacy.report.hospitals import AtDelta, LedgerState
-from metaward.privacy.report.sections import CrossCheck
+from metaward.privacy.report.sections import AtDelta, CrossCheck, LedgerState
 from metaward.privacy.report.values import Strict
 from tests.privacy.report.report_examples import (
     ACCOUNTING,
@@ -50,7 +49,7 @@ def test_examples_keep_to_the_schema_and_come_back_equal(name: str) -> None:
 def dataclasses_in_use() -> dict[str, type[Any]]:
     found = {
         cls.__name__: cls
-        for module in (hospitals, sections, verdict, inputs)
+        for module in (sections, verdict, inputs)
         for cls in vars(module).values()
         if isinstance(cls, type) and is_dataclass(cls) and issubclass(cls, Strict)
     }

@@ -12,8 +12,8 @@ from html.parser import HTMLParser
 import pytest
 from jinja2 import UndefinedError
 
-from metaward.privacy.report.hospitals import AtDelta
 from metaward.privacy.report.page import STYLE, page
+from metaward.privacy.report.sections import AtDelta
 from metaward.privacy.report.templates import FOLDER, environment
 from tests.privacy.report.report_examples import (
     EXAMPLES,

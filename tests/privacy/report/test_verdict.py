@@ -10,8 +10,7 @@ import pytest
 from metaward.privacy import UNITS
 from metaward.privacy.report import promise
 from metaward.privacy.report.document import PrivacyReport
-from metaward.privacy.report.hospitals import AtDelta
-from metaward.privacy.report.sections import Audit, CrossCheck, Gap
+from metaward.privacy.report.sections import AtDelta, Audit, CrossCheck, Gap
 from metaward.privacy.report.verdict import advantage
 from tests.privacy.report.report_examples import (
     ACCOUNTING,

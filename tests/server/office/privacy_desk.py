@@ -18,7 +18,7 @@ from metaward.server.cli import main
 from metaward.server.folder import Folder
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
-from tests.privacy.ledger.ledger_desk import RECORDS
+from tests.privacy.ledger.ledger_desk import description
 from tests.server.small import small
 
 EIGHT = Budget(8.0, 1e-5)
@@ -72,7 +72,8 @@ def pay(
 ) -> Entry:
     """One round: each record named by a letter pays ``event``, and the reply is stored."""
     keys = tuple(f"record:patient-{name}" for name in names)
-    entry = ledger.charge(request(number), RECORDS, [Charge(keys, (event,))], budget, rule)
+    said = description("sums", "record", event)
+    entry = ledger.charge(request(number), said, [Charge(keys, (event,))], budget, rule)
     ledger.answer(entry, b"reply %d" % number)
     return entry
 

@@ -70,7 +70,7 @@ def test_the_plan_is_what_a_real_run_is_charged(
     histories = [Ledger.open(path).history() for path in charged(run, tmp_path)]
     assert [len(history.charges) for history in histories] == [3, 3]
     for history in histories:
-        assert {e.noise_multiplier for e in raw(history)} == {s.sigma for s in plan.sums}
+        assert {e.noise_multiplier for e in raw(history)} == {s.noise_multiplier for s in plan.sums}
     worst = max(spent(history, unit) for history in histories)
     if unit == "patient":
         assert 0.5 * plan.epsilon < worst < plan.epsilon * (1 + 1e-9)
@@ -202,8 +202,8 @@ def test_the_ratio_is_that_of_drawn_noise() -> None:
     assert d > 4000
     total = np.zeros(d)
     for _ in range(plan.hospitals * support.sums):
-        total += noisy(np.zeros(d), support.clip, support.sigma, noise)
-    signal = plan.hospitals * support.vectors * support.clip
+        total += noisy(np.zeros(d), support.clip_norm, support.noise_multiplier, noise)
+    signal = plan.hospitals * support.vectors * support.clip_norm
     assert plan.ratio_of_a_round == pytest.approx(signal / np.linalg.norm(total), rel=0.06)
 
 
@@ -213,8 +213,8 @@ def test_a_patients_records_are_one_vector() -> None:
     own = planned(question(run, tasks=6))
     few = planned(question(run, tasks=6, units=12))
     lead = next(s for s in own.sums if s.kind == "support")
-    assert lead.vectors > 12 * lead.each
-    assert few.ratio == pytest.approx(own.ratio * 12 * lead.each / lead.vectors)
+    assert lead.vectors > 12 * lead.count
+    assert few.ratio == pytest.approx(own.ratio * 12 * lead.count / lead.vectors)
     assert planned(question(run, units=4)).tasks_per_pass == 4
     same = planned(question(run, tasks=6, units=100_000))
     assert same.ratio == own.ratio
@@ -232,7 +232,9 @@ def test_theta_of_a_metric_follows_second_moments() -> None:
     assert (plan.parameters, plan.coordinates) == (15, 15)
     assert [s.kind for s in plan.sums] == ["features", "moments"]
     moments = plan.sums[1]
-    expected = plan.hospitals * moments.vectors / (moments.sigma * sqrt(plan.hospitals * 15))
+    expected = (
+        plan.hospitals * moments.vectors / (moments.noise_multiplier * sqrt(plan.hospitals * 15))
+    )
     assert plan.ratio_of_a_round == pytest.approx(expected)
     assert plan.limits == (1.0, 10.0)
     assert planned(

@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 
 from metaward import sim
 from metaward.privacy.report.document import PrivacyReport, concluded, schema
-from metaward.privacy.report.hospitals import TrainingHospital
 from metaward.privacy.report.page import page
+from metaward.privacy.report.sections import TrainingHospital
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from metaward.server.office.report.gather import from_folder
