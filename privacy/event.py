@@ -1,4 +1,4 @@
-"""What happens to private records, as an accountant prices it; what is charged, and to whom."""
+"""Events: what is done with private records, as an accountant prices it, and who is charged."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ if TYPE_CHECKING:  # importing it takes half a second, which not every command n
 class Event:
     """``count`` releases of one kind, as ``dp_accounting`` describes that kind to an accountant.
 
-    Any description of that library will do; what none of ``accounting``'s accountants
-    supports is refused when it is priced. Its neighbouring relation is that one unit is nulled, so
-    a ``noise_multiplier`` is the scale of the noise over the sensitivity of the result to that.
-    Numbers become Python's own and lists tuples, so that equal events are equal text and hash
-    alike. ``ValueError`` for a number that is negative or not finite, a count below 1, and a
-    description that is not the library's own.
+    Any description of that library will do; one that no accountant supports is refused when it is
+    priced. Neighbours differ in that one unit is nulled, so a ``noise_multiplier`` is the scale of
+    the noise over the sensitivity of the result to that. Numbers become Python's own types and
+    lists become tuples, so that equal events have equal texts and hashes. ``ValueError`` for a
+    number that is negative or not finite, a count below 1, and a description that is not the
+    library's own.
     """
 
     dp_event: DpEvent
@@ -35,7 +35,7 @@ class Event:
 
     @property
     def noise_multiplier(self) -> float | None:
-        """That of the innermost mechanism; None where it has none."""
+        """The noise multiplier of the innermost mechanism; None where it has none."""
         return getattr(undrawn(self.dp_event), "noise_multiplier", None)
 
     @property
@@ -61,16 +61,16 @@ def gaussian(noise_multiplier: float, count: int, sampling_rate: float = 1.0) ->
 
 
 def undrawn(dp_event: DpEvent) -> DpEvent:
-    """What happens once a unit was drawn: the innermost of nested descriptions."""
+    """The innermost of nested descriptions: what happens to a unit that was drawn."""
     while hasattr(dp_event, "event"):
         dp_event = dp_event.event
     return dp_event
 
 
 def counted(events: Iterable[Event]) -> Events:
-    """Counts of equal events summed, in one fixed order.
+    """The events in one fixed order, equal ones merged by adding their counts.
 
-    So neither order nor splitting changes a price, not by one bit.
+    So the price does not depend, by even one bit, on their order or on how they were split.
     """
     counts: Counter[DpEvent] = Counter()
     for event in events:
@@ -105,7 +105,7 @@ def from_plain(plain: Mapping[str, Any]) -> DpEvent:
 
 def _plain(name: str, value: Any, kind: Any) -> Any:
     if isinstance(value, list | tuple):
-        return [_plain(name, each, None) for each in value]
+        return [_plain(name, item, None) for item in value]
     if hasattr(value, "__match_args__"):
         return to_plain(value)
     if name == "sampling_probability" and not 0 < value <= 1:
@@ -126,7 +126,7 @@ def _value(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class Charge:
-    """The same events for each of ``keys``: identities whose budgets they spend.
+    """The same events for each of ``keys``, the identities whose budgets they spend.
 
     A key is a short text such as ``record:phantom-01/image-7``, ``content:<sha256 hex>`` or
     ``patient:208``; a ledger keeps only keyed hashes of them.
@@ -138,7 +138,7 @@ class Charge:
 
 @dataclass(frozen=True)
 class Protection:
-    """How records were protected, and for whom: the names of a mechanism and of a unit."""
+    """How records were protected: the names of a mechanism and of a unit."""
 
     mechanism: str
     unit: str
@@ -154,7 +154,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point of a hospital's ledger: which one, the number of its last entry, and that one's hash.
+    """A point of a hospital's ledger: the ledger's id, the number of an entry, and its hash.
 
     Replies carry it, so that a ledger that was set back is noticed; it says nothing about records.
     """
@@ -165,9 +165,9 @@ class Mark:
 
 
 def merged(charges: Sequence[Charge]) -> Mapping[str, Events]:
-    """Events of each key over several charges, equal ones counted together."""
-    found: dict[str, Events] = {}
+    """The events of each key over several charges, equal ones merged."""
+    paid: dict[str, Events] = {}
     for charge in charges:
-        found |= {key: found.get(key, ()) + charge.events for key in charge.keys}
-    known = {events: counted(events) for events in set(found.values())}  # many keys pay alike
-    return {key: known[events] for key, events in found.items()}
+        paid |= {key: paid.get(key, ()) + charge.events for key in charge.keys}
+    known = {events: counted(events) for events in set(paid.values())}  # many keys pay the same
+    return {key: known[events] for key, events in paid.items()}

@@ -56,8 +56,9 @@ class UnpricedError(InputError):
 
 @dataclass(frozen=True)
 class Reported:
-    """An epsilon for a report, the accountant's name and the direction of the error."""
+    """An epsilon at ``delta`` for a report, the accountant's name and the error's direction."""
 
+    delta: float
     epsilon: float
     method: str
     error: Direction
@@ -86,7 +87,7 @@ def reported_epsilon(events: Sequence[Event], delta: float) -> Reported:
     """
     name = _first(events, *ACCOUNTANTS)
     error: Direction = "exact" if name == "gdp" else "never below the truth"
-    return Reported(ACCOUNTANTS[name].epsilon_of(events, delta), METHODS[name], error)
+    return Reported(delta, ACCOUNTANTS[name].epsilon_of(events, delta), METHODS[name], error)
 
 
 def second_epsilon(events: Sequence[Event], delta: float) -> float:

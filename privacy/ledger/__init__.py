@@ -1,16 +1,14 @@
 """The hospital's ledger: what was ever done with each record, written down before it is done."""
 
-from metaward.privacy.event import Events, Mark
+from metaward.privacy.event import Events
 from metaward.privacy.ledger.audit import verify
 from metaward.privacy.ledger.errors import BudgetSpent, LedgerError
 from metaward.privacy.ledger.history import (
-    Answered,
     Charged,
     History,
     LedgerRun,
     NotedRefusal,
     Payment,
-    SpendPoint,
 )
 from metaward.privacy.ledger.keys import Entry, RequestKey
 from metaward.privacy.ledger.ledger import Ledger
@@ -18,7 +16,6 @@ from metaward.privacy.ledger.spend import Allows
 
 __all__ = [
     "Allows",
-    "Answered",
     "BudgetSpent",
     "Charged",
     "Entry",
@@ -27,10 +24,8 @@ __all__ = [
     "Ledger",
     "LedgerError",
     "LedgerRun",
-    "Mark",
     "NotedRefusal",
     "Payment",
     "RequestKey",
-    "SpendPoint",
     "verify",
 ]

@@ -1,7 +1,7 @@
 """Check a whole ledger: the file, every hash of the chain, and every table computed from it.
 
-What no check of the file alone can see is a tail that was cut off cleanly, or an older copy put
-back: the rest is a perfect ledger. Only a mark that somebody else has kept shows it
+No check of the file alone can find that the end was cut off cleanly or that an older copy was put
+back, because the rest is a sound ledger. Only a mark that somebody else has kept shows it
 (``Ledger.holds``).
 """
 
@@ -16,18 +16,13 @@ from typing import Any
 from metaward.privacy.ledger import chain, file
 from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import (
-    Charged,
-    History,
-    due,
-    read_history,
-)
+from metaward.privacy.ledger.history import Charged, History, due, read_history
 from metaward.privacy.ledger.ledger import Ledger
 from metaward.privacy.ledger.spend import text_of
 
 
 def verify(path: Path) -> list[str]:
-    """Everything that is wrong with the ledger at ``path``, one line a fault; [] for a sound one.
+    """Everything that is wrong with the ledger at ``path``, one line each; [] for a sound one.
 
     Units are named by number only. Time and memory grow with the number of charges times the units
     that each of them touched.
@@ -37,7 +32,7 @@ def verify(path: Path) -> list[str]:
         Ledger.open(path)
         with file.transaction(path, "DEFERRED") as db:
             for check in (_file_faults, _chain_faults, _content_faults):
-                for fault in check(db):  # one by one: what was found stays if the file breaks off
+                for fault in check(db):  # one by one: faults are kept if reading fails later
                     faults.append(fault)
     except LedgerError as error:
         faults.append(str(error))
@@ -46,8 +41,8 @@ def verify(path: Path) -> list[str]:
 
 def _file_faults(db: sqlite3.Connection) -> Iterator[str]:
     """SQLite's own checks, and whether tables and triggers are those that we made."""
-    found = [line for (line,) in db.execute("PRAGMA integrity_check")]
-    yield from (f"file: {line}" for line in found if line != "ok")
+    lines = [line for (line,) in db.execute("PRAGMA integrity_check")]
+    yield from (f"file: {line}" for line in lines if line != "ok")
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
     fresh = sqlite3.connect(":memory:")
     fresh.executescript(file.SCHEMA)
@@ -59,7 +54,7 @@ def _file_faults(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _chain_faults(db: sqlite3.Connection) -> Iterator[str]:
-    """Numbers without a gap, known kinds, every hash, every link."""
+    """Rows must be numbered without a gap, of a known kind, unchanged, and follow one another."""
     previous, expected = chain.GENESIS, 1
     for row in chain.rows(db):
         if row.sequence != expected:
@@ -74,7 +69,7 @@ def _chain_faults(db: sqlite3.Connection) -> Iterator[str]:
 
 
 def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
-    """Does all that can be computed from the chain agree with what the tables hold?"""
+    """Charges and replies that make no sense, and tables that are not what the chain says."""
     rows = list(chain.rows(db))
     bad = [row.sequence for row in rows if not _readable(rows[0], row)]
     if bad:
@@ -100,8 +95,10 @@ def _readable(first: ChainRow, row: ChainRow) -> bool:
 
 
 def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
-    """All charges protect what the first one does, or budgets would not add up; they are for the
-    sums that they describe; units are named."""
+    """All charges must be for the first one's unit, or budgets would not add up.
+
+    They must pay for the noise of the sums that they describe, for units that have a name.
+    """
     named = 0
     for charge in charges:
         unit, settled = charge.protection.unit, charges[0].protection.unit
@@ -118,7 +115,7 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
 
 
 def _reply_faults(history: History) -> Iterator[str]:
-    """A reply has its charge before it, and a request is never answered twice."""
+    """A reply must follow its charge, and a request must not be answered twice."""
     charges = {charge.sequence: charge for charge in history.charges}
     answered: set[str] = set()
     for reply in history.replies:
@@ -139,7 +136,7 @@ _KEYS = {"unit": 1, "total": 2, "request": 1, "refused": 2}
 
 
 def _stored(db: sqlite3.Connection) -> Rows:
-    """What the tables hold; of replies the hash, of refusals the rows that a count calls for."""
+    """What the tables hold: the hashes of replies, and the counts of refusals that need a row."""
     requests = db.execute("SELECT id, charge, answered, reply FROM request")
     refused = db.execute("SELECT day, code, count FROM refused")
     return {
@@ -151,7 +148,7 @@ def _stored(db: sqlite3.Connection) -> Rows:
 
 
 def _computed(history: History) -> Rows:
-    """The same from the chain: each unit's number, its totals, each request's newest charge."""
+    """What the tables must hold according to the chain."""
     names = [name for charge in history.charges for name in charge.new]
     ids = {charge.sequence: charge.request.id for charge in history.charges}
     newest = {id: charge for charge, id in ids.items()}

@@ -1,8 +1,8 @@
-"""Rows in which each holds the hash of the one before, so that none can be changed unnoticed.
+"""The chain: each row holds the hash of the row before it, so that a changed row is noticed.
 
 hash = SHA-256(previous hash (32 bytes) || row number (8 bytes, big-endian) || kind || 0 || body);
-the first row's previous hash is 32 zero bytes. The hash has no secret: who may write the file can
-recompute all of it. What they cannot change is a mark that somebody else has kept.
+the first row's previous hash is 32 zero bytes. The hash involves no secret: somebody who may write
+the file can recompute the whole chain, but cannot change a mark that somebody else has kept.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from metaward.privacy.ledger.errors import LedgerError
 
 GENESIS = bytes(32)
 KINDS = frozenset({"init", "charge", "reply", "refusal"})
+NUMBERED, LAST = "WHERE seq = ?", "ORDER BY seq DESC"
+"""Clauses for ``find``."""
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,11 @@ class ChainRow:
     hash: bytes
 
     def intact(self) -> bool:
-        """Is the hash that of the content?"""
+        """Whether the hash is that of the content."""
         return self.hash == digest(self.previous, self.sequence, self.kind, self.body)
 
     def content(self) -> dict[str, Any]:
-        """The body, parsed; ValueError where it is no JSON mapping."""
+        """The parsed body; ``ValueError`` where it is not a JSON mapping."""
         content = json.loads(self.body)
         if not isinstance(content, dict):
             raise ValueError(f"row {self.sequence} holds no mapping")
@@ -45,7 +47,7 @@ class ChainRow:
 
 
 def canonical(value: object) -> bytes:
-    """JSON of which there is one for each value. Old hashes are of it: it must never change."""
+    """The one JSON text of a value. It must never change, because old hashes are hashes of it."""
     return compact(value).encode("ascii")
 
 
@@ -67,8 +69,8 @@ def now() -> str:
 
 
 def append(db: sqlite3.Connection, kind: str, content: Mapping[str, Any]) -> ChainRow:
-    """Write the next row; the caller's transaction makes it last."""
-    last = head(db)
+    """Write the next row; it lasts once the caller's transaction is committed."""
+    last = find(db, LAST)
     sequence, previous = (last.sequence + 1, last.hash) if last else (1, GENESIS)
     body = canonical(content)
     row = ChainRow(sequence, kind, body, previous, digest(previous, sequence, kind, body))
@@ -78,24 +80,18 @@ def append(db: sqlite3.Connection, kind: str, content: Mapping[str, Any]) -> Cha
     return row
 
 
-def head(db: sqlite3.Connection) -> ChainRow | None:
-    """The last row, None in a new file; nothing is ever built on a row that was changed."""
-    found = db.execute("SELECT * FROM entry ORDER BY seq DESC LIMIT 1").fetchone()
-    return _checked(ChainRow(*found)) if found else None
+def find(db: sqlite3.Connection, clause: str, *values: object) -> ChainRow | None:
+    """The first row that SQL's ``clause`` selects; None where there is none.
 
-
-def row_at(db: sqlite3.Connection, sequence: int) -> ChainRow | None:
-    """The row of this number, None where there is none."""
-    found = db.execute("SELECT * FROM entry WHERE seq = ?", (sequence,)).fetchone()
-    return _checked(ChainRow(*found)) if found else None
+    ``LedgerError`` where the row was changed: nothing is ever built on such a row.
+    """
+    fields = db.execute(f"SELECT * FROM entry {clause} LIMIT 1", values).fetchone()
+    row = ChainRow(*fields) if fields else None
+    if row is not None and not row.intact():
+        raise LedgerError("ledger-damaged", f"row {row.sequence} is not what was once written")
+    return row
 
 
 def rows(db: sqlite3.Connection) -> Iterator[ChainRow]:
     """All rows in order, unchecked."""
-    return (ChainRow(*found) for found in db.execute("SELECT * FROM entry ORDER BY seq"))
-
-
-def _checked(row: ChainRow) -> ChainRow:
-    if not row.intact():
-        raise LedgerError("ledger-damaged", f"row {row.sequence} is not what was once written")
-    return row
+    return (ChainRow(*fields) for fields in db.execute("SELECT * FROM entry ORDER BY seq"))

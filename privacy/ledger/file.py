@@ -1,4 +1,4 @@
-"""The ledger's two files: an SQLite database, and beside it the key that hides its identities.
+"""The ledger's two files: an SQLite database and the key under which identities are hashed.
 
 Every operation has a connection of its own, so a ledger may be used from any thread and across a
 fork. Nothing here opens the database as a plain file: closing such a file would drop the locks that
@@ -42,7 +42,7 @@ CREATE TABLE refused (
     day TEXT NOT NULL, code TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (day, code)
 ) STRICT, WITHOUT ROWID;
 """
-"""``entry`` is the ledger; all other tables can be computed from it, but for the replies' bytes."""
+"""``entry`` is the ledger. All other tables can be computed from it, except the replies' bytes."""
 
 
 def key_path(path: Path) -> Path:
@@ -51,7 +51,10 @@ def key_path(path: Path) -> Path:
 
 
 def make_files(path: Path) -> bytes:
-    """A new key (32 bytes) and an empty ledger file, both for this user's eyes only (0600)."""
+    """Make both files, which only this user may read (0600), and return the new key (32 bytes).
+
+    The database has tables but no rows yet; it becomes a ledger with its first row.
+    """
     for file in (path, key_path(path)):
         if file.exists():
             text = f"{file} exists already; a ledger is never overwritten: choose another name"
@@ -62,14 +65,10 @@ def make_files(path: Path) -> bytes:
         _create(path, b"")
     except OSError as error:
         raise LedgerError("ledger-unwritable", f"{path}: cannot be made ({error})") from error
-    return key
-
-
-def fill(path: Path) -> None:
-    """Give the empty file its tables. It becomes a ledger with its first row."""
     stamp = f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
     with connected(path) as db:
         db.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
+    return key
 
 
 def read_key(path: Path) -> bytes:
@@ -77,8 +76,8 @@ def read_key(path: Path) -> bytes:
     try:
         key = key_path(path).read_bytes()
     except OSError as error:
-        text = f"{key_path(path)} cannot be read ({error.strerror}): a ledger is of no use without"
-        raise LedgerError("ledger-missing", f"{text} its key file; put it back") from error
+        text = f"{key_path(path)} cannot be read ({error.strerror}); without it the ledger cannot"
+        raise LedgerError("ledger-missing", f"{text} be used: put it back") from error
     if len(key) != KEY_BYTES:
         text = f"{key_path(path)} holds {len(key)} bytes, not {KEY_BYTES}; put back the right one"
         raise LedgerError("ledger-damaged", text)
@@ -86,7 +85,7 @@ def read_key(path: Path) -> bytes:
 
 
 def check_file(path: Path) -> None:
-    """Is this a ledger that this version reads? LedgerError with the way out where not."""
+    """``LedgerError``, which says what to do, unless this version can read the ledger."""
     if path.is_file() and path.stat().st_size == 0:
         raise LedgerError("ledger-damaged", f"{path} is empty; put back the newest backup")
     with connected(path) as db:
@@ -95,7 +94,7 @@ def check_file(path: Path) -> None:
     if application != APPLICATION:
         raise LedgerError("ledger-damaged", f"{path} is another program's database, not a ledger")
     if version != FORMAT:
-        text = f"{path} has format {version}, this version reads {FORMAT}; use the version it is of"
+        text = f"{path} has format {version}, this version reads {FORMAT}; use the one that made it"
         raise LedgerError("ledger-damaged", text)
 
 
@@ -123,7 +122,7 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
 def transaction(
     path: Path, mode: Literal["IMMEDIATE", "DEFERRED"] = "IMMEDIATE"
 ) -> Iterator[sqlite3.Connection]:
-    """All or nothing: an error on the way closes the connection, which takes everything back."""
+    """One transaction: an error inside it closes the connection, which undoes everything in it."""
     with connected(path) as db:
         db.execute(f"BEGIN {mode}")
         yield db
@@ -140,7 +139,7 @@ def _create(path: Path, data: bytes) -> None:
 
 def _missing(path: Path) -> LedgerError:
     if key_path(path).exists():
-        text = f"{path} is missing though its key file is there; put the ledger back from a backup"
+        text = f"{path} is missing, but its key file exists; put the ledger back from a backup"
     else:
         text = f"there is no ledger at {path}; make one with `ledger init`, or correct the path"
     return LedgerError("ledger-missing", text)

@@ -1,15 +1,12 @@
-"""What the chain tells, as typed values: for ``show``, for the report and for ``verify``.
-
-Units are numbers. The price of events is the reader's: wherever a unit must be the worst, a
-function ``price(events) -> float`` (such as epsilon or mu) says by what.
-"""
+"""The content of the chain as typed values; units are numbers."""
 
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -30,9 +27,8 @@ from metaward.privacy.event import (
 from metaward.privacy.ledger.chain import ChainRow, now
 from metaward.privacy.ledger.keys import RequestKey
 
-Price = Callable[[Events], float]
 ALWAYS_NOTED = 20
-"""So many refusals of a code and day have a row each."""
+"""This many refusals of a code and day have a row each."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +41,9 @@ class Payment:
 
 @dataclass(frozen=True)
 class Charged:
-    """One charge: row, time (UTC), what was asked, what it was for, the budget it had to fit, what
-    it cost whom."""
+    """One charge: its row, time (UTC), request and description, the budget that it had to fit, its
+    payments, and the names of the units that were never charged before.
+    """
 
     sequence: int
     time: str
@@ -62,11 +59,11 @@ class Charged:
         return self.description.protection
 
     def units(self) -> set[int]:
-        """The units that were touched."""
+        """The units that paid."""
         return {unit for payment in self.payments for unit in payment.units}
 
     def add_to(self, spent: dict[int, Events]) -> None:
-        """Add what it cost to each unit's events. Equal ones grow alike, so each is summed once."""
+        """Add the payments to the units' events; units with equal events are added up once."""
         for payment in self.payments:
             before = {spent.get(unit, ()) for unit in payment.units}
             after = {events: counted(events + payment.events) for events in before}
@@ -81,7 +78,7 @@ class Charged:
 
 @dataclass(frozen=True)
 class Answered:
-    """One stored reply: row, time (UTC), the row of its charge, SHA-256 of its bytes in hex."""
+    """One stored reply: its row, time (UTC), its charge's row, and SHA-256 of its bytes in hex."""
 
     sequence: int
     time: str
@@ -91,7 +88,7 @@ class Answered:
 
 @dataclass(frozen=True)
 class NotedRefusal:
-    """One noted refusal; it is the ``count``-th of its code on that day (UTC)."""
+    """One noted refusal, the ``count``-th with its code on that day (UTC)."""
 
     sequence: int
     time: str
@@ -103,19 +100,8 @@ class NotedRefusal:
 
 
 @dataclass(frozen=True)
-class SpendPoint:
-    """Spend after a charge: what the worst unit so far has spent, and at what price."""
-
-    charge: Charged
-    unit: int
-    events: Events
-    price: float
-
-
-@dataclass(frozen=True)
 class LedgerRun:
-    """What one run did here: how it protected, first and last time (UTC), number of charges and of
-    replies."""
+    """One run: its protection, the times (UTC) of its first and last charge, and its counts."""
 
     run: str
     protection: Protection
@@ -127,7 +113,7 @@ class LedgerRun:
 
 @dataclass(frozen=True)
 class History:
-    """A ledger's whole content at one moment; ``mark`` says at which."""
+    """A ledger's whole content up to ``mark``."""
 
     mark: Mark
     hospital: str
@@ -142,49 +128,51 @@ class History:
         return Counter(name.partition(":")[0] for c in self.charges for name in c.new)
 
     def totals(self) -> Mapping[int, Events]:
-        """All that each unit has spent, from the charges themselves."""
+        """All events that each unit has paid for, added up from the charges."""
         spent: dict[int, Events] = {}
         for charge in self.charges:
             charge.add_to(spent)
         return spent
 
     def protections(self) -> tuple[Protection, ...]:
-        """How records were ever protected here, in order of the first charge."""
+        """The different protections of all charges, in order of their first use."""
         return tuple(dict.fromkeys(charge.protection for charge in self.charges))
 
-    def spending(self, price: Price) -> list[SpendPoint]:
-        """Spend over time, a point a charge. ``price`` is asked once for each distinct history."""
-        points: list[SpendPoint] = []
+    def spending(self, price: Callable[[Events], float]) -> list[tuple[Charged, float]]:
+        """Each charge, with the largest price of what any one unit has spent after it.
+
+        ``price`` is a measure such as epsilon; it is called once for each distinct spend.
+        """
+        points: list[tuple[Charged, float]] = []
         spent: dict[int, Events] = {}
-        prices: dict[Events, float] = {}
+        price_once, largest = cache(price), 0.0
         for charge in self.charges:
             charge.add_to(spent)
-            touched = {spent[unit]: unit for unit in sorted(charge.units(), reverse=True)}
-            prices |= {events: price(events) for events in touched if events not in prices}
-            events = max(touched, key=prices.__getitem__)
-            point = SpendPoint(charge, touched[events], events, prices[events])
-            if points and points[-1].price >= point.price:  # spend never goes down
-                point = replace(points[-1], charge=charge)
-            points.append(point)
+            largest = max([largest, *(price_once(spent[unit]) for unit in charge.units())])
+            points.append((charge, largest))
         return points
 
     def runs(self) -> list[LedgerRun]:
         """Every run that was ever charged, in order of its first charge."""
         answered = {reply.charge for reply in self.replies}
-        names = dict.fromkeys(charge.request.run for charge in self.charges)
-        found = []
-        for name in names:
-            own = [charge for charge in self.charges if charge.request.run == name]
-            replies = sum(charge.sequence in answered for charge in own)
-            first, last = own[0], own[-1]
-            found.append(
-                LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
+        charges: dict[str, list[Charged]] = {}
+        for charge in self.charges:
+            charges.setdefault(charge.request.run, []).append(charge)
+        return [
+            LedgerRun(
+                name,
+                own[0].protection,
+                first=own[0].time,
+                last=own[-1].time,
+                charges=len(own),
+                replies=sum(charge.sequence in answered for charge in own),
             )
-        return found
+            for name, own in charges.items()
+        ]
 
 
 def due(count: int) -> bool:
-    """Does the ``count``-th refusal of a code and day get a row?"""
+    """Whether the ``count``-th refusal of a code and day gets a row."""
     return count <= ALWAYS_NOTED or count & (count - 1) == 0
 
 
@@ -201,7 +189,7 @@ def pack_charge(
     numbers: Mapping[str, int],
     new: Sequence[str],
 ) -> dict[str, Any]:
-    """The body of a charge. ``new`` names the units first met here, so that the hash covers all."""
+    """The body of a charge. ``new`` names the units that were never charged before."""
     payments = [
         {
             "events": [[to_plain(e.dp_event), e.count] for e in charge.events],
@@ -210,13 +198,18 @@ def pack_charge(
         for charge in named
     ]
     cap = [budget.epsilon, budget.delta] if budget else None
-    said = _DESCRIPTION.dump_python(description, mode="json")
-    asked = {"request": asdict(request), "description": said, "budget": cap}
-    return asked | {"payments": payments, "new": list(new), "time": now()}
+    return {
+        "request": asdict(request),
+        "description": _DESCRIPTION.dump_python(description, mode="json"),
+        "budget": cap,
+        "payments": payments,
+        "new": list(new),
+        "time": now(),
+    }
 
 
 def read_history(rows: Iterable[ChainRow]) -> History:
-    """Rows to values; ValueError, KeyError or TypeError where a body is not one of ours."""
+    """Rows as values; ``ValueError``, ``KeyError`` or ``TypeError`` where a body is not ours."""
     first, *rest = rows
     start = first.content()
     last = rest[-1] if rest else first
@@ -236,7 +229,7 @@ def _charged(row: ChainRow) -> Charged:
     payments = tuple(
         Payment(
             _unpacked(payment["units"]),
-            tuple(Event(from_plain(one), count) for one, count in payment["events"]),
+            tuple(Event(from_plain(plain), count) for plain, count in payment["events"]),
         )
         for payment in body["payments"]
     )

@@ -1,7 +1,8 @@
-"""The ledger's operations, in the order that keeps a promise: charge, commit, compute, store, send.
+"""The ledger's operations. A request is charged, the charge committed, the reply computed, stored
+and sent, in this order.
 
-A crash loses budget, never privacy: whatever is computed was paid for before, and whatever is sent
-was stored before.
+So a crash may lose budget but never privacy: whatever is computed was paid for before, and whatever
+is sent was stored before.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ _COUNT = """
 INSERT INTO refused (day, code, count) VALUES (?, ?, 1)
 ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count
 """
-_FIRST_CHARGE = "SELECT seq FROM entry WHERE kind = 'charge' ORDER BY seq LIMIT 1"
+_FIRST_CHARGE = "WHERE kind = 'charge' ORDER BY seq"
+_CHARGE_OF = "WHERE seq = (SELECT charge FROM request WHERE id = ?)"
+_REMEMBER = """
+INSERT INTO request (id, charge) VALUES (?, ?) ON CONFLICT DO UPDATE SET charge = excluded.charge
+"""
 _STORE = """
 INSERT INTO request (id, charge, answered, reply) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET answered = excluded.answered, reply = excluded.reply
@@ -38,7 +43,7 @@ ON CONFLICT DO UPDATE SET answered = excluded.answered, reply = excluded.reply
 
 @dataclass(frozen=True)
 class Ledger:
-    """One hospital's ledger; make it with ``create`` or ``open``.
+    """One hospital's ledger; ``create`` makes one and ``open`` opens one.
 
     It holds no connection: any number of threads and processes may use it at once.
     """
@@ -59,11 +64,11 @@ class Ledger:
         """
         if not hospital.strip():
             raise ValueError("hospital is empty: name the hospital that this ledger is of")
-        secret = file.make_files(path)
-        file.fill(path)
-        ledger = cls(path, os.urandom(8).hex(), hospital, secret)
+        ledger = cls(path, os.urandom(8).hex(), hospital, file.make_files(path))
+        names = {"ledger": ledger.id, "hospital": hospital, "who": who or _user()}
+        stamp = {"format": file.FORMAT, "key": ledger._key_check(), "time": chain.now()}
         with file.transaction(path) as db:
-            chain.append(db, "init", ledger._first(who or _user()))
+            chain.append(db, "init", names | stamp)
         return ledger
 
     @classmethod
@@ -74,8 +79,7 @@ class Ledger:
         """
         file.check_file(path)
         with file.connected(path) as db:
-            row = chain.row_at(db, 1)
-        first = _read_first(row)
+            first = _read_first(chain.find(db, chain.NUMBERED, 1))
         if not first.keys() >= {"ledger", "hospital", "key"}:
             raise LedgerError("ledger-damaged", f"{path} lacks its first row; put back a backup")
         ledger = cls(path, first["ledger"], first["hospital"], file.read_key(path))
@@ -96,21 +100,22 @@ class Ledger:
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
-        A request that was answered before comes back with its stored reply, and costs nothing. One
-        that was paid for in full but never answered (a crash) is used again: a reply is stored
-        before it is sent, so nothing that was computed under that charge ever left. Where the price
+        A request that was answered before costs nothing and returns its stored reply. A request
+        that was paid for but not answered (after a crash) uses its charge again: a reply is stored
+        before it is sent, so nothing that was computed under that charge ever left. Where its price
         has changed since, it is charged anew.
 
-        ``description`` says what it is for. The unit that it protects is that of the ledger's first
-        charge for good (``ledger-unit`` otherwise): taking one record out of a clipped patient or
-        task may turn the whole around, which costs the record up to twice what the whole was
-        charged; and a run that protects records costs a patient with k of them up to k times as
-        much. Budgets of two units in one ledger would be true for neither.
+        All charges of a ledger must protect the unit of its first charge (``ledger-unit``
+        otherwise), because budgets of two units would be true for neither. Taking one record out of
+        a clipped patient or task may reverse the clipped sum, which costs the record up to twice
+        what the whole was charged; and a run that protects records costs a patient with k records
+        up to k times as much.
 
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
-        called once for each distinct case. BudgetSpent where any key may not. ValueError for a
-        charge without keys or events, a key twice in one charge, or a budget that is no cap. None
-        caps nothing (mechanism none), but the use is written down: no later cap fits these keys.
+        called once for each distinct pair. ``BudgetSpent`` where a key may not. ``ValueError`` for
+        a charge without keys or events, a key twice in one charge, or a budget that is no cap.
+        Without a budget (mechanism none) nothing is refused, but the use is written down, and no
+        budget will ever fit these keys again.
         """
         spend.check_charges(charges, budget)
         named = spend.under_pseudonyms(charges, self.secret)
@@ -127,14 +132,14 @@ class Ledger:
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
-            _remember(db, request, row.sequence)
+            db.execute(_REMEMBER, (request.id, row.sequence))
         return Entry(request, self._mark(row))
 
     def answer(self, entry: Entry, reply: bytes) -> bytes:
-        """Store the reply and return what is to be sent.
+        """Store the reply and return the one to send.
 
-        That is the stored reply if another process was faster: ours is dropped, for two replies
-        with different noise would be two releases.
+        Where another process was faster, that is its reply and ours is dropped: two replies with
+        different noise would be two releases.
         """
         if not reply:
             raise ValueError("a reply is empty; there is nothing to store")
@@ -143,8 +148,8 @@ class Ledger:
             if known is not None and known.reply is not None:
                 return known.reply
             if not self._holds(db, entry.mark):
-                text = f"{self.path} lacks row {entry.sequence}, the charge: it was exchanged since"
-                raise LedgerError("ledger-damaged", f"{text}; do not send")
+                text = f"{self.path} was exchanged: it lacks row {entry.sequence}, the charge that"
+                raise LedgerError("ledger-damaged", f"{text} paid for the reply; do not send it")
             body = {"charge": entry.sequence, "sha256": chain.sha256(reply).hex()}
             row = chain.append(db, "reply", body | {"time": chain.now()})
             values = (entry.request.id, entry.sequence, row.sequence, reply)
@@ -152,10 +157,10 @@ class Ledger:
         return reply
 
     def refuse(self, code: str, reason: str, run: str = "", round: int = 0) -> None:
-        """Note a refusal; the reason (its first 300 characters) stays in the ledger.
+        """Note a refusal with the first 300 characters of its reason, which stay in the ledger.
 
-        A flood cannot fill the disk: of each code and day the first 20 get a row, then the 32nd,
-        64th, 128th ...; each row holds its number.
+        So that a flood cannot fill the disk, of each code and day the first 20 get a row and then
+        the 32nd, 64th, 128th ...; each row holds its number.
         """
         if not _CODE.fullmatch(code) or len(code) > 40:
             raise ValueError(f"code = {code[:80]!r} is not made of words and hyphens (up to 40)")
@@ -171,7 +176,7 @@ class Ledger:
     def mark(self) -> Mark:
         """The end of the chain, for the server to remember."""
         with file.connected(self.path) as db:
-            row = chain.head(db)
+            row = chain.find(db, chain.LAST)
         if row is None:
             raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
         return self._mark(row)
@@ -183,7 +188,7 @@ class Ledger:
         return entry.reply if entry else None
 
     def holds(self, mark: Mark) -> bool:
-        """Is this a point of our chain? False after an older copy was put back."""
+        """Whether this is a point of our chain; False after an older copy was put back."""
         with file.connected(self.path) as db:
             return self._holds(db, mark)
 
@@ -193,18 +198,14 @@ class Ledger:
             return bool(db.execute("SELECT EXISTS (SELECT 1 FROM unit)").fetchone()[0])
 
     def history(self) -> History:
-        """Everything that the chain tells, as of one moment. No name and no identity is in it."""
+        """The content of the chain at one moment; it names units by pseudonyms only."""
         with file.transaction(self.path, "DEFERRED") as db:
             return read_history(chain.rows(db))
 
     # ------------------------------------------------------------------------------ inner
 
-    def _first(self, who: str) -> dict[str, Any]:
-        names = {"ledger": self.id, "hospital": self.hospital, "who": who}
-        return names | {"format": file.FORMAT, "key": self._key_check(), "time": chain.now()}
-
     def _key_check(self) -> str:
-        """Ties the key file to the ledger: with another key every record would look unspent."""
+        """A keyed hash that shows another key, with which every record would look unspent."""
         return hmac.digest(self.secret, f"ledger {self.id}".encode(), "sha256").hex()
 
     def _mark(self, row: chain.ChainRow) -> Mark:
@@ -213,19 +214,19 @@ class Ledger:
     def _holds(self, db: sqlite3.Connection, mark: Mark) -> bool:
         if mark.ledger != self.id or not 0 < mark.sequence < 2**63:
             return False
-        row = chain.row_at(db, mark.sequence)
+        row = chain.find(db, chain.NUMBERED, mark.sequence)
         return row is not None and row.hash.hex() == mark.head
 
     def _answered(self, db: sqlite3.Connection, request: RequestKey) -> Entry | None:
-        """The entry with its reply, if this request has one; a changed reply is never sent."""
+        """The entry of a request that has a reply; ``LedgerError`` where the reply was changed."""
         query = "SELECT answered, reply FROM request WHERE id = ? AND answered IS NOT NULL"
-        found = db.execute(query, (request.id,)).fetchone()
-        if found is None:
+        stored = db.execute(query, (request.id,)).fetchone()
+        if stored is None:
             return None
-        sequence, reply = found
-        row = chain.row_at(db, sequence)
+        sequence, reply = stored
+        row = chain.find(db, chain.NUMBERED, sequence)
         note = row.content() if row is not None and row.kind == "reply" else {}
-        charge = chain.row_at(db, note.get("charge", 0))
+        charge = chain.find(db, chain.NUMBERED, note.get("charge", 0))
         sound = charge is not None and charge.content().get("request") == asdict(request)
         if charge is None or not sound or note["sha256"] != chain.sha256(reply or b"").hex():
             text = f"{self.path}: the reply of row {sequence} is not what was stored; run `verify`"
@@ -233,8 +234,7 @@ class Ledger:
         return Entry(request, self._mark(charge), reply)
 
     def _check_unit(self, db: sqlite3.Connection, asked: str) -> None:
-        found = db.execute(_FIRST_CHARGE).fetchone()
-        row = chain.row_at(db, found[0]) if found else None
+        row = chain.find(db, _FIRST_CHARGE)
         settled = row.content()["description"]["protection"]["unit"] if row else asked
         if asked != settled:
             raise LedgerError(
@@ -247,9 +247,8 @@ class Ledger:
     def _open(
         self, db: sqlite3.Connection, request: RequestKey, content: dict[str, Any]
     ) -> Entry | None:
-        """The request's unanswered charge, if it paid for exactly the same."""
-        found = db.execute("SELECT charge FROM request WHERE id = ?", (request.id,)).fetchone()
-        row = chain.row_at(db, found[0]) if found else None
+        """The unanswered charge of the same request, if it paid for exactly the same."""
+        row = chain.find(db, _CHARGE_OF, request.id)
         paid = row.content() if row else {}
         if row is None or any(
             paid.get(key) != content[key] for key in ("request", "description", "payments")
@@ -263,11 +262,6 @@ def _read_first(row: chain.ChainRow | None) -> dict[str, Any]:
         return row.content() if row is not None and row.kind == "init" else {}
     except ValueError:
         return {}
-
-
-def _remember(db: sqlite3.Connection, request: RequestKey, sequence: int) -> None:
-    query = "INSERT INTO request (id, charge) VALUES (?, ?) ON CONFLICT DO UPDATE SET charge = ?"
-    db.execute(query, (request.id, sequence, sequence))
 
 
 def _user() -> str:

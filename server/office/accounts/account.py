@@ -11,20 +11,11 @@ from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
+from metaward.privacy.accounting import Reported
 from metaward.privacy.event import Protection
 from metaward.privacy.ledger import Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 from metaward.server.office.accounts.spending import Spending, deltas_of, refusal_counts
-
-
-@dataclass(frozen=True)
-class SpentAtDelta:
-    """What the worst unit has spent at ``delta``, and how that was found."""
-
-    delta: float
-    epsilon: float
-    method: str
-    error: str
 
 
 @dataclass(frozen=True)
@@ -48,10 +39,10 @@ class Refusals:
 
 @dataclass(frozen=True)
 class Account:
-    """What a ledger tells. ``protections`` are those of its charges: one unit, by any number of
-    mechanisms. ``mu`` is the worst unit's; None where units were drawn (no mu then).
+    """What a ledger says. ``protections`` are those of its charges: one unit, any mechanisms.
 
-    ``participations`` is the largest number of charges that any one unit has paid.
+    ``mu`` is the worst unit's, or None where units were drawn. ``participations`` is the largest
+    number of charges that any one unit has paid.
     """
 
     path: str
@@ -65,7 +56,7 @@ class Account:
     units: dict[str, int]
     participations: int
     mu: float | None
-    spent: tuple[SpentAtDelta, ...]
+    spent: tuple[Reported, ...]
     budgets: tuple[BudgetLeft, ...]
     runs: tuple[LedgerRun, ...]
     refusals: tuple[Refusals, ...]
@@ -80,7 +71,6 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
     """The account of the ledger at ``path``; ``LedgerError`` where it cannot be read."""
     history = Ledger.open(path).history()
     spending = Spending.of(history)
-    reported = {delta: spending.reported(delta) for delta in deltas_of(history, deltas)}
     budgets = dict.fromkeys((c.budget.epsilon, c.budget.delta) for c in history.charges if c.budget)
     paid = Counter(unit for charge in history.charges for unit in charge.units())
     last = {refusal.code: refusal for refusal in history.refusals}
@@ -97,7 +87,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         units=dict(history.units()),
         participations=max(paid.values(), default=0),
         mu=spending.mu(),
-        spent=tuple(SpentAtDelta(d, r.epsilon, r.method, r.error) for d, r in reported.items()),
+        spent=tuple(spending.reported(delta) for delta in deltas_of(history, deltas)),
         budgets=tuple(BudgetLeft(e, d, max(0.0, e - spending.enforced(d))) for e, d in budgets),
         runs=tuple(history.runs()),
         refusals=tuple(Refusals(c, n, last[c].reason, last[c].time) for c, n in counts),

@@ -1,4 +1,4 @@
-"""Are the ledgers true? Chain, budget, a second account of epsilon, and the server's marks."""
+"""Check ledgers: the chain, the budget, epsilon by a second accountant, and the server's marks."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from metaward.server.office.accounts.spending import Spending, deltas_of
 from metaward.strategies.marks import SeenMark
 
 TOLERANCE = 0.01
-"""How far the two accountants may be apart: the second rounds up to a grid."""
+"""The relative difference that two accountants may have: the second rounds up to a grid."""
 
 UNCOMPARED = (
     "the ledgers were not compared with any server's marks: name the result folder, too; without "
-    "marks an older copy that was put back looks whole"
+    "marks nothing shows that an older copy was put back"
 )
 WENT_BACK = (
     "went back: the server saw entry {seen.mark.sequence} of it in round {seen.round}, which it "
     "does not hold; put back the newest copy"
 )
 NO_MARKS = (
-    "holds no marks (marks.jsonl), so nothing shows whether a ledger went back; the server has "
-    "accepted no update, or the file was removed"
+    "holds no marks (marks.jsonl), so nothing shows whether a ledger was set back; either the "
+    "server has accepted no update, or the file was removed"
 )
 NONE_HERE = (
-    "none of the ledgers that the server saw is here to compare; in a deployment they lie at the "
-    "hospitals: name the ledger files beside the folder"
+    "none of the ledgers that the server saw is here, so none was compared; in a deployment they "
+    "are at the hospitals: name the ledger files beside the folder"
 )
 
 
 @dataclass(frozen=True)
 class Second:
-    """One epsilon by both accountants; ``hospital``'s worst unit at ``delta``."""
+    """What ``hospital``'s worst unit has spent at ``delta``, by each of two accountants."""
 
     path: str
     hospital: str
@@ -58,7 +58,7 @@ class Second:
 
 @dataclass
 class Checked:
-    """What was compared, what is wrong (one plain sentence a fault), and what was left out."""
+    """What was compared, what is wrong (a sentence for each fault) and what was not checked."""
 
     ledgers: int = 0
     entries: int = 0
@@ -69,7 +69,7 @@ class Checked:
 
 
 def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
-    """Check all of it. Nothing to check is a fault: an empty answer must not look like a good one.
+    """Check all ledgers and folders. Nothing to check is a fault, or it would look like success.
 
     Every delta under which units were charged is checked, or ``deltas`` where they are given.
     """
@@ -96,9 +96,8 @@ def _check_ledger(checked: Checked, ledger: OpenedLedger, deltas: Sequence[float
         return  # numbers from a damaged chain say nothing
     checked.entries += ledger.history.mark.sequence
     if not ledger.history.charges:
-        checked.faults.append(
-            f"{ledger.path}: holds no charge, so there is no epsilon to recompute"
-        )
+        text = f"{ledger.path}: holds no charge, so there is no epsilon to recompute"
+        checked.faults.append(text)
         return
     accounts = list(_accounts(ledger.path, ledger.history, deltas))
     checked.accounts += accounts
@@ -127,7 +126,7 @@ def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
 
 
 def overspent(history: History) -> Iterator[str]:
-    """Charges that took a unit above the budget it had to fit: enforcement, played back."""
+    """A fault for each charge that took a unit above its budget, by replaying the enforcement."""
     spent: dict[int, Events] = {}
     for charge in history.charges:
         charge.add_to(spent)
@@ -149,28 +148,29 @@ def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[OpenedLedg
     if not run.privacy.unit.protected:
         checked.faults.append(f"{folder.path}: {run.privacy.claim}")
         return
-    open_use = unprotected(folder)
-    checked.notes += [f"{folder.path}: {name}: not covered by any epsilon" for name in open_use]
+    checked.notes += [
+        f"{folder.path}: {name}: not covered by any epsilon" for name in unprotected(folder)
+    ]
     seen = all_marks(folder)
     if not seen:
         checked.faults.append(f"{folder.path}: {NO_MARKS}")
-    known = {one.ledger.id: one for one in ledgers if one.ledger}
-    here = [one for one in seen if one.mark.ledger in known]
-    checked.marks += len(here)
+    known = {opened.ledger.id: opened for opened in ledgers if opened.ledger}
+    compared = [(s, known[s.mark.ledger]) for s in seen if s.mark.ledger in known]
+    checked.marks += len(compared)
     checked.faults += [
-        f"{known[one.mark.ledger].path}: {WENT_BACK.format(seen=one)}"
-        for one in here
-        if not known[one.mark.ledger].holds(one.mark)
+        f"{opened.path}: {WENT_BACK.format(seen=s)}"
+        for s, opened in compared
+        if not opened.holds(s.mark)
     ]
     missing = {s.mark.ledger: s for s in seen if s.mark.ledger not in known}.values()
     simulation = folder.hospitals.is_dir()
     (checked.faults if simulation else checked.notes).extend(map(_not_given, missing))
-    if seen and not simulation and not here:
+    if seen and not simulation and not compared:
         checked.faults.append(f"{folder.path}: {NONE_HERE}")
 
 
 def _not_given(seen: SeenMark) -> str:
     return (
         f"hospital {seen.hospital}: its ledger {seen.mark.ledger}, of which the server saw entry "
-        f"{seen.mark.sequence}, was not found among the given ones"
+        f"{seen.mark.sequence}, is not among the ledgers that were named"
     )

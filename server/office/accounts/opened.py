@@ -1,4 +1,4 @@
-"""A ledger's file, opened by somebody who does not trust it."""
+"""A ledger that is checked before it is read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 
 @dataclass(frozen=True)
 class OpenedLedger:
-    """What is wrong with it, and what it holds (None: that cannot be read)."""
+    """A ledger's faults and content; ``ledger`` and ``history`` are None where it is unreadable."""
 
     path: Path
     faults: tuple[str, ...]
@@ -20,16 +20,16 @@ class OpenedLedger:
 
     @staticmethod
     def open(path: Path) -> OpenedLedger:
-        """Read whatever can be read, and check all of it."""
+        """Check all of the ledger at ``path`` and read what can be read."""
         faults = tuple(verify(path))
         try:
             ledger = Ledger.open(path)
             return OpenedLedger(path, faults, ledger, ledger.history())
-        except (LedgerError, KeyError, TypeError, ValueError):  # rows that are not ours
+        except (LedgerError, KeyError, TypeError, ValueError):  # rows that no ledger writes
             return OpenedLedger(path, faults or ("it cannot be read",), None, None)
 
     def holds(self, mark: Mark) -> bool:
-        """Whether it still holds an entry that the server saw."""
+        """Whether the ledger still holds the entry that the server saw."""
         try:
             return self.ledger is not None and self.ledger.holds(mark)
         except LedgerError:

@@ -1,4 +1,4 @@
-"""The ledgers and server's marks behind the paths that a user names."""
+"""Where ledgers and the server's marks are, from the paths that a user names."""
 
 from __future__ import annotations
 
@@ -23,12 +23,10 @@ class Places:
 def places(paths: Sequence[Path]) -> Places:
     """What the paths name; ``ConfigError`` where one is neither a result folder nor a file."""
     folders = {path: result_folder(path, "a result folder or a ledger file") for path in paths}
-    ledgers = [
-        file
-        for path, folder in folders.items()
-        for file in (simulated(folder) if folder else [path])
-    ]
-    return Places(tuple(dict.fromkeys(ledgers)), tuple(f for f in folders.values() if f))
+    ledgers: dict[Path, None] = {}
+    for path, folder in folders.items():
+        ledgers |= dict.fromkeys(simulated(folder) if folder else [path])
+    return Places(tuple(ledgers), tuple(f for f in folders.values() if f))
 
 
 def result_folder(path: Path, otherwise: str) -> Folder | None:
@@ -57,12 +55,15 @@ def learner(path: Path) -> str:
 
 
 def unprotected(folder: Folder) -> list[str]:
-    """What was trained without any protection, as the run itself or beside it."""
+    """What was trained without protection: the run itself, or baselines beside it."""
     run = folder.config()
     if not run.privacy.unit.protected:
         return [run.privacy.claim]
-    trained = (one for one in opponents(run) if one.trained and not one.private)
-    return [f"{one.name}: trained beside the run" for one in trained]
+    return [
+        f"{baseline.name}: trained beside the run"
+        for baseline in opponents(run)
+        if baseline.trained and not baseline.private
+    ]
 
 
 def all_marks(folder: Folder) -> list[SeenMark]:

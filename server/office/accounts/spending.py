@@ -1,4 +1,4 @@
-"""What units have spent: all figures are those of the worst one, by the raw events of a ledger."""
+"""What units have spent; all figures are those of the unit that has spent most."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.ledger import History, NotedRefusal
 
 DELTA = 1e-5
-"""Used where no budget has said at which delta it holds."""
+"""Used where there is no budget, and so no delta at which it holds."""
 
 
 @dataclass(frozen=True)
 class Spending:
-    """All events that each of several units has paid for; equal ones are one here.
+    """All events that each of several units has paid for, without repetition.
 
-    ``estimated``: they are no charges, but bound these. ``cap``: all that is known is that no unit
-    has spent more than this budget, which says nothing at a smaller delta.
+    ``estimated`` says that they are an upper bound and not charges. Where there is a ``cap``, it is
+    only known that no unit has spent more than this budget, which says nothing at a smaller delta.
     """
 
     units: frozenset[Events] = frozenset()
@@ -30,12 +30,12 @@ class Spending:
 
     @staticmethod
     def of(history: History) -> Spending:
-        """That of all units in a ledger."""
+        """The spending of all units in a ledger."""
         return Spending(frozenset(history.totals().values()))
 
     @staticmethod
     def unlimited() -> Spending:
-        """What nothing bounds: no protection, or a ledger that cannot be read."""
+        """Spending without a bound: nothing was protected, or the ledger cannot be read."""
         return Spending(frozenset([(gaussian(0.0, 1),)]))
 
     def worst(self, delta: float) -> Events:
@@ -52,9 +52,9 @@ class Spending:
         """The largest epsilon, as reports have it."""
         if self.cap:
             epsilon = self.cap.epsilon if delta >= self.cap.delta else inf
-            return Reported(epsilon, "the budget", "never below the truth")
-        found = _reported(self.worst(delta), delta)
-        return replace(found, error="never below the truth") if self.estimated else found
+            return Reported(delta, epsilon, "the budget", "never below the truth")
+        reported = _reported(self.worst(delta), delta)
+        return replace(reported, error="never below the truth") if self.estimated else reported
 
     def enforced(self, delta: float) -> float:
         """The largest epsilon, as budgets are enforced."""
@@ -63,18 +63,21 @@ class Spending:
 
 @cache
 def _reported(events: Events, delta: float) -> Reported:
-    """Many hospitals have the same account; by PLD one takes a second."""
+    """Cached, because many hospitals have spent the same and PLD takes a second for each."""
     return reported_epsilon(events, delta)
 
 
 def deltas_of(history: History, asked: Sequence[float] = ()) -> tuple[float, ...]:
-    """Where epsilon is read off: as ``asked``, else where the budgets of the charges hold."""
-    budgets = dict.fromkeys(c.budget.delta for c in history.charges if c.budget)
-    return tuple(asked) or tuple(budgets) or (DELTA,)
+    """The deltas to report epsilon at: those ``asked`` for, else those of the charges' budgets."""
+    budgets = [charge.budget.delta for charge in history.charges if charge.budget]
+    return tuple(dict.fromkeys(asked or budgets)) or (DELTA,)
 
 
 def refusal_counts(noted: Iterable[NotedRefusal]) -> Counter[str]:
-    """Refusals by code. In a flood not each has a row; rows hold their number of code and day."""
+    """At least how many refusals there were, by code.
+
+    In a flood not every refusal has a row, but each row holds its number for the code and day.
+    """
     days: dict[tuple[str, str], list[int]] = {}
     for refusal in noted:
         days.setdefault((refusal.code, refusal.time[:10]), []).append(refusal.count)

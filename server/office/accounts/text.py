@@ -1,4 +1,4 @@
-"""Accounts and checks of ledgers as people read them."""
+"""Accounts and checks of ledgers as text for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from metaward.privacy.event import Protection
 from metaward.privacy.report.numbers import show_left, show_loss
-from metaward.server.office.accounts.account import Account, SpentAtDelta
+from metaward.server.office.accounts.account import Account
 from metaward.server.office.accounts.check import Checked
 from metaward.server.terminal import BAD, FAINT, GOOD, Piece, line, safe, table, warning
 
@@ -23,9 +23,9 @@ def made(ledger: str, hospital: str, path: str, key: str) -> list[Piece]:
     node = shlex.quote(f'ledger="{path}" policy="/path/to/policy.yaml"')
     return [
         line(f"ledger {ledger} of hospital {hospital}: {path}"),
-        line(f"its key, without which it is of no use: {key}"),
+        line(f"its key, without which it cannot be used: {key}"),
         "",
-        "Back both up, apart from each other. Put this into the SuperNode's node config:",
+        "Back up both, in different places. Put this into the SuperNode's node config:",
         "",
         line(f"  --node-config {node}"),
     ]
@@ -38,16 +38,16 @@ def ledger(account: Account) -> list[Piece]:
         (run.run, by([run.protection]), run.first, run.last, run.charges, run.replies)
         for run in account.runs
     ]
-    open_use = "NO PRIVACY: units were used without noise; epsilon is unlimited."
+    unlimited = "NO PRIVACY: units were used without noise; epsilon is unlimited."
     return [
-        *([] if account.protected else [warning(open_use)]),
+        *([] if account.protected else [warning(unlimited)]),
         safe(
             f"ledger {account.ledger} of hospital {account.hospital}, "
             f"made {account.made} by {account.who}"
         ),
         f"{account.entries} entries; units: {_units(account)}; "
         f"a unit took part {account.participations} times at most",
-        "worst unit: " + "; ".join(_losses(account)),
+        f"worst unit: {_losses(account)}",
         table(("budget epsilon", "at delta", "left"), budgets)
         if budgets
         else "no budget was ever set",
@@ -124,7 +124,7 @@ def _row(account: Account, deltas: Sequence[float]) -> tuple[object, ...]:
 
 
 def _protected(accounts: Sequence[Account]) -> list[Piece]:
-    """A line for each way of protection, which is the same at most hospitals."""
+    """One line for each protection; most hospitals have the same."""
     ways: dict[str, list[str]] = {}
     for account in accounts:
         ways.setdefault(by(account.protections), []).append(account.hospital)
@@ -135,7 +135,7 @@ def _protected(accounts: Sequence[Account]) -> list[Piece]:
 
 def by(protections: Sequence[Protection]) -> str:
     """Who was protected, and by which mechanism."""
-    return ", ".join(f"{one.unit} by {one.mechanism}" for one in protections) or "-"
+    return ", ".join(f"{p.unit} by {p.mechanism}" for p in protections) or "-"
 
 
 def _refusals(accounts: Sequence[Account]) -> Piece:
@@ -146,14 +146,13 @@ def _refusals(accounts: Sequence[Account]) -> Piece:
     return table(columns, rows) if rows else "no request was refused"
 
 
-def _losses(account: Account) -> list[str]:
+def _losses(account: Account) -> str:
     mu = [] if account.mu is None else [f"mu {show_loss(account.mu)}"]
-    return [*mu, *map(_loss, account.spent)]
-
-
-def _loss(spent: SpentAtDelta) -> str:
-    how = f"{spent.method}; {spent.error}"
-    return f"epsilon {show_loss(spent.epsilon)} at delta {spent.delta:g} ({how})"
+    epsilons = [
+        f"epsilon {show_loss(s.epsilon)} at delta {s.delta:g} ({s.method}; {s.error})"
+        for s in account.spent
+    ]
+    return "; ".join([*mu, *epsilons])
 
 
 def _units(account: Account) -> str:

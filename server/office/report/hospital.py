@@ -111,12 +111,14 @@ def points(dossier: Dossier, history: History) -> tuple[SpendingPoint, ...]:
     names = {dossier.key: dossier.key if dossier.run.name in others else dossier.run.name}
     return tuple(
         SpendingPoint(
-            time=utc(point.charge.time),
-            run=clean(names.get(point.charge.request.run, point.charge.request.run)),
-            round=point.charge.request.round,
-            epsilon=point.price,
+            time=utc(charge.time),
+            run=clean(names.get(charge.request.run, charge.request.run)),
+            round=charge.request.round,
+            epsilon=epsilon,
         )
-        for point in history.spending(lambda events: enforced_epsilon(events, dossier.delta))
+        for charge, epsilon in history.spending(
+            lambda events: enforced_epsilon(events, dossier.delta)
+        )
     )
 
 

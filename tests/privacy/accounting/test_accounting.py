@@ -41,7 +41,7 @@ def test_sums_without_a_draw_are_enforced_and_reported_exactly() -> None:
     events = (gaussian(10, 20), gaussian(10, 30))
     exact = gdp.epsilon(sqrt(0.5), 1e-5)
     assert enforced_epsilon(events, 1e-5) == exact
-    assert reported_epsilon(events, 1e-5) == Reported(exact, METHODS["gdp"], "exact")
+    assert reported_epsilon(events, 1e-5) == Reported(1e-5, exact, METHODS["gdp"], "exact")
     assert second_epsilon(events, 1e-5) == pytest.approx(exact, rel=1e-5)
     assert second_epsilon(events, 1e-5) != exact, "another computation, not a copy"
 
@@ -50,7 +50,7 @@ def test_one_sampled_event_takes_the_whole_account_to_the_upper_bounds() -> None
     events = (gaussian(10, 20), gaussian(5, 100, 0.1))
     reported = reported_epsilon(events, 1e-5)
     assert reported == Reported(
-        pld.epsilon_of(events, 1e-5), METHODS["pld"], "never below the truth"
+        1e-5, pld.epsilon_of(events, 1e-5), METHODS["pld"], "never below the truth"
     )
     assert enforced_epsilon(events, 1e-5) == rdp.epsilon_of(events, 1e-5) > reported.epsilon
     assert second_epsilon(events, 1e-5) == reported.epsilon
@@ -67,7 +67,7 @@ def test_no_noise_anywhere_is_no_finite_epsilon(bare: Event) -> None:
 
 def test_nothing_done_costs_nothing() -> None:
     assert enforced_epsilon((), 1e-5) == second_epsilon((), 1e-5) == 0
-    assert reported_epsilon((), 1e-5) == Reported(0.0, METHODS["gdp"], "exact")
+    assert reported_epsilon((), 1e-5) == Reported(1e-5, 0.0, METHODS["gdp"], "exact")
     assert allows((), (), Budget(0, 1e-5))
 
 

@@ -240,4 +240,4 @@ def test_with_the_real_accountant(ledger: Ledger) -> None:
             accounting.allows,
         )
     points = ledger.history().spending(lambda events: accounting.enforced_epsilon(events, 1e-5))
-    assert 2.9 < points[-1].price <= 3.0
+    assert 2.9 < points[-1][1] <= 3.0

@@ -210,3 +210,13 @@ def test_each_fault_is_a_concern_and_stops_the_signature(words: str) -> None:
     assert words in made.concerns[0]
     assert (made.level, made.headline) == ("attention", "Not ready to be signed")
     assert "Do not rely on this" in made.sentence
+
+
+def test_a_concern_names_its_hospital_to_the_letter() -> None:
+    """The words are a template: it neither escapes a name, nor takes one for the end of a line."""
+    name = "A  & <b>\u2028c\x85d"
+    made = deployed(**at_a(name=name, ledger=None, budget=4.37)).verdict
+    assert made.concerns == (
+        f"{name}: epsilon 4.38 is above its budget of 4.37.",
+        f"{name}: it keeps no ledger, so nothing stops a later run from spending again.",
+    )

@@ -107,9 +107,9 @@ def test_it_holds_the_app_and_nothing_else(app: Path, bundle: Path) -> None:
         folder: {f"{folder}/{path.name}" for path in (sim.HERE / folder).glob("*.yaml")}
         for folder in ("configs", "policies")
     }
-    page = {f"privacy/report/page.{kind}.md" for kind in ("html", "css")}
+    templates = {f"privacy/report/{name}.md" for name in ("page.html", "page.css", "verdict")}
     assert all(files.values())
-    assert names == code.union(*files.values()) | TOP | page | {".info/CONTENT"}
+    assert names == code.union(*files.values()) | TOP | templates | {".info/CONTENT"}
     assert all((app / name).exists() for name in STRAY)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -246,7 +247,7 @@ def test_accountants_that_differ_by_more_than_one_percent(
 ) -> None:
     def planted(events: Any, delta: float) -> Any:
         found = reported_epsilon(events, delta)
-        return type(found)(found.epsilon * factor, found.method, found.error)
+        return replace(found, epsilon=found.epsilon * factor)
 
     monkeypatch.setattr(spending, "_reported", planted)
     found = faults(call, capsys, made[0].path)
