@@ -20,8 +20,8 @@ from metaward.server.terminal import line, say
 
 UNCONFIGURED = (
     "a ledger does not say how records were prepared and what was learned: give the run's "
-    "configuration, --config FILE (a yaml file, or config.json of the result folder); `metaward privacy show` "
-    "tells what was spent without it"
+    "configuration, --config FILE (a yaml file, or config.json of the result folder); `metaward "
+    "privacy show` tells what was spent without it"
 )
 
 
