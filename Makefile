@@ -1,11 +1,11 @@
 # Two commands on a fresh machine with Python 3.11 or newer and make:
 #   make run     set up .venv and run sim.yaml
 #   make test    set up .venv and run the tests
-# and a third, of minutes: make test-long, the tests that `make test` leaves out
+# A third command takes minutes: make test-long runs the tests that `make test` leaves out.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Real data lets more tests run: the folder the user names, or one found in or beside the checkout.
+# With real data more tests run: in the folder the user names, or one found in or next to the checkout.
 FOUND := $(firstword $(wildcard $(addsuffix /omniglot/omniglot28.npz,data ../data ../*/data)))
 export METAWARD_DATA ?= $(abspath $(FOUND:/omniglot/omniglot28.npz=))
 

@@ -1,4 +1,4 @@
-"""The Flower ServerApp, and ``conduct``, which every engine ends up in.
+"""The Flower ServerApp, and ``conduct``, with which every engine carries out a run.
 
 Run configuration (all text): ``sim-file`` names a yaml file, relative to the app; ``sim-json`` is a
 whole configuration and wins over it; ``out`` is the result folder.
@@ -43,10 +43,10 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulated: bool) -> None:
-    """Execute a run and leave its folder with a true status, whatever happens.
+    """Carry out a run; its folder has the right status afterwards, whatever happens.
 
-    One process at a time may work on a folder: ``BusyError`` for the second. The lock falls with
-    the process that holds it, so a killed run can be resumed at once.
+    Only one process at a time can work on a folder: ``BusyError`` for a second one. The lock ends
+    with the process that holds it, so a killed run can be resumed at once.
     """
     with folder.lock():
         folder.begin(simulated, code_version())
@@ -65,7 +65,7 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
 
 
 def _end(folder: Folder, status: Status, reason: str) -> None:
-    """Say how a run ended, and what it has cost all the same."""
+    """Write down how a run ended, and the privacy that it has cost nevertheless."""
     folder.set_status(status, reason)
     write_ended(folder)
 

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands have."""
+"""Arguments and options that several commands share."""
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ def _deltas(deltas: Sequence[float] | None) -> Sequence[float]:
 
 Config = Annotated[Path, typer.Argument(help="The run's yaml file.")]
 Set = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
+    list[str] | None, typer.Option("--set", help="Set a key of the file: section.key=value.")
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Deltas = Annotated[
     list[float] | None,
-    typer.Option("--delta", help="Where epsilon is read off; may be repeated.", callback=_deltas),
+    typer.Option(
+        "--delta", help="Delta at which epsilon is given; can be repeated.", callback=_deltas
+    ),
 ]
 Records = Annotated[
     int | None, typer.Option(min=1, help="Records of the smallest training hospital.")
 ]
-Tasks = Annotated[int | None, typer.Option(min=1, help="Disjoint tasks that its records make.")]
+Tasks = Annotated[int | None, typer.Option(min=1, help="Disjoint tasks that these records make.")]

@@ -1,9 +1,11 @@
-"""What a run's learner is compared with, each under the same budget: one line a baseline here.
+"""The baselines that a run's learner is compared with, each under the same budget.
 
-Same network, hospitals, records and privacy budget where something is trained; the same number of
-adaptation steps on the same episodes at the unseen hospitals. The baselines' rate, steps, batch and
-rounds are their own (``server.evaluation.fine_tune``), so that they need not run at a rate, or in
-as few rounds, as suit another learner.
+A new baseline is one function here and one entry of ``BASELINES``.
+
+A baseline has the network, hospitals, records and privacy budget of the run where it is trained,
+and the same number of adaptation steps on the same episodes at the unseen hospitals. The baselines'
+rate, steps, batch and rounds are their own (``server.evaluation.fine_tune``), so that a rate or a
+number of rounds that suits another learner does not hold them back.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from metaward.strategies.outer import Sgd
 
 @dataclass(frozen=True)
 class Contender:
-    """One line of the final table: a learner, and how (or whether) it is trained.
+    """A row of the final table: a learner, and how (or whether) it is trained.
 
     ``rounds``: how many rounds its training takes; None: as many as the run's.
     """
@@ -40,8 +42,7 @@ class Contender:
     rounds: int | None = None
 
     def within(self, run: Sim) -> Sim:
-        """The run as this learner is trained in it: its own steps and rounds, its own protection
-        or none."""
+        """The run in which this learner is trained, with its own steps, rounds and protection."""
         return replace(
             run,
             client=replace(run.client, inner=self.learner),
@@ -60,7 +61,7 @@ def own(run: Sim) -> Contender:
 
 
 def no_privacy(run: Sim) -> list[Contender]:
-    """The run's own learner without protection: what privacy costs. No row where there is none."""
+    """The run's own learner without protection, which shows what privacy costs; else no row."""
     if not run.privacy.unit.protected:
         return []
     mine = own(run)
@@ -68,16 +69,16 @@ def no_privacy(run: Sim) -> list[Contender]:
 
 
 def untrained(run: Sim) -> list[Contender]:
-    """The run's own learner from where it began: what meta-training adds to its architecture.
+    """The run's own learner at its start, which shows what meta-training adds to it.
 
-    Prototypes in the features of a random network are a fair classifier already.
+    Prototypes in the features of a random network are already a fair classifier.
     """
     mine = own(run)
     return [replace(mine, name=f"{mine.name}, untrained", trained=False, key="untrained")]
 
 
 def scratch(run: Sim) -> list[Contender]:
-    """The same fresh network, adapted without any meta-training; also with as long as it likes."""
+    """A fresh network adapted without meta-training, and again with ``scratch_steps`` steps."""
     learner = _fine_tuner(run)
     contenders = [Contender("from scratch", learner)]
     longer = run.server.evaluation.scratch_steps
@@ -95,8 +96,8 @@ def fedavg(run: Sim) -> list[Contender]:
 def fedavg_names(run: Sim) -> list[Contender]:
     """The same with more knowledge: all hospitals agree on the name of every class.
 
-    Without rows where there is nothing more to know: labels that mean the same everywhere, or
-    tasks without classes.
+    There is no row where names add nothing: if labels mean the same everywhere, or tasks have no
+    classes.
     """
     spec = run.client.tasks.spec()
     if spec.canonical or not spec.kind.classes:
@@ -121,12 +122,12 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
 
 
 def opponents(run: Sim) -> list[Contender]:
-    """All that this run is compared with."""
+    """All baselines of this run, in the order of the configuration."""
     return [one for name in run.server.evaluation.baselines for one in BASELINES[name](run)]
 
 
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
-    """Under the run's own mechanism, where that can protect pooled tasks; else in the open."""
+    """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy."""
     learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks
     rounds = run.server.evaluation.fine_tune.rounds
     label = name if private else f"{name}, NO PRIVACY"

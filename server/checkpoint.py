@@ -1,9 +1,9 @@
-"""Saving the state so that a killed run goes on bit for bit.
+"""Saving the state, so that a killed run can be resumed bit for bit.
 
 A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta and the outer
 optimiser's vectors) and ``manifest.json`` (round, the configuration's digest, SHA-256 of the
-tensors). It is written under another name, synced to disk, then renamed: it is whole or absent.
-The digest matters because safetensors loads a file with flipped bits without a word.
+tensors). It is written under another name, synced to disk, then renamed: it is complete or absent.
+The digest matters because safetensors loads a file with flipped bits without an error.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
     """Write a checkpoint of ``state`` under ``folder`` and delete all but the last ``keep``."""
     final = folder / _name(state.round)
     temporary = folder / f".writing-{final.name}"
-    for unfinished in folder.glob(".writing-*"):  # of a process that was killed
+    for unfinished in folder.glob(".writing-*"):  # a process that was killed left it
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     vectors = {"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}}
-    # safetensors writes the memory behind an array, which for a strided view is another vector
+    # safetensors writes an array's memory, which for a strided view holds another vector
     tensors = save({key: np.ascontiguousarray(vector) for key, vector in vectors.items()})
     manifest = {
         "round": state.round,

@@ -30,7 +30,7 @@ cli = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-tasks = typer.Typer(help="What hospitals hold.", no_args_is_help=True)
+tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_help=True)
 cli.add_typer(tasks, name="tasks")
 cli.add_typer(deploy, name="deploy")
 cli.add_typer(ledger, name="ledger")
@@ -56,12 +56,12 @@ def options(
 @cli.command()
 def run(
     config: Config = sim.DEFAULT,
-    engine: Annotated[EngineName | None, typer.Option(help="Wins over server.engine.")] = None,
+    engine: Annotated[EngineName | None, typer.Option(help="Replaces server.engine.")] = None,
     set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder without a run.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Meta-train on the training hospitals and judge the result on the unseen ones."""
+    """Meta-train on the training hospitals and evaluate the result on the unseen ones."""
     overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
     chosen = sim.load(config, overrides)
     _execute(chosen, new_folder(chosen, out), as_json)
@@ -69,7 +69,7 @@ def run(
 
 @cli.command()
 def resume(folder: Path, as_json: Json = False) -> None:
-    """Go on with an interrupted or failed run from its last checkpoint, bit for bit."""
+    """Go on with the interrupted or failed run in FOLDER from its last checkpoint, bit for bit."""
     _execute(*unfinished(folder), as_json)
 
 
@@ -83,7 +83,7 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
 
 @cli.command()
 def phantom(
-    directory: Annotated[Path, typer.Argument(help="Where the files go.")],
+    directory: Annotated[Path, typer.Argument(help="The folder for the files.")],
     config: Annotated[
         Path, typer.Option(help="A yaml file whose source is phantom.")
     ] = sim.DEFAULT,
@@ -91,7 +91,7 @@ def phantom(
     overwrite: Annotated[bool, typer.Option(help="Replace files that differ.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Write the phantom hospitals' images as .npz files in MedMNIST's layout."""
+    """Write the phantom hospitals' images to DIRECTORY as .npz files in MedMNIST's layout."""
     chosen = sim.load(config, set_ or [])
     source = chosen.client.tasks
     if not isinstance(source, Phantom):
@@ -114,9 +114,10 @@ def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
 
 
 def main() -> NoReturn:
-    """Run the command; the exit code tells the truth.
+    """Run the command, with an exit code for programs.
 
-    0 finished, 1 failed (with the reason), 2 bad input (nothing was started), 130 interrupted.
+    0: it finished; 1: it failed, for the reason printed; 2: bad input, nothing was started; 130: it
+    was interrupted.
     """
     try:
         code = cli(standalone_mode=False)

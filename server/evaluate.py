@@ -1,10 +1,10 @@
-"""What the initialisation buys a hospital that was not there, beside baselines on equal terms.
+"""What the initialisation gains at unseen hospitals, compared with baselines on equal terms.
 
-Every learner is judged on the same episodes of the same unseen hospitals with the same number of
-adaptation steps, once for each score of the kind of task. Two intervals are given: over episodes
-(the hospitals taken as fixed, the habit of the few-shot literature), and for each baseline the
-paired difference over hospitals (the hospitals taken as a sample, which is what a next hospital
-needs).
+Every learner is evaluated on the same episodes of the same unseen hospitals with the same number of
+adaptation steps, once for each score of the kind of task. There are two intervals: one over
+episodes (the hospitals taken as fixed, the convention of the few-shot literature), and for each
+baseline one of the paired difference over hospitals (the hospitals taken as a sample, as a new
+hospital needs).
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ WATCHED = ("before", "after", "low", "high", "worst", "worst_hospital")
 
 @dataclass(frozen=True)
 class LearnerRow:
-    """One learner's line of a final table, in one score.
+    """One learner's row of the final table of one score.
 
-    ``before`` and ``after`` are means over the hospitals' means; ``low`` and ``high`` the 95 %
-    interval of ``after`` over episodes; ``worst`` the worst hospital's mean after adaptation and
-    ``worst_hospital`` its name; ``hospitals`` every hospital's mean after adaptation; ``gap`` and
-    its bounds the paired advantage of the run's own learner over this one, over hospitals.
+    ``before`` and ``after`` are means over the hospitals' means; ``low`` and ``high`` are the 95 %
+    interval of ``after`` over episodes; ``worst`` is the worst hospital's mean after adaptation,
+    and ``worst_hospital`` its name; ``hospitals`` has every hospital's mean after adaptation;
+    ``gap`` and its bounds are the paired advantage of the run's own learner over this one, over
+    hospitals.
     """
 
     learner: str
@@ -58,14 +59,14 @@ class ScoreTable:
     rows: tuple[LearnerRow, ...]
 
     def plain(self) -> dict[str, Any]:
-        """As JSON."""
+        """The table as plain data for JSON."""
         rows = [asdict(row) for row in self.rows]
         return {"metric": self.score.name, "episodes": self.episodes, "rows": rows}
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A learner that adapted in ``steps`` steps, and what the unseen hospitals sent of it."""
+    """A learner that adapted in ``steps`` steps, and its scores from the unseen hospitals."""
 
     learner: str
     steps: int
@@ -82,7 +83,7 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
     """One row from the unseen hospitals' answers; ``ValueError`` where there are none."""
     if not judged.answers:
         raise ValueError(f"{judged.learner}: no unseen hospital gave scores")
-    place = judged.answers[0].names.index(score.name)  # the same in all, or they were rejected
+    place = judged.answers[0].names.index(score.name)  # the same in all: others were rejected
     means = {a.hospital: _mean(a.after[place]) for a in judged.answers}
     after = float(np.mean(list(means.values())))
     half = Z95 * sqrt(sum(_variance_of_mean(a.after[place]) for a in judged.answers)) / len(means)
@@ -102,7 +103,7 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
 
 
 def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
-    """The row with the advantage of ``own`` over it: mean and 95 % t-interval over hospitals."""
+    """The row with ``own``'s advantage over it: mean and 95 % t-interval over hospitals."""
     gaps = np.array([score.advantage(own.hospitals[h], v) for h, v in row.hospitals.items()])
     mean = float(gaps.mean())
     found = {**vars(row), "gap": mean}
@@ -113,7 +114,7 @@ def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
 
 
 def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:
-    """What the curve over the rounds keeps: the main score's, and ``others`` by their names."""
+    """The values for the curve over the rounds: the main score's, and ``others`` by name."""
     rows = {score.name: vars(summarise(judged, score)) for score in scores}
     main, *others = ({key: row[key] for key in WATCHED} for row in rows.values())
     return main | ({"others": dict(zip(list(rows)[1:], others, strict=True))} if others else {})

@@ -1,19 +1,19 @@
-"""The result folder of a run: what is written where, and how a reader finds out how it ended.
+"""The result folder of a run: its files, and how a reader finds out how the run ended.
 
-run.json            the run's own name, when it was begun, by which code, simulated or not
+run.json            the run's own id, when it was started, by which code, simulated or not
 config.json         the resolved configuration, every default filled in
-metrics.jsonl       one line a round or evaluation, in order
+metrics.jsonl       one line per round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
-baselines/fedavg/   the same for a baseline that is trained beside it
+baselines/fedavg/   the same for a baseline that is trained as well
 theta.safetensors   the final shared initialisation
-result.json         the final table; report.md the same for people; curve.png the picture
+result.json         the final tables; report.md the same for people; curve.png the picture
 privacy.json        the privacy report; privacy.html the same for people
-audit.json          an audit of the mechanism, where one was made
+audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
-marks.jsonl         how far each hospital's ledger had come, by its own replies
+marks.jsonl         the last known entry of each hospital's ledger, by its replies
 hospitals/          the ledgers of simulated hospitals, and what learners kept there
 hospitals.log       what hospitals logged locally (simulation only)
-flower.log          what Flower's processes said, where they failed
+flower.log          the output of Flower's processes, if the run failed
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ Status = Literal["running", "finished", "failed", "interrupted"]
 
 
 def now() -> str:
-    """The moment, as reports print it."""
+    """The present time, in the form that reports print."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -48,7 +48,7 @@ class FolderTakenError(InputError, FileExistsError):
 
 
 class BusyError(RunError):
-    """Another process is at work in the folder."""
+    """Another process is working in the folder."""
 
 
 class Folder:
@@ -59,21 +59,21 @@ class Folder:
 
     @property
     def checkpoints(self) -> Path:
-        """Where states are saved."""
+        """The folder of the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def id(self) -> str:
-        """The run's own name, made when the folder was: a retry has the same, a new run has not."""
+        """The run's id, made with the folder: a resumed run keeps it, a new run has another."""
         return str(self.about()["id"])
 
     def about(self) -> dict[str, Any]:
-        """What run.json says: ``id``, ``started``, and after ``begin`` also the rest."""
+        """The content of run.json: ``id``, ``started``, and after ``begin`` also the rest."""
         found: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
         return found
 
     def begin(self, simulated: bool, code: str) -> None:
-        """Note that a process starts to work on the run, and the version of its code."""
+        """Write down that a process starts to work on the run, and the version of its code."""
         about = self.about()
         codes = dict.fromkeys([*about.get("code", []), code])
         starts = about.get("starts", 0) + 1
@@ -82,27 +82,27 @@ class Folder:
 
     @property
     def hospitals(self) -> Path:
-        """Where simulated hospitals keep ledgers and memories, in a folder for each learner."""
+        """The folder of simulated hospitals' ledgers and memories, with one for each learner."""
         return self.path / "hospitals"
 
     @property
     def hospital_log(self) -> Path:
-        """Where simulated hospitals write their own logs."""
+        """The file of simulated hospitals' logs."""
         return self.path / "hospitals.log"
 
     def hospital_lines(self, last: int) -> list[str]:
-        """The last lines of what hospitals said in a simulation."""
+        """The last lines of the hospitals' log in a simulation."""
         if not self.hospital_log.is_file():
             return []
         return self.hospital_log.read_text(encoding="utf-8").splitlines(keepends=True)[-last:]
 
     def baseline(self, name: str) -> Folder:
-        """The folder of a baseline that is trained beside the run."""
+        """The folder of a baseline that the run trains as well."""
         return Folder(self.path / "baselines" / name)
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep every other process out of this folder; ``BusyError`` where one is in it."""
+        """Keep all other processes out of this folder; ``BusyError`` where one is in it."""
         try:
             with FileLock(self.path / ".lock", timeout=0):
                 yield
@@ -110,7 +110,7 @@ class Folder:
             raise BusyError(f"{self.path}: another process is working on this run") from error
 
     def exists(self) -> bool:
-        """Whether a run was ever begun here."""
+        """Whether a run was ever started here."""
         return (self.path / "config.json").is_file()
 
     def create(self, run: Sim) -> None:
@@ -130,16 +130,16 @@ class Folder:
         return load_json(path.read_text(encoding="utf-8"), str(path))
 
     def set_status(self, status: Status, reason: str = "") -> None:
-        """Say how the run stands."""
+        """Write the status of the run, and the reason for it."""
         self.write_json("status.json", {"status": status, "reason": reason, "at": now()})
 
     def status(self) -> tuple[str, str]:
-        """How the run stands, and why; ("absent", "") before it began."""
+        """The status of the run, and the reason for it; ("absent", "") before its start."""
         found = self._status()
         return found["status"], found["reason"]
 
     def since(self) -> str | None:
-        """Since when the run stands so; None where that was not written down."""
+        """The time of the last change of status; None where that was not written down."""
         return self._status().get("at")
 
     def _status(self) -> dict[str, str]:
@@ -155,7 +155,7 @@ class Folder:
             file.write(json.dumps(row) + "\n")
 
     def rows(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl; a last one cut short by a crash is left out."""
+        """The lines of metrics.jsonl, without a last one that a crash cut short."""
         path = self.path / "metrics.jsonl"
         for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
             try:
@@ -170,7 +170,7 @@ class Folder:
         replace_file(self.path / "metrics.jsonl", "".join(kept).encode())
 
     def marks(self) -> Marks:
-        """What is known of the hospitals' ledgers; new marks are added to the file at once."""
+        """The marks of the hospitals' ledgers; new ones are added to the file at once."""
         path = self.path / "marks.jsonl"
         lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
         raw = [json.loads(line) for line in lines]
@@ -184,5 +184,5 @@ class Folder:
         return Marks(seen, note)
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write a JSON file whole or not at all."""
+        """Write a JSON file, completely or not at all."""
         replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())

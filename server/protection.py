@@ -1,4 +1,4 @@
-"""What the server adds for privacy: its own noise, where the unit has it trusted with that."""
+"""The server's part in privacy: it adds noise for units that trust it to do so."""
 
 from __future__ import annotations
 
@@ -26,9 +26,10 @@ def protection(run: Sim, simulated: bool) -> Protect:
 
 
 def noise_multiplier(run: Sim) -> float:
-    """Of the server's noise: a hospital's update is in one sum a round; 0 where none is added.
+    """The noise multiplier of the server's noise; 0 where the server adds none.
 
-    Whichever hospitals are chosen in a round, the noise is measured for one that always is.
+    A hospital's update is in one sum per round. The noise is calibrated for a hospital that is
+    chosen in every round.
     """
     if not run.privacy.unit.noise_at_server:
         return 0.0

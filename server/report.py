@@ -1,4 +1,4 @@
-"""What a run leaves for its reader: result.json, report.md and the pictures."""
+"""The results of a run for its readers: result.json, report.md and the pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_reports(run: Sim, folder: Folder, tables: Sequence[ScoreTable]) -> Non
 
 
 def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
-    """Everything a program needs of a finished run."""
+    """Everything that a program needs from a finished run."""
     return {
         "name": run.name,
         "seed": run.seed,
@@ -43,7 +43,7 @@ def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
 
 
 def report(run: Sim, tables: Sequence[ScoreTable]) -> str:
-    """The tables in Markdown, with what their columns mean."""
+    """The tables in Markdown, with the meaning of their columns."""
     spec = run.client.tasks.spec()
     lines = [
         f"# {run.name}",

@@ -1,6 +1,6 @@
-"""One run from the first round to the final table, over whatever Grid it is given.
+"""A run from the first round to the final table, over any Flower Grid.
 
-The same function serves every engine: it knows messages and the result folder, not processes.
+Every engine uses it: it knows messages and the result folder, but no processes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Observer = Callable[[Mapping[str, Any]], None]
 
 
 class Run:
-    """A configuration, a way to the hospitals, and a result folder."""
+    """A configuration, the grid that reaches the hospitals, and a result folder."""
 
     def __init__(
         self, run: Sim, grid: Grid, folder: Folder, observe: Observer, simulated: bool
@@ -63,13 +63,13 @@ class Run:
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """What the unseen hospitals send; the first one is the main one."""
+        """The scores that the unseen hospitals send; the first one is the main one."""
         return self.setting.spec.kind.scores
 
     # ------------------------------------------------------------------------ training
 
     def fit(self, contender: Contender, folder: Folder) -> Vector:
-        """All rounds of one learner, from its last checkpoint where there is one."""
+        """Train one learner in all rounds, from its last checkpoint if there is one."""
         strategy = self.strategy(contender, folder)
         config = contender.within(self.sim).canonical()
         state = latest_state(folder.checkpoints, config)
@@ -93,7 +93,7 @@ class Run:
         return np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
 
     def opposed(self, contender: Contender) -> Judged:
-        """A baseline's scores: trained beside the run, or as it starts, then judged."""
+        """A baseline's scores, after its own training or at its start."""
         try:
             if not contender.trained:
                 return self.judge(contender, self.start(contender.learner))
@@ -138,7 +138,7 @@ class Run:
     def _watch(
         self, folder: Folder, contender: Contender, strategy: MetaStrategy, state: MetaState
     ) -> None:
-        """A small evaluation on the unseen hospitals, for the curve; nothing is chosen by it."""
+        """A small evaluation on the unseen hospitals for the curve; no choice depends on it."""
         episodes = self.sim.server.evaluation.episodes
         request = Request(state.round, strategy.desk, state.theta, episodes)
         answers, rejected = strategy.evaluate(self.grid, self.unseen, request)

@@ -1,4 +1,4 @@
-"""What the command line shows: progress, tables, what hospitals hold."""
+"""The output of the command line: progress, final tables, the hospitals' records."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def _scored(score: Score, found: Mapping[str, Any]) -> Piece:
 
 
 def holdings(run: Sim) -> list[dict[str, Any]]:
-    """What each hospital holds, opened one after the other."""
+    """The records of each hospital; hospitals are opened one after the other."""
     root = data_root(run)
     source = run.client.tasks
     rows = []
@@ -111,7 +111,7 @@ def holdings(run: Sim) -> list[dict[str, Any]]:
 
 
 def holdings_table(rows: list[dict[str, Any]]) -> Piece:
-    """The same for people."""
+    """The table of ``holdings`` for people."""
     cells_of = (map(_text, row.values()) for row in rows)
     return table(list(rows[0]), map(list, cells_of), right={"records", "patients"})
 

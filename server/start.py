@@ -1,4 +1,4 @@
-"""How a run begins: the machine is looked at, a result folder made, and the engine called."""
+"""The start of a run: the machine is checked, a result folder made, and the engine called."""
 
 from __future__ import annotations
 
@@ -32,8 +32,7 @@ def new_folder(run: Sim, out: Path | None) -> Folder:
 
 
 def unfinished(path: Path) -> tuple[Sim, Folder]:
-    """The run in a folder and the folder, where there is something to go on with;
-    ``ConfigError`` otherwise."""
+    """The run in a folder, and the folder, if the run can be resumed; ``ConfigError`` otherwise."""
     folder = Folder(path)
     if not folder.exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
@@ -45,7 +44,7 @@ def unfinished(path: Path) -> tuple[Sim, Folder]:
 
 
 def execute(run: Sim, folder: Folder, observe: Observer) -> None:
-    """Carry the run out; what hospitals said last is added to errors that come from them."""
+    """Carry out the run; the hospitals' last log lines are added to errors that they cause."""
     try:
         ENGINES[run.server.engine](run, folder, observe)
     except (QuorumError, RosterError) as error:

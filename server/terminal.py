@@ -1,4 +1,4 @@
-"""What people read on a terminal: text, tables and warnings, in one manner for every command."""
+"""Text, tables and warnings on a terminal, in the same form for every command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ GOOD, BAD, WARN, FAINT = "bold green", "bold red", "bold yellow", "dim"
 
 
 def say(*pieces: Piece) -> None:
-    """Print them, never narrower than a table needs; ``Text`` is unbroken so that paths stay whole.
+    """Print the pieces, at least 116 columns wide; ``Text`` is not wrapped, so paths stay whole.
 
     Square brackets are text, never markup.
     """
@@ -29,7 +29,7 @@ def say(*pieces: Piece) -> None:
 
 
 def answer(content: Any, pieces: Sequence[Piece], as_json: bool) -> None:
-    """The end of a command: ``content`` as JSON for programs, or ``pieces`` for people."""
+    """Print a command's answer: ``content`` as JSON for programs, or ``pieces`` for people."""
     if as_json:
         print(json.dumps(plain_value(content), indent=1))
     else:
@@ -37,22 +37,22 @@ def answer(content: Any, pieces: Sequence[Piece], as_json: bool) -> None:
 
 
 def tell(text: str, style: str = "") -> None:
-    """A line on standard error, unbroken however long it is."""
+    """Print a line on standard error, without wrapping."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, style=style, markup=False)
 
 
 def complain(text: str) -> None:
-    """What went wrong, in red on standard error."""
+    """Print what went wrong, in red on standard error."""
     tell(text, "red")
 
 
 def safe(text: str) -> str:
-    """Names and reasons without anything that could steer a terminal."""
+    """The text with control characters replaced, so that it cannot steer the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def warning(text: str) -> Panel:
-    """In large letters."""
+    """A panel with the title NO PRIVACY in large letters."""
     return Panel(Text(safe(text)), title="N O   P R I V A C Y", style=BAD, box=box.DOUBLE)
 
 

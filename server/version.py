@@ -1,4 +1,4 @@
-"""Which code this is: the package's version, and the commit where it runs from a checkout."""
+"""The version of the code: the package's version, and the commit if it is a checkout."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from metaward.sim import HERE
 
 @cache
 def code_version() -> str:
-    """Such as ``metaward 0.2.0 (5414fa4)``; ``-dirty`` where tracked files were changed since."""
+    """For example ``metaward 0.2.0 (5414fa4)``; ``-dirty`` if tracked files have changed since."""
     found = _commit()
     return f"metaward {version('metaward')}" + (f" ({found})" if found else "")
 
 
 def _commit() -> str:
-    """The commit, "" where this is no checkout or git is not there to ask."""
+    """The commit; "" outside a checkout or without git."""
     if not (HERE / ".git").exists():  # an installed package inside somebody else's repository
         return ""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*"]

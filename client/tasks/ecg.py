@@ -84,7 +84,7 @@ class Ecg(FewShot):
     hospitals: Annotated[int, Field(ge=1, le=len(DS1))] = 6
     """Groups of DS1 patients, which meta-train."""
     unseen: Annotated[int, Field(ge=0, le=len(DS2))] = 6
-    """Groups of DS2 patients, which only judge the result."""
+    """Groups of DS2 patients, which only evaluate the result."""
     deal: Annotated[int, Field(ge=0)] = 8
     """The seed that deals patients to hospitals; public, and independent of the run's seed."""
     labels: Literal["symbol", "aami"] = "symbol"

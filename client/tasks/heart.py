@@ -106,7 +106,7 @@ class Heart(FewShot):
     canonical: bool = True
     """Whether label 1 is disease in every task."""
     unseen: tuple[Site, ...] = ("va",)
-    """The hospitals that only judge the result."""
+    """The hospitals that only evaluate the result."""
     left_out: tuple[Site, ...] = ("switzerland",)
     """The hospitals that take no part."""
     episodes: Literal["balanced", "natural"] = "balanced"

@@ -81,7 +81,7 @@ class MedMnist(FewShot):
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 6
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
-    """Hospitals that only judge the result."""
+    """Hospitals that only evaluate the result."""
     skew: Annotated[float, Field(ge=0, le=100)] = 1.0
     """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0

@@ -49,7 +49,7 @@ class Phantom(FewShot):
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 12
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 6
-    """Hospitals that only judge the result."""
+    """Hospitals that only evaluate the result."""
     records: Annotated[int, Field(ge=1, le=100_000)] = 300
     """Images of each hospital."""
     modalities: tuple[Modality, ...] = ("ct", "xray", "mri", "ultrasound")

@@ -49,7 +49,7 @@ class Sine:
     hospitals: Annotated[int, Field(ge=1, le=10_000)] = 20
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 10
-    """Hospitals that only judge the result."""
+    """Hospitals that only evaluate the result."""
     functions: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Sinusoids that each hospital holds; a task is one of them."""
     points: Annotated[int, Field(ge=2, le=10_000)] = 50

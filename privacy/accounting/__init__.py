@@ -64,11 +64,6 @@ class Reported:
     error: Direction
 
 
-def exact(events: Iterable[Event]) -> bool:
-    """Whether all events are Gaussian without a draw, so that they have an exact mu."""
-    return gdp.supports(events)
-
-
 def enforced_epsilon(events: Sequence[Event], delta: float) -> float:
     """epsilon that ``events`` have spent at ``delta``, in nats, for the unit that they count.
 

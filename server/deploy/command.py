@@ -1,4 +1,4 @@
-"""The command ``metaward deploy``: a federation of separate processes, from keys to the end."""
+"""The command ``metaward deploy``: a federation of separate processes on one machine."""
 
 from __future__ import annotations
 
@@ -23,40 +23,38 @@ from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder
 from metaward.server.terminal import say, tell
 
-deploy = typer.Typer(help="Real deployments of Flower.", no_args_is_help=True)
+deploy = typer.Typer(help="Run a real deployment of Flower.", no_args_is_help=True)
 
 
 @deploy.callback()
 def group() -> None:
-    """Real deployments of Flower: SuperLink and SuperNodes, TLS, node authentication."""
+    """Run a real deployment of Flower: SuperLink and SuperNodes, TLS, node authentication."""
 
 
 @deploy.command("up")
 def up(
-    local: Annotated[
-        int, typer.Option(min=1, help="Hospitals on this machine: all of the configuration.")
-    ],
+    local: Annotated[int, typer.Option(min=1, help="How many hospitals the configuration has.")],
     config: Annotated[Path, typer.Argument(help="The run's yaml file.")] = sim.DEFAULT,
     directory: Annotated[
-        Path, typer.Option("--dir", help="Keys, policies, ledgers and logs; made or used again.")
+        Path, typer.Option("--dir", help="Folder of keys, policies, ledgers and logs.")
     ] = Path("deployment"),
     set_: Annotated[
-        list[str] | None, typer.Option("--set", help="section.key=value, wins over the file.")
+        list[str] | None, typer.Option("--set", help="Set a key of the file: section.key=value.")
     ] = None,
     policy: Annotated[
         Path | None,
-        typer.Option(help="Copied for each new hospital; one that has a policy keeps its own."),
+        typer.Option(help="The policy of each new hospital; others keep theirs."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Result folder; must not hold a run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Result folder without a run.")] = None,
     resume: Annotated[
-        Path | None, typer.Option(help="Go on with the run in this result folder instead.")
+        Path | None, typer.Option(help="Go on with the run in this result folder.")
     ] = None,
     device: Annotated[
         str,
-        typer.Option(help="Where these hospitals compute: cpu, cuda or cuda:N. It is their own."),
+        typer.Option(help="Device of these hospitals: cpu, cuda or cuda:N."),
     ] = "cpu",
     keep: Annotated[
-        bool, typer.Option("--keep", help="Go on serving after the run, until Ctrl-C.")
+        bool, typer.Option("--keep", help="Keep serving after the run, until Ctrl-C.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
 ) -> None:
@@ -78,7 +76,7 @@ def up(
 def begun(
     config: Path, settings: list[str], out: Path | None, local: int
 ) -> tuple[sim.Sim, Folder]:
-    """A new run and its folder; nothing is written where the configuration is at fault."""
+    """A new run and its folder; nothing is written if the configuration is wrong."""
     run = sim.load(config, settings)
     check_size(run, local)
     folder = Folder(out or default_folder(run))
@@ -87,7 +85,7 @@ def begun(
 
 
 def resumed(path: Path) -> tuple[sim.Sim, Folder]:
-    """A run that was interrupted or failed, as it was configured."""
+    """An interrupted or failed run with its configuration."""
     folder = Folder(path)
     if not folder.exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
@@ -98,7 +96,7 @@ def resumed(path: Path) -> tuple[sim.Sim, Folder]:
 
 @contextmanager
 def told(site: Site, folder: Folder) -> Iterator[None]:
-    """Leave a true status, and say on every failure where the logs are and how to go on."""
+    """Leave the right status, and say on every failure where the logs are and how to go on."""
     try:
         with true_ending(folder):
             yield
@@ -118,7 +116,7 @@ def further(site: Site, folder: Folder) -> str:
 
 
 def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
-    """The final table, or the result file for programs."""
+    """Print the final table, or the result file for programs."""
     if as_json:
         print((folder.path / "result.json").read_text(encoding="utf-8"), flush=True)
     else:
@@ -126,7 +124,7 @@ def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
 
 
 def serve(live: Deployment) -> None:
-    """Say how to send further runs, and wait for Ctrl-C, which is no failure here."""
+    """Print how to send further runs, and wait for Ctrl-C, which is no failure here."""
     tell(
         f"The federation goes on serving; Ctrl-C ends it. Another run for the same hospitals:\n"
         f"  FLWR_HOME={live.site.home} flwr run {sim.HERE} {CONNECTION} --stream "

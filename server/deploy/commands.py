@@ -1,4 +1,4 @@
-"""The commands of a deployment and what they are given: arguments, environments, Flower's files.
+"""The commands of a deployment with their arguments, environments and Flower's own files.
 
 Everything listens on loopback. The open-source SuperLink lets anybody who reaches its port start
 runs, so on several machines a gate in front of it must pass nothing but ``/v1/fleet/``.
@@ -20,7 +20,7 @@ CONNECTION = "local"  # the SuperLink's name in Flower's own configuration
 
 
 def superlink(site: Site, port: int) -> list[str]:
-    """A SuperLink with TLS, registered nodes only, and its state in a file."""
+    """The command of a SuperLink with TLS, registered nodes only, and its state in a file."""
     files = ["--ssl-ca-certfile", str(site.authority.certificate)]
     files += ["--ssl-certfile", str(site.server.certificate)]
     files += ["--ssl-keyfile", str(site.server.key), "--database", str(site.database)]
@@ -29,7 +29,7 @@ def superlink(site: Site, port: int) -> list[str]:
 
 
 def supernode(site: Site, hospital: HospitalFiles, link: int, port: int) -> list[str]:
-    """A hospital's SuperNode: the link's port, and the port its own app calls it on."""
+    """The command of a hospital's SuperNode; ``link`` is the SuperLink's port, ``port`` its own."""
     trust = ["--root-certificates", str(site.authority.certificate)]
     trust += ["--auth-supernode-private-key", str(hospital.key)]
     where = ["--superlink", f"{LOOPBACK}:{link}", "--host", LOOPBACK, "--port", str(port)]
@@ -37,7 +37,7 @@ def supernode(site: Site, hospital: HospitalFiles, link: int, port: int) -> list
 
 
 def node_config(hospital: HospitalFiles) -> str:
-    """What the hospital's app learns from its own side, as Flower's command line takes it."""
+    """The hospital's node config, in the form that Flower's command line takes."""
     own = {
         "policy": hospital.policy,
         "ledger": hospital.ledger,
@@ -50,18 +50,18 @@ def node_config(hospital: HospitalFiles) -> str:
 
 
 def register(hospital: HospitalFiles) -> list[str]:
-    """Make a hospital's public key known to the SuperLink."""
+    """The command that registers a hospital's public key at the SuperLink."""
     return ["flwr", "supernode", "register", str(hospital.public_key), CONNECTION]
 
 
 def submission(run_config: Path) -> list[str]:
-    """Send this app and a run's configuration to the SuperLink, and print what the run says."""
+    """The command that sends this app and a run to the SuperLink, and prints the run's log."""
     options = ["--stream", "--run-config", str(run_config)]
     return ["flwr", "run", str(sim.HERE), CONNECTION, *options]
 
 
 def write_connection(site: Site, port: int) -> None:
-    """Put ``connection`` where the commands in the SuperLink's home find it."""
+    """Write ``connection`` into the SuperLink's home, where its commands find it."""
     (site.home / "config.toml").write_text(connection(site, port), encoding="utf-8")
 
 
@@ -73,17 +73,17 @@ def connection(site: Site, port: int) -> str:
 
 
 def server_environment(site: Site) -> dict[str, str]:
-    """The SuperLink's, and that of commands to it: no data folder, for the server has no data."""
+    """The environment of the SuperLink and its commands; the server has no data folder."""
     return environment(site.home)
 
 
 def hospital_environment(hospital: HospitalFiles) -> dict[str, str]:
-    """A SuperNode's: its own Flower home and its own log."""
+    """The environment of a SuperNode, with its own Flower home and its own log."""
     return environment(hospital.home) | {"METAWARD_HOSPITAL_LOG": str(hospital.log)}
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Ours without what is ours alone, with a Flower home, and no talk outside."""
+    """This process's environment without METAWARD keys, with a Flower home, kept offline."""
     kept: Mapping[str, str] = {
         key: value for key, value in os.environ.items() if not key.startswith("METAWARD_")
     }

@@ -1,6 +1,6 @@
-"""The folder of a deployment on one machine: who owns which file.
+"""The folder of a deployment on one machine, with the owner of each file.
 
-authority/ca.crt, ca.key             whoever signs the server's certificate
+authority/ca.crt, ca.key             the authority that signs the server's certificate
 superlink/server.crt, server.key     the server; state.db is Flower's memory, flower/ its home
 hospitals/<name>/node.key(.pub)      a hospital: the key it signs with
                  policy.yaml         what it allows
@@ -9,7 +9,7 @@ hospitals/<name>/node.key(.pub)      a hospital: the key it signs with
                  memory/             what learners keep here between rounds
                  flower/             its SuperNode's home
                  hospital.log        what its app logged
-logs/<process>.log                   what each process said; supervisor.log: who ended and returned
+logs/<process>.log                   output of each process; supervisor.log: its ends and restarts
 pids.json                            the live processes: superlink and each hospital's SuperNode
 
 On several machines each hospital has its own folder and no other; nothing here reads two of them.
@@ -31,14 +31,14 @@ from metaward.server.deploy import pki
 from metaward.server.folder import BusyError
 
 HOSTS = ("localhost", "127.0.0.1")
-IGNORE = "# Private keys and ledgers: nothing here belongs into a repository.\n*\n"
+IGNORE = "# Private keys and ledgers: nothing here belongs in a repository.\n*\n"
 
 
 @dataclass(frozen=True)
 class HospitalFiles:
-    """What one hospital holds; ``index`` is its place in the roster, Flower's partition id.
+    """The files of one hospital; ``index`` is its place in the roster, Flower's partition id.
 
-    ``device`` is where it computes: cpu, cuda or cuda:N.
+    ``device`` is the device that it computes on: cpu, cuda or cuda:N.
     """
 
     name: str
@@ -48,48 +48,48 @@ class HospitalFiles:
 
     @property
     def key(self) -> Path:
-        """The private key it signs with."""
+        """The private key that it signs with."""
         return self.folder / "node.key"
 
     @property
     def public_key(self) -> Path:
-        """What the server learns of it."""
+        """The public key, which the server knows."""
         return self.folder / "node.key.pub"
 
     @property
     def policy(self) -> Path:
-        """What this hospital allows, written by its privacy officer."""
+        """The policy of this hospital, written by its privacy officer."""
         return self.folder / "policy.yaml"
 
     @property
     def ledger(self) -> Path:
-        """What has been spent on its records."""
+        """The ledger of what its records have spent."""
         return self.folder / "ledger.sqlite"
 
     @property
     def data(self) -> Path:
-        """Its records."""
+        """The folder of its records."""
         return self.folder / "data"
 
     @property
     def memory(self) -> Path:
-        """What learners keep here between rounds."""
+        """The folder of what learners keep here between rounds."""
         return self.folder / "memory"
 
     @property
     def home(self) -> Path:
-        """Its SuperNode's Flower home."""
+        """The Flower home of its SuperNode."""
         return self.folder / "flower"
 
     @property
     def log(self) -> Path:
-        """What its app logs, for its own eyes."""
+        """The log of its app, which stays at the hospital."""
         return self.folder / "hospital.log"
 
 
 @dataclass(frozen=True)
 class Site:
-    """A deployment's folder; ``root`` is absolute. ``device`` is where its hospitals compute."""
+    """A deployment's folder; ``root`` is absolute, its hospitals compute on ``device``."""
 
     root: Path
     device: str = "cpu"
@@ -111,12 +111,12 @@ class Site:
 
     @property
     def home(self) -> Path:
-        """The SuperLink's Flower home, also that of the commands which are sent to it."""
+        """The Flower home of the SuperLink and of the commands that are sent to it."""
         return self.root / "superlink" / "flower"
 
     @property
     def logs(self) -> Path:
-        """One file a process."""
+        """The folder with a log for each process."""
         return self.root / "logs"
 
     @property
@@ -135,9 +135,9 @@ class Site:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """One command at a time; ``BusyError`` for the second.
+        """Allow one command at a time in the folder; ``BusyError`` for a second one.
 
-        ``ConfigError`` where the folder is there already and is no deployment's.
+        ``ConfigError`` where the folder exists and is not that of a deployment.
         """
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(self.root.iterdir()) and not (self.root / ".lock").exists():
@@ -150,7 +150,7 @@ class Site:
 
 
 def prepare(site: Site, names: Sequence[str], policy: Path, data: Path | None) -> None:
-    """Make whatever is missing; what is there stays as it is, ledgers and policies above all.
+    """Make the missing files; existing ones, ledgers and policies above all, stay as they are.
 
     ``policy`` is copied for each hospital that has none; ``data`` is the folder that a local
     hospital's ``data`` points to (None: an empty folder of its own). Safe to repeat after a crash.
@@ -167,10 +167,10 @@ def prepare(site: Site, names: Sequence[str], policy: Path, data: Path | None) -
 
 
 def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -> None:
-    """One hospital's folder, open to nobody else.
+    """Make one hospital's folder, which no other user can read.
 
-    A ledger is made for a hospital that never was one (no key yet). Where it is missing later it
-    stays missing, and the hospital answers nothing: a new ledger would forget what was spent.
+    A ledger is made only for a new hospital, which has no key yet. If it is missing later, it stays
+    missing, and the hospital answers nothing: a new ledger would forget what was spent.
     """
     make_private(hospital.folder, hospital.home, hospital.memory)
     if not (hospital.key.exists() or hospital.ledger.exists()):
@@ -182,14 +182,14 @@ def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -
 
 
 def make_private(*folders: Path) -> None:
-    """Make folders that only their owner may enter."""
+    """Make folders that only their owner can enter."""
     for folder in folders:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.chmod(0o700)
 
 
 def prepare_data(place: Path, data: Path | None) -> None:
-    """A link to the run's data folder of this time, or a folder; never over a hospital's files."""
+    """Link ``place`` to this run's data, or make a folder; a hospital's own files always stay."""
     if place.is_symlink():
         place.unlink()
     if data is None:

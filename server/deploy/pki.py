@@ -1,8 +1,8 @@
-"""Certificates and keys of a deployment: a private authority, a server certificate, node keys.
+"""Certificates and keys of a deployment: private authority, server certificate, node keys.
 
 A hospital proves who it is by signing with its own key, which never leaves its folder; it knows the
-server by a certificate of the authority. Elliptic curve P-384 throughout: Flower takes no node key
-of another kind. Certificates are written as RFC 5280 has them, key identifiers included, because
+server by a certificate of the authority. All keys are on the elliptic curve P-384, the only kind
+of node key that Flower accepts. Certificates follow RFC 5280, key identifiers included, because
 strict verifiers refuse them otherwise.
 """
 
@@ -44,12 +44,12 @@ class Pair:
     key: Path
 
     def exists(self) -> bool:
-        """Are both there?"""
+        """Whether both files exist."""
         return self.certificate.is_file() and self.key.is_file()
 
 
 def ensure_authority(pair: Pair, name: str = "metaward deployment") -> None:
-    """Make a certificate authority, unless it is there already."""
+    """Make a certificate authority, unless it exists already."""
     if pair.exists():
         refuse_readable(pair.key)
         return
@@ -63,7 +63,7 @@ def ensure_authority(pair: Pair, name: str = "metaward deployment") -> None:
 
 
 def ensure_server(pair: Pair, authority: Pair, hosts: Sequence[str]) -> None:
-    """Make a server certificate for these host names and IP addresses, unless a good one is there.
+    """Make a server certificate for these host names and IP addresses, unless a good one exists.
 
     A new one is made where the old one ends within 30 days, is for other hosts, or was signed by
     another authority.
@@ -86,7 +86,7 @@ def ensure_server(pair: Pair, authority: Pair, hosts: Sequence[str]) -> None:
 
 
 def ensure_node_key(private: Path, public: Path) -> None:
-    """Make a hospital's key in OpenSSH's format, unless it is there; the public half beside it."""
+    """Make a hospital's key in OpenSSH's format, unless it exists, and write its public half."""
     if not private.is_file():
         pem = new_key().private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         write_private(private, pem)
@@ -103,7 +103,7 @@ def new_key() -> Key:
 
 
 def load_key(path: Path) -> Key:
-    """A private key, PEM or OpenSSH; ``ConfigError`` where others may read it or it is none."""
+    """A private key, PEM or OpenSSH; ``ConfigError`` if it is none or others can read it."""
     refuse_readable(path)
     content = path.read_bytes()
     load = load_ssh_private_key if b"OPENSSH" in content else load_pem_private_key
@@ -117,7 +117,7 @@ def load_key(path: Path) -> Key:
 
 
 def refuse_readable(path: Path) -> None:
-    """``ConfigError`` where anybody but the owner may read or write the file."""
+    """``ConfigError`` where anybody but the owner can read or write the file."""
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
         fault = (

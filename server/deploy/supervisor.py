@@ -1,7 +1,7 @@
-"""One SuperNode that is started again whenever it ends, as a service manager would.
+"""A SuperNode that is started again whenever it ends, as by a service manager.
 
-Flower refuses a key that it believes to be connected: a SuperNode that was killed may come back
-only when its heartbeat has lapsed, about a minute later, and until then each try ends at once. So
+Flower refuses a key that it believes to be connected. A SuperNode that was killed can reconnect
+only after its heartbeat has lapsed, about a minute later; until then each try ends at once. So
 there is a pause before each new start.
 """
 
@@ -20,10 +20,10 @@ from metaward.server.engines.processes import Launcher, Process, children
 
 @dataclass
 class Supervised:
-    """A command, its live process (a warden), and when it may be started again.
+    """A command, its live process (a warden), and the time of its next start.
 
-    ``command`` is asked for at every start, because a port that was free may be taken by then;
-    ``say`` is told who ended and who returned.
+    ``command`` is called at every start, because a port that was free can be taken by then; ``say``
+    is called with a line about each start and end.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Supervised:
         self.say(f"{self.name}: start {self.starts}, process {self.process.pid}")
 
     def look(self) -> None:
-        """Note an end, and start again when the pause is over."""
+        """Notice an end, and start again after the pause."""
         if self.process is None or self.process.poll() is None:
             return
         if self.due is None:
@@ -61,7 +61,7 @@ class Supervised:
                 child.terminate()
 
     def end(self, deadline: float) -> None:
-        """End it for good, with everything it started: at the deadline, or when it has ended."""
+        """Wait for its end until the deadline, then end it and everything that it started."""
         if self.process is not None:
             with suppress(subprocess.TimeoutExpired):
                 self.process.wait(max(deadline - time.monotonic(), 0.0))

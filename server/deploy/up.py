@@ -1,7 +1,7 @@
-"""A deployment on this machine from the first key to the last process, and runs on it.
+"""A deployment on this machine, from the first key to the last process, and its runs.
 
-The same SuperLink, SuperNodes, TLS and node authentication as between hospitals, on loopback.
-Everything it starts ends with it, and with the process that asked for it.
+It has the same SuperLink, SuperNodes, TLS and node authentication as between hospitals, on
+loopback. All its processes end with it, and with the process that started it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from metaward.server.folder import Folder
 from metaward.server.run import Observer
 
 RESTART_SECONDS = 15.0
-GOODBYE_SECONDS = 8.0  # for SuperNodes that were asked to end: they sign off at the SuperLink
+GOODBYE_SECONDS = 8.0  # SuperNodes that are asked to end sign off at the SuperLink within it
 POLL_SECONDS = 0.25
 KNOWN = "already in use"  # what Flower says of a key that was registered before
 
 
 @dataclass
 class Deployment:
-    """A SuperLink that answers and a supervised SuperNode a hospital."""
+    """A SuperLink that answers, and a supervised SuperNode for each hospital."""
 
     site: Site
     port: int
@@ -57,7 +57,7 @@ class Deployment:
     def carry_out(self, run: sim.Sim, folder: Folder, observe: Observer) -> None:
         """Submit a run and follow it to its end; ``EngineError`` where it failed.
 
-        The folder's status is true afterwards, as with every engine.
+        The folder's status is right afterwards, as with every engine.
         """
         with true_ending(folder):
             progress = Progress(folder, observe)
@@ -74,7 +74,7 @@ class Deployment:
                 follow((self.link, stream), trail)
 
     def look(self) -> None:
-        """Start again whoever has ended; write down the process ids where they changed."""
+        """Start ended SuperNodes again; write down the process ids if they changed."""
         for node in self.nodes:
             node.look()
         alive = {name: warden.pid for name, warden in self.wardens().items()}
@@ -89,12 +89,12 @@ class Deployment:
         return {name: process for name, process in found.items() if process.poll() is None}
 
     def pids(self) -> dict[str, int]:
-        """The process ids of the SuperLink and SuperNodes themselves; who has ended is left out."""
+        """The process ids of the live SuperLink and SuperNodes themselves, not their wardens'."""
         live = {name: children(warden) for name, warden in self.wardens().items()}
         return {name: below[0].pid for name, below in live.items() if below}
 
     def keep(self) -> None:
-        """Tend to the processes until Ctrl-C; ``EngineError`` where the SuperLink dies."""
+        """Keep the processes alive until Ctrl-C; ``EngineError`` where the SuperLink dies."""
         while self.link.poll() is None:
             self.look()
             time.sleep(POLL_SECONDS)
@@ -105,11 +105,11 @@ class Deployment:
 def deployment(
     run: sim.Sim, site: Site, policy: Path, pause: float = RESTART_SECONDS
 ) -> Iterator[Deployment]:
-    """Files, SuperLink, registered keys, SuperNodes for a run's hospitals; all ended on leaving.
+    """Files, SuperLink, registered keys and SuperNodes for a run; all processes end on leaving.
 
-    ``policy`` is copied for a hospital that has none; ``pause`` is how many seconds a SuperNode
-    that ended stays away. ``ConfigError`` where the files cannot be, ``BusyError`` where another
-    deployment runs from the folder, ``EngineError`` where Flower does not start.
+    ``policy`` is copied for a hospital that has none; ``pause`` is how many seconds pass before an
+    ended SuperNode is started again. ``ConfigError`` where the files cannot be made, ``BusyError``
+    where another deployment runs from the folder, ``EngineError`` where Flower does not start.
     """
     check_checkout()
     names = [seat.name for seat in run.client.tasks.roster()]
@@ -146,7 +146,7 @@ def supervised(site: Site, hospital: HospitalFiles, link: int, pause: float) -> 
 
 
 def register(site: Site, hospital: HospitalFiles, deadline: float) -> None:
-    """Tell the SuperLink a hospital's public key; once is enough, twice does no harm."""
+    """Register a hospital's public key at the SuperLink; a repetition does no harm."""
     log = fresh(site.log(f"register-{hospital.name}"))
     with _server_launcher(site, log)(commands.register(hospital)) as process:
         while process.poll() is None and time.monotonic() < deadline:
@@ -156,7 +156,7 @@ def register(site: Site, hospital: HospitalFiles, deadline: float) -> None:
 
 
 def take_down(up: Deployment) -> None:
-    """End all SuperNodes at once; one that says goodbye may come back without a pause."""
+    """End all SuperNodes at once; one that signs off can later reconnect without a pause."""
     for node in up.nodes:
         node.ask_to_end()
     deadline = time.monotonic() + GOODBYE_SECONDS
@@ -166,7 +166,7 @@ def take_down(up: Deployment) -> None:
 
 
 def check_size(run: sim.Sim, hospitals: int) -> None:
-    """``ConfigError`` where there would not be one SuperNode a hospital."""
+    """``ConfigError`` unless there is one SuperNode for each hospital."""
     roster = run.client.tasks.roster()
     if len(roster) != hospitals:
         train = sum(seat.role == "train" for seat in roster)
@@ -180,13 +180,13 @@ def check_size(run: sim.Sim, hospitals: int) -> None:
 
 
 def default_policy(run: sim.Sim) -> Path:
-    """The example that a local hospital starts with; a real hospital writes its own."""
+    """The example policy for a local hospital; a real hospital writes its own."""
     name = "open" if isinstance(run.privacy, NoPrivacy) else "research"
     return sim.HERE / "policies" / f"{name}.yaml"
 
 
 def fresh(log: Path) -> Path:
-    """A log without what an earlier deployment said; the last one stays as .old."""
+    """An empty log; the log of an earlier deployment is kept as .old."""
     if log.exists():
         log.replace(log.with_suffix(".old"))
     return log

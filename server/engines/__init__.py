@@ -1,7 +1,7 @@
-"""Ways to run one sim.yaml, found by their names in ``sections.ENGINES``.
+"""The engines that run a sim.yaml, found by their names in ``sections.ENGINES``.
 
 An engine takes a configuration, a result folder that was made for it, and an observer of the rows
-of metrics.jsonl; it returns when the folder says finished and raises otherwise.
+of metrics.jsonl; it returns when the run has finished and raises otherwise.
 """
 
 from __future__ import annotations

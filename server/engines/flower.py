@@ -1,8 +1,8 @@
-"""The same apps on Flower's own simulation runtime: what ``flwr run`` does, kept to one run.
+"""The engine that runs the same apps on Flower's own simulation runtime, as ``flwr run`` does.
 
 A private SuperLink is started on a free loopback port with a private Flower home; ``flwr run``
 hands it this app; hospitals are simulated SuperNodes in Ray workers. SuperLink, Ray and the home
-are gone when ``run_flower`` returns or raises, and when this process is killed.
+are removed when ``run_flower`` returns or raises, and when this process is killed.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MEANING = (
 def run_flower(run: sim.Sim, folder: Folder, observe: Observer) -> None:
     """Run a configuration on Flower's simulation runtime; ``EngineError`` where it fails.
 
-    The folder's status is true afterwards: finished, failed with the reason, or interrupted.
+    The folder's status is right afterwards: finished, failed with the reason, or interrupted.
     ``flower.log`` stays in the folder unless the run finished.
     """
     check(run)
@@ -58,7 +58,7 @@ def run_flower(run: sim.Sim, folder: Folder, observe: Observer) -> None:
 def watchful(observe: Observer) -> Observer:
     """An observer that stops the run when a Ray worker has died.
 
-    Flower never replaces one: whatever it is given later fails, round after round.
+    Flower never replaces one: all work given to it later fails, round after round.
     """
 
     def see(row: Mapping[str, Any]) -> None:
@@ -71,7 +71,7 @@ def watchful(observe: Observer) -> Observer:
 
 
 def check(run: sim.Sim) -> None:
-    """Refuse what only this engine cannot do; ``ConfigError``."""
+    """``ConfigError`` for what this engine cannot do but others can."""
     if run.server.device != "cpu" and not run.server.flower.gpus:
         raise ConfigError(
             [
@@ -100,7 +100,7 @@ def execute(run: sim.Sim, folder: Folder, progress: Progress) -> None:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Say what the code of a dead Ray worker means, where a run failed of it."""
+    """Explain the code of a dead Ray worker if a run failed because of one."""
     try:
         yield
     except EngineError as error:
@@ -120,7 +120,7 @@ def superlink(port: int) -> list[str]:
 
 
 def submission(run: sim.Sim, home: Path) -> list[str]:
-    """The ``flwr run`` command: one SuperNode a hospital, ``server.workers`` of them at a time."""
+    """The ``flwr run`` command: a SuperNode per hospital, ``server.workers`` of them at a time."""
     share = run.server.flower
     federation = {
         "num-supernodes": len(run.client.tasks.roster()),
@@ -140,7 +140,7 @@ def connection(port: int) -> str:
 
 
 def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
-    """Ours, a private home for Flower and Ray, no talk outside, and what is the hospitals' own."""
+    """This process's environment, kept offline, with a private home and the hospitals' settings."""
     root = sim.data_root(run)
     return {
         **os.environ,
@@ -164,9 +164,10 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
 
 @contextmanager
 def private_home() -> Iterator[Path]:
-    """A new folder, deleted afterwards (by the warden, should this process be killed).
+    """A new folder, deleted afterwards (by the warden if this process is killed).
 
-    In /tmp like Ray's own, whatever TMPDIR says: a Unix socket's path holds some 100 characters.
+    It is in /tmp, like Ray's own, even if TMPDIR is set: a Unix socket's path has at most some 100
+    characters.
     """
     with tempfile.TemporaryDirectory(prefix="metaward-", dir="/tmp") as name:
         (Path(name) / "empty").mkdir()

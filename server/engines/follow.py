@@ -1,7 +1,7 @@
-"""Following a run that Flower's processes carry out: from the SuperLink's start to a true ending.
+"""Following a run that Flower's processes carry out, from the SuperLink's start to its end.
 
 The state of the run is read from the result folder, because ``flwr run --stream`` exits with 0
-whatever happened. The folder must be on this machine.
+whatever happens. The folder must be on this machine.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ IDLE_TALK = re.compile(r"\s|$|INFO|\S+Z INFO|Traceback|The above exception|For m
 
 
 class EngineError(RunError):
-    """Flower's runtime did not bring the run to its end; the text says why, or what it logged."""
+    """Flower's runtime did not finish the run; the text says why, or what Flower logged."""
 
 
 @dataclass(frozen=True)
 class Trail:
-    """What is watched: the result folder, Flower's log, and the moment a run must have begun by.
+    """What is watched: the result folder, Flower's log, and the latest time for a run to begin.
 
-    ``look`` is called at every step: it shows progress and tends to processes.
+    ``look`` is called at every step: it shows progress and restarts processes.
     """
 
     folder: Folder
@@ -48,10 +48,10 @@ class Trail:
 
 @contextmanager
 def true_ending(folder: Folder, *left_over: str) -> Iterator[None]:
-    """Leave the folder's status true, whatever ends the block; the last run's files go first.
+    """Delete files left by an earlier start; leave the right status, whatever ends the block.
 
-    A run that finished or failed by its own account keeps that, whatever happens afterwards.
-    ``BusyError`` where another process is at work in the folder, which then stays as it is.
+    A run that has written that it finished or failed keeps this status, whatever happens later.
+    ``BusyError`` where another process is working in the folder, which then stays as it is.
     """
     with folder.lock():  # held by the ServerApp from its start on
         for name in ("status.json", *left_over):
@@ -84,7 +84,7 @@ def await_superlink(
 
 
 def follow(watched: Sequence[Process], trail: Trail) -> None:
-    """Look on until the folder says how the run ended, or Flower is found dead or late."""
+    """Wait until the folder says how the run ended, or Flower is dead or late."""
     folder = trail.folder
     while True:
         ended = any(process.poll() is not None for process in watched)
@@ -105,7 +105,7 @@ def follow(watched: Sequence[Process], trail: Trail) -> None:
 
 
 def deserted(folder: Folder) -> bool:
-    """Is the run under way, but nobody at work on it? Flower itself takes a minute to find out."""
+    """Whether the process of a running run is dead; Flower itself takes a minute to notice."""
     if folder.status()[0] != "running":
         return False
     try:
@@ -116,14 +116,14 @@ def deserted(folder: Folder) -> bool:
 
 
 def with_log(what: str, log: Path) -> str:
-    """``what``, and what Flower complained of lately; the log itself holds all."""
+    """``what``, and the last complaints in Flower's log; the log itself has everything."""
     text = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
     lines = [line for line in COLOURS.sub("", text).splitlines() if not IDLE_TALK.match(line)]
     return "\n".join([f"{what}; the end of {log}, shortened:", *lines[-LAST_LINES:]])
 
 
 def check_checkout() -> None:
-    """``ConfigError`` where there is no folder that Flower could bundle the app from."""
+    """``ConfigError`` where there is no source folder from which Flower can bundle the app."""
     if not (sim.HERE / "pyproject.toml").is_file():
         raise ConfigError(
             [
@@ -134,9 +134,9 @@ def check_checkout() -> None:
 
 
 def run_config(run: sim.Sim, folder: Folder) -> str:
-    """The whole configuration and the result folder as TOML, whose strings are written as JSON's.
+    """The whole configuration and the result folder as TOML, with strings in JSON's form.
 
-    A file, because ``flwr run`` splits its command line at quotes.
+    They go into a file, because ``flwr run`` splits its command line at quotes.
     """
     values = {"sim-json": compact(run.mapping()), "out": str(folder.path.resolve())}
     return "".join(f"{k} = {json.dumps(v, ensure_ascii=False)}\n" for k, v in values.items())

@@ -1,7 +1,7 @@
 """A Flower Grid without a SuperLink: hospitals answer from worker processes on this machine.
 
-The same ServerApp and ClientApp run as on Flower's own runtime; only the way of the messages is
-shorter. Hospital i always works in process i mod ``workers``, so each process holds the data of its
+The same ServerApp and ClientApp run as on Flower's own runtime; only the messages take a shorter
+way. Hospital i always works in process i mod ``workers``, so each process holds the data of its
 own hospitals only. ``workers = 1`` stays in this process.
 """
 
@@ -55,8 +55,8 @@ def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
 class InProcessGrid(Grid):
     """``hospitals`` nodes; a context manager, because worker processes must be ended.
 
-    ``root`` and ``device`` are what every hospital's node config says of its data and where it
-    computes; ``folder`` is the run's, in which its hospitals keep their ledgers.
+    ``root`` and ``device`` are the data folder and the device in every hospital's node config;
+    ``folder`` is that of the run, in which its hospitals keep their ledgers.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class InProcessGrid(Grid):
 
     @property
     def run(self) -> Run:
-        """The only run there is."""
+        """The only run of this grid."""
         return self._run
 
     def set_run(self, run: Run) -> None:
@@ -100,7 +100,7 @@ class InProcessGrid(Grid):
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
 
     def get_node_ids(self) -> Iterable[int]:
-        """All hospitals, always there."""
+        """All hospitals; they are always present."""
         return range(FIRST_NODE, FIRST_NODE + self._hospitals)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
@@ -116,8 +116,8 @@ class InProcessGrid(Grid):
     ) -> Iterable[Message]:
         """Replies of all hospitals that answer within ``timeout`` seconds.
 
-        A worker that overruns is ended and started anew, as a dead one is; its hospitals are left
-        without an answer in this leg.
+        A worker that takes longer is ended and replaced, as a dead one is; its hospitals give no
+        answer in this leg.
         """
         sent = list(messages)
         for message in sent:
@@ -146,7 +146,7 @@ class InProcessGrid(Grid):
         return replies
 
     def _packed(self, message: Message) -> tuple[bytes, dict[str, Any]]:
-        """Pickled, so that no hospital can change what the server or another one holds."""
+        """A pickled copy, so that no hospital can change the server's or another one's objects."""
         node = message.metadata.dst_node_id
         config: dict[str, Any] = {
             "partition-id": node - FIRST_NODE,
@@ -171,7 +171,7 @@ def _reply(future: Future[bytes], message: Message) -> Message | None:
 
 
 class _Worker:
-    """One process with one torch thread, replaced when it dies or overruns."""
+    """One process with one torch thread, replaced when it dies or takes too long."""
 
     def __init__(self, log_file: Path) -> None:
         self._log_file, self._plugins = log_file, shipping.packed()
@@ -187,7 +187,7 @@ class _Worker:
         )
 
     def submit(self, message: bytes, config: dict[str, Any]) -> Future[bytes]:
-        """Queue a message; a process found dead is replaced first."""
+        """Queue a message; a dead process is replaced first."""
         with _script_left_alone():
             try:
                 future = self._pool.submit(_work, message, config)
@@ -206,7 +206,7 @@ class _Worker:
             self._start()
 
     def end(self) -> None:
-        """Stop at once; nothing of value is lost, answers are pure functions of their requests."""
+        """Stop at once; nothing is lost, because answers are pure functions of their requests."""
         processes = list((self._pool._processes or {}).values())
         self._pool.shutdown(wait=False, cancel_futures=True)
         for process in processes:
@@ -217,8 +217,8 @@ class _Worker:
 
 @contextmanager
 def _script_left_alone() -> Iterator[None]:
-    """Keep ``multiprocessing`` from running the program that started us once more in a new worker:
-    a script that calls ``metaward.run`` at its top level would start a run in each."""
+    """Keep ``multiprocessing`` from running the main script again in each new worker, where a
+    script that calls ``metaward.run`` at its top level would start another run."""
     script = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -248,9 +248,9 @@ def _log_to(path: Path) -> logging.Handler:
 
 
 def _begin(log_file: Path, plugins: bytes) -> None:
-    """Set a worker process up: own log, no Ctrl-C of its own, and no life after the parent's.
+    """Set up a worker process, which has its own log, ignores Ctrl-C and ends with its parent.
 
-    ``plugins`` are what the parent has registered.
+    ``plugins`` are the packed parts that the parent has registered.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(log_file)

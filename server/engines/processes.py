@@ -1,4 +1,4 @@
-"""Commands that end with whoever started them, and free ports for them to listen on."""
+"""Commands that end with the process that started them, and free ports for them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Process = subprocess.Popen[bytes]
 class Launcher:
     """Starts commands under wardens, with one working folder, one environment and one log.
 
-    ``doomed`` is a folder that is deleted when a command has ended, by whatever cause.
+    ``doomed`` is a folder that is deleted when a command has ended, for whatever reason.
     """
 
     cwd: Path
@@ -31,7 +31,7 @@ class Launcher:
 
     @contextmanager
     def __call__(self, command: Sequence[str]) -> Iterator[Process]:
-        """A command's warden, ended on leaving with everything the command started."""
+        """A command's warden; on leaving it ends, with everything that the command started."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-I", str(warden.__file__), str(self.doomed or ""), *command],
@@ -51,14 +51,14 @@ class Launcher:
 
 
 def children(process: Process) -> list[psutil.Process]:
-    """A warden's command and the orphans that it adopted, oldest first; none where it has ended."""
+    """A warden's command and the orphans that it adopted, oldest first; none after its end."""
     if process.poll() is not None:
         return []
     return sorted(psutil.Process(process.pid).children(), key=lambda child: child.pid)
 
 
 def free_port() -> int:
-    """A port that nobody listens on at the moment."""
+    """A port that no process listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

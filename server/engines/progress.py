@@ -1,4 +1,4 @@
-"""Following a run that another process writes: new lines of the result folder's metrics files."""
+"""Following a run of another process by new lines in the result folder's metrics files."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from metaward.server.run import Observer
 
 
 class Progress:
-    """Hands new lines of metrics.jsonl, baselines' included, to an observer."""
+    """Hands new lines of metrics.jsonl, including the baselines', to an observer."""
 
     def __init__(self, folder: Folder, observe: Observer) -> None:
         self.folder, self.observe = folder, observe
         self.tails = {path: Tail.of(path) for path in self.files()}
 
     def files(self) -> list[Path]:
-        """The metrics files there are at the moment."""
+        """The metrics files that exist at the moment."""
         baselines = self.folder.path.glob("baselines/*/metrics.jsonl")
         own = self.folder.path / "metrics.jsonl"
         return [*([own] if own.exists() else []), *sorted(baselines)]
 
     def show(self) -> None:
-        """Hand over what is new."""
+        """Hand over the new lines."""
         for path in self.files():
             for row in self.tails.setdefault(path, Tail()).rows(path):
                 self.observe(row)
@@ -36,11 +36,11 @@ class Progress:
 
 @dataclass
 class Tail:
-    """Where reading goes on in one file.
+    """The place in one file up to which it was read.
 
     A resumed run first replaces the file by the lines up to its checkpoint. ``before`` and
-    ``inode`` are the file as it was found: until it is replaced it holds nothing new, and then the
-    lines it begins with in common are old.
+    ``inode`` describe the file before that: until it is replaced it holds no new lines, and
+    afterwards the lines that it shares with the earlier file at its beginning are old.
     """
 
     before: bytes = b""

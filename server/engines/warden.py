@@ -1,11 +1,11 @@
-"""Runs one command and lets nothing of it outlive whoever asked for it. Started as a script:
+"""Runs one command, none of whose processes outlives the one that asked for it. As a script:
 
     python warden.py FOLDER COMMAND [ARGUMENT ...]
 
-The warden holds the reading end of a pipe. When the other end closes, by intent or because that
-process was killed, or when the command ends, the warden kills everything the command has started,
-daemons in sessions of their own included, and deletes FOLDER (an empty name: none). It imports
-nothing of ours, so that it starts at once.
+The warden holds the reading end of a pipe. When the other end closes, on purpose or because that
+process was killed, or when the command ends, the warden kills all processes that the command has
+started, including daemons in sessions of their own, and deletes FOLDER (an empty name: none). It
+imports nothing of metaward, so that it starts at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ POLL_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
 
 def main(folder: str, command: list[str]) -> int:
-    """Guard the command until it ends or the pipe closes; its exit code, 1 if it was ended."""
+    """Guard the command until it ends or the pipe closes; return its exit code, or 1 if killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     adopt_orphans()
@@ -55,13 +55,13 @@ def adopt_orphans() -> None:
 
 
 def end_descendants() -> None:
-    """Kill until none is left: one may have started another in between."""
+    """Kill until none is left, because one can start another in between."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (found := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in found:
             with suppress(psutil.Error):  # one that cannot be ended must not keep the rest alive
                 process.kill()
-        psutil.wait_procs(found, timeout=0.02)  # buries them, or they would be found again
+        psutil.wait_procs(found, timeout=0.02)  # reaps them, or they would be found again
 
 
 if __name__ == "__main__":

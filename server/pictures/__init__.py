@@ -1,4 +1,4 @@
-"""The pictures of a run. A new one is a file with a function here, and one line below."""
+"""The pictures of a run; each is one file of this folder and one entry of ``PICTURES``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from metaward.server.pictures.sine import draw_sine
 from metaward.sim import Sim
 
 Picture = Callable[[Sim, Folder, ScoreTable], None]
-"""Draws a finished run into its folder, where it has something to draw."""
+"""Draws a finished run into its folder, if the picture applies to the run."""
 
 PICTURES: dict[str, Picture] = {"curve.png": draw_curve, "sine.png": draw_sine}
 

@@ -1,4 +1,4 @@
-"""Pictures of a run: how theta improved, and what each unseen hospital got."""
+"""The picture of a run: the score of theta over the rounds, and each unseen hospital's score."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from metaward.server.pictures.figure import COLOURS, picture
 from metaward.sim import Sim
 
 FEW = 3
-"""Rounds below which points are drawn, since a line may have no length."""
+"""With fewer evaluated rounds than this, points are drawn, because a line can have no length."""
 
 
 def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:

@@ -1,4 +1,4 @@
-"""What all pictures share: their size, their colours, and how they become a file."""
+"""What all pictures share: their width, their colours, and how they are written."""
 
 from __future__ import annotations
 

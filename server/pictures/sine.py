@@ -1,6 +1,6 @@
-"""The classic picture of meta-learning: ten points of a sinusoid, and what a few steps make of it.
+"""The classic picture of meta-learning: ten points of a sinusoid, and the fit of a few steps.
 
-Only the procedural source can be drawn by the server: it alone needs no hospital's data.
+The server can draw it only because this source is made up and needs no hospital's data.
 """
 
 from __future__ import annotations

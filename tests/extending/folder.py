@@ -28,7 +28,7 @@ class Folder(FewShot):
     training: tuple[str, ...] = ()
     """The hospitals that meta-train, each the name of a file without its ending."""
     unseen: tuple[str, ...] = ()
-    """The hospitals that only judge the result."""
+    """The hospitals that only evaluate the result."""
     features: Annotated[int, Field(ge=1)] = 1
     """Values of a record."""
     findings: Annotated[int, Field(ge=2)] = 2

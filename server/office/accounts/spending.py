@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from math import inf
 
-from metaward.privacy.accounting import Reported, enforced_epsilon, exact, gdp, reported_epsilon
+from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon
 from metaward.privacy.event import Budget, Events, gaussian
 from metaward.privacy.ledger import History, NotedRefusal
 
@@ -44,7 +44,7 @@ class Spending:
 
     def mu(self) -> float | None:
         """The largest mu; None where any unit was drawn."""
-        if self.cap or not all(exact(events) for events in self.units):
+        if self.cap or not all(gdp.supports(events) for events in self.units):
             return None
         return max((gdp.mu(events) for events in self.units), default=0.0)
 

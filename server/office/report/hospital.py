@@ -11,7 +11,7 @@ from dataclasses import replace
 from math import ceil
 from typing import Any
 
-from metaward.privacy.accounting import enforced_epsilon, exact, gdp
+from metaward.privacy.accounting import enforced_epsilon, gdp
 from metaward.privacy.event import Budget, Events, Mark
 from metaward.privacy.ledger import History, NotedRefusal
 from metaward.privacy.report.sections import (
@@ -129,7 +129,7 @@ def budget_at(budget: Budget | None, delta: float, events: Events) -> float | No
     """
     if budget is None or budget.delta == delta:
         return budget.epsilon if budget else None
-    if not exact(events):
+    if not gdp.supports(events):
         return None
     return gdp.epsilon(gdp.mu_of(budget.epsilon, budget.delta), delta)
 
