@@ -69,7 +69,7 @@ Contributions = Sequence[tuple[Contribution, Batch]]
 Points = Sequence[tuple[Tensor, Batch]]
 """Records of several tasks, each task with the phi (dim,) at which its gradient is taken."""
 
-Gradient = tuple[Tensor, Tensor]
+MeanGradient = tuple[Tensor, Tensor]
 """A mean gradient, and the mean loss."""
 
 
@@ -89,7 +89,7 @@ class Session(ABC):
     """Which coordinates are trained; the others stay where theta has them."""
 
     @abstractmethod
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
         It is zero outside ``mask`` (dim,) bool. One noise for all tasks, as in ``mean``. The loss
@@ -98,7 +98,7 @@ class Session(ABC):
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> Gradient:
+    ) -> MeanGradient:
         """Each task's own mean gradient (tasks, dim) at its own ``phi`` (tasks, dim).
 
         ``tasks`` has a task axis before the records' (``Batch.stack``). One use and one noise a
@@ -139,7 +139,7 @@ class OpenSession(Session):
     raw: bool = True
     trained: frozenset[ParameterGroup] = ALL_GROUPS
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """The plain mean gradient, as autograd gives it."""
         pairs = [_slope(losses, phi, batch) for phi, batch in at]
         if len(pairs) == 1:
@@ -151,7 +151,7 @@ class OpenSession(Session):
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> Gradient:
+    ) -> MeanGradient:
         """All tasks in one pass of the network, by ``torch.func.vmap``."""
 
         def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
@@ -186,7 +186,7 @@ class Rehearsal(Session):
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     uses: list[Use] = field(default_factory=list)
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """Zeros."""
         self.uses.append(use(kind, *(batch for _, batch in at)))
         phi = at[0][0]

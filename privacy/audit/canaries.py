@@ -22,9 +22,9 @@ from metaward.privacy.session import (
     Batch,
     Contribution,
     Contributions,
-    Gradient,
     Kind,
     Losses,
+    MeanGradient,
     Points,
     Session,
 )
@@ -124,7 +124,7 @@ class Probe(Session):
     def __post_init__(self) -> None:
         self.raw, self.trained = self.session.raw, self.session.trained
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """The real session's answer over real records and canaries."""
         if self.raw:
             return self.session.gradient(losses, at, kind, mask)
@@ -141,7 +141,7 @@ class Probe(Session):
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
-    ) -> Gradient:
+    ) -> MeanGradient:
         """As the real session; where it noises sums, each task's is one more that is seen."""
         if self.raw:
             return self.session.gradients(losses, phi, tasks, kind, mask)

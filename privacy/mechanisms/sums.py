@@ -32,9 +32,9 @@ from metaward.privacy.noise import noisy
 from metaward.privacy.session import (
     Contribution,
     Contributions,
-    Gradient,
     Kind,
     Losses,
+    MeanGradient,
     ParameterGroup,
     Points,
     Session,
@@ -133,7 +133,7 @@ class NoisySums(Session):
     def __post_init__(self) -> None:
         self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> Gradient:
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
         chosen = mask.nonzero().squeeze(1)
         one = gradient(losses)

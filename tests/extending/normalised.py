@@ -8,7 +8,6 @@ of ``sums``: one sum is (1/sigma)-GDP for a record being nulled.
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -34,7 +33,7 @@ class Normalised(Sums):
 
     def session(self, opening: Opening) -> Session:
         """Noisy sums of normalised vectors."""
-        return NormalisedSums(self, opening, Counter(opening.uses))
+        return NormalisedSums(self, opening)
 
 
 class NormalisedSums(NoisySums):

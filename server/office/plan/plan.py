@@ -119,13 +119,11 @@ def planned(asked: Question) -> Planned:
         parameters=len(run.client.inner.initial(setting, run.seed)),
         coordinates=coordinates(setting, run),
     )
-    return _priced(asked, plan) if isinstance(run.privacy, Protected) else plan
+    return _priced(asked, run.privacy, plan) if isinstance(run.privacy, Protected) else plan
 
 
-def _priced(asked: Question, plan: Planned) -> Planned:
+def _priced(asked: Question, mechanism: Protected, plan: Planned) -> Planned:
     """The plan with what it costs, and what is left of the signal."""
-    mechanism = asked.run.privacy
-    assert isinstance(mechanism, Protected)
     tasks, times = plan.tasks_per_round, plan.participations
     sums = rehearsed(asked.run, tasks, times).description.sums
     spent = spending(asked.run, tasks, times, rounds=times)
