@@ -19,9 +19,9 @@ from metaward.server.office.report.write import write
 from metaward.server.terminal import line, say
 
 UNCONFIGURED = (
-    "a ledger does not say by which mechanism its sums were noised: give the run's configuration, "
-    "--config FILE (a yaml file, or config.json of the result folder); `metaward privacy show` "
-    "tells what was spent without it"
+    "a ledger does not say how records were prepared and what was learned: give the run's "
+    "configuration, --config FILE (a yaml file, or config.json of the result folder); `metaward "
+    "privacy show` tells what was spent without it"
 )
 
 

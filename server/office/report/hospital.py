@@ -12,8 +12,8 @@ from math import ceil
 from typing import Any
 
 from metaward.privacy.accounting import enforced_epsilon, gdp
-from metaward.privacy.event import Budget, Events, Mark, gaussian
-from metaward.privacy.ledger import Charged, History, NotedRefusal, Payment
+from metaward.privacy.event import Budget, Events, Mark
+from metaward.privacy.ledger import History, NotedRefusal
 from metaward.privacy.report.sections import (
     AtDelta,
     LedgerState,
@@ -61,7 +61,7 @@ def _section(dossier: Dossier, name: str, spent: Spending, **known: Any) -> Trai
 def _from_ledger(
     dossier: Dossier, name: str, ledger: OpenedLedger, history: History
 ) -> tuple[TrainingHospital, Spending]:
-    ours = in_its_terms(dossier, history)
+    ours = summed_again(dossier, history)
     mine = replace(ours, charges=dossier.own_charges(ours))
     spent = Spending.of(ours)
     budget = mine.charges[-1].budget if mine.charges else dossier.run.privacy.budget
@@ -74,7 +74,7 @@ def _from_ledger(
         spent,
         units=units(dossier, history),
         participations=len({charge.request.round for charge in mine.charges}),
-        counted_from="run" if dossier.run.privacy.unit.every_round else "ledger",
+        counted_from="ledger",
         this_run=Spending.of(mine).reported(dossier.delta).epsilon,
         budget=budget_at(budget, dossier.delta, spent.worst(dossier.delta)),
         ledger=_state(history.mark, chain, held if seen else "not checked", ledger.faults),
@@ -84,25 +84,13 @@ def _from_ledger(
     return section, spent
 
 
-def in_its_terms(dossier: Dossier, history: History) -> History:
-    """The history in the terms of the run's unit.
-
-    A ledger charges records whatever the unit. Where the hospital itself is the unit, its whole
-    update is in one sum of every round, whichever records it was made of; other runs are left out.
-    """
-    if not dossier.run.privacy.unit.every_round:
-        return history
-    charges = [_whole(charge) for charge in dossier.own_charges(history)]
-    if charges:
-        charges[0] = _whole(charges[0], again=dossier.summed_again)
+def summed_again(dossier: Dossier, history: History) -> History:
+    """The history with what the server itself may have noised a second time, paid for again."""
+    charges = list(history.charges)
+    for first in dossier.own_charges(history)[:1]:
+        paid = first.payments * (1 + dossier.summed_again)
+        charges[charges.index(first)] = replace(first, payments=paid)
     return replace(history, charges=tuple(charges))
-
-
-def _whole(charge: Charged, again: int = 0) -> Charged:
-    """The charge of one unit, the hospital, which is in all sums and ``again`` more."""
-    sums = charge.description.sums
-    events = tuple(gaussian(s.noise_multiplier, s.count + again, s.sampling_rate) for s in sums)
-    return replace(charge, payments=(Payment((1,), events),), new=())
 
 
 def units(dossier: Dossier, history: History) -> int:

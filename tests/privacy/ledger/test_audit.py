@@ -67,6 +67,16 @@ def test_a_charge_by_another_unit(path: Path) -> None:
     assert "row 5 protects each patient, in a ledger that counts by record" in verify(path)
 
 
+@pytest.mark.parametrize("field", ["noise_multiplier", "sampling_rate"])
+def test_a_charge_for_other_sums_than_it_describes(path: Path, field: str) -> None:
+    def change(sequence: int, content: dict[str, Any]) -> None:
+        if sequence == 5:
+            content["description"]["sums"][0][field] = 0.75
+
+    forge(path, change)
+    assert "row 5 charges for other noise than its described sums have" in verify(path)
+
+
 @pytest.mark.parametrize("sequence", range(1, 8))
 def test_one_byte_of_a_body(path: Path, sequence: int) -> None:
     """Every byte of every kind of row, one bit each (a different one from byte to byte)."""

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 
 from metaward.privacy.report.document import schema
 from metaward.server.folder import Folder
-from tests.server.office.privacy_desk import Call, caller
+from tests.server.office.privacy_desk import Call, caller, written
 from tests.server.office.report.report_desk import executed, ledger_of, phantom
 
 
@@ -53,6 +53,18 @@ def test_a_ledger_alone_has_a_report_beside_it(
     assert call("privacy", "report", ledger) == 0
     assert ledger.with_name("phantom-01.privacy.html").is_file()
     assert "phantom-01.privacy.json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("other", ["unit: patient", "unit: record, noise_multiplier: 3.0"])
+def test_a_ledger_of_another_protection_is_not_that_of_the_run(
+    call: Call, capsys: pytest.CaptureFixture[str], folder: Folder, tmp_path: Path, other: str
+) -> None:
+    """Each charge says its mechanism, unit and noise; a configuration that asks for others lies."""
+    run = written(phantom(f"privacy={{mechanism: sums, {other}}}"), tmp_path / "other.json")
+    ledger = ledger_of(folder, "phantom-01")
+    assert call("privacy", "report", ledger, "--config", run) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "was charged for mechanism, unit and noise multipliers ['sums', 'record'" in said
 
 
 def test_wrong_paths_say_what_to_name(

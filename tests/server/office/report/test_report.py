@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from dataclasses import replace
 from math import inf, sqrt
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 from metaward.client import work
 from metaward.client.charging import plan
 from metaward.client.errors import DataError
-from metaward.privacy.accounting import gdp
+from metaward.privacy.accounting import allows, gdp
+from metaward.privacy.event import Charge
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.report.document import PrivacyReport
 from metaward.server.folder import Folder
@@ -31,6 +33,7 @@ from tests.server.office.report.report_desk import (
     executed,
     ledger_of,
     named,
+    of_folder,
     phantom,
     saved,
 )
@@ -205,6 +208,38 @@ def test_unit_hospital_is_the_servers_account_of_one_sum_a_round(tmp_path: Path)
         assert hospital.units == 1
     assert not next(o for o in report.guarantee.observers if o.who.startswith("The server")).covered
     assert report.mechanism.participations == 2
+
+
+def test_what_the_server_may_have_summed_again_counts_again(tmp_path: Path) -> None:
+    """It began three times, at a real site: the first round's sums may have been noised thrice."""
+    run_of(tmp_path, "hospital", "privacy.noise_multiplier=2.0")
+    folder = Folder(tmp_path / "hospital")
+    folder.hospitals.rename(tmp_path / "elsewhere")
+    folder.write_json("run.json", folder.about() | {"simulated": False, "starts": 3})
+    report = of_folder(folder, list((tmp_path / "elsewhere").glob("*/*.sqlite")))
+    took_part = [hospital for hospital in report.hospitals if hospital.participations]
+    assert len(took_part) >= 3
+    for hospital in took_part:
+        assert hospital.mu == pytest.approx(sqrt(hospital.participations + 2) / 2.0)
+        assert hospital.history[-1].epsilon == pytest.approx(hospital.spent.epsilon)
+
+
+def test_every_run_in_a_hospitals_ledger_counts(tmp_path: Path) -> None:
+    """As they count for its budget: a second run in the same ledgers, under a name of its own."""
+    first = run_of(tmp_path, "hospital", "privacy.noise_multiplier=2.0")
+    folder = Folder(tmp_path / "hospital")
+    for path in folder.hospitals.glob("*/*.sqlite"):
+        ledger = Ledger.open(path)
+        charge = ledger.history().charges[0]
+        keys = ("record:a", f"hospital:{ledger.hospital}")
+        paid = [Charge(keys, charge.payments[0].events)]
+        other = replace(charge.request, run="other.reptile")
+        ledger.charge(other, charge.description, paid, charge.budget, allows)
+    second = of_folder(folder)
+    pairs = zip(first.hospitals, second.hospitals, strict=True)
+    for before, after in ((one, other) for one, other in pairs if one.participations):
+        assert (after.participations, after.this_run) == (before.participations, before.this_run)
+        assert after.mu == pytest.approx(sqrt(before.participations + 1) / 2.0)
 
 
 def test_unit_task_counts_tasks_and_unit_patient_patients(tmp_path: Path) -> None:
