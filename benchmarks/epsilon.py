@@ -50,9 +50,9 @@ class Case:
     """A private configuration, and what a plan must be told because the file does not say it."""
 
     name: str
-    words: str
+    title: str
     config: str
-    facts: tuple[str, ...] = ()
+    plan_options: tuple[str, ...] = ()
 
 
 CASES = (
@@ -88,9 +88,9 @@ class Run:
     config: str
     options: tuple[str, ...]
 
-    def plan(self, facts: Sequence[str]) -> Result:
-        """What the plan says, told these facts."""
-        words = metaward("privacy", "plan", self.config, *self.options, *facts, "--json")
+    def plan(self, options: Sequence[str]) -> Result:
+        """What the plan says with these further options of the command."""
+        words = metaward("privacy", "plan", self.config, *self.options, *options, "--json")
         told: Result = json.loads(words)
         return told
 
@@ -118,7 +118,7 @@ def measure(case: Case, epsilon: float, seed: int, data: str | None) -> Result:
     beside = BESIDE if epsilon == max(EPSILONS) else "[]"
     sets = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
     run = run_of(case.config, [*sets, f"server.evaluation.baselines={beside}"])
-    plan = run.plan(case.facts)
+    plan = run.plan(case.plan_options)
     told = {key: plan[key] for key in ("ratio", "verdict")}
     return {"case": case.name, "epsilon": epsilon, "seed": seed} | told | run.result(data)
 
@@ -194,7 +194,7 @@ def table(results: Sequence[Result]) -> str:
     for case in CASES:
         own = [r for r in results if r["case"] == case.name]
         if own:
-            head = f"| {case.words} | accuracy, % | seeds | worst hospital | plan |"
+            head = f"| {case.title} | accuracy, % | seeds | worst hospital | plan |"
             parts.append("\n".join([head, "|---|---|---|---|---|", *lines(own)]))
     return "\n\n".join(parts)
 

@@ -111,7 +111,7 @@ TRIALS = (
 
 def plan(trial: Trial, epsilon: float) -> Result:
     """What the plan says of a trial; it is the same for every seed."""
-    told = run_of(trial.config, sets(trial, epsilon, SEEDS[0])).plan(trial.facts)
+    told = run_of(trial.config, sets(trial, epsilon, SEEDS[0])).plan(trial.plan_options)
     kept = {key: told[key] for key in ("verdict", "ratio", "limits", "coordinates")}
     return {"trial": trial.name, "epsilon": epsilon} | kept
 
@@ -154,7 +154,7 @@ def lines(trial: Trial, plans: Sequence[Result], results: Sequence[Result]) -> I
         share = float((here - untrained).mean() / (none - untrained).mean())
         scores = " | ".join(f"{scale(x.mean())}" for x in (untrained, here, none))
         yield (
-            f"| {trial.words} | {told['epsilon']:g} | {told['verdict']} ({told['ratio']:.2g}) | "
+            f"| {trial.title} | {told['epsilon']:g} | {told['verdict']} ({told['ratio']:.2g}) | "
             f"{scores} | {100 * share:.0f} % | {right(told['verdict'], share, none - untrained)} |"
         )
 
