@@ -31,6 +31,7 @@ from metaward.sim import Sim
 from tests.client.bedside import ask, request
 from tests.client.scaffold import SETTINGS, Scaffold
 from tests.mechanisms import protecting, spelled
+from tests.privacy.ledger.ledger_desk import spent
 from tests.server.small import small
 
 ROUNDS = 8
@@ -122,7 +123,7 @@ def test_only_charged_noisy_sums_tell_a_unit_from_none(
     assert len(set(vectors(files))) == ROUNDS, "something was kept in every round"
     distances = moved(full, nulled)
     (path,) = (tmp_path / "with").rglob("*.sqlite")
-    paid = sum(event.count for event in Ledger.open(path).spent(f"{unit}:{gone}"))
+    paid = sum(event.count for event in spent(Ledger.open(path), f"{unit}:{gone}"))
     assert 0 < paid < len(distances)
     assert Counter(distance > 0 for distance in distances)[True] == paid
     assert max(distances) <= 1.0, "the clip norm"
