@@ -37,7 +37,7 @@ def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> E
 
 
 def profiles(unit: Unit, uses: Iterable[Use], tasks: Sequence[Sequence[int]]) -> tuple[Counts, ...]:
-    """What a unit may stand in within one participation: what its records stand in.
+    """The sums a unit may be in within one participation: those that its records are in.
 
     A unit of several records may have one in every sum over its task. ``tasks`` are the rows of
     the round's tasks; each different profile comes once.

@@ -117,7 +117,7 @@ class Session(ABC):
         """Mean (dim,) over the records of all ``contributions``.
 
         One noise for all of them: where the tasks of a round are only averaged, asking for their
-        mean at once is cheaper than averaging noisy means. No unit may stand in two of them. Only
+        mean at once is cheaper than averaging noisy means. No unit may be in two of them. Only
         where ``raw`` is False.
         """
 

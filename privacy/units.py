@@ -193,7 +193,7 @@ UNITS: dict[str, Unit] = {
             "task",
             guarded="a task, with all its records,",
             emptied="the place of one whole task (a small training problem)",
-            exposed=(*PUBLIC, "What many tasks have in common, if one person stands in several."),
+            exposed=(*PUBLIC, "What many tasks have in common, if one person is in several."),
             person="A person in a task",
             plural="Tasks",
             whole=True,

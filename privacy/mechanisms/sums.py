@@ -7,7 +7,7 @@ deviation sigma * C and divided by a public constant.
 
 Guarantee: one sum is (1/sigma)-GDP for a unit being nulled (its vectors become zero); the uses of a
 request, and of all requests, compose adaptively to mu^2 = sum of 1/sigma^2 over the sums in which
-the unit stands (Dong, Roth, Su 2019: Gaussian Differential Privacy). What is computed from the
+the unit is (Dong, Roth, Su 2019: Gaussian Differential Privacy). What is computed from the
 results is post-processing. Per-record clipping: Abadi et al. 2016, Deep Learning with Differential
 Privacy; sums per person: McMahan et al. 2018, Learning Differentially Private Recurrent Language
 Models.
@@ -157,7 +157,7 @@ class NoisySums(Session):
         ]
         units = sum(len(names) for names, _ in here)
         if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
-            raise ValueError(f"a {self.mechanism.unit.name} stands in two tasks of one {kind} sum")
+            raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
         total: Tensor | float = 0.0
         for (one, batch), (names, group) in zip(contributions, here, strict=True):

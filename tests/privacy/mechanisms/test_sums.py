@@ -85,7 +85,7 @@ def test_tasks_of_one_sum_may_not_share_a_patient() -> None:
         if fits:
             session.mean(contributions, "query", 4)
         else:
-            with pytest.raises(ValueError, match="a patient stands in two tasks of one query sum"):
+            with pytest.raises(ValueError, match="a patient is in two tasks of one query sum"):
                 session.mean(contributions, "query", 4)
 
 
