@@ -15,13 +15,15 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad_and_value, vmap
 
 Rows = NDArray[np.int64]
-ParameterGroup = Literal["body", "norm", "head"]
-"""Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
+ParameterGroup = Literal["body", "norm", "head", "frame"]
+"""Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head, and the
+coordinates in which the body sees its input, which no gradient changes."""
 ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
+"""All coordinates that gradients can train."""
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,
@@ -58,6 +60,25 @@ class Batch(NamedTuple):
 
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(phi (dim,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a network, as a function of its flat vector: a ``Losses`` that shows its module.
+
+    ``module`` has the parameters that phi (dim,) holds, in this order, with their shapes.
+    ``forward``: (phi, x (n, ...)) -> outputs (n, ...); ``loss``: (outputs, y (n, ...)) -> one loss
+    a record (n,).
+    """
+
+    module: nn.Module
+    forward: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """One loss a record (n,)."""
+        return self.loss(self.forward(phi, x), y)
+
 
 Contribution = Callable[[Tensor, Tensor], Tensor]
 """One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""

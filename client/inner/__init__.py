@@ -24,6 +24,7 @@ from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
+from metaward.client.inner.proto_anil import ProtoAnil
 from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.inner.reptile import Reptile, whole
 
@@ -32,6 +33,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "fomaml": Fomaml,
     "maml": Maml,
     "proto_maml": ProtoMaml,
+    "proto_anil": ProtoAnil,
     "embedding": Embedding,
     "metric": Metric,
     "fedavg": FedAvg,
@@ -48,6 +50,7 @@ __all__ = [
     "Kept",
     "Maml",
     "Metric",
+    "ProtoAnil",
     "ProtoMaml",
     "Reptile",
     "Setting",

@@ -88,7 +88,7 @@ class Metric(Algorithm):
         if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
-        measure, means = features(setting), _class_means(setting, batches, session)
+        measure, means = features(setting), class_means(setting, batches, session)
 
         def spread(x: Tensor, y: Tensor) -> Tensor:
             rest = measure(x[None])[0] - means[y]
@@ -174,7 +174,7 @@ def whitening(covariance: Tensor, shrink: float) -> Tensor:
     return root.to(covariance)
 
 
-def _class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
+def class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
     """Mean features (vocabulary, features) from one sum; a record adds its own to its class.
 
     How many records a class has is public.
