@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from metaward.client.inner.base import (
     Algorithm,
+    Kept,
     Lambda,
     Predictor,
     Rate,
@@ -28,7 +29,7 @@ from metaward.client.inner.base import (
     descend,
     require_classes,
 )
-from metaward.client.inner.metric import class_means
+from metaward.client.inner.metric import class_means, kept_means
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -112,16 +113,12 @@ class ProtoAnil(Algorithm):
     ) -> Update:
         """-(mean over the records of d loss / d theta), minus lambda * theta on what is trained."""
         batches = [named(setting, episode) for episode in episodes]
-        means = setting.kept.get("means")
-        if means is None:
-            means = class_means(setting, batches, session)
-        every = pooled(batches)
-        present, labels = torch.unique(every.y, return_inverse=True)
-        batch, own = every._replace(y=labels), means[present]
-        moved = self._inner(setting, theta, own, batch, session)
-        g, loss = self._outer(setting, theta, own, batch, moved, session)
+        kept = setting.kept or kept_means(class_means(setting, batches, session), batches)
+        batch, means = _known(pooled(batches), kept)
+        moved = self._inner(setting, theta, means, batch, session)
+        g, loss = self._outer(setting, theta, means, batch, moved, session)
         mask = setting.network(0).mask(session.trained).to(theta)
-        return Update(-g - self.l2 * mask * theta, loss, {"means": means})
+        return Update(-g - self.l2 * mask * theta, loss, kept)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """The head of the prototypes, then ``steps`` full-batch steps on it."""
@@ -184,6 +181,15 @@ class ProtoAnil(Algorithm):
         mask = body.mask(session.trained).to(setting.device)
         at = [(theta, batch._replace(x=sequence))]
         return session.gradient(objective, at, "query", mask)
+
+
+def _known(batch: Batch, kept: Kept) -> tuple[Batch, Tensor]:
+    """The records of the classes whose means are kept, numbered anew from 0, and these means."""
+    held = kept["counts"].nonzero().squeeze(1)
+    chosen = torch.isin(batch.y, held)
+    rows = batch.rows[chosen.cpu().numpy()]
+    labels = torch.searchsorted(held, batch.y[chosen])
+    return Batch(batch.x[chosen], labels, rows), kept["means"][held]
 
 
 def _logits(temperature: float, weights: Tensor, biases: Tensor) -> Callable[[Tensor], Tensor]:

@@ -15,7 +15,15 @@ import torch
 from torch import Tensor
 
 from metaward.client.inner.base import Algorithm, Setting, Update
-from metaward.client.inner.metric import Metric, unpack, whitening
+from metaward.client.inner.metric import (
+    Metric,
+    class_means,
+    kept_means,
+    second_moments,
+    unpack,
+    whitening,
+)
+from metaward.client.inner.reptile import named
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode
 from metaward.privacy import Session
@@ -38,14 +46,15 @@ class WarmUp:
     ) -> Update:
         """The hospital's packed covariance, at the beginning of the frame's coordinates (dim,).
 
-        What the learner keeps at a hospital between rounds begins with the class means.
+        A learner that remembers finds the class means in the next round.
         """
-        nothing = torch.zeros_like(self.metric.initial(setting, 0)).to(theta)
-        found = self.metric.update(setting, nothing, episodes, session, rng)
-        delta = torch.zeros_like(theta)
-        place = self._place(setting)
-        delta[place.start : place.start + len(nothing)] = found.delta
-        return Update(delta, found.loss, found.keep if self.learner.remembers else {})
+        batches = [named(setting, episode) for episode in episodes]
+        means = class_means(setting, batches, session)
+        packed = second_moments(setting, batches, means, session)
+        delta, place = torch.zeros_like(theta), self._place(setting)
+        delta[place.start : place.start + len(packed)] = packed
+        keep = kept_means(means, batches) if self.learner.remembers else {}
+        return Update(delta, unpack(packed).trace(), keep)
 
     def settle(self, setting: Setting, theta: Tensor, combined: Tensor) -> Tensor:
         """theta with the whitening of the hospitals' ``combined`` covariance as its frame."""
