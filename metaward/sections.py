@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from metaward.client.desk import LEARNER, NETWORK, SOURCE, Positive
-from metaward.client.inner import Algorithm
+from metaward.client.inner import Algorithm, WarmUp
 from metaward.client.models import Architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
@@ -57,6 +57,9 @@ class Client:
     schedule: Order = "random"
     """`random` draws new tasks every round. `passes` goes through all records, in disjoint tasks,
     before any record is used again; every guarantee needs it."""
+    warm_up: WarmUp | None = None
+    """How the coordinates of a network's frame are learned in the first round; null: they are not,
+    and the first round is like all others."""
 
 
 @dataclass(frozen=True)

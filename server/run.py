@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner import Algorithm, FirstRound, Setting
 from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.privacy.wire import Request
@@ -26,7 +27,7 @@ from metaward.server.folder import Folder
 from metaward.server.protection import protection
 from metaward.sim import Sim
 from metaward.strategies.marks import Marks
-from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, Settle, plain
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -125,8 +126,20 @@ class Run:
             max_norm=options.max_norm,
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
+            settle=self._settle(run.desk().first),
             marks=folder.marks() if folder else Marks(),
         )
+
+    def _settle(self, first: FirstRound | None) -> Settle | None:
+        """What the server makes of the first round's estimates; None: that round is like others."""
+        if first is None:
+            return None
+
+        def settle(theta: Vector, combined: Vector) -> Vector:
+            settled = first.settle(self.setting, torch.from_numpy(theta), torch.from_numpy(combined))
+            return np.asarray(settled.numpy(), np.float32)
+
+        return settle
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
         row = {"phase": contender.key, "of": contender.within(self.sim).server.rounds, **row}

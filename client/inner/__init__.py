@@ -27,6 +27,7 @@ from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_anil import ProtoAnil
 from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.inner.reptile import Reptile, whole
+from metaward.client.inner.warm_up import FirstRound, WarmUp
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "reptile": Reptile,
@@ -46,6 +47,7 @@ __all__ = [
     "Centroid",
     "Embedding",
     "FedAvg",
+    "FirstRound",
     "Fomaml",
     "Kept",
     "Maml",
@@ -55,6 +57,7 @@ __all__ = [
     "Reptile",
     "Setting",
     "Update",
+    "WarmUp",
     "descend",
     "minibatches",
     "over_tasks",

@@ -66,14 +66,14 @@ class Setting:
         self.network: Callable[[int], Network] = cache(
             lambda outputs: network(architecture, self.spec, outputs, self.device)
         )
-        self._front = architecture.front(spec.input_shape)
+        self.front = architecture.front(spec.input_shape)
         self.kept: Kept = {}
 
     def prepare(self, x: FloatArray) -> FloatArray:
         """Records (n, *input_shape) through the fixed front; as they are where there is none."""
-        if self._front is None:
+        if self.front is None:
             return x
-        front = self._front.to(self.device)
+        front = self.front.to(self.device)
         pieces = torch.split(torch.from_numpy(x), PREPARED)
         with torch.no_grad():
             done = [front(piece.to(self.device)).cpu() for piece in pieces]

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.base import Algorithm, Setting, Update
@@ -25,15 +27,27 @@ from metaward.client.inner.metric import (
 )
 from metaward.client.inner.reptile import named
 from metaward.client.models import Layer
-from metaward.client.tasks.base import Episode
-from metaward.privacy import Session
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Session, Unit
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """The work of a hospital in the first round, and what the server makes of it."""
+    """The section ``client.warm_up``: how the frame is learned."""
 
-    metric: Metric
+    shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
+    """The share of the covariance's mean eigenvalue that is added to each eigenvalue before the
+    features are whitened."""
+
+
+@dataclass(frozen=True)
+class FirstRound:
+    """The work of a hospital in the first round, and what the server makes of it.
+
+    theta is that of ``learner``, which works in all later rounds.
+    """
+
+    warm_up: WarmUp
     learner: Algorithm
 
     def update(
@@ -58,14 +72,16 @@ class WarmUp:
 
     def settle(self, setting: Setting, theta: Tensor, combined: Tensor) -> Tensor:
         """theta with the whitening of the hospitals' ``combined`` covariance as its frame."""
-        size, place = len(self.metric.initial(setting, 0)), self._place(setting)
-        covariance = unpack(combined[place.start : place.start + size])
+        features, place = setting.network(0).features, self._place(setting)
+        packed = combined[place.start : place.start + features * (features + 1) // 2]
         settled = theta.clone()
-        settled[place] = whitening(covariance, self.metric.shrink).reshape(-1)
+        settled[place] = whitening(unpack(packed), self.warm_up.shrink).reshape(-1)
         return settled
 
-    def check(self, setting: Setting) -> None:
-        """``ValueError`` where the network has no frame."""
+    def check(self, setting: Setting, spec: TaskSpec, unit: Unit) -> None:
+        """``ValueError`` where the network has no frame, tasks have no classes, or tasks are
+        clipped alone: they are pooled here."""
+        Metric().check(spec, unit)
         self._place(setting)
 
     def _place(self, setting: Setting) -> slice:

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
@@ -31,6 +31,28 @@ from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse,
 from metaward.privacy.noise import noisy
 from metaward.privacy.session import Contributions, Kind, ParameterGroup, Session, Use, use
 from metaward.privacy.units import Unit
+
+
+Weight = Annotated[float, Field(gt=0, le=1000)]
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the budget of a run is divided between the kinds of sums that a unit is in.
+
+    Weights count relative to one another; all rounds of the run together have a kind's share.
+    """
+
+    support: Weight = 1.0
+    """Gradients of support records, which the inner loop follows."""
+    query: Weight = 1.0
+    """Gradients of query records, which theta follows."""
+    adjoint: Weight = 1.0
+    """Hessian and Jacobian products."""
+    features: Weight = 1.0
+    """Class features."""
+    moments: Weight = 1.0
+    """Second moments of features."""
 
 
 class Overdraft(RunError):
@@ -51,6 +73,10 @@ class Sums(Protected):
     """C of Hessian and Jacobian products; null: `clip_norm`."""
     clip_features: Norm | None = None
     """C of class features; null: `clip_norm`."""
+    clip_moments: Norm | None = None
+    """C of second moments; null: `clip_norm`."""
+    split: Split = field(default_factory=Split)
+    """The weights by which the budget is divided between the kinds of sums."""
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1: every unit is drawn afresh, secretly and with this probability, before each sum; 1:
     all records are used, and no amplification is claimed."""
@@ -94,9 +120,11 @@ class Sums(Protected):
 
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum."""
-        query, adjoint, features = self.clip_query, self.clip_adjoint, self.clip_features
-        own = {"query": query, "adjoint": adjoint, "features": features}
-        return own.get(kind) or self.clip_norm
+        return getattr(self, f"clip_{kind}", None) or self.clip_norm
+
+    def weight(self, kind: str) -> float:
+        """The kind's weight in ``split``."""
+        return float(getattr(self.split, kind))
 
     def uses(self, rehearse: Rehearse, tasks: Sequence[Sequence[int]]) -> list[Use]:
         """What the algorithm asks for in a rehearsal."""
