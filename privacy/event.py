@@ -166,8 +166,8 @@ class Mark:
 
 def merged(charges: Sequence[Charge]) -> Mapping[str, Events]:
     """The events of each key over several charges, equal ones merged."""
-    paid: dict[str, Events] = {}
-    for charge in charges:
-        paid |= {key: paid.get(key, ()) + charge.events for key in charge.keys}
-    known = {events: counted(events) for events in set(paid.values())}  # many keys pay the same
-    return {key: known[events] for key, events in paid.items()}
+    paid: dict[str, tuple[int, ...]] = {}  # many keys are in the same charges
+    for number, charge in enumerate(charges):
+        paid |= {key: (*paid.get(key, ()), number) for key in charge.keys}
+    known = {own: counted(e for n in own for e in charges[n].events) for own in set(paid.values())}
+    return {key: known[own] for key, own in paid.items()}
