@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 from metaward.privacy.event import (
     Budget,
@@ -31,7 +32,8 @@ Allows = Callable[[Events, Events, Budget], bool]
 
 _KIND = re.compile(r"[a-z]{1,20}(?=:.)", re.DOTALL)
 _TOTALS = """
-SELECT unit, event, count FROM total WHERE unit IN (SELECT value FROM json_each(?)) ORDER BY unit
+SELECT unit, json_group_object(event, count) FROM total
+WHERE unit IN (SELECT value FROM json_each(?)) GROUP BY unit
 """
 _ADD = """
 INSERT INTO total (unit, event, count) SELECT value, ?, ? FROM json_each(?) WHERE true
@@ -89,15 +91,13 @@ def text_of(event: Event) -> str:
 
 def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
     """All that these units have spent."""
-    totals: dict[int, tuple[tuple[str, int], ...]] = {}
-    for unit, text, count in db.execute(_TOTALS, (json.dumps(list(units)),)):
-        totals[unit] = (*totals.get(unit, ()), (text, count))
-    known = {rows: _read(rows) for rows in set(totals.values())}  # many units have spent the same
-    return {unit: known[rows] for unit, rows in totals.items()}
+    read = cache(_read)  # many units have spent the same
+    return {unit: read(text) for unit, text in db.execute(_TOTALS, (json.dumps(list(units)),))}
 
 
-def _read(rows: Iterable[tuple[str, int]]) -> Events:
-    return counted(Event(from_plain(json.loads(text)), count) for text, count in rows)
+def _read(totals: str) -> Events:
+    counts = json.loads(totals).items()
+    return counted(Event(from_plain(json.loads(text)), count) for text, count in counts)
 
 
 def check_budget(
