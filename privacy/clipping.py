@@ -15,26 +15,16 @@ units are added up. "No more than clip" is meant literally, in the numbers that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from metaward.privacy.noise import check_clip
-from metaward.privacy.session import Contribution, Losses
+from metaward.privacy.session import Contribution
 
 _BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
-
-
-def gradient(losses: Losses) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(phi (d,), x (...), y (...)) -> the gradient (d,) of one record's loss at phi."""
-
-    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return losses(phi, x.unsqueeze(0), y.unsqueeze(0)).sum()
-
-    found: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(loss)
-    return found
 
 
 def clipped_sum(
