@@ -193,7 +193,7 @@ class Policy:
 
     def _number_faults(self, protected: bool) -> Iterator[str]:
         """There are numbers of a guarantee exactly where there is a guarantee."""
-        for key in _GUARANTEE:
+        for key in ("epsilon", "delta", "noise_multiplier", "clip"):
             value = getattr(self, key)
             if protected and value is None:
                 yield f"{key}: null is no limit; give a number"
@@ -215,9 +215,6 @@ class Policy:
                 yield f"{key}: {value} leaves evaluate: true nothing to send; give some"
             if value and not self.evaluate:
                 yield f"{key}: {value} needs evaluate: true"
-
-
-_GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")
 
 
 def _bytes(path: Path) -> bytes:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.accounting.limits import check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_delta, check_loss
 from metaward.privacy.event import Budget, Event, counted, undrawn
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
     fixed here by the budget alone: choosing the best order afterwards, as ``epsilon_of`` does, is
     not covered. Errs towards no: what it allows has ``epsilon_of`` at most budget.epsilon.
     """
-    check_epsilon(budget.epsilon)
+    check_loss("epsilon", budget.epsilon)
     check_delta(budget.delta)
     spent = total(events)
     if not spent.any() or budget.epsilon == inf:

@@ -10,13 +10,14 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from metaward.privacy.ledger import chain, file
 from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import Charged, History, due, read_history
+from metaward.privacy.ledger.history import NOTED, Charged, History, RequestKey, read_history
 from metaward.privacy.ledger.ledger import Ledger
 from metaward.privacy.ledger.spend import text_of
 
@@ -44,10 +45,9 @@ def _file_faults(db: sqlite3.Connection) -> Iterator[str]:
     lines = [line for (line,) in db.execute("PRAGMA integrity_check")]
     yield from (f"file: {line}" for line in lines if line != "ok")
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    fresh = sqlite3.connect(":memory:")
-    fresh.executescript(file.SCHEMA)
-    ours, theirs = dict(fresh.execute(query)), dict(db.execute(query))
-    fresh.close()
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(file.SCHEMA)
+        ours, theirs = dict(fresh.execute(query)), dict(db.execute(query))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             yield f"file: table or trigger {name!r} was added, removed or changed"
@@ -116,16 +116,16 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
 
 def _reply_faults(history: History) -> Iterator[str]:
     """A reply must follow its charge, and a request must not be answered twice."""
-    charges = {charge.sequence: charge for charge in history.charges}
-    answered: set[str] = set()
+    requests = {charge.sequence: charge.request for charge in history.charges}
+    answered: set[RequestKey] = set()
     for reply in history.replies:
-        charge = charges.get(reply.charge)
-        if charge is None or charge.sequence > reply.sequence:
+        request = requests.get(reply.charge)
+        if request is None or reply.charge > reply.sequence:
             yield f"row {reply.sequence} is a reply without a charge before it"
-            continue
-        if charge.request.id in answered:
+        elif request in answered:
             yield f"row {reply.sequence} answers a request that was answered before"
-        answered.add(charge.request.id)
+        else:
+            answered.add(request)
 
 
 # ------------------------------------------------------------------------ the working tables
@@ -143,7 +143,7 @@ def _stored(db: sqlite3.Connection) -> Rows:
         "unit": set(db.execute("SELECT id, name FROM unit")),
         "total": set(db.execute("SELECT unit, event, count FROM total")),
         "request": {(*row, reply and chain.sha256(reply).hex()) for *row, reply in requests},
-        "refused": {(day, code, *_due_up_to(count)) for day, code, count in refused},
+        "refused": {(day, code, *_noted(count)) for day, code, count in refused},
     }
 
 
@@ -164,9 +164,8 @@ def _computed(history: History) -> Rows:
     }
 
 
-def _due_up_to(count: int) -> list[int]:
-    candidates = {*range(1, 65), *(1 << power for power in range(6, 63))}
-    return sorted(number for number in candidates if number <= count and due(number))
+def _noted(count: int) -> list[int]:
+    return [number for number in NOTED if number <= count]
 
 
 def _some(numbers: Sequence[object]) -> str:
