@@ -23,6 +23,9 @@ from tests.server.small import small
 
 __all__ = ["site"]
 NONE = small()
+DRAWN = small(
+    "privacy={mechanism: sums, sampling_rate: 0.5, noise_multiplier: 9}", "client.schedule=passes"
+)
 UNSEEN = 4
 
 
@@ -181,6 +184,7 @@ EXCESSES: list[tuple[dict[str, Any], str, tuple[str, Any, int]]] = [
     ({"mechanisms": ["whole"], "units": ["task"]}, "policy-mechanism", REQUESTS[1]),
     ({"train": False}, "policy-purpose", REQUESTS[1]),
     ({"noise_multiplier": 5.0}, "policy-noise", REQUESTS[1]),
+    ({"sampling_rate": 1.0}, "policy-sampling", ("train", request(DRAWN), 0)),
     ({"clip": 0.99}, "policy-clip", REQUESTS[1]),
     ({"steps": 1}, "policy-steps", REQUESTS[1]),
     ({"tasks": 1}, "policy-tasks", REQUESTS[1]),
