@@ -172,6 +172,7 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
         min(price.noise.values()) if protected else None,
         desk.mechanism.clip,
         () if protected else ("loss",),
+        desk.mechanism.sampling_rate,
     )
 
 

@@ -154,7 +154,7 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
     squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1);
     the scale and the product by a few more; rounding moves a vector by step * sqrt(d) / 2.
     """
-    total: Tensor | float = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for vectors in units:
         d = vectors.shape[1]
         room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
@@ -162,7 +162,6 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
             own = block.to(torch.float64, copy=True)
             scale = (room / _norms(own)).clamp(max=1.0) / step
             total = own.mul_(scale.unsqueeze(1)).round_().sum(dim=0) + total
-    assert isinstance(total, Tensor)
     return total * step
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -19,11 +19,12 @@ from torch import Tensor, nn
 from torch.func import grad, grad_and_value, vmap
 
 Rows = NDArray[np.int64]
-ParameterGroup = Literal["body", "norm", "head", "frame"]
-"""Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head, and the
-coordinates in which the body sees its input, which no gradient changes."""
-ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
-"""All coordinates that gradients can train."""
+TrainedGroup = Literal["body", "norm", "head"]
+"""Coordinates of theta that gradients can train: weights of the body, gains and offsets of its
+GroupNorm, the head."""
+ParameterGroup = TrainedGroup | Literal["frame"]
+"""The same, and the coordinates in which a body sees its input, which no gradient changes."""
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(TrainedGroup))
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,

@@ -183,8 +183,9 @@ class TaskSource(Protocol):
         """Open the records of hospital ``index`` as they are now; called for every request.
 
         ``root`` is the data folder (None when the user named none), ``seed`` the run's seed, used
-        by procedural sources and by public splits. Raises ``DataError`` when a file is missing or
-        damaged, or when the hospital holds too few records for one task.
+        by procedural sources and by public splits. A file may be downloaded only under an option
+        ``download``, which at a deployed hospital is its own setting. Raises ``DataError`` when a
+        file is missing or damaged, or when the hospital holds too few records for one task.
         """
         ...
 

@@ -96,7 +96,8 @@ class MedMnist(FewShot):
     axis: Literal[0, 1, 2] = 0
     """The axis along which volumes are projected."""
     download: bool = False
-    """Whether a missing file is downloaded."""
+    """Whether a simulation downloads a missing file. A deployed hospital decides for itself: it
+    downloads where its own node config says `download=true`."""
 
     preparation = Preparation(
         GREY_VALUES,

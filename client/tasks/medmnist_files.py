@@ -166,7 +166,8 @@ def _file(flag: str) -> DataFile:
     origin = (
         "written by `metaward phantom`"
         if flag in PHANTOMS
-        else f"at {_info()[flag]['url']} , or set client.tasks.download: true to have it fetched"
+        else f"at {_info()[flag]['url']} , or have it fetched: in a simulation by "
+        "client.tasks.download: true, at a deployed hospital by download=true in its node config"
     )
     return DataFile(f"medmnist/{flag}.npz", origin)
 
@@ -226,7 +227,7 @@ def _fetch(file: DataFile, flag: str, root: Path) -> None:
     except (OSError, http.client.HTTPException) as error:
         raise DataError(
             f"{path} could not be downloaded from {entry['url']} ({error}); download it by hand "
-            "to that place, or set client.tasks.download: false once it is there"
+            "to that place, and no download is tried"
         ) from error
     finally:
         part.unlink(missing_ok=True)
