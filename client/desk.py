@@ -117,7 +117,6 @@ class Desk:
                 f"amplifies nothing for a {self.mechanism.unit.name}; set it to passes",
             )
 
-
     def _misfits(self) -> Iterator[tuple[str, str]]:
         """Learners that do not go together with the network."""
         setting = Setting(self.architecture, self.source.spec())

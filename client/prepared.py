@@ -24,7 +24,8 @@ class ByRow:
 
     def __getitem__(self, rows: Any) -> FloatArray:
         """The values of these rows (k, ...)."""
-        return self.values[self.place[rows]]
+        found: FloatArray = self.values[self.place[rows]]
+        return found
 
 
 def prepared(hospital: Hospital, setting: Setting) -> Hospital:

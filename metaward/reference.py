@@ -70,10 +70,11 @@ def _sections(cls: type[Any], path: str) -> Iterator[Section]:
         registry, section = registry_of(hint), section_of(hint)
         if section:
             yield from _sections(section, below)
-        for choice, part in registry.parts.items() if registry else ():
-            title = f"`{below}` with `{registry.by}: {choice}`"
-            yield title, _first_line(part), keys(part)
-            yield from _within(part, below)
+        if registry:
+            for choice, part in registry.parts.items():
+                title = f"`{below}` with `{registry.by}: {choice}`"
+                yield title, _first_line(part), keys(part)
+                yield from _within(part, below)
 
 
 def _within(part: type[Any], path: str) -> Iterator[Section]:

@@ -136,7 +136,9 @@ class Run:
             return None
 
         def settle(theta: Vector, combined: Vector) -> Vector:
-            settled = first.settle(self.setting, torch.from_numpy(theta), torch.from_numpy(combined))
+            settled = first.settle(
+                self.setting, torch.from_numpy(theta), torch.from_numpy(combined)
+            )
             return np.asarray(settled.numpy(), np.float32)
 
         return settle

@@ -56,8 +56,9 @@ class Setting:
     """What an algorithm works with: the task's shape, the architecture, the device.
 
     ``spec`` and all records of an algorithm have the shape that comes out of the network's fixed
-    front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what its last update at this hospital returned as ``keep``: empty at first, in
-    adaptation, and for all learners that do not remember.
+    front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what the last
+    update at this hospital returned as ``keep``: empty at first, in adaptation, and for all
+    learners that do not remember.
     """
 
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
@@ -140,6 +141,7 @@ class Algorithm(Protocol):
 
     def check_network(self, setting: Setting) -> None:
         """``ValueError``, with the way out, if it cannot learn with the setting's network."""
+        return
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """The first theta (dim,), a pure function of the seed; empty where nothing is learned."""

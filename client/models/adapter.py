@@ -21,7 +21,7 @@ from metaward.client.models.scatter import Scatter
 
 @dataclass(frozen=True)
 class Adapter(Scatter):
-    """The front end of ``scatter``, a frame, and a low-rank adapter in the coordinates of the frame.
+    """The front end of ``scatter``, a frame, and a low-rank adapter in its coordinates.
 
     z = W x has the features x in the frame W (features, features), which starts as the identity and
     which no gradient changes: it can be learned in a round of its own (``client.warm_up``). The

@@ -23,7 +23,8 @@ from metaward.privacy.session import ParameterGroup
 class Architecture(Protocol):
     """One entry of ``MODELS``: a frozen dataclass whose fields are its yaml options."""
 
-    def __hash__(self) -> int: ...
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     @property
     def own_start(self) -> bool:
@@ -209,7 +210,8 @@ def network(
 ) -> Network:
     """The network of an architecture and a head for ``outputs``, its constants on ``device``.
 
-    ``spec`` has the shape that the body takes (``fed_shape``). ``ValueError`` for a body that cannot be trained or protected record by record (``check_body``).
+    ``spec`` has the shape that the body takes (``fed_shape``). ``ValueError`` for a body that
+    cannot be trained or protected record by record (``check_body``).
     """
     shape = spec.input_shape
     _check(architecture, shape)

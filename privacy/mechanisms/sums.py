@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
@@ -29,9 +29,21 @@ from metaward.errors import RunError
 from metaward.privacy.clipping import clipped_sum, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
-from metaward.privacy.session import Contributions, Kind, ParameterGroup, Session, Use, use
+from metaward.privacy.session import (
+    Batch,
+    Contributions,
+    Kind,
+    Losses,
+    MeanGradient,
+    Objective,
+    ParameterGroup,
+    Points,
+    Session,
+    TrainedGroup,
+    Use,
+    use,
+)
 from metaward.privacy.units import Unit
-
 
 Weight = Annotated[float, Field(gt=0, le=1000)]
 
@@ -145,32 +157,63 @@ class NoisySums(Session):
     def __post_init__(self) -> None:
         self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
 
+    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+        """Noisy mean gradient (dim,), by Opacus where it can take the network's gradients."""
+        from metaward.privacy import optimizer  # Opacus takes seconds to import
+
+        if not isinstance(losses, Objective) or not optimizer.takes(losses):
+            return super().gradient(losses, at, kind, mask)
+        groups = self._spend(kind, [batch for _, batch in at])
+        places = [
+            optimizer.Place(phi.detach(), batch, group, self._drawn(group))
+            for (phi, batch), group in zip(at, groups, strict=True)
+        ]
+        clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
+        noise = self.opening.noise
+        total = optimizer.noisy_gradients(losses, places, mask, clip, sigma, noise)
+        found = torch.zeros_like(at[0][0])
+        found[mask] = self._over_records(total, at).to(found)
+        return found, torch.full((), float("nan"), device=found.device)
+
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
-        wanted = use(kind, *(batch for _, batch in contributions))
+        groups = self._spend(kind, [batch for _, batch in contributions])
+        clip, units = self.mechanism.clip_of(kind), sum(int(g.max()) + 1 for g in groups)
+        total: Tensor | float = 0.0
+        for (one, (x, y, _)), group in zip(contributions, groups, strict=True):
+            # as coarse as for all units together, so that adding the tasks' sums is exact as well
+            drawn = self._drawn(group)
+            total = total + clipped_sum(one, x, y, group, units, clip, drawn, rows(dim))
+        assert isinstance(total, Tensor)
+        noised = noisy(total, clip, self.opening.noise_multipliers[kind], self.opening.noise)
+        x = contributions[0][1].x
+        mean = self._over_records(torch.from_numpy(noised), contributions)
+        return mean.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
+
+    def _spend(self, kind: Kind, batches: Sequence[Batch]) -> list[Tensor]:
+        """The unit (n,) of each batch's records, numbered from 0 in each; what was charged is used.
+
+        ``Overdraft`` where the sum was not charged, ``ValueError`` where batches share a unit.
+        """
+        wanted = use(kind, *batches)
         if self.left[wanted] < 1:
             raise Overdraft(f"a {kind} sum over {len(wanted.rows)} records was not charged")
         self.left[wanted] -= 1
-        here = [
-            np.unique(self.opening.units[b.rows], return_inverse=True) for _, b in contributions
-        ]
-        units = sum(len(names) for names, _ in here)
-        if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
+        here = [np.unique(self.opening.units[b.rows], return_inverse=True) for b in batches]
+        names = np.concatenate([names for names, _ in here])
+        if len(np.unique(names)) < len(names):
             raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
-        clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
-        total = torch.zeros((), dtype=torch.float64)
-        for (one, batch), (names, group) in zip(contributions, here, strict=True):
-            index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
-            drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
-            # as coarse as for all units together, so that adding the tasks' sums is exact as well
-            x, y = batch.x, batch.y
-            total = total + clipped_sum(one, x, y, index, units, clip, drawn, rows(dim))
-        sigma = self.opening.noise_multipliers[kind]
-        noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
-        scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
-        x = contributions[0][1].x
-        return scaled.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
+        pairs = zip(here, batches, strict=True)
+        return [torch.from_numpy(group.astype(np.int64)).to(b.x.device) for (_, group), b in pairs]
 
-    def _draw(self, units: int, q: float) -> Tensor:
-        """1 for each unit that the secret draw takes, else 0 (units,)."""
-        return torch.from_numpy((self.opening.noise.uniform(units) < q).astype(np.float64))
+    def _over_records(self, total: Tensor, pairs: Sequence[tuple[Any, Batch]]) -> Tensor:
+        """A sum over the public constant q * n."""
+        return total / (self.mechanism.sampling_rate * sum(len(b.rows) for _, b in pairs))
+
+    def _drawn(self, group: Tensor) -> Tensor | None:
+        """Which records (n,) bool a secret draw of their units takes; None where there is none."""
+        q = self.mechanism.sampling_rate
+        if q == 1:
+            return None
+        taken = self.opening.noise.uniform(int(group.max()) + 1) < q
+        return torch.from_numpy(taken).to(group.device)[group]
