@@ -117,8 +117,7 @@ def _records(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(numbers (k,), vectors (k, d)), ``chunk`` at a time; zeros for records that do not count."""
     each = vmap(contribution)
-    for start in range(0, len(order), chunk):
-        part = order[start : start + chunk]
+    for part in torch.split(order, chunk):
         with torch.no_grad():  # what is differentiated inside still is
             vectors = each(x[part], y[part])
         if vectors.ndim != 2 or not vectors.is_floating_point():
@@ -154,7 +153,7 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
     squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1);
     the scale and the product by a few more; rounding moves a vector by step * sqrt(d) / 2.
     """
-    total: Tensor | float = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for vectors in units:
         d = vectors.shape[1]
         room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
@@ -162,7 +161,6 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
             own = block.to(torch.float64, copy=True)
             scale = (room / _norms(own)).clamp(max=1.0) / step
             total = own.mul_(scale.unsqueeze(1)).round_().sum(dim=0) + total
-    assert isinstance(total, Tensor)
     return total * step
 
 

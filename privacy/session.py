@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from torch.func import grad, grad_and_value, vmap
 Rows = NDArray[np.int64]
 ParameterGroup = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
-ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(ParameterGroup))
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,

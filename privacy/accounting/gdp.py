@@ -9,9 +9,7 @@ is (1/sigma)-GDP, and adaptive composition adds the squares of mu. B. Balle, Y.-
 
 and for the Gaussian mechanism no smaller delta is true. Computed by dp-accounting. Measured against
 arithmetic with 50 digits, for mu from 1e-4 to 100 and delta from 1e-12 to 0.1, relative errors are
-below 5e-12 (epsilon), 2e-10 (delta) and 2e-11 (mu). The unit protected is whatever an ``Event``
-counts; its neighbours differ in that unit being nulled. mu, epsilon and delta have no physical unit
-(epsilon in nats).
+below 5e-12 (epsilon), 2e-10 (delta) and 2e-11 (mu).
 """
 
 from __future__ import annotations

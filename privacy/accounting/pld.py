@@ -3,8 +3,7 @@
 A. Koskela, J. Jälkö, A. Honkela (2020), "Computing Tight Differential Privacy Guarantees Using
 FFT"; V. Doroshenko, B. Ghazi, P. Kamath, R. Kumar, P. Manurangsi (2022), "Connect the Dots:
 Tighter Discrete Approximations of Privacy Loss Distributions"; computed by dp-accounting, by other
-methods than those of ``gdp``. The unit protected is whatever an ``Event`` counts; its neighbours
-differ in that unit being nulled. Epsilon in nats.
+methods than those of ``gdp``.
 
 Losses are rounded to a grid so that every number here is *never below the truth* (up to floating
 point), and less than 1 % above it where epsilon is from 0.01 to 100 and delta from 1e-10 up. For

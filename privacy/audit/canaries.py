@@ -73,11 +73,10 @@ class Canaries:
 
     def vectors(self, d: int, kind: Kind) -> Tensor:
         """The canaries' vectors (m, d), before clipping."""
-        m = len(self.order)
-        found = torch.zeros(m, d)
-        pushes = torch.from_numpy(self.inside).float() * (FORCE * self.mechanism.clip_of(kind))
-        found[torch.arange(m), torch.from_numpy(self.places(d))] = pushes
-        return found
+        found = np.zeros((len(self.order), d), np.float32)
+        force = self.inside * FORCE * self.mechanism.clip_of(kind)
+        found[np.arange(len(found)), self.places(d)] = force
+        return torch.from_numpy(found)
 
     def batch(self, d: int, kind: Kind, like: Tensor) -> Batch:
         """The canaries' rows (m * copies,) as records: ``x`` holds force and coordinate of d.

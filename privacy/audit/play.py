@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -135,7 +135,7 @@ class Stage:
         unit, rows = self.mechanism.unit, np.arange(len(vectors))
         if unit.noise_at_server:
             return self._server_mean(vectors, None) * len(rows)
-        together = np.split(rows, len(rows)) if unit.whole else [rows]
+        together = rows[:, None] if unit.whole else rows[None]
         uses = [Use(kind, tuple(part.tolist())) for part in together]
         session = self.mechanism.session(Opening(uses, {kind: 0.0}, rows, SeededNoise(0)))
         if unit.whole:
@@ -161,12 +161,12 @@ class Life:
     sums: int
     seen: Sequence[ObservedSum]
 
-    def noise(self, seen: ObservedSum, effect: float) -> NDArray[np.float64]:
-        """The noise in a sum (d,), over clip: the canaries taken off, each with its effect."""
+    def noise(self, seen: ObservedSum, effect: float) -> ObservedSum:
+        """A sum of which only the noise is left: the canaries taken off, each with its effect."""
         found = seen.values.copy()
         if seen.joined:
             found[self.canaries.places(len(found))] -= self.canaries.inside * effect
-        return found
+        return replace(seen, values=found)
 
 
 def lives(stage: Stage, size: Effort, rng: np.random.Generator) -> Iterator[Life]:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -54,7 +54,7 @@ class Sums(Protected):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1: every unit is drawn afresh, secretly and with this probability, before each sum; 1:
     all records are used, and no amplification is claimed."""
-    train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
+    train: tuple[ParameterGroup, ...] = ("body", "norm", "head")
     """The coordinates that are trained, hence noised: `[norm, head]` suits a body that was trained
     on public data."""
 
@@ -130,14 +130,12 @@ class NoisySums(Session):
         if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
             raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
-        total: Tensor | float = 0.0
-        for (one, batch), (names, group) in zip(contributions, here, strict=True):
-            index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
+        total = torch.zeros((), dtype=torch.float64)
+        for (one, (x, y, _)), (names, group) in zip(contributions, here, strict=True):
+            index = torch.from_numpy(group.astype(np.int64)).to(x.device)
             drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
-            x, y = batch.x, batch.y
             total = total + clipped_sum(one, x, y, index, units, clip, drawn, rows(dim))
-        assert isinstance(total, Tensor)
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
         scaled = torch.from_numpy(noised / (q * len(wanted.rows)))
