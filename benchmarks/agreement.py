@@ -48,7 +48,7 @@ def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
         raise SystemExit(f"mechanism {mechanism.name} clips no records; choose sums")
     root = sim.data_root(run)
     hospital = work.open_hospital(desk.source, index, root, desk.seed)
-    share, setting = work.tasks_of(desk, hospital, index, root, 1), work.open_setting(desk)
+    share, setting = work.tasks_of(desk, hospital, index, 1), work.open_setting(desk)
     theta = learner.initial(setting, run.seed)
     price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(0))
     silent = dict.fromkeys(price.noise, 0.0)

@@ -42,7 +42,8 @@ from metaward.client.models import Network, network
 from metaward.client.models.conv import Conv
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy.clipping import clipped_sum, gradient
+from metaward.privacy.clipping import clipped_sum
+from metaward.privacy.session import gradient
 
 SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), 5, 5, True)
 CLIP = 0.5

@@ -18,7 +18,7 @@ from metaward.client import work
 from metaward.client.desk import Desk, asked_plugins, read_desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.guard import admit_plugins
-from metaward.client.node import Node, open_node
+from metaward.client.node import Node, on_own_terms, open_node
 from metaward.errors import MetawardError
 from metaward.privacy import REFUSALS, Answer, Refusal
 from metaward.privacy.asked import PolicyError
@@ -65,6 +65,7 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
         admit_plugins(context.node_config, plugins)
         desk = read_desk(request.desk) if plugins else _desk(request.desk)
         node = open_node(context.node_config, desk, request)
+        desk = on_own_terms(desk, context.node_config)
         return _reply(_guarded(handler, desk, request, node), message)
     except MetawardError as error:
         code = error.code if error.code in REFUSALS else "failed"

@@ -76,7 +76,8 @@ def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charg
 
 def contents(hospital: Hospital, rows: Sequence[int]) -> list[str]:
     """``content:<sha256>`` of each row as it is stored: no request chooses what is hashed."""
-    return [f"content:{hashlib.sha256(_bytes(hospital.x[row])).hexdigest()}" for row in rows]
+    found = (hashlib.sha256(_bytes(hospital.as_stored(row))).hexdigest() for row in rows)
+    return [f"content:{digest}" for digest in found]
 
 
 def _bytes(x: NDArray[Any]) -> bytes:

@@ -1,10 +1,11 @@
 """The hospital's own side of a request, read from its node config.
 
-The server names no path and no device. ``partition-id`` says which hospital of the roster this is;
-``policy`` and ``ledger`` are the files of ``client.guard``; ``data-root`` is the data folder (else
-the environment's METAWARD_DATA); ``device`` is where it computes: cpu, cuda or cuda:N (else
-METAWARD_DEVICE, else cpu); ``memory`` is the folder of ``client.memory`` (in a simulation it is
-that of the ledgers).
+The server names no path and no device, and makes no hospital open a connection. ``partition-id``
+says which hospital of the roster this is; ``policy`` and ``ledger`` are the files of
+``client.guard``; ``data-root`` is the data folder (else the environment's METAWARD_DATA);
+``device`` is where it computes: cpu, cuda or cuda:N (else METAWARD_DEVICE, else cpu); ``memory`` is
+the folder of ``client.memory`` (in a simulation it is that of the ledgers); ``download`` is true
+where missing data files may be downloaded.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -57,6 +58,18 @@ def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
     except NodeError as error:
         guard.refused(error.code, str(error), request.run, request.round)
         raise
+
+
+def on_own_terms(desk: Desk, config: NodeConfig) -> Desk:
+    """The desk, with the hospital's own word on downloads in place of the server's.
+
+    Missing files are downloaded where the node config says ``download=true``, and nowhere else. In
+    a simulation the run's own option holds: the machine is that of the person who wrote it.
+    """
+    asked, own = getattr(desk.source, "download", None), config.get("download") is True
+    if asked is None or asked == own or simulation_folder(config):
+        return desk
+    return replace(desk, source=replace(desk.source, download=own))  # type: ignore[type-var]
 
 
 def seat_of(desk: Desk, index: int) -> Seat:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
@@ -45,7 +47,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     """
     hospital = _open(desk, request, node, "train")
     learner, guard, theta = desk.learner, node.guard, _theta(request)
-    share = tasks_of(desk, hospital, node.index, node.root, request.round)
+    share = tasks_of(desk, hospital, node.index, request.round)
     setting = open_setting(desk, node.device).recalling(_recalled(node, request))
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
@@ -134,20 +136,21 @@ def judge(
     return scores[0], scores[1]
 
 
-def tasks_of(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
+def tasks_of(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
     """The tasks of one round at one hospital, by the run's schedule."""
-    share = _scheduled(desk, hospital, index, root, round)
+    share = _scheduled(desk, hospital, index, round)
     times = desk.mechanism.unit.participations(share.participations, desk.rounds)
     return Share(share.episodes, times)
 
 
-def _scheduled(desk: Desk, hospital: Hospital, index: int, root: Path | None, round: int) -> Share:
+def _scheduled(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
     if desk.schedule == "random":
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks_per_round, desk.rounds, rng)
 
     def dealt(number: int) -> tuple[Episode, ...]:
-        return _dealt(desk.source, index, root, desk.seed, desk.mechanism.unit, number)
+        unit = desk.mechanism.unit
+        return _dealt(_Opened(hospital), desk.source, unit, desk.seed, index, number)
 
     return pass_share(dealt, desk.tasks_per_round, desk.rounds, round)
 
@@ -166,6 +169,7 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
         min(price.noise.values()) if protected else None,
         desk.mechanism.clip,
         () if protected else ("loss",),
+        desk.mechanism.sampling_rate,
     )
 
 
@@ -190,18 +194,46 @@ def _theta(request: Request) -> np.ndarray:
     return request.theta
 
 
-@lru_cache(maxsize=512)
 def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) -> Hospital:
-    """One hospital's records; the process keeps them for its next requests."""
+    """One hospital's records as they are now.
+
+    They are opened for every request, so that none is used that its file no longer holds; a source
+    keeps what it read only while the file is the same.
+    """
     return source.hospital(index, root, seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opened:
+    """A hospital as the key of a cache: equal to another one that holds the same records."""
+
+    hospital: Hospital
+
+    def __hash__(self) -> int:
+        return hash(self.hospital.seat)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Opened) and _alike(self.hospital, other.hospital)
+
+
+def _alike(one: Hospital, other: Hospital) -> bool:
+    """Whether all arrays are equal; a source that keeps what it read gives the same ones."""
+    pairs = zip(_arrays(one), _arrays(other), strict=True)
+    same = all(a is b or np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+    return same and one.seat == other.seat
+
+
+def _arrays(one: Hospital) -> tuple[NDArray[Any] | None, ...]:
+    stored = one.stored or (None, None)
+    return (one.x, one.y, one.rows, one.ids, one.patients, one.groups, *stored)
 
 
 @lru_cache(maxsize=64)
 def _dealt(
-    source: TaskSource, index: int, root: Path | None, seed: int, unit: Unit, number: int
+    opened: _Opened, source: TaskSource, unit: Unit, seed: int, index: int, number: int
 ) -> tuple[Episode, ...]:
-    hospital = open_hospital(source, index, root, seed)
-    return deal(hospital, unit, stream(seed, "deal", index, number))
+    """One deal; it holds the records' values, so it is kept only while the records are the same."""
+    return deal(opened.hospital, unit, stream(seed, "deal", index, number))
 
 
 @lru_cache(maxsize=8)

@@ -32,7 +32,8 @@ class Asked:
     ``steps`` are the inner steps of a task, ``tasks`` the tasks of the round (or its episodes),
     ``rounds`` those of the whole run and ``round`` the present one, from 0. ``metrics`` names every
     number that would leave besides the update: ``loss`` in training, at least one score in
-    evaluation. ``attend`` asks for the public seat alone.
+    evaluation. ``sampling_rate`` is the probability of the secret draw before each sum, 1 without
+    one. ``attend`` asks for the public seat alone.
     """
 
     purpose: Literal["train", "evaluate", "attend"]
@@ -46,6 +47,7 @@ class Asked:
     noise_multiplier: float | None = None
     clip: float | None = None
     metrics: tuple[str, ...] = ()
+    sampling_rate: float = 1.0
 
 
 def refused(code: str, name: str, asked: object, allowed: object, key: str = "") -> PolicyError:

@@ -15,26 +15,16 @@ units are added up. "No more than clip" is meant literally, in the numbers that 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.func import grad, vmap
+from torch.func import vmap
 
 from metaward.privacy.noise import check_clip
-from metaward.privacy.session import Contribution, Losses
+from metaward.privacy.session import Contribution
 
 _BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
-
-
-def gradient(losses: Losses) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """(phi (d,), x (...), y (...)) -> the gradient (d,) of one record's loss at phi."""
-
-    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        return losses(phi, x.unsqueeze(0), y.unsqueeze(0)).sum()
-
-    found: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(loss)
-    return found
 
 
 def clipped_sum(
@@ -164,7 +154,7 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
     squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1);
     the scale and the product by a few more; rounding moves a vector by step * sqrt(d) / 2.
     """
-    total: Tensor | float = 0.0
+    total = torch.zeros((), dtype=torch.float64)
     for vectors in units:
         d = vectors.shape[1]
         room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
@@ -172,7 +162,6 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
             own = block.to(torch.float64, copy=True)
             scale = (room / _norms(own)).clamp(max=1.0) / step
             total = own.mul_(scale.unsqueeze(1)).round_().sum(dim=0) + total
-    assert isinstance(total, Tensor)
     return total * step
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # importing it takes half a second, which not every command needs
     from dp_accounting import DpEvent
@@ -123,6 +123,8 @@ def _value(value: Any) -> Any:
 
 # ------------------------------------------------------------------------------- what is charged
 
+Key = TypeVar("Key", bound=Hashable)
+
 
 @dataclass(frozen=True)
 class Charge:
@@ -164,10 +166,16 @@ class Mark:
     head: str
 
 
-def merged(charges: Sequence[Charge]) -> Mapping[str, Events]:
+def add(spent: dict[Key, Events], keys: Iterable[Key], events: Events) -> None:
+    """Add the events to what each of the keys has spent; equal spends are added up once."""
+    before = {key: spent.get(key, ()) for key in keys}
+    after = {old: counted(old + events) for old in set(before.values())}
+    spent |= {key: after[old] for key, old in before.items()}
+
+
+def merged(charges: Iterable[Charge]) -> Mapping[str, Events]:
     """The events of each key over several charges, equal ones merged."""
     paid: dict[str, Events] = {}
     for charge in charges:
-        paid |= {key: paid.get(key, ()) + charge.events for key in charge.keys}
-    known = {events: counted(events) for events in set(paid.values())}  # many keys pay the same
-    return {key: known[events] for key, events in paid.items()}
+        add(paid, charge.keys, charge.events)
+    return paid

@@ -24,8 +24,6 @@ from torch import Tensor
 INFLATION = 2.0**-10
 """The most that rounding may add to the sensitivity, relative to the clip norm."""
 
-_EXACT = 2**53  # integers up to here are float64 numbers
-
 
 class Noise(Protocol):
     """A source of random numbers for privacy."""
@@ -135,7 +133,7 @@ def noisy(
     if noise_multiplier == 0:
         return values
     whole = np.rint(values / step)  # division by a power of two: exact
-    if np.abs(whole).max(initial=0) >= _EXACT / 2:
+    if np.abs(whole).max(initial=0) >= 2**52:  # integers up to 2^53 are float64 numbers
         raise ValueError(f"total is out of range for clip = {clip}: was it clipped?")
     drawn = np.rint(noise.gaussian(len(values)) * (scale / step))
     return (whole.astype(np.int64) + drawn.astype(np.int64)).astype(np.float64) * step

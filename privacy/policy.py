@@ -28,6 +28,12 @@ SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
 """Smaller norms and larger multipliers are useless, and float32 updates begin to lose precision."""
 
+HINTS = {
+    "sampling_rate: missing": "; write 1.0, which refuses every run that draws records in secret, "
+    "or the smallest rate that is allowed; null where units is [none]"
+}
+"""What to write for a key that older files lack."""
+
 Positive = Annotated[int, Field(ge=1)]
 Natural = Annotated[int, Field(ge=0)]
 
@@ -37,8 +43,8 @@ class Policy:
     """What a hospital allows. Every key must be in the file: nothing is allowed by a default.
 
     The numbers of a guarantee are null exactly where ``units`` is ``[none]``. The ledger enforces
-    ``epsilon`` at ``delta`` over all runs; ``noise_multiplier`` is a minimum, all other numbers are
-    maxima.
+    ``epsilon`` at ``delta`` over all runs; ``noise_multiplier`` and ``sampling_rate`` are minima,
+    all other numbers are maxima.
     """
 
     hospital: Annotated[str, Field(min_length=1, max_length=200)] | None
@@ -49,13 +55,16 @@ class Policy:
     """The units of protection whose runs the hospital takes part in."""
     epsilon: Annotated[float, Field(gt=0, le=20)] | None
     """The most that any one protected unit may ever spend, over all runs; null exactly where
-    `units` is `[none]`, as for the next three keys."""
+    `units` is `[none]`, as for the next four keys."""
     delta: Annotated[float, Field(ge=1e-12, le=1e-3)] | None
     """The delta at which this epsilon holds."""
     noise_multiplier: Annotated[float, Field(gt=0, le=LARGEST_NOISE)] | None
     """The smallest noise multiplier that a run may use."""
     clip: Annotated[float, Field(ge=SMALLEST_CLIP, le=1e6)] | None
     """The largest clip norm that a run may use."""
+    sampling_rate: Annotated[float, Field(gt=0, le=1)] | None
+    """The smallest sampling rate that a run may use; below 1 its guarantee rests on a secret draw
+    of the units before every sum, so 1 refuses all such runs."""
     train: bool
     """Whether the hospital trains."""
     steps: Positive
@@ -92,6 +101,7 @@ class Policy:
         """
         faults: list[str] = []
         policy: Policy | None = build(cls, read_yaml(_bytes(path), str(path)), "", faults)
+        faults = [fault + HINTS.get(fault, "") for fault in faults]
         known = " or ".join(repr(name) for name in sorted(scores))
         for place, name in enumerate(policy.metrics if policy else ()):
             if name not in scores:
@@ -164,6 +174,8 @@ class Policy:
         noise, clip = asked.noise_multiplier, asked.clip
         real("policy-noise", "noise_multiplier", noise, self.noise_multiplier, LARGEST_NOISE)
         real("policy-clip", "clip", clip, SMALLEST_CLIP, self.clip)
+        least = self.sampling_rate or 1.0
+        real("policy-sampling", "sampling_rate", asked.sampling_rate, least, 1.0)
         whole("policy-steps", "steps", asked.steps, 1, self.steps)
         whole("policy-tasks", "tasks", asked.tasks, 1, self.tasks)
         for name in asked.metrics:
@@ -193,7 +205,7 @@ class Policy:
 
     def _number_faults(self, protected: bool) -> Iterator[str]:
         """There are numbers of a guarantee exactly where there is a guarantee."""
-        for key in _GUARANTEE:
+        for key in ("epsilon", "delta", "noise_multiplier", "clip", "sampling_rate"):
             value = getattr(self, key)
             if protected and value is None:
                 yield f"{key}: null is no limit; give a number"
@@ -215,9 +227,6 @@ class Policy:
                 yield f"{key}: {value} leaves evaluate: true nothing to send; give some"
             if value and not self.evaluate:
                 yield f"{key}: {value} needs evaluate: true"
-
-
-_GUARANTEE = ("epsilon", "delta", "noise_multiplier", "clip")
 
 
 def _bytes(path: Path) -> bytes:

@@ -71,6 +71,7 @@ POLICY_CODES = frozenset(
         "policy-plugin",
         "policy-purpose",
         "policy-rounds",
+        "policy-sampling",
         "policy-steps",
         "policy-tasks",
         "policy-unit",

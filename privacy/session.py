@@ -10,18 +10,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.func import grad_and_value, vmap
+from torch.func import grad, grad_and_value, vmap
 
 Rows = NDArray[np.int64]
 ParameterGroup = Literal["body", "norm", "head"]
 """Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
-ALL_GROUPS: frozenset[ParameterGroup] = frozenset({"body", "norm", "head"})
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(ParameterGroup))
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,
@@ -88,13 +88,21 @@ class Session(ABC):
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     """Which coordinates are trained; the others stay where theta has them."""
 
-    @abstractmethod
     def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
         """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
-        It is zero outside ``mask`` (dim,) bool. One noise for all tasks, as in ``mean``. The loss
-        (a scalar tensor) is for the hospital's own eyes.
+        It is zero outside ``mask`` (dim,) bool, and the ``mean`` of the records' own gradients
+        within. The loss (a scalar tensor) is for the hospital's own eyes; NaN where none looks.
         """
+        chosen, one = mask.nonzero().squeeze(1), gradient(losses)
+
+        def contribution(phi: Tensor) -> Contribution:
+            return lambda x, y: one(phi, x, y)[chosen]
+
+        found = torch.zeros_like(at[0][0])
+        contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
+        found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
+        return found, torch.full((), float("nan"), device=found.device)
 
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
@@ -186,17 +194,21 @@ class Rehearsal(Session):
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     uses: list[Use] = field(default_factory=list)
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
-        """Zeros."""
-        self.uses.append(use(kind, *(batch for _, batch in at)))
-        phi = at[0][0]
-        return torch.zeros_like(phi), torch.zeros((), device=phi.device)
-
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Zeros."""
         batches = [batch for _, batch in contributions]
         self.uses.append(use(kind, *batches))
         return torch.zeros(dim, device=batches[0].x.device)
+
+
+def gradient(losses: Losses) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """(phi (d,), x (...), y (...)) -> the gradient (d,) of one record's loss at phi."""
+
+    def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return losses(phi, x.unsqueeze(0), y.unsqueeze(0)).sum()
+
+    found: Callable[[Tensor, Tensor, Tensor], Tensor] = grad(loss)
+    return found
 
 
 def use(kind: Kind, *batches: Batch) -> Use:

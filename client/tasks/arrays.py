@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, make_dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -34,6 +34,13 @@ AS_GIVEN = Preparation(
     Step("no", "Arrays are used as the program gave them; its author knows where they came from."),
     Step("no", "What was done to the arrays before is known to those who made them."),
 )
+
+
+class Names(NamedTuple):
+    """The name of each record (n,), and of its patient (n,)."""
+
+    ids: NDArray[np.str_]
+    patients: NDArray[np.str_]
 
 
 class Records:
@@ -78,6 +85,12 @@ class Records:
         self._check(n)
         for array in (self.x, self.y, self.patients, self.functions):
             array.setflags(write=False)
+
+    @cached_property
+    def unique(self) -> Names:
+        """Names of records and patients that no other hospital of the federation uses."""
+        given = (range(len(self.x)), self.patients.tolist())
+        return Names(*(np.array([f"{self.name}/{one}" for one in names]) for names in given))
 
     def _check(self, n: int) -> None:
         where = f"records of {self.name}"
@@ -132,12 +145,8 @@ class _Federation:
     ) -> Hospital:
         """One hospital's records, under names that are unique in the federation."""
         one = self.hospitals[index]
-        rows = np.arange(len(one.x))
-        ids, patients = (
-            np.array([f"{one.name}/{name}" for name in names])
-            for names in (rows.tolist(), one.patients.tolist())
-        )
-        return Hospital(self.seats()[index], one.x, y, rows, ids, patients, draw, _as_is, functions)
+        seat, rows, names = self.seats()[index], np.arange(len(one.x)), one.unique
+        return Hospital(seat, one.x, y, rows, names.ids, names.patients, draw, _as_is, functions)
 
 
 class _OfClasses(FewShot):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,6 +92,15 @@ class Episode:
     query_rows: IntArray
 
 
+class Stored(NamedTuple):
+    """Records as they lie in a hospital's file, and ``at`` (n,): which one each of its rows shows.
+    The ledger knows a record by its content, so no seed and no option of a request may change it.
+    """
+
+    records: NDArray[Any]
+    at: IntArray
+
+
 @dataclass(frozen=True)
 class Hospital:
     """The private records of one hospital, ready to be drawn into episodes.
@@ -103,7 +112,8 @@ class Hospital:
     are functions, ``groups`` (n,) tells which one a record was measured on. ``ids`` (n,) are stable
     record identities, unique across the whole federation; ``patients`` (n,) names the patient of
     each record. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape)
-    float32. ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case
+    float32. ``stored`` says what lies in the hospital's file behind each row; None where ``x`` is
+    just that. ``note`` holds what ``metaward tasks show`` prints about this hospital (scanner, case
     mix, ...).
     """
 
@@ -116,7 +126,12 @@ class Hospital:
     draw: Callable[[Hospital, np.random.Generator], Episode]
     view: Callable[[NDArray[Any]], FloatArray]
     groups: IntArray | None = None
+    stored: Stored | None = None
     note: dict[str, str] = field(default_factory=dict)
+
+    def as_stored(self, row: int) -> NDArray[Any]:
+        """The record behind a row, as it lies in the hospital's file."""
+        return np.asarray(self.stored.records[self.stored.at[row]] if self.stored else self.x[row])
 
     def episode(self, rng: np.random.Generator) -> Episode:
         """Draw one task from this hospital's own records."""
@@ -165,11 +180,12 @@ class TaskSource(Protocol):
         ...
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
-        """Open the records of hospital ``index``.
+        """Open the records of hospital ``index`` as they are now; called for every request.
 
         ``root`` is the data folder (None when the user named none), ``seed`` the run's seed, used
-        by procedural sources and by public splits. Raises ``DataError`` when a file is missing or
-        damaged, or when the hospital holds too few records for one task.
+        by procedural sources and by public splits. A file may be downloaded only under an option
+        ``download``, which at a deployed hospital is its own setting. Raises ``DataError`` when a
+        file is missing or damaged, or when the hospital holds too few records for one task.
         """
         ...
 

@@ -96,7 +96,11 @@ class Ecg(FewShot):
         Step(
             "yes", "Each beat is scaled by its own mean and deviation; no record touches another."
         ),
-        Step("no", "Beats were cut out of the recordings around the annotations beforehand."),
+        Step(
+            "no",
+            "Beats were cut out of the recordings around the annotations beforehand. That the file "
+            "passes its checks counts as public.",
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
 
-Stamp = tuple[int, int]
+Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,9 @@ class DataFile:
 
 
 def stamp(path: Path) -> Stamp:
-    """Modification time in ns and size in bytes: together with the path, a key for caches."""
+    """Modification time in ns, size in bytes and inode: with the path, a key for caches."""
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 @lru_cache(maxsize=64)

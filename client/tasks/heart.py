@@ -115,7 +115,11 @@ class Heart(FewShot):
 
     preparation = Preparation(
         Step("not used", "Features are scaled by reference values of clinical guidelines."),
-        Step("no", "Patients with missing values and three columns were left out beforehand."),
+        Step(
+            "no",
+            "Three columns are left out, and patients with missing values: which values are "
+            "missing counts as public, and so does that a file passes its checks.",
+        ),
     )
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ from metaward.client.tasks.base import (
     IntArray,
     Role,
     Seat,
+    Stored,
     TaskSpec,
     draw_classes,
     usable_classes,
@@ -95,11 +96,17 @@ class MedMnist(FewShot):
     axis: Literal[0, 1, 2] = 0
     """The axis along which volumes are projected."""
     download: bool = False
-    """Whether a missing file is downloaded."""
+    """Whether a simulation downloads a missing file. A deployed hospital decides for itself: it
+    downloads where its own node config says `download=true`."""
 
     preparation = Preparation(
         GREY_VALUES,
-        Step("no", "Images were cropped and resized beforehand, by the authors of MedMNIST."),
+        Step(
+            "no",
+            "Images were cropped and resized beforehand, by the authors of MedMNIST. That a file "
+            "has its published MD5 counts as public. Copies of images are left out of breastmnist "
+            "and pneumoniamnist by a public list of rows, never by comparing records.",
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -179,6 +186,7 @@ class MedMnist(FewShot):
             patients=share.ids,
             draw=partial(draw_classes, self),
             view=partial(to_input, channels=self.spec().input_shape[0]),
+            stored=share.stored,
             note={
                 "modality": place.flag,
                 "scanner": str(share.scanner or "as published"),
@@ -215,6 +223,7 @@ class OwnRecords(NamedTuple):
     y: IntArray
     rows: IntArray
     ids: NDArray[np.str_]
+    stored: Stored
     scanner: Scanner | None
 
 
@@ -234,11 +243,13 @@ def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) 
     pool, y, shares = _dealt(source, place._replace(number=0), seed, path, stamp)
     rows = shares[place.number]
     if source.partition != "scanner":
-        return OwnRecords(pool.images, y, rows, pool.ids, None)
+        stored = Stored(pool.stored, np.arange(len(y)))
+        return OwnRecords(pool.images, y, rows, pool.ids, stored, None)
     rng = place.rng(seed, place.number)
     scanner = draw_scanner(source.scanner, rng)
     seen = frozen(scanner.render(pool.images[rows], rng))
-    return OwnRecords(seen, frozen(y[rows]), np.arange(len(rows)), frozen(pool.ids[rows]), scanner)
+    own, stored = np.arange(len(rows)), Stored(pool.stored, rows)
+    return OwnRecords(seen, frozen(y[rows]), own, frozen(pool.ids[rows]), stored, scanner)
 
 
 @lru_cache(maxsize=32)
@@ -248,7 +259,7 @@ def _dealt(
     """The split, its class indices, and the rows of each of its hospitals."""
     projection, split = Projection(source.projection, source.axis), SPLIT_OF[place.role]
     pool = read_pool(path, stamp, place.flag, split, projection)
-    rows = originals(path, stamp, place.flag, split, projection)
+    rows = originals(place.flag, path, split)
     labels = pool.labels[rows]
     by_class = [rows[labels == c] for c in np.unique(labels)]
     need, rng = sum(source.sizes(place.role)), place.rng(seed)

@@ -34,6 +34,7 @@ from metaward.client.tasks.base import (
     Hospital,
     IntArray,
     Seat,
+    Stored,
     TaskSpec,
     draw_classes,
     usable_classes,
@@ -110,7 +111,11 @@ class Omniglot(FewShot):
 
     preparation = Preparation(
         Step("not used", "Grey values become 0 to 1 by a constant, not by statistics."),
-        Step("no", "Drawings were scaled down beforehand."),
+        Step(
+            "no",
+            "Drawings were scaled down beforehand. That the file passes its checks counts as "
+            "public.",
+        ),
     )
 
     def __post_init__(self) -> None:
@@ -160,6 +165,7 @@ class Omniglot(FewShot):
             patients=views.person,
             draw=partial(draw_classes, self),
             view=partial(render, images),
+            stored=Stored(images, views.drawing),
             note={
                 "characters": str(len(client.characters)),
                 "drawings": str(len(client.characters) * DRAWINGS),

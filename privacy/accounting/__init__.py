@@ -7,6 +7,9 @@
 | any that Renyi supports, PLD not    | Renyi filter | Renyi, never below truth| Renyi          |
 | any that PLD supports, Renyi not    | refused      | PLD, never below truth  | PLD            |
 
+The unit protected is whatever an ``Event`` counts; its neighbours differ in that unit being nulled.
+mu, epsilon and delta have no physical unit (epsilon in nats).
+
 A draw that is kept for T sums is *one* event: ``gaussian(sigma / sqrt(T), 1, rate)``, not
 ``gaussian(sigma, T, rate)``, whose price assumes a fresh draw before each sum and is too low. A
 draw that is not secret has rate 1, and the unit pays for the sums that it was in. Opacus's GDP

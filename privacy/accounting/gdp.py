@@ -9,9 +9,7 @@ is (1/sigma)-GDP, and adaptive composition adds the squares of mu. B. Balle, Y.-
 
 and for the Gaussian mechanism no smaller delta is true. Computed by dp-accounting. Measured against
 arithmetic with 50 digits, for mu from 1e-4 to 100 and delta from 1e-12 to 0.1, relative errors are
-below 5e-12 (epsilon), 2e-10 (delta) and 2e-11 (mu). The unit protected is whatever an ``Event``
-counts; its neighbours differ in that unit being nulled. mu, epsilon and delta have no physical unit
-(epsilon in nats).
+below 5e-12 (epsilon), 2e-10 (delta) and 2e-11 (mu).
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from math import erf, fsum, inf, sqrt
 
 import numpy as np
 
-from metaward.privacy.accounting.limits import check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_delta, check_loss
 from metaward.privacy.event import Budget, Event, counted
 
 SAFE, ROUNDING = 1e-9, 1e-15
@@ -67,8 +65,8 @@ def delta(mu: float, epsilon: float) -> float:
     """The smallest delta at which mu-GDP gives (epsilon, delta)-DP; exact, in [0, 1]."""
     from dp_accounting.pld.privacy_loss_mechanism import GaussianPrivacyLoss
 
-    _check_mu(mu)
-    check_epsilon(epsilon)
+    check_loss("mu", mu)
+    check_loss("epsilon", epsilon)
     if epsilon == 0 or mu in (0, inf):  # the library's difference is 2e-7 off at mu 1e-9
         return advantage(mu)
     if epsilon == inf:
@@ -83,7 +81,7 @@ def epsilon(mu: float, delta: float) -> float:
     """
     from dp_accounting import get_epsilon_gaussian
 
-    _check_mu(mu)
+    check_loss("mu", mu)
     check_delta(delta)
     if mu > LARGEST:
         return inf
@@ -106,7 +104,7 @@ def mu_of(epsilon: float, delta: float) -> float:
     """
     from dp_accounting import get_sigma_gaussian
 
-    check_epsilon(epsilon)
+    check_loss("epsilon", epsilon)
     check_delta(delta)
     if epsilon == inf:
         return inf
@@ -130,7 +128,7 @@ def advantage(mu: float) -> float:
 
     2 Phi(mu/2) - 1 = delta(mu, 0), in [0, 1]; exact for an attacker who knows everything else.
     """
-    _check_mu(mu)
+    check_loss("mu", mu)
     return erf(mu / sqrt(8))
 
 
@@ -143,8 +141,3 @@ def attack_accuracy(mu: float) -> float:
     (e^epsilon + delta) / (e^epsilon + 1) is certain: 0.731, 0.953, 0.9997.
     """
     return (1 + advantage(mu)) / 2
-
-
-def _check_mu(mu: float) -> None:
-    if not mu >= 0:
-        raise ValueError(f"mu = {mu} is not 0 or above")

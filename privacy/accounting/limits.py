@@ -1,4 +1,4 @@
-"""The values of epsilon and delta that every accountant accepts."""
+"""The values of epsilon, mu and delta that every accountant accepts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ def check_delta(delta: float) -> None:
         raise ValueError(f"delta = {delta} is not in (0, 1); choose one well below 1 / records")
 
 
-def check_epsilon(epsilon: float) -> None:
-    """``ValueError`` unless epsilon >= 0. Infinity is allowed: it means no cap."""
-    if not epsilon >= 0:
-        raise ValueError(f"epsilon = {epsilon} is not 0 or above")
+def check_loss(name: str, value: float) -> None:
+    """``ValueError`` unless an epsilon or mu is >= 0. Infinity is allowed: it means no cap."""
+    if not value >= 0:
+        raise ValueError(f"{name} = {value} is not 0 or above")

@@ -3,8 +3,7 @@
 A. Koskela, J. Jälkö, A. Honkela (2020), "Computing Tight Differential Privacy Guarantees Using
 FFT"; V. Doroshenko, B. Ghazi, P. Kamath, R. Kumar, P. Manurangsi (2022), "Connect the Dots:
 Tighter Discrete Approximations of Privacy Loss Distributions"; computed by dp-accounting, by other
-methods than those of ``gdp``. The unit protected is whatever an ``Event`` counts; its neighbours
-differ in that unit being nulled. Epsilon in nats.
+methods than those of ``gdp``.
 
 Losses are rounded to a grid so that every number here is *never below the truth* (up to floating
 point), and less than 1 % above it where epsilon is from 0.01 to 100 and delta from 1e-10 up. For
@@ -31,6 +30,9 @@ POINTS = 2e5
 WIDEST = 1e6
 """Losses above this many nats are priced as infinite."""
 
+UNLIKELY = 1e-15
+"""The grid spans losses of at least this probability; it only decides how tight the bound is."""
+
 
 def supports(events: Iterable[Event]) -> bool:
     """Whether dp-accounting has a loss distribution of each of the events.
@@ -56,8 +58,8 @@ def epsilon_of(events: Iterable[Event], delta: float) -> float:
 def composed(events: Events) -> Any:
     """dp-accounting's accountant with all events composed; None where losses have no bound."""
     known = [event for event in events if rdp.supports([event])]
-    once = (Event(undrawn(event.dp_event)) for event in known)
-    spread = max((_spread(many) for many in (known, *([event] for event in once))), default=0.0)
+    once = ([Event(undrawn(event.dp_event))] for event in known)
+    spread = max(rdp.epsilon_of(many, UNLIKELY) for many in (known, *once))
     if spread >= WIDEST:
         return None
     accountant = _empty(max(FINEST, spread / POINTS))
@@ -71,11 +73,3 @@ def _empty(step: float) -> Any:
     from dp_accounting.pld import PLDAccountant
 
     return PLDAccountant(NeighboringRelation.REPLACE_SPECIAL, step)
-
-
-def _spread(events: Iterable[Event]) -> float:
-    """The loss in nats that all events together exceed with probability below 1e-15.
-
-    It only decides how tight the upper bound is.
-    """
-    return rdp.epsilon_of(events, 1e-15)

@@ -3,11 +3,10 @@
 Those are Gaussian sums with or without a secret Poisson draw (I. Mironov, K. Talwar, L. Zhang 2019,
 "Renyi Differential Privacy of the Sampled Gaussian Mechanism"), Laplace noise, randomised response,
 zero-concentrated mechanisms, trees of sums. Converted to (epsilon, delta) after C. Canonne, G.
-Kamath, T. Steinke (2020), "The Discrete Gaussian for Differential Privacy", proposition 12. The
-unit protected is whatever an ``Event`` counts; its neighbours differ in that unit being nulled.
-Epsilon in nats. Every number here is *never below the truth*: typically 5 to 20 % above it, and
-more where epsilon is far from 1. One curve takes about 0.1 s, once for each kind of event;
-everything after that is a sum of curves.
+Kamath, T. Steinke (2020), "The Discrete Gaussian for Differential Privacy", proposition 12. Every
+number here is *never below the truth*: typically 5 to 20 % above it, and more where epsilon is far
+from 1. One curve takes about 0.1 s, once for each kind of event; everything after that is a sum of
+curves.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy.accounting.limits import check_delta, check_epsilon
+from metaward.privacy.accounting.limits import check_delta, check_loss
 from metaward.privacy.event import Budget, Event, counted, undrawn
 
 if TYPE_CHECKING:
@@ -110,7 +109,7 @@ def allows(events: Iterable[Event], budget: Budget) -> bool:
     fixed here by the budget alone: choosing the best order afterwards, as ``epsilon_of`` does, is
     not covered. Errs towards no: what it allows has ``epsilon_of`` at most budget.epsilon.
     """
-    check_epsilon(budget.epsilon)
+    check_loss("epsilon", budget.epsilon)
     check_delta(budget.delta)
     spent = total(events)
     if not spent.any() or budget.epsilon == inf:

@@ -39,20 +39,14 @@ def audit(
 ) -> AuditReport:
     """Attack a mechanism as a run uses it, and check its parts.
 
-    Args:
-        stage: the mechanism, the algorithm's work, and the run's noise.
-        layers: names and sizes of the trained layers, in theta's order.
-        delta: where epsilon is told.
-        size: how much is played; time grows with canaries * rounds * lives.
-        seed: which canaries are inside, and where. Noise does not come from it.
-        network: (x (n, ...) -> outputs (n, ...), an x with n above 1), to see whether records mix.
-
-    Raises:
-        ValueError: more canaries than coordinates.
+    Epsilon is told at ``delta``. Time grows with canaries * rounds * lives. ``seed`` says which
+    canaries are inside, and where; noise does not come from it. ``network``, which is (x (n, ...)
+    -> outputs (n, ...), an x with n above 1), shows whether records mix. ``ValueError``: more
+    canaries than coordinates.
     """
     played = list(lives(stage, size, np.random.default_rng([seed, 1])))
     sensitivity = effects(stage, played[0].canaries)
-    noised = [(s, life.noise(s, sensitivity[s.kind])) for life in played for s in life.seen]
+    noised = [life.noise(s, sensitivity[s.kind]) for life in played for s in life.seen]
     sigma, source = stage.noise_multipliers, stage.noise(0)
     noise = layer_noise(noised, layers, sigma, LEVEL)
     scores = np.concatenate([life.scores for life in played])

@@ -9,15 +9,15 @@ C^2) if it was nulled, and coordinates of other canaries say nothing about it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaward.privacy.mechanisms.base import Mechanism
 from metaward.privacy.session import (
     Batch,
     Contribution,
@@ -26,40 +26,38 @@ from metaward.privacy.session import (
     Losses,
     MeanGradient,
     Points,
+    Rows,
     Session,
+    use,
 )
 
 FORCE = 1000.0
 """Length of a canary's vector, in clip norms."""
 
-Rows = NDArray[np.int64]
-_Piece = TypeVar("_Piece")
-
 
 @dataclass(frozen=True)
 class Canaries:
-    """``inside`` (m,) bool says which of m canaries take part; the others are nulled.
+    """Units of a mechanism. ``inside`` (m,) bool says which of m take part; others are nulled.
 
-    Each has ``copies`` rows, numbered from ``first`` on; its rows make one unit. ``order`` (m,) are
+    Their rows are numbered from ``first`` on; those of one canary make one unit. ``order`` (m,) are
     different whole numbers below m; canary j pushes coordinate ``places(d)[j]`` of d. Canaries
-    are where any of the rows ``beside`` is, as often as a real unit; None: in every sum. ``tasks``:
-    each of them is a task of its own.
+    are where any of the rows ``beside`` is, as often as a real unit; None: in every sum.
     """
 
+    mechanism: Mechanism
     inside: NDArray[np.bool_]
     order: Rows
     first: int
-    clip_of: Callable[[str], float]
-    copies: int
-    tasks: bool
     beside: frozenset[int] | None
 
-    def place_in(self, batches: Sequence[Batch]) -> int | None:
-        """The batch of a sum that the canaries join; None where they stay out of it."""
-        if self.beside is None:
-            return 0
-        joined = [i for i, batch in enumerate(batches) if self.beside & set(batch.rows.tolist())]
-        return joined[0] if joined else None
+    @property
+    def copies(self) -> int:
+        """Rows of each canary: two where a unit may have several."""
+        return 1 if self.mechanism.unit.cap is None else 2
+
+    def join(self, rows: Iterable[int]) -> bool:
+        """Whether the canaries are in a sum over these rows."""
+        return self.beside is None or not self.beside.isdisjoint(rows)
 
     @property
     def rows(self) -> Rows:
@@ -75,11 +73,10 @@ class Canaries:
 
     def vectors(self, d: int, kind: Kind) -> Tensor:
         """The canaries' vectors (m, d), before clipping."""
-        m = len(self.order)
-        found = torch.zeros(m, d)
-        pushes = torch.from_numpy(self.inside).float() * (FORCE * self.clip_of(kind))
-        found[torch.arange(m), torch.from_numpy(self.places(d))] = pushes
-        return found
+        found = np.zeros((len(self.order), d), np.float32)
+        force = self.inside * FORCE * self.mechanism.clip_of(kind)
+        found[np.arange(len(found)), self.places(d)] = force
+        return torch.from_numpy(found)
 
     def batch(self, d: int, kind: Kind, like: Tensor) -> Batch:
         """The canaries' rows (m * copies,) as records: ``x`` holds force and coordinate of d.
@@ -87,7 +84,7 @@ class Canaries:
         Their ``y`` is bool, which no real label is: so a loss tells them apart. They make a batch
         of their own, because to run the network on them would only take time.
         """
-        force = np.repeat(self.inside, self.copies) * FORCE * self.clip_of(kind)
+        force = np.repeat(self.inside, self.copies) * FORCE * self.mechanism.clip_of(kind)
         x = torch.from_numpy(np.stack([force, np.repeat(self.places(d), self.copies)], axis=1))
         y = torch.ones(len(x), dtype=torch.bool, device=like.device)
         return Batch(x.to(like), y, self.rows)
@@ -105,7 +102,7 @@ class ObservedSum:
     values: NDArray[np.float64]
     real: frozenset[int]
     joined: bool
-    round: int = 0
+    round: int
 
 
 @dataclass
@@ -119,6 +116,7 @@ class Probe(Session):
     session: Session
     quiet: Session
     canaries: Canaries
+    round: int = 0
     seen: list[ObservedSum] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -128,15 +126,14 @@ class Probe(Session):
         """The real session's answer over real records and canaries."""
         if self.raw:
             return self.session.gradient(losses, at, kind, mask)
-        batches, chosen = [batch for _, batch in at], mask.nonzero().squeeze(1)
+        chosen, rows = mask.nonzero().squeeze(1), use(kind, *(batch for _, batch in at)).rows
         known = self.quiet.gradient(losses, at, kind, mask)[0][chosen]
-        joined = self.canaries.place_in(batches)
-        if joined is not None:
-            phi = at[joined][0]
-            own = (phi, self.canaries.batch(len(chosen), kind, phi))
-            at, losses = _after(at, joined, own), _planted(losses, chosen)
+        if self.canaries.join(rows):
+            phi = at[0][0]
+            at = [*at, (phi, self.canaries.batch(len(chosen), kind, phi))]
+            losses = _planted(losses, chosen)
         found, loss = self.session.gradient(losses, at, kind, mask)
-        self._see(kind, found[chosen], known, batches, joined is not None)
+        self.see(kind, found[chosen], known, len(rows), rows)
         return found, loss
 
     def gradients(
@@ -149,46 +146,34 @@ class Probe(Session):
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The real session's answer over real records and canaries."""
-        batches = [batch for _, batch in contributions]
+        rows = use(kind, *(batch for _, batch in contributions)).rows
         known = self.quiet.mean(contributions, kind, dim)
-        joined = self.canaries.place_in(batches)
-        if joined is not None:
-            x = batches[joined].x
+        if self.canaries.join(rows):
+            x = contributions[0][1].x
             like = x if x.is_floating_point() else x.float()
-            contributions = _after(
-                contributions, joined, (_push(dim, like), self.canaries.batch(dim, kind, like))
-            )
+            own = self.canaries.batch(dim, kind, like)
+            contributions = [*contributions, (_push(dim, like), own)]
         found = self.session.mean(contributions, kind, dim)
-        self._see(kind, found, known, batches, joined is not None)
+        self.see(kind, found, known, len(rows), rows)
         return found
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Of records, as the real session; of tasks, with the canaries as further tasks."""
-        if not self.canaries.tasks:
+        if not self.canaries.mechanism.unit.clips_tasks:
             return self.session.combine(directions)
         own = self.canaries.vectors(len(directions[0]), "update").to(directions[0])
-        found, n = self.session.combine([*directions, *own]), len(directions)
-        total = found.double() * (n + len(own)) - self.quiet.combine(directions).double() * n
-        self._keep("update", total, (), True)
+        found = self.session.combine([*directions, *own])
+        self.see("update", found, self.quiet.combine(directions), len(directions))
         return found
 
-    def _see(
-        self, kind: Kind, found: Tensor, known: Tensor, real: Sequence[Batch], joined: bool
+    def see(
+        self, kind: Kind, found: Tensor, known: Tensor, n: int, rows: Sequence[int] = ()
     ) -> None:
-        """Means become sums again: the numbers of real rows and of canaries' are public."""
-        rows = np.concatenate([batch.rows for batch in real])
-        n = len(rows) + len(self.canaries.rows) * joined
-        total = found.double() * n - known.double() * len(rows)
-        self._keep(kind, total, rows.tolist(), joined)
-
-    def _keep(self, kind: Kind, total: Tensor, real: Iterable[int], joined: bool) -> None:
-        values = (total / self.canaries.clip_of(kind)).cpu().numpy()
-        self.seen.append(ObservedSum(kind, values, frozenset(real), joined))
-
-
-def _after(pieces: Sequence[_Piece], place: int, own: _Piece) -> list[_Piece]:
-    """The pieces with the canaries' own after the one that they join."""
-    return [*pieces[: place + 1], own, *pieces[place + 1 :]]
+        """Means become sums again: the numbers of real vectors, n, and of canaries' are public."""
+        joined = self.canaries.join(rows)
+        total = found.double() * (n + len(self.canaries.rows) * joined) - known.double() * n
+        values = (total / self.canaries.mechanism.clip_of(kind)).cpu().numpy()
+        self.seen.append(ObservedSum(kind, values, frozenset(rows), joined, self.round))
 
 
 def _planted(losses: Losses, chosen: Tensor) -> Losses:

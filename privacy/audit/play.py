@@ -76,12 +76,9 @@ class Stage:
     def canaries(
         self, m: int, rng: np.random.Generator, beside: frozenset[int] | None = None
     ) -> Canaries:
-        """m canaries, half of them inside; units of several records have two rows each."""
-        inside = rng.permutation(np.arange(m) < m // 2)
-        unit, clip_of = self.mechanism.unit, self.mechanism.clip_of
-        copies = 1 if unit.cap is None else 2
-        order, first = rng.permutation(m), len(self.units)
-        return Canaries(inside, order, first, clip_of, copies, unit.clips_tasks, beside)
+        """m canaries, half of them inside."""
+        inside, order = rng.permutation(np.arange(m) < m // 2), rng.permutation(m)
+        return Canaries(self.mechanism, inside, order, len(self.units), beside)
 
     def costliest(self) -> frozenset[int] | None:
         """Rows of the unit that pays most: a record, or all records of a task where a unit may
@@ -125,18 +122,20 @@ class Stage:
 
     def round(self, number: int, canaries: Canaries, noise: Noise | None) -> list[ObservedSum]:
         """One round's sums as the attacker sees them, in order."""
-        probe = Probe(self.session(canaries, noise), self.session(None, None), canaries)
-        update = self.work(probe)
+        probe = Probe(self.session(canaries, noise), self.session(None, None), canaries, number)
+        update = self.work(probe)[None]
         if self.mechanism.unit.noise_at_server:
-            probe.seen.append(self._at_server(update, canaries, noise))
-        return [replace(seen, round=number) for seen in probe.seen]
+            own = canaries.vectors(update.shape[1], "update").to(update)
+            found = self._server_mean(torch.cat([update, own]), noise)
+            probe.see("update", found, self._server_mean(update, None), 1)
+        return probe.seen
 
     def sum_of(self, vectors: Tensor, kind: Kind) -> Tensor:
         """Vectors (m, d), each a unit's, summed (d,) as the mechanism sums this kind, silently."""
         unit, rows = self.mechanism.unit, np.arange(len(vectors))
         if unit.noise_at_server:
-            return self._server_sum(vectors, None)
-        together = np.split(rows, len(rows)) if unit.whole else [rows]
+            return self._server_mean(vectors, None) * len(rows)
+        together = rows[:, None] if unit.whole else rows[None]
         uses = [Use(kind, tuple(part.tolist())) for part in together]
         session = self.mechanism.session(Opening(uses, {kind: 0.0}, rows, SeededNoise(0)))
         if unit.whole:
@@ -144,19 +143,13 @@ class Stage:
         batch = Batch(vectors, torch.from_numpy(rows), rows)
         return session.mean([(lambda x, y: x, batch)], kind, vectors.shape[1]) * len(rows)
 
-    def _at_server(self, update: Tensor, canaries: Canaries, noise: Noise | None) -> ObservedSum:
-        own = canaries.vectors(len(update), "update").to(update)
-        total = self._server_sum(torch.cat([update[None], own]), noise)
-        values = (total - self._server_sum(update[None], None)) / canaries.clip_of("update")
-        return ObservedSum("update", values.numpy(), frozenset({0}), True)
-
-    def _server_sum(self, vectors: Tensor, noise: Noise | None) -> Tensor:
-        """Each hospital's update (d,) through the door, then to the server's noisy mean; as sum."""
+    def _server_mean(self, updates: Tensor, noise: Noise | None) -> Tensor:
+        """Each hospital's update (d,) through the door, then to the server's noisy mean."""
         leave, sigma = self.mechanism.release, self.noise_multipliers["update"] if noise else 0.0
-        updates = np.stack([leave("canary", 1, v, torch.zeros(()), None).update for v in vectors])
+        left = np.stack([leave("canary", 1, v, torch.zeros(()), None).update for v in updates])
         source = noise or SeededNoise(0)
-        mean = self.mechanism.at_server(updates, lambda v: v.mean(axis=0), sigma, source)
-        return torch.from_numpy(mean).double() * len(updates)
+        mean = self.mechanism.at_server(left, lambda v: v.mean(axis=0), sigma, source)
+        return torch.from_numpy(mean).double()
 
 
 @dataclass(frozen=True)
@@ -168,12 +161,12 @@ class Life:
     sums: int
     seen: Sequence[ObservedSum]
 
-    def noise(self, seen: ObservedSum, effect: float) -> NDArray[np.float64]:
-        """The noise in a sum (d,), over clip: the canaries taken off, each with its effect."""
+    def noise(self, seen: ObservedSum, effect: float) -> ObservedSum:
+        """A sum of which only the noise is left: the canaries taken off, each with its effect."""
         found = seen.values.copy()
         if seen.joined:
             found[self.canaries.places(len(found))] -= self.canaries.inside * effect
-        return found
+        return replace(seen, values=found)
 
 
 def lives(stage: Stage, size: Effort, rng: np.random.Generator) -> Iterator[Life]:

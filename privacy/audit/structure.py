@@ -6,7 +6,9 @@ two steps has none left; a layer without noise is lost in the average over all c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
 
@@ -24,8 +26,8 @@ from metaward.privacy.session import Kind
 Layers = Sequence[tuple[str, int]]
 """Names and sizes of the trained layers, in theta's order."""
 
-Noised = list[tuple[ObservedSum, NDArray[np.float64]]]
-"""Sums and the noise (d,) in each, over the clip norm."""
+Noised = Sequence[ObservedSum]
+"""Sums of which only the noise is left, over the clip norm."""
 
 Pair = tuple[NDArray[np.float64], NDArray[np.float64]]
 
@@ -51,9 +53,9 @@ def split(kind: str, d: int, layers: Layers) -> list[tuple[str, slice]]:
 
 def _by_layer(noised: Noised, layers: Layers) -> Iterator[tuple[str, str, NDArray[np.float64]]]:
     """(kind, layer, noise) of each layer in each sum."""
-    for seen, noise in noised:
-        for name, place in split(seen.kind, len(noise), layers):
-            yield str(seen.kind), name, noise[place]
+    for seen in noised:
+        for name, place in split(seen.kind, len(seen.values), layers):
+            yield seen.kind, name, seen.values[place]
 
 
 def layer_noise(
@@ -77,8 +79,8 @@ def correlations(
     few = [noised[i] for i in np.unique(np.linspace(0, len(noised) - 1, MOST).astype(int))]
     close = noised[: MOST // 2]  # neighbours in time, where a repeated seed shows
     groups: dict[Between, list[Pair]] = {"rounds": [], "steps": [], "tasks": []}
-    for (one, a), (other, b) in [*combinations(few, 2), *combinations(close, 2)]:
-        groups[_between(one, other, tasks)].append((a, b))
+    for one, other in [*combinations(few, 2), *combinations(close, 2)]:
+        groups[_between(one, other, tasks)].append((one.values, other.values))
     found = [_largest(between, pairs) for between, pairs in groups.items()]
     found.append(_largest("layers", _layer_pairs(noised, layers)))
     return tuple(one for one in found if one.pairs)
@@ -97,9 +99,10 @@ def _task(seen: ObservedSum, tasks: Sequence[Sequence[int]]) -> int:
 
 def _layer_pairs(noised: Noised, layers: Layers) -> Iterator[Pair]:
     """For each kind and each two layers: their noise in all sums, as far as the shorter goes."""
-    kinds = {seen.kind: len(noise) for seen, noise in noised}
-    for kind, d in kinds.items():
-        rows = np.stack([n for s, n in noised if s.kind == kind and len(n) == d][:MOST])
+    sizes = {seen.kind: len(seen.values) for seen in noised}
+    for kind, d in sizes.items():
+        alike = [s.values for s in noised if (s.kind, len(s.values)) == (kind, d)]
+        rows = np.stack(alike[:MOST])
         for (_, a), (_, b) in combinations(split(kind, d, layers), 2):
             short = min(a.stop - a.start, b.stop - b.start)
             one, other = (rows[:, s.start : s.start + short].ravel() for s in (a, b))
@@ -153,14 +156,12 @@ def extremes(stage: Stage, kinds: Iterable[Kind], d: int = 8) -> dict[Kind, floa
     """
     vectors = torch.zeros(4, d)
     vectors[0], vectors[1, 0], vectors[2, 0] = torch.nan, torch.inf, 1e30
-    return {kind: _norm(stage, vectors, kind) / stage.mechanism.clip_of(kind) for kind in kinds}
-
-
-def _norm(stage: Stage, vectors: Tensor, kind: Kind) -> float:
-    try:
-        return float(stage.sum_of(vectors, kind).double().norm())
-    except ValueError:
-        return float("inf")
+    found = dict.fromkeys(kinds, math.inf)
+    for kind in found:
+        with suppress(ValueError):
+            norm = float(stage.sum_of(vectors, kind).double().norm())
+            found[kind] = norm / stage.mechanism.clip_of(kind)
+    return found
 
 
 def mixing(outputs: Callable[[Tensor], Tensor], x: Tensor) -> float:
@@ -173,4 +174,4 @@ def mixing(outputs: Callable[[Tensor], Tensor], x: Tensor) -> float:
         moved = [outputs(torch.cat([x[:1], x[1:] * by]))[0] - whole for by in (FORCE, torch.nan)]
     size = max(float(whole.abs().max()), 1e-12)
     farthest = float(torch.stack(moved).abs().max()) / size
-    return farthest if np.isfinite(farthest) else float("inf")
+    return farthest if math.isfinite(farthest) else math.inf

@@ -185,8 +185,5 @@ def _noise(report: AuditReport) -> Iterator[Check]:
             what = f"noise on layer {layer.layer} of {layer.kind} sums is"
             measured = f"{layer.ratio:.4f} of the claim ({layer.low:.3f} to {layer.high:.3f})"
             yield Check(what, measured, "1", code)
-    what, code = (
-        "the noise is Gaussian (Kolmogorov-Smirnov) with",
-        "" if p >= LEVEL else "noise-shape",
-    )
-    yield Check(what, f"p = {p:.2g}", f"p above {LEVEL:g}", code)
+    what, code = "the noise is Gaussian (Kolmogorov-Smirnov) with", "noise-shape"
+    yield Check(what, f"p = {p:.2g}", f"p above {LEVEL:g}", "" if p >= LEVEL else code)

@@ -5,17 +5,16 @@ from metaward.privacy.ledger.audit import verify
 from metaward.privacy.ledger.errors import BudgetSpent, LedgerError
 from metaward.privacy.ledger.history import (
     Charged,
+    Entry,
     History,
     LedgerRun,
     NotedRefusal,
     Payment,
+    RequestKey,
 )
-from metaward.privacy.ledger.keys import Entry, RequestKey
 from metaward.privacy.ledger.ledger import Ledger
-from metaward.privacy.ledger.spend import Allows
 
 __all__ = [
-    "Allows",
     "BudgetSpent",
     "Charged",
     "Entry",

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from metaward.privacy.ledger import chain, file
 from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import Charged, History, due, read_history
+from metaward.privacy.ledger.history import NOTED, Charged, History, read_history
 from metaward.privacy.ledger.ledger import Ledger
 from metaward.privacy.ledger.spend import text_of
 
@@ -44,10 +45,9 @@ def _file_faults(db: sqlite3.Connection) -> Iterator[str]:
     lines = [line for (line,) in db.execute("PRAGMA integrity_check")]
     yield from (f"file: {line}" for line in lines if line != "ok")
     query = "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"
-    fresh = sqlite3.connect(":memory:")
-    fresh.executescript(file.SCHEMA)
-    ours, theirs = dict(fresh.execute(query)), dict(db.execute(query))
-    fresh.close()
+    with closing(sqlite3.connect(":memory:")) as fresh:
+        fresh.executescript(file.SCHEMA)
+        ours, theirs = dict(fresh.execute(query)), dict(db.execute(query))
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) != theirs.get(name):
             yield f"file: table or trigger {name!r} was added, removed or changed"
@@ -78,12 +78,7 @@ def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
     history = read_history(rows)
     yield from _charge_faults(history.charges)
     yield from _reply_faults(history)
-    stored = _stored(db)
-    for table, computed in _computed(history).items():
-        wrong = {row[: _KEYS[table]] for row in computed ^ stored[table]}
-        if wrong:
-            named = _some(sorted((k[0] if len(k) == 1 else k for k in wrong), key=str))
-            yield f"table {table}: {len(wrong)} entries are not what the chain says: {named}"
+    yield from _table_faults(db, history)
 
 
 def _readable(first: ChainRow, row: ChainRow) -> bool:
@@ -116,57 +111,52 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
 
 def _reply_faults(history: History) -> Iterator[str]:
     """A reply must follow its charge, and a request must not be answered twice."""
-    charges = {charge.sequence: charge for charge in history.charges}
+    requests = {charge.sequence: charge.request.id for charge in history.charges}
     answered: set[str] = set()
     for reply in history.replies:
-        charge = charges.get(reply.charge)
-        if charge is None or charge.sequence > reply.sequence:
+        request = requests.get(reply.charge)
+        if request is None or reply.charge > reply.sequence:
             yield f"row {reply.sequence} is a reply without a charge before it"
-            continue
-        if charge.request.id in answered:
+        elif request in answered:
             yield f"row {reply.sequence} answers a request that was answered before"
-        answered.add(charge.request.id)
+        else:
+            answered.add(request)
 
 
 # ------------------------------------------------------------------------ the working tables
 
-Rows = Mapping[str, set[tuple[Any, ...]]]
-_KEYS = {"unit": 1, "total": 2, "request": 1, "refused": 2}
-"""How many columns of each table name an entry."""
+
+def _table_faults(db: sqlite3.Connection, history: History) -> Iterator[str]:
+    """Entries of the tables, named by their first columns, that are not what the chain says."""
+    db.create_function("sha256_of", 1, lambda reply: reply and chain.sha256(reply).hex())
+    db.create_function("noted_of", 1, lambda count: str([n for n in NOTED if n <= count]))
+    for table, names, columns, computed in _tables(history):
+        stored = set(db.execute(f"SELECT {columns} FROM {table}"))
+        wrong = {row[0] if names == 1 else row[:names] for row in computed ^ stored}
+        if wrong:
+            named = _some(sorted(wrong, key=str))
+            yield f"table {table}: {len(wrong)} entries are not what the chain says: {named}"
 
 
-def _stored(db: sqlite3.Connection) -> Rows:
-    """What the tables hold: the hashes of replies, and the counts of refusals that need a row."""
-    requests = db.execute("SELECT id, charge, answered, reply FROM request")
-    refused = db.execute("SELECT day, code, count FROM refused")
-    return {
-        "unit": set(db.execute("SELECT id, name FROM unit")),
-        "total": set(db.execute("SELECT unit, event, count FROM total")),
-        "request": {(*row, reply and chain.sha256(reply).hex()) for *row, reply in requests},
-        "refused": {(day, code, *_due_up_to(count)) for day, code, count in refused},
-    }
+def _tables(history: History) -> Iterator[tuple[str, int, str, set[tuple[Any, ...]]]]:
+    """Each table, how many columns name an entry, its columns, and what it must hold.
 
-
-def _computed(history: History) -> Rows:
-    """What the tables must hold according to the chain."""
+    Of replies it must hold the hashes, of refusals those that have a row.
+    """
     names = [name for charge in history.charges for name in charge.new]
+    yield "unit", 1, "id, name", set(enumerate(names, 1))
+    totals = {(u, text_of(e), e.count) for u, all in history.totals().items() for e in all}
+    yield "total", 2, "unit, event, count", totals
     ids = {charge.sequence: charge.request.id for charge in history.charges}
     newest = {id: charge for charge, id in ids.items()}
     replies = {ids[r.charge]: (r.sequence, r.sha256) for r in history.replies if r.charge in ids}
+    requests = {(id, row, *replies.get(id, (None, None))) for id, row in newest.items()}
+    yield "request", 1, "id, charge, answered, sha256_of(reply)", requests
     noted: dict[tuple[str, str], list[int]] = {}
     for refusal in history.refusals:
         noted.setdefault((refusal.time[:10], refusal.code), []).append(refusal.count)
-    return {
-        "unit": set(enumerate(names, 1)),
-        "total": {(u, text_of(e), e.count) for u, all in history.totals().items() for e in all},
-        "request": {(id, row, *replies.get(id, (None, None))) for id, row in newest.items()},
-        "refused": {(*key, *counts) for key, counts in noted.items()},
-    }
-
-
-def _due_up_to(count: int) -> list[int]:
-    candidates = {*range(1, 65), *(1 << power for power in range(6, 63))}
-    return sorted(number for number in candidates if number <= count and due(number))
+    refused = {(*key, str(counts)) for key, counts in noted.items()}
+    yield "refused", 2, "day, code, noted_of(count)", refused
 
 
 def _some(numbers: Sequence[object]) -> str:

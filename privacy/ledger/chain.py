@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,9 +74,7 @@ def append(db: sqlite3.Connection, kind: str, content: Mapping[str, Any]) -> Cha
     sequence, previous = (last.sequence + 1, last.hash) if last else (1, GENESIS)
     body = canonical(content)
     row = ChainRow(sequence, kind, body, previous, digest(previous, sequence, kind, body))
-    db.execute(
-        "INSERT INTO entry VALUES (?, ?, ?, ?, ?)", (sequence, kind, body, previous, row.hash)
-    )
+    db.execute("INSERT INTO entry VALUES (?, ?, ?, ?, ?)", astuple(row))
     return row
 
 

@@ -1,11 +1,12 @@
-"""The content of the chain as typed values; units are numbers."""
+"""Requests, and the content of the chain as typed values; units are numbers."""
 
 from __future__ import annotations
 
+import re
 from base64 import b64decode, b64encode
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import cache
 from typing import Any
 
@@ -20,15 +21,59 @@ from metaward.privacy.event import (
     Events,
     Mark,
     Protection,
-    counted,
+    add,
     from_plain,
     to_plain,
 )
-from metaward.privacy.ledger.chain import ChainRow, now
-from metaward.privacy.ledger.keys import RequestKey
+from metaward.privacy.ledger.chain import ChainRow, canonical, now, sha256
 
-ALWAYS_NOTED = 20
-"""This many refusals of a code and day have a row each."""
+NOTED = (*range(1, 21), *(1 << power for power in range(5, 63)))
+"""Which refusals of a code and day have a row, by their number."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class RequestKey:
+    """What identifies a request: a retry of it has the same four values.
+
+    ``run`` (1 to 200 characters), ``round`` (0 or more), ``purpose`` (1 to 40 characters, such as
+    ``train``) and ``digest``, the SHA-256 of all that the request says, in 64 hex digits.
+    """
+
+    run: str
+    round: int
+    purpose: str
+    digest: str
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.run) <= 200:
+            raise ValueError(f"run has {len(self.run)} characters, not 1 to 200")
+        if type(self.round) is not int or self.round < 0:
+            raise ValueError(f"round = {self.round!r} is not a whole number of 0 or more")
+        if not 1 <= len(self.purpose) <= 40:
+            raise ValueError(f"purpose has {len(self.purpose)} characters, not 1 to 40")
+        if not _SHA256.fullmatch(self.digest):
+            raise ValueError(f"digest = {self.digest[:80]!r} is not a SHA-256 in 64 hex digits")
+
+    @property
+    def id(self) -> str:
+        """The SHA-256 of all four values, by which the ledger finds the request again."""
+        return sha256(canonical([self.run, self.round, self.purpose, self.digest])).hex()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A paid charge; ``mark`` is its row. A stored ``reply`` is sent again instead of computed."""
+
+    request: RequestKey
+    mark: Mark
+    reply: bytes | None = None
+
+    @property
+    def sequence(self) -> int:
+        """The number of the charge's row."""
+        return self.mark.sequence
 
 
 @dataclass(frozen=True)
@@ -63,11 +108,9 @@ class Charged:
         return {unit for payment in self.payments for unit in payment.units}
 
     def add_to(self, spent: dict[int, Events]) -> None:
-        """Add the payments to the units' events; units with equal events are added up once."""
+        """Add the payments to what the units have spent."""
         for payment in self.payments:
-            before = {spent.get(unit, ()) for unit in payment.units}
-            after = {events: counted(events + payment.events) for events in before}
-            spent |= {unit: after[spent.get(unit, ())] for unit in payment.units}
+            add(spent, payment.units, payment.events)
 
     def noises(self) -> set[tuple[float, float]]:
         """Noise multiplier and sampling rate of all its events that have noise of that kind."""
@@ -154,26 +197,15 @@ class History:
 
     def runs(self) -> list[LedgerRun]:
         """Every run that was ever charged, in order of its first charge."""
-        answered = {reply.charge for reply in self.replies}
         charges: dict[str, list[Charged]] = {}
         for charge in self.charges:
             charges.setdefault(charge.request.run, []).append(charge)
-        return [
-            LedgerRun(
-                name,
-                own[0].protection,
-                first=own[0].time,
-                last=own[-1].time,
-                charges=len(own),
-                replies=sum(charge.sequence in answered for charge in own),
-            )
-            for name, own in charges.items()
-        ]
+        return [self._run(name, own) for name, own in charges.items()]
 
-
-def due(count: int) -> bool:
-    """Whether the ``count``-th refusal of a code and day gets a row."""
-    return count <= ALWAYS_NOTED or count & (count - 1) == 0
+    def _run(self, name: str, own: Sequence[Charged]) -> LedgerRun:
+        first, last, rows = own[0], own[-1], {charge.sequence for charge in own}
+        replies = len(rows & {reply.charge for reply in self.replies})
+        return LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
 
 
 # ------------------------------------------------------------------------- bodies of rows
@@ -197,13 +229,12 @@ def pack_charge(
         }
         for charge in named
     ]
-    cap = [budget.epsilon, budget.delta] if budget else None
     return {
         "request": asdict(request),
         "description": _DESCRIPTION.dump_python(description, mode="json"),
-        "budget": cap,
+        "budget": budget and astuple(budget),
         "payments": payments,
-        "new": list(new),
+        "new": new,
         "time": now(),
     }
 
@@ -226,23 +257,20 @@ def read_history(rows: Iterable[ChainRow]) -> History:
 
 def _charged(row: ChainRow) -> Charged:
     body = row.content()
-    payments = tuple(
-        Payment(
-            _unpacked(payment["units"]),
-            tuple(Event(from_plain(plain), count) for plain, count in payment["events"]),
-        )
-        for payment in body["payments"]
-    )
-    budget = body["budget"]
     return Charged(
         row.sequence,
         body["time"],
         RequestKey(**body["request"]),
         _DESCRIPTION.validate_python(body["description"]),
-        budget and Budget(*budget),
-        payments,
+        body["budget"] and Budget(*body["budget"]),
+        tuple(_payment(**payment) for payment in body["payments"]),
         tuple(body["new"]),
     )
+
+
+def _payment(units: str, events: Iterable[tuple[Mapping[str, Any], int]]) -> Payment:
+    paid = tuple(Event(from_plain(plain), count) for plain, count in events)
+    return Payment(_unpacked(units), paid)
 
 
 def _packed(units: Sequence[int]) -> str:

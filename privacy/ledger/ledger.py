@@ -21,8 +21,14 @@ from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import Budget, Charge, Mark
 from metaward.privacy.ledger import chain, file, spend
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import History, due, pack_charge, read_history
-from metaward.privacy.ledger.keys import Entry, RequestKey
+from metaward.privacy.ledger.history import (
+    NOTED,
+    Entry,
+    History,
+    RequestKey,
+    pack_charge,
+    read_history,
+)
 from metaward.privacy.ledger.spend import Allows
 
 _CODE = re.compile(r"[a-z]+(-[a-z]+)*")
@@ -167,7 +173,7 @@ class Ledger:
         time = chain.now()
         with file.transaction(self.path) as db:
             (count,) = db.execute(_COUNT, (time[:10], code)).fetchall()[0]
-            if due(count):
+            if count in NOTED:
                 note = {"code": code, "reason": reason[:300], "run": run[:200], "round": round}
                 chain.append(db, "refusal", note | {"count": count, "time": time})
 
@@ -212,10 +218,10 @@ class Ledger:
         return Mark(self.id, row.sequence, row.hash.hex())
 
     def _holds(self, db: sqlite3.Connection, mark: Mark) -> bool:
-        if mark.ledger != self.id or not 0 < mark.sequence < 2**63:
+        if not 0 < mark.sequence < 2**63:
             return False
         row = chain.find(db, chain.NUMBERED, mark.sequence)
-        return row is not None and row.hash.hex() == mark.head
+        return row is not None and self._mark(row) == mark
 
     def _answered(self, db: sqlite3.Connection, request: RequestKey) -> Entry | None:
         """The entry of a request that has a reply; ``LedgerError`` where the reply was changed."""

@@ -12,6 +12,7 @@ import re
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 
 from metaward.privacy.event import (
     Budget,
@@ -31,12 +32,15 @@ Allows = Callable[[Events, Events, Budget], bool]
 
 _KIND = re.compile(r"[a-z]{1,20}(?=:.)", re.DOTALL)
 _TOTALS = """
-SELECT unit, event, count FROM total WHERE unit IN (SELECT value FROM json_each(?)) ORDER BY unit
+SELECT unit, json_group_object(event, count) FROM total
+WHERE unit IN (SELECT value FROM json_each(?)) GROUP BY unit
 """
 _ADD = """
-INSERT INTO total (unit, event, count) VALUES (?, ?, ?)
+INSERT INTO total (unit, event, count) SELECT value, ?, ? FROM json_each(?) WHERE true
 ON CONFLICT DO UPDATE SET count = count + excluded.count
 """
+_NAME = "INSERT OR IGNORE INTO unit (name) SELECT value FROM json_each(?) ORDER BY key"
+_NUMBERS = "SELECT name, id FROM unit WHERE name IN (SELECT value FROM json_each(?))"
 
 
 def pseudonym(key: str, secret: bytes) -> str:
@@ -75,10 +79,8 @@ def entered(db: sqlite3.Connection, charges: Sequence[Charge]) -> tuple[dict[str
     """
     names = list(dict.fromkeys(name for charge in charges for name in charge.keys))
     last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
-    insert = "INSERT INTO unit (name) VALUES (?) ON CONFLICT DO NOTHING"
-    db.executemany(insert, [(name,) for name in names])
-    query = "SELECT name, id FROM unit WHERE name IN (SELECT value FROM json_each(?))"
-    numbers: dict[str, int] = dict(db.execute(query, (json.dumps(names),)).fetchall())
+    db.execute(_NAME, (json.dumps(names),))
+    numbers: dict[str, int] = dict(db.execute(_NUMBERS, (json.dumps(names),)).fetchall())
     return numbers, [name for name in names if numbers[name] > last]
 
 
@@ -89,15 +91,13 @@ def text_of(event: Event) -> str:
 
 def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
     """All that these units have spent."""
-    totals: dict[int, tuple[tuple[str, int], ...]] = {}
-    for unit, text, count in db.execute(_TOTALS, (json.dumps(list(units)),)):
-        totals[unit] = (*totals.get(unit, ()), (text, count))
-    known = {rows: _read(rows) for rows in set(totals.values())}  # many units have spent the same
-    return {unit: known[rows] for unit, rows in totals.items()}
+    read = cache(_read)  # many units have spent the same
+    return {unit: read(text) for unit, text in db.execute(_TOTALS, (json.dumps(list(units)),))}
 
 
-def _read(rows: Iterable[tuple[str, int]]) -> Events:
-    return counted(Event(from_plain(json.loads(text)), count) for text, count in rows)
+def _read(totals: str) -> Events:
+    counts = json.loads(totals).items()
+    return counted(Event(from_plain(json.loads(text)), count) for text, count in counts)
 
 
 def check_budget(
@@ -114,9 +114,10 @@ def check_budget(
     if budget is None:
         return
     spent = spent_by(db, numbers.values())
-    sums = {name: (spent.get(numbers[name], ()), new) for name, new in merged(charges).items()}
-    refused = {(old, new) for old, new in set(sums.values()) if not allows(old, new, budget)}
-    over = [name for name, spent_and_new in sums.items() if spent_and_new in refused]
+    alike: dict[tuple[Events, Events], list[str]] = {}
+    for name, new in merged(charges).items():
+        alike.setdefault((spent.get(numbers[name], ()), new), []).append(name)
+    over = [name for pair, names in alike.items() if not allows(*pair, budget) for name in names]
     if over:
         raise BudgetSpent(_too_little(over, numbers, budget), len(over), len(numbers))
 
@@ -124,10 +125,9 @@ def check_budget(
 def add(db: sqlite3.Connection, charges: Sequence[Charge], numbers: Mapping[str, int]) -> None:
     """Add the charges to the units' totals."""
     for charge in charges:
-        units = [numbers[name] for name in charge.keys]
+        units = json.dumps([numbers[name] for name in charge.keys])
         for event in charge.events:
-            text = text_of(event)
-            db.executemany(_ADD, [(unit, text, event.count) for unit in units])
+            db.execute(_ADD, (text_of(event), event.count, units))
 
 
 def _too_little(over: Sequence[str], numbers: Mapping[str, int], budget: Budget) -> str:

@@ -1,4 +1,4 @@
-"""How records are protected: one mechanism a file, and one line for it here."""
+"""How records are protected: one mechanism a file, and one entry for it here."""
 
 from __future__ import annotations
 
@@ -8,11 +8,7 @@ from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.mechanisms.whole import Whole
 from metaward.privacy.units import UNITS
 
-MECHANISMS: dict[str, type[Mechanism]] = {
-    "none": NoPrivacy,
-    "sums": Sums,
-    "whole": Whole,
-}
+MECHANISMS: dict[str, type[Mechanism]] = {cls.name: cls for cls in (NoPrivacy, Sums, Whole)}
 
 
 def choices() -> str:

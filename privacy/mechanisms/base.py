@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from metaward.privacy.noise import Noise
 from metaward.privacy.price import calibrate, profiles
 from metaward.privacy.release import Release, Scores
 from metaward.privacy.rounding import percent_up
-from metaward.privacy.session import ALL_GROUPS, ParameterGroup, Session, Use
+from metaward.privacy.session import ALL_GROUPS, Kind, ParameterGroup, Session, Use
 from metaward.privacy.units import UNITS, Unit
 
 Vectors = NDArray[np.float32]
@@ -91,14 +92,15 @@ class Mechanism(ABC):
     def budget(self) -> Budget | None:
         """What the run may spend on any one unit; None where nothing is protected."""
 
-    @property
-    @abstractmethod
-    def clip(self) -> float | None:
-        """The largest clip norm of any kind; None where nothing is clipped."""
-
     @abstractmethod
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum; infinite where nothing is clipped."""
+
+    @property
+    def clip(self) -> float | None:
+        """The largest clip norm of any kind; None where nothing is clipped."""
+        largest = max(map(self.clip_of, get_args(Kind)))
+        return largest if math.isfinite(largest) else None
 
     @property
     def sampling_rate(self) -> float:
@@ -198,11 +200,6 @@ class Protected(Mechanism):
     def budget(self) -> Budget:
         """The cap of the run."""
         return Budget(self.epsilon, self.delta)
-
-    @property
-    def clip(self) -> float:
-        """The largest clip norm."""
-        return self.clip_norm
 
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum."""

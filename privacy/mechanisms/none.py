@@ -28,20 +28,16 @@ class NoPrivacy(Mechanism):
         "Used without any protection.",
     )
     budget: ClassVar[Budget | None] = None
-    clip: ClassVar[float | None] = None
+    claim: ClassVar[str] = (
+        "NO PRIVACY: updates leave the hospitals without noise; epsilon is infinite. "
+        "Use this with public or synthetic data only."
+    )
+    """The warning that every output of such a run shows."""
 
     @classmethod
     def serves(cls, unit: Unit) -> bool:
         """Only who is promised nothing."""
         return not unit.protected
-
-    @property
-    def claim(self) -> str:
-        """The warning that every output of such a run shows."""
-        return (
-            "NO PRIVACY: updates leave the hospitals without noise; epsilon is infinite. "
-            "Use this with public or synthetic data only."
-        )
 
     def clip_of(self, kind: str) -> float:
         """Nothing is clipped."""

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, get_args
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -26,21 +26,10 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.errors import RunError
-from metaward.privacy.clipping import clipped_sum, gradient, rows
+from metaward.privacy.clipping import clipped_sum, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
 from metaward.privacy.noise import noisy
-from metaward.privacy.session import (
-    Contribution,
-    Contributions,
-    Kind,
-    Losses,
-    MeanGradient,
-    ParameterGroup,
-    Points,
-    Session,
-    Use,
-    use,
-)
+from metaward.privacy.session import Contributions, Kind, ParameterGroup, Session, Use, use
 from metaward.privacy.units import Unit
 
 
@@ -65,7 +54,7 @@ class Sums(Protected):
     sampling_rate: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Below 1: every unit is drawn afresh, secretly and with this probability, before each sum; 1:
     all records are used, and no amplification is claimed."""
-    train: tuple[Literal["body", "norm", "head"], ...] = ("body", "norm", "head")
+    train: tuple[ParameterGroup, ...] = ("body", "norm", "head")
     """The coordinates that are trained, hence noised: `[norm, head]` suits a body that was trained
     on public data."""
 
@@ -103,11 +92,6 @@ class Sums(Protected):
         """The coordinates that are trained."""
         return frozenset(self.train)
 
-    @property
-    def clip(self) -> float:
-        """The largest clip norm of any kind."""
-        return max(map(self.clip_of, get_args(Kind)))
-
     def clip_of(self, kind: str) -> float:
         """The clip norm of one kind of sum."""
         query, adjoint, features = self.clip_query, self.clip_adjoint, self.clip_features
@@ -133,19 +117,6 @@ class NoisySums(Session):
     def __post_init__(self) -> None:
         self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
-        """Noisy mean gradient (dim,); the loss is not looked at and is NaN."""
-        chosen = mask.nonzero().squeeze(1)
-        one = gradient(losses)
-
-        def contribution(phi: Tensor) -> Contribution:
-            return lambda x, y: one(phi, x, y)[chosen]
-
-        found = torch.zeros_like(at[0][0])
-        contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
-        found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
-        return found, torch.full((), float("nan"), device=found.device)
-
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         wanted = use(kind, *(batch for _, batch in contributions))
@@ -159,14 +130,13 @@ class NoisySums(Session):
         if len(np.unique(np.concatenate([names for names, _ in here]))) < units:
             raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
-        total: Tensor | float = 0.0
+        total = torch.zeros((), dtype=torch.float64)
         for (one, batch), (names, group) in zip(contributions, here, strict=True):
             index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
             drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
             x, y = batch.x, batch.y
             total = total + clipped_sum(one, x, y, index, units, clip, drawn, rows(dim))
-        assert isinstance(total, Tensor)
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
         scaled = torch.from_numpy(noised / (q * len(wanted.rows)))

@@ -108,18 +108,22 @@ class Whole(Protected):
         more and noised, and ``combine`` is not asked."""
         if not self.unit.noise_at_server:
             return combine(updates)
-        total = sum_clipped(torch.from_numpy(updates).double(), self.clip_norm).numpy()
+        mean = self.noisy_mean(torch.from_numpy(updates), noise_multiplier, noise)
+        return np.asarray(mean, np.float32)
+
+    def noisy_mean(self, vectors: Tensor, noise_multiplier: float, noise: Noise) -> Tensor:
+        """Mean (dim,) float64 of ``vectors`` (n, dim), each clipped, with noise on their sum."""
+        total = sum_clipped(vectors.double(), self.clip_norm).cpu().numpy()
         noised = noisy(total, self.clip_norm, noise_multiplier, noise)
-        return np.asarray(noised / len(updates), np.float32)
+        return torch.from_numpy(noised / len(vectors))
 
 
-@dataclass
 class NoisyTasks(OpenSession):
     """The session in which tasks are protected."""
 
     def __init__(self, mechanism: Whole, opening: Opening) -> None:
         super().__init__()
-        self._norm, self._opening = mechanism.clip_norm, opening
+        self._mechanism, self._opening = mechanism, opening
         self._left = len(opening.uses)
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
@@ -127,10 +131,9 @@ class NoisyTasks(OpenSession):
         if len(directions) != self._left:
             raise RuntimeError(f"{len(directions)} tasks, but {self._left} were charged")
         self._left = 0
-        total = sum_clipped(torch.stack(list(directions)).double(), self._norm)
         sigma = self._opening.noise_multipliers["update"]
-        noised = noisy(total.cpu().numpy(), self._norm, sigma, self._opening.noise)
-        return torch.from_numpy(noised / len(directions)).to(directions[0])
+        vectors, noise = torch.stack(list(directions)), self._opening.noise
+        return self._mechanism.noisy_mean(vectors, sigma, noise).to(vectors)
 
 
 def clip_to(vector: Tensor, norm: float) -> Tensor:

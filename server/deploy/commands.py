@@ -46,7 +46,7 @@ def node_config(hospital: HospitalFiles) -> str:
         "device": hospital.device,
     }
     pairs = [f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in own.items()]
-    return " ".join([f"partition-id={hospital.index}", *pairs])
+    return " ".join([f"partition-id={hospital.index}", "download=false", *pairs])
 
 
 def register(hospital: HospitalFiles) -> list[str]:

@@ -32,6 +32,7 @@ POLICY = Policy(
     delta=1e-5,
     noise_multiplier=0.2,
     clip=1.0,
+    sampling_rate=1.0,
     train=True,
     steps=2,
     tasks=2,
@@ -51,6 +52,7 @@ OPEN = {
     "delta": None,
     "noise_multiplier": None,
     "clip": None,
+    "sampling_rate": None,
     "loss": True,
 }
 

@@ -16,7 +16,7 @@ from metaward.client.inner import ALGORITHMS, Setting
 from metaward.client.models import Mlp
 from metaward.client.schedule import Share, deal
 from metaward.client.tasks import TASKS
-from metaward.client.tasks.base import Hospital, TaskSpec
+from metaward.client.tasks.base import Hospital, Stored, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import Charge, Opening, Use
 from metaward.privacy.accounting import enforced_epsilon
@@ -215,8 +215,9 @@ def test_two_support_copies_pay_once_each() -> None:
 
 
 def test_turned_copies_of_one_drawing_are_one_record() -> None:
-    """Omniglot's turns have one id each drawing, and contents of their own. Rows 0 and 1 are one
-    drawing in two turns, both in the support set: 3 sums, in which they are clipped together."""
+    """Turns have the id of their drawing, and contents of their own unless their source says what
+    is stored. Rows 0 and 1 are one drawing in two turns, both in the support set: 3 sums, in which
+    they are clipped together."""
     ids = ["drawing-0", "drawing-0", *[f"drawing-{k}" for k in range(1, 11)]]
     hospital = ward(Y, ids=ids)
     bill = paid("record", "fomaml", hospital, share(hospital, ([0, 1], [2, 3])))
@@ -224,6 +225,11 @@ def test_turned_copies_of_one_drawing_are_one_record() -> None:
     assert {sums(bill, content(hospital, row)) for row in (0, 1)} == {3}
     assert content(hospital, 0) != content(hospital, 1)
     assert len(bill) == 3 + 4
+    drawn = replace(hospital, stored=Stored(hospital.x[1:], np.arange(12).clip(1) - 1))
+    bill = paid("record", "fomaml", drawn, share(hospital, ([0, 1], [2, 3])))
+    assert content(drawn, 0) == content(drawn, 1) == content(hospital, 1)
+    assert sums(bill, content(drawn, 0)) == 3
+    assert len(bill) == 3 + 3
 
 
 def test_a_turned_copy_in_both_sets_costs_more_than_the_noise_was_made_for() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from metaward.client import work
 from metaward.client.guard import open_guard
+from metaward.client.tasks.medmnist import MedMnist
 from metaward.privacy import Attendance, Mark, Refusal, Release, Scores
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise, SystemNoise
@@ -20,6 +23,9 @@ from tests.server.small import small
 
 __all__ = ["site"]
 NONE = small()
+DRAWN = small(
+    "privacy={mechanism: sums, sampling_rate: 0.5, noise_multiplier: 9}", "client.schedule=passes"
+)
 UNSEEN = 4
 
 
@@ -74,6 +80,45 @@ def test_the_server_cannot_call_it_a_simulation(site: Site, tmp_path: Path) -> N
         answer = ask("train", request(), 0, simulation=str(folder), **config)
         assert code(answer) in {"policy-purpose", "ledger-missing", "policy-missing"}
     assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "asked", "expected"),
+    [
+        ({}, True, False),
+        ({"download": False}, True, False),
+        ({"download": "yes"}, True, False),
+        ({"download": True}, True, True),
+        ({"download": True}, False, True),
+        ({"simulation": "s"}, True, True),
+        ({"simulation": "s"}, False, False),
+        ({"simulation": "s", "download": True}, False, False),
+    ],
+)
+def test_only_the_hospitals_own_setting_opens_a_connection(
+    config: dict[str, Any],
+    asked: bool,
+    expected: bool,
+    site: Site,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A simulation belongs to whoever wrote the yaml; a hospital with a policy does not."""
+    connections: list[str] = []
+
+    def connect(url: str, timeout: float) -> None:
+        connections.append(url)
+        raise OSError("not here")
+
+    monkeypatch.setattr(urllib.request, "urlopen", connect)
+    site.write(**OPEN)
+    own = {} if "simulation" in config else site.config
+    content = request(NONE, desk=replace(NONE.desk(), source=MedMnist(download=asked)).json())
+    roster = request(NONE, desk=content.desk, theta=None)
+    for kind, of in (("query.roster", roster), ("train", content)):
+        answer = ask(kind, of, 0, **{**own, "data-root": str(tmp_path / "none"), **config})
+        assert code(answer) == "data-refused"
+    assert bool(connections) == expected
 
 
 def test_real_noise_is_the_systems_and_simulated_noise_is_seeded(
@@ -139,6 +184,7 @@ EXCESSES: list[tuple[dict[str, Any], str, tuple[str, Any, int]]] = [
     ({"mechanisms": ["whole"], "units": ["task"]}, "policy-mechanism", REQUESTS[1]),
     ({"train": False}, "policy-purpose", REQUESTS[1]),
     ({"noise_multiplier": 5.0}, "policy-noise", REQUESTS[1]),
+    ({"sampling_rate": 1.0}, "policy-sampling", ("train", request(DRAWN), 0)),
     ({"clip": 0.99}, "policy-clip", REQUESTS[1]),
     ({"steps": 1}, "policy-steps", REQUESTS[1]),
     ({"tasks": 1}, "policy-tasks", REQUESTS[1]),

@@ -418,7 +418,7 @@ def test_control_variates_are_the_mean_of_the_gradients_that_were_taken(tmp_path
     setting, theta = work.open_setting(desk), desk.learner.initial(work.open_setting(desk), 1)
     for number in (1, 2, 3):
         taken.clear()
-        share = work.tasks_of(desk, hospital, 0, None, number)
+        share = work.tasks_of(desk, hospital, 0, number)
         rng = np.random.default_rng(0)
         found = desk.learner.update(setting, theta, share.episodes, Watched(), rng)
         expected = torch.stack(taken).mean(dim=0)

@@ -190,7 +190,7 @@ def parts(*settings: str, rounds: int = 12) -> tuple[Hospital, list[Share]]:
     mapping = [f"{key}={value}" for key, value in (s.split("=", 1) for s in settings)]
     desk = with_settings(*mapping).desk()
     hospital = work.open_hospital(desk.source, 0, None, desk.seed)
-    return hospital, [work.tasks_of(desk, hospital, 0, None, n + 1) for n in range(rounds)]
+    return hospital, [work.tasks_of(desk, hospital, 0, n + 1) for n in range(rounds)]
 
 
 def with_settings(*settings: str) -> Any:

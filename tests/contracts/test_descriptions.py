@@ -116,7 +116,7 @@ def test_the_chain_says_what_the_session_served(
         mechanism.unit.name,
     )
     hospital = work.open_hospital(run.client.tasks, 0, None, run.seed)
-    share = work.tasks_of(run.desk(), hospital, 0, None, 2)
+    share = work.tasks_of(run.desk(), hospital, 0, 2)
     assert (said.tasks, said.participations) == (len(share.episodes), share.participations)
     assert not served.noised
     if mechanism.unit.clips_tasks or (not mechanism.unit.whole and mechanism.unit.protected):

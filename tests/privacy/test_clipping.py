@@ -15,7 +15,8 @@ from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import clipping
-from metaward.privacy.clipping import clipped_sum, gradient, rows, sum_clipped
+from metaward.privacy.clipping import clipped_sum, rows, sum_clipped
+from metaward.privacy.session import gradient
 from tests.privacy.vectors import (
     SEEDS,
     choose,

@@ -112,7 +112,7 @@ def test_only_charged_noisy_sums_tell_a_unit_from_none(
 ) -> None:
     desk = of(unit).desk()
     hospital = work.open_hospital(desk.source, 0, None, desk.seed)
-    (task, *_) = work.tasks_of(desk, hospital, 0, None, 1).episodes
+    (task, *_) = work.tasks_of(desk, hospital, 0, 1).episodes
     gone = str(UNITS[unit].owners(hospital)[task.support_rows[0]])
     full = World()
     left, files = lived(full, tmp_path / "with", unit, None, monkeypatch)
@@ -156,7 +156,7 @@ def played(world: World, gone: bool, patch: pytest.MonkeyPatch) -> list[Kept]:
     theta, kept = learner.initial(setting, 1), []
     patch.setattr(whole, "noisy", world.noisy)
     for number in (1, 2):
-        tasks = work.tasks_of(run.desk(), hospital, 0, None, number).episodes[:1]
+        tasks = work.tasks_of(run.desk(), hospital, 0, number).episodes[:1]
         nulled = tuple(_empty(task) if gone and number == 1 else task for task in tasks)
         uses = [Use("update", tuple(task.support_rows.tolist())) for task in tasks]
         opening = Opening(uses, {"update": 1.0}, np.arange(len(hospital.ids)), SeededNoise(number))

@@ -16,7 +16,8 @@ from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy.clipping import clipped_sum, gradient
+from metaward.privacy.clipping import clipped_sum
+from metaward.privacy.session import gradient
 from tests.privacy.opacus_sum import check_module, opacus_sum
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {

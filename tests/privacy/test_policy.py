@@ -22,6 +22,7 @@ POLICY = Policy(
     delta=1e-5,
     noise_multiplier=2.0,
     clip=1.5,
+    sampling_rate=0.5,
     train=True,
     steps=10,
     tasks=20,
@@ -40,11 +41,12 @@ OPEN = replace(
     delta=None,
     noise_multiplier=None,
     clip=None,
+    sampling_rate=None,
     loss=True,
     plugins=(),
 )
 # All of these lie exactly at POLICY's limits.
-TRAIN = Asked("train", "north", "sums", "record", 40, 40, 20, 10, 2.0, 1.5)
+TRAIN = Asked("train", "north", "sums", "record", 40, 40, 20, 10, 2.0, 1.5, sampling_rate=0.5)
 EVALUATE = Asked("evaluate", "north", "sums", "patient", 40, 0, 30, metrics=("accuracy",))
 ATTEND = Asked("attend", "north", "sums", "record", 40)
 
@@ -80,6 +82,9 @@ EXCESSES: list[tuple[Asked, str, Any, str, str, str]] = [
     (TRAIN, "clip", NEXT(1.5, 2), "policy-clip", "clip", "1.5"),
     (TRAIN, "clip", None, "policy-clip", "clip", "1.5"),
     (TRAIN, "clip", NEXT(1e-6, 0), "policy-clip", "clip", "1e-06"),
+    (TRAIN, "sampling_rate", NEXT(0.5, 0), "policy-sampling", "sampling_rate", "0.5"),
+    (TRAIN, "sampling_rate", NEXT(1, 2), "policy-sampling", "sampling_rate", "1.0"),
+    (TRAIN, "sampling_rate", None, "policy-sampling", "sampling_rate", "0.5"),
     (TRAIN, "steps", 11, "policy-steps", "steps", "10"),
     (TRAIN, "tasks", 21, "policy-tasks", "tasks", "20"),
     (EVALUATE, "tasks", 31, "policy-tasks", "episodes", "30"),
@@ -151,6 +156,7 @@ INSANE = [math.nan, math.inf, -math.inf, -1, -1.0, 0, True, False, "3", [2], (),
     [
         ("noise_multiplier", "policy-noise"),
         ("clip", "policy-clip"),
+        ("sampling_rate", "policy-sampling"),
         ("steps", "policy-steps"),
         ("tasks", "policy-tasks"),
         ("rounds", "policy-rounds"),
@@ -174,8 +180,9 @@ def test_a_clip_may_be_whole_and_a_multiplier_numpys() -> None:
 
 def test_under_none_there_must_be_nothing_to_limit() -> None:
     nothing = {"mechanism": "none", "unit": "none", "noise_multiplier": None, "clip": None}
-    asked = replace(TRAIN, **nothing, metrics=("loss",))
+    asked = replace(TRAIN, **nothing, metrics=("loss",), sampling_rate=1.0)
     OPEN.admit(asked)
+    assert refused(OPEN, replace(asked, sampling_rate=0.5)).code == "policy-sampling"
     assert refused(OPEN, replace(asked, noise_multiplier=1.0)).code == "policy-noise"
     assert refused(OPEN, replace(asked, clip=1.0)).code == "policy-clip"
     assert refused(OPEN, replace(asked, mechanism="sums")).code == "policy-mechanism"

@@ -52,6 +52,17 @@ def test_no_key_has_a_default(tmp_path: Path, key: str) -> None:
         Policy.read(path, SCORES)
 
 
+def test_a_file_from_before_draws_could_be_refused_is_told_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "policy.yaml"
+    path.write_text(
+        yaml.safe_dump({k: v for k, v in plain(STRICT).items() if k != "sampling_rate"})
+    )
+    code, reason = code_of(path)
+    assert code == "policy-unreadable"
+    assert "sampling_rate: missing; write 1.0" in reason
+    assert "null where units is [none]" in reason
+
+
 def test_no_key_allows_seeded_noise(tmp_path: Path) -> None:
     assert not [key for key in KEYS if "seed" in key]
     assert "seeded_noise: unknown key" in faults(tmp_path, seeded_noise=True)
@@ -71,6 +82,8 @@ def test_no_key_allows_seeded_noise(tmp_path: Path) -> None:
         ("delta", 0.0, "greater than or equal to"),
         ("noise_multiplier", 0.0, "greater than 0"),
         ("clip", -1.0, "greater than or equal to"),
+        ("sampling_rate", 0.0, "greater than 0"),
+        ("sampling_rate", 1.5, "less than or equal to 1"),
         ("steps", 0, "greater than or equal to 1"),
         ("steps", 2.5, "whole number"),
         ("tasks", True, "whole number"),
@@ -96,6 +109,7 @@ NONE = {
     "delta": None,
     "noise_multiplier": None,
     "clip": None,
+    "sampling_rate": None,
 }
 
 
@@ -113,6 +127,7 @@ NONE = {
         ({"delta": None}, "delta: null is no limit; give a number"),
         ({"noise_multiplier": None}, "noise_multiplier: null is no limit"),
         ({"clip": None}, "clip: null is no limit"),
+        ({"sampling_rate": None}, "sampling_rate: null is no limit"),
         ({"loss": True}, "loss: true needs units: [none]"),
         ({"metrics": []}, "metrics: [] leaves evaluate: true nothing to send"),
         ({"episodes": 0}, "episodes: 0 leaves evaluate: true nothing to send"),
@@ -237,6 +252,13 @@ def test_an_example_admits_a_run_at_its_limits_and_no_step_beyond(policy: Policy
     for unit in ("none", "hospital"):
         with pytest.raises(PolicyError, match="policy-unit"):
             policy.admit(replace(asked, unit=unit))
+
+
+def test_strict_refuses_every_secret_draw_and_research_a_small_one() -> None:
+    for policy, rate in ((STRICT, 0.999), (RESEARCH, 0.009)):
+        with pytest.raises(PolicyError, match="policy-sampling"):
+            policy.admit(replace(at_the_limits(policy), sampling_rate=rate))
+    RESEARCH.admit(replace(at_the_limits(RESEARCH), sampling_rate=0.01))
 
 
 def test_strict_refuses_every_request_until_its_name_is_edited() -> None:

@@ -47,6 +47,7 @@ REQUESTS = st.builds(
     noise_multiplier=NUMBERS,
     clip=NUMBERS,
     metrics=st.lists(around("accuracy", "mse", "loss", "records"), max_size=2).map(tuple),
+    sampling_rate=st.one_of(st.just(1.0), NUMBERS),
 )
 
 
@@ -66,6 +67,7 @@ def policies(draw: st.DrawFn) -> Policy:
         delta=1e-5 if unit else None,
         noise_multiplier=draw(around(0.5, 1.0)) if unit else None,
         clip=draw(around(1.0, 2.0)) if unit else None,
+        sampling_rate=draw(around(0.5, 1.0)) if unit else None,
         train=draw(st.booleans()),
         evaluate=evaluate,
         episodes=draw(st.integers(1, 3)) if evaluate else 0,
@@ -102,6 +104,8 @@ def allowed(policy: Policy, asked: Asked) -> bool:
         gauss = floor is noise is cap is clip is None
     else:
         gauss = floor <= noise < 65536 and 1e-6 <= clip <= cap
+    least, rate = p.sampling_rate or 1.0, a.sampling_rate
+    gauss = gauss and rate is not None and least <= rate <= 1
     counts = count_within(a.steps, 1, p.steps) and count_within(a.tasks, 1, p.tasks)
     return gauss and counts and all(name == "loss" and p.loss for name in a.metrics)
 

@@ -131,7 +131,6 @@ def test_bad_data_is_refused_before_any_round(
     def refuse(*args: Any) -> Any:
         raise DataError("heart/processed.va.data: truncated")
 
-    work.open_hospital.cache_clear()
     monkeypatch.setattr(type(small().client.tasks), "hospital", refuse)
     with pytest.raises((RosterError, DataError), match=r"data-refused|processed\.va\.data"):
         execute(tmp_path / "run")

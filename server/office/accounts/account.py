@@ -12,18 +12,16 @@ from math import inf
 from pathlib import Path
 
 from metaward.privacy.accounting import Reported
-from metaward.privacy.event import Protection
+from metaward.privacy.event import Budget, Protection
 from metaward.privacy.ledger import Ledger, LedgerRun
 from metaward.server.office.accounts.places import learner
 from metaward.server.office.accounts.spending import Spending, deltas_of, refusal_counts
 
 
 @dataclass(frozen=True)
-class BudgetLeft:
+class BudgetLeft(Budget):
     """A budget under which units were charged, and what enforcement still leaves the worst one."""
 
-    epsilon: float
-    delta: float
     left: float
 
 
@@ -71,7 +69,8 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
     """The account of the ledger at ``path``; ``LedgerError`` where it cannot be read."""
     history = Ledger.open(path).history()
     spending = Spending.of(history)
-    budgets = dict.fromkeys((c.budget.epsilon, c.budget.delta) for c in history.charges if c.budget)
+    caps = dict.fromkeys(charge.budget for charge in history.charges if charge.budget)
+    left = ((cap, cap.epsilon - spending.enforced(cap.delta)) for cap in caps)
     paid = Counter(unit for charge in history.charges for unit in charge.units())
     last = {refusal.code: refusal for refusal in history.refusals}
     counts = refusal_counts(history.refusals).most_common()
@@ -88,7 +87,7 @@ def account(path: Path, deltas: Sequence[float] = ()) -> Account:
         participations=max(paid.values(), default=0),
         mu=spending.mu(),
         spent=tuple(spending.reported(delta) for delta in deltas_of(history, deltas)),
-        budgets=tuple(BudgetLeft(e, d, max(0.0, e - spending.enforced(d))) for e, d in budgets),
+        budgets=tuple(BudgetLeft(cap.epsilon, cap.delta, max(0.0, rest)) for cap, rest in left),
         runs=tuple(history.runs()),
         refusals=tuple(Refusals(c, n, last[c].reason, last[c].time) for c, n in counts),
     )

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import inf, isinf
+from math import inf, isclose
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, second_epsilon
 from metaward.privacy.event import Events, Protection
 from metaward.privacy.ledger import History
 from metaward.server.folder import Folder
-from metaward.server.office.accounts.opened import OpenedLedger
-from metaward.server.office.accounts.places import Places, all_marks, unprotected
+from metaward.server.office.accounts.places import (
+    OpenedLedger,
+    Places,
+    all_marks,
+    unprotected,
+)
 from metaward.server.office.accounts.spending import Spending, deltas_of
 from metaward.strategies.marks import SeenMark
 
@@ -51,9 +55,8 @@ class Second:
     @property
     def equal(self) -> bool:
         """Within the tolerance; two unlimited ones are equal."""
-        if isinf(self.epsilon) or isinf(self.second):
-            return self.epsilon == self.second
-        return abs(self.epsilon - self.second) <= TOLERANCE * self.epsilon + 1e-6
+        most = TOLERANCE * self.epsilon + 1e-6
+        return isclose(self.epsilon, self.second, rel_tol=0, abs_tol=most)
 
 
 @dataclass
@@ -91,18 +94,13 @@ def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
 
 def _check_ledger(checked: Checked, ledger: OpenedLedger, deltas: Sequence[float]) -> None:
     checked.ledgers += 1
-    checked.faults += [f"{ledger.path}: {fault}" for fault in ledger.faults]
-    if ledger.faults or not ledger.history:
-        return  # numbers from a damaged chain say nothing
-    checked.entries += ledger.history.mark.sequence
-    if not ledger.history.charges:
-        text = f"{ledger.path}: holds no charge, so there is no epsilon to recompute"
-        checked.faults.append(text)
-        return
-    accounts = list(_accounts(ledger.path, ledger.history, deltas))
-    checked.accounts += accounts
-    checked.faults += _account_faults(accounts)
-    checked.faults += [f"{ledger.path}: {fault}" for fault in overspent(ledger.history)]
+    faults, history = list(ledger.faults), ledger.history
+    if history and not faults:  # numbers from a damaged chain say nothing
+        checked.entries += history.mark.sequence
+        accounts = list(_accounts(ledger.path, history, deltas)) if history.charges else []
+        checked.accounts += accounts
+        faults += [*_account_faults(accounts), *overspent(history)]
+    checked.faults += [f"{ledger.path}: {fault}" for fault in faults]
 
 
 def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator[Second]:
@@ -115,14 +113,16 @@ def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
+    if not accounts:
+        yield "holds no charge, so there is no epsilon to recompute"
     for a in accounts:
         if not a.equal:
             yield (
-                f"{a.path}: epsilon at delta {a.delta:g} is {a.epsilon:.6g} by the first "
-                f"accountant and {a.second:.6g} by the second; they may differ by 1 %"
+                f"epsilon at delta {a.delta:g} is {a.epsilon:.6g} by the first accountant and "
+                f"{a.second:.6g} by the second; they may differ by 1 %"
             )
-    for path in dict.fromkeys(a.path for a in accounts if a.epsilon == inf):
-        yield f"{path}: NO PRIVACY: units were used without noise, their epsilon is unlimited"
+    if any(a.epsilon == inf for a in accounts):
+        yield "NO PRIVACY: units were used without noise, their epsilon is unlimited"
 
 
 def overspent(history: History) -> Iterator[str]:

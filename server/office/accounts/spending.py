@@ -61,10 +61,8 @@ class Spending:
         return enforced_epsilon(self.worst(delta), delta)
 
 
-@cache
-def _reported(events: Events, delta: float) -> Reported:
-    """Cached, because many hospitals have spent the same and PLD takes a second for each."""
-    return reported_epsilon(events, delta)
+_reported = cache(reported_epsilon)
+"""Cached, because many hospitals have spent the same and PLD takes a second for each."""
 
 
 def deltas_of(history: History, asked: Sequence[float] = ()) -> tuple[float, ...]:

@@ -35,9 +35,9 @@ def ledger(account: Account) -> list[Piece]:
     """One ledger's account."""
     budgets = [(f"{b.epsilon:g}", f"{b.delta:g}", show_left(b.left)) for b in account.budgets]
     runs = [
-        (run.run, by([run.protection]), run.first, run.last, run.charges, run.replies)
-        for run in account.runs
+        (r.run, by([r.protection]), r.first, r.last, r.charges, r.replies) for r in account.runs
     ]
+    run_columns = ("run", "protects", "first", "last", "charges", "replies")
     unlimited = "NO PRIVACY: units were used without noise; epsilon is unlimited."
     return [
         *([] if account.protected else [warning(unlimited)]),
@@ -48,12 +48,8 @@ def ledger(account: Account) -> list[Piece]:
         f"{account.entries} entries; units: {_units(account)}; "
         f"a unit took part {account.participations} times at most",
         f"worst unit: {_losses(account)}",
-        table(("budget epsilon", "at delta", "left"), budgets)
-        if budgets
-        else "no budget was ever set",
-        table(("run", "protects", "first", "last", "charges", "replies"), runs)
-        if runs
-        else "nothing was ever charged",
+        _table(("budget epsilon", "at delta", "left"), budgets, "no budget was ever set"),
+        _table(run_columns, runs, "nothing was ever charged"),
         _refusals([account]),
     ]
 
@@ -143,7 +139,11 @@ def _refusals(accounts: Sequence[Account]) -> Piece:
         (a.hospital, r.at_least, r.code, r.last, r.reason) for a in accounts for r in a.refusals
     ]
     columns = ("refused by", "times", "code", "last", "reason")
-    return table(columns, rows) if rows else "no request was refused"
+    return _table(columns, rows, "no request was refused")
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], otherwise: str) -> Piece:
+    return table(columns, rows) if rows else otherwise
 
 
 def _losses(account: Account) -> str:

@@ -14,7 +14,7 @@ from metaward.privacy import REFUSALS
 from metaward.privacy.ledger import Charged, History
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.baselines import own
-from metaward.server.office.accounts.opened import OpenedLedger
+from metaward.server.office.accounts.places import OpenedLedger
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
 

@@ -10,7 +10,7 @@ from metaward.options import ConfigError
 from metaward.privacy.ledger import Charged, History, Ledger
 from metaward.server.baselines import own
 from metaward.server.folder import Folder, now
-from metaward.server.office.accounts.opened import OpenedLedger
+from metaward.server.office.accounts.places import OpenedLedger
 from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.spending import DELTA
 from metaward.server.office.report.dossier import Dossier

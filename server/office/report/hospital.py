@@ -22,7 +22,7 @@ from metaward.privacy.report.sections import (
     TrainingHospital,
 )
 from metaward.privacy.report.values import STANDARD_DELTAS, Chain, HighWater
-from metaward.server.office.accounts.opened import OpenedLedger
+from metaward.server.office.accounts.places import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts
 from metaward.server.office.report.dossier import REWOUND, Dossier, clean, utc
 from metaward.server.office.report.mechanism import bound

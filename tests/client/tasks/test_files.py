@@ -119,6 +119,18 @@ def test_md5_is_computed_once_a_version(path: Path) -> None:
     assert (after.misses - before.misses, after.hits - before.hits) == (2, 2)
 
 
+def test_a_replaced_file_is_another_one_even_with_the_size_and_the_time_of_the_old(
+    path: Path,
+) -> None:
+    before, status = stamp(path), path.stat()
+    other = path.with_suffix(".new")
+    other.write_bytes(bytes(status.st_size))
+    os.utime(other, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other.replace(path)
+    assert stamp(path)[:2] == before[:2]
+    assert stamp(path) != before
+
+
 def test_frozen_returns_the_same_memory() -> None:
     array = np.zeros(3)
     assert frozen(array) is array

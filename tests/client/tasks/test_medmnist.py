@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 
 from metaward.client.errors import DataError
+from metaward.client.tasks import medmnist as ours
+from metaward.client.tasks import medmnist_files
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.dealing import deal_evenly, deal_skewed
 from metaward.client.tasks.medmnist import MedMnist, to_input
@@ -175,11 +177,14 @@ def test_deal_evenly() -> None:
 
 
 def test_copies_across_and_within_splits_are_dealt_once(folder: Folder) -> None:
+    """Those of a published file, by a list of rows that goes by the file's published MD5."""
     arrays = made_up("breastmnist")
     arrays["train_images"][7] = arrays["train_images"][3]
     arrays["test_images"][5] = arrays["train_images"][100]
     arrays["test_images"][9] = arrays["test_images"][8]
-    folder.write("breastmnist", arrays)
+    path = folder.write("breastmnist", arrays)
+    listed = {hashlib.md5(path.read_bytes()).hexdigest(): {"train": "7", "test": "5 9"}}
+    folder.patch.setattr(medmnist_files, "COPIES", listed)
     source = MedMnist(datasets=("breastmnist",), hospitals=3, unseen=2, partition="dirichlet")
     hospitals = opened(source, folder.root)
     dealt = {i for h in hospitals for i in h.ids[h.rows].tolist()}
@@ -191,6 +196,29 @@ def test_copies_across_and_within_splits_are_dealt_once(folder: Folder) -> None:
     }
     contents = [x.tobytes() for h in hospitals for x in h.x[h.rows]]
     assert len(set(contents)) == len(contents)
+
+
+@real
+def test_nulling_the_original_of_a_real_copy_deals_nobody_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Row 1366 of pneumoniamnist shows what row 226 shows, and stays out whatever 226 holds."""
+    source = MedMnist(datasets=("pneumoniamnist",), hospitals=6, unseen=1)
+    read, null = medmnist_files.read_pool, False
+
+    def nulled(*arguments: Any) -> Any:
+        pool = read(*arguments)
+        images = pool.images.copy()
+        if null and arguments[3] == "train":
+            images[226] = 0
+        return pool._replace(images=images)
+
+    monkeypatch.setattr(ours, "read_pool", nulled)
+    for name in ("_dealt", "_share"):
+        monkeypatch.setattr(ours, name, getattr(ours, name).__wrapped__)
+    one = [h.rows.tolist() for h in opened(source, Path(str(DATA)))]
+    null = True
+    assert [h.rows.tolist() for h in opened(source, Path(str(DATA)))] == one
 
 
 def test_scanners_differ_and_leave_labels_alone(folder: Folder) -> None:

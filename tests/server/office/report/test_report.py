@@ -135,7 +135,7 @@ def test_sums_are_those_that_were_priced(original: Folder) -> None:
     for index in range(3):
         hospital = work.open_hospital(desk.source, index, None, desk.seed)
         for number in (1, 2):
-            share = work.tasks_of(desk, hospital, index, None, number)
+            share = work.tasks_of(desk, hospital, index, number)
             rng = np.random.default_rng(0)
             priced.append(plan(run.privacy, run.client.inner, setting, theta, share, rng))
             participations.append(share.participations)
