@@ -131,11 +131,10 @@ class NoisySums(Session):
             raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
         clip, q = self.mechanism.clip_of(kind), self.mechanism.sampling_rate
         total = torch.zeros((), dtype=torch.float64)
-        for (one, batch), (names, group) in zip(contributions, here, strict=True):
-            index = torch.from_numpy(group.astype(np.int64)).to(batch.x.device)
+        for (one, (x, y, _)), (names, group) in zip(contributions, here, strict=True):
+            index = torch.from_numpy(group.astype(np.int64)).to(x.device)
             drawn = self._draw(len(names), q).to(index.device)[index] if q < 1 else None
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
-            x, y = batch.x, batch.y
             total = total + clipped_sum(one, x, y, index, units, clip, drawn, rows(dim))
         sigma = self.opening.noise_multipliers[kind]
         noised = noisy(total.cpu().numpy(), clip, sigma, self.opening.noise)
