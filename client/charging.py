@@ -17,7 +17,7 @@ from torch import Tensor
 from metaward.client.inner import Algorithm, FirstRound, Kept, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
-from metaward.privacy import Charge, Events, Mechanism, Rehearsal, Use
+from metaward.privacy import Charge, Mechanism, Rehearsal, Use
 from metaward.privacy.description import ChargeDescription, described
 from metaward.privacy.price import Counts, counts, events, over_run, profiles
 
@@ -114,9 +114,12 @@ def _bytes(x: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(x).tobytes()
 
 
-def _grouped(spent: Mapping[str, Counter[str]], price: Plan, sampling_rate: float) -> list[Charge]:
+def _grouped(spent: Mapping[str, Counts], price: Plan, sampling_rate: float) -> list[Charge]:
     """One charge for each different list of events."""
-    groups: dict[Events, list[str]] = {}
+    alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
     for key, count in spent.items():
-        groups.setdefault(events(count, price.noise, sampling_rate), []).append(key)
-    return [Charge(tuple(keys), cost) for cost, keys in groups.items()]
+        alike.setdefault(tuple(sorted(count.items())), []).append(key)
+    return [
+        Charge(tuple(keys), events(Counter(dict(count)), price.noise, sampling_rate))
+        for count, keys in alike.items()
+    ]

@@ -131,8 +131,7 @@ def _records(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """(numbers (k,), vectors (k, d)), ``chunk`` at a time; zeros for records that do not count."""
     each = vmap(contribution)
-    for start in range(0, len(order), chunk):
-        part = order[start : start + chunk]
+    for part in torch.split(order, chunk):
         with torch.no_grad():  # what is differentiated inside still is
             vectors = each(x[part], y[part])
         if vectors.ndim != 2 or not vectors.is_floating_point():

@@ -179,12 +179,11 @@ class NoisySums(Session):
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         groups = self._spend(kind, [batch for _, batch in contributions])
         clip, units = self.mechanism.clip_of(kind), sum(int(g.max()) + 1 for g in groups)
-        total: Tensor | float = 0.0
+        total = torch.zeros((), dtype=torch.float64)
         for (one, (x, y, _)), group in zip(contributions, groups, strict=True):
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
             drawn = self._drawn(group)
             total = total + clipped_sum(one, x, y, group, units, clip, drawn, rows(dim))
-        assert isinstance(total, Tensor)
         noised = noisy(total, clip, self.opening.noise_multipliers[kind], self.opening.noise)
         x = contributions[0][1].x
         mean = self._over_records(torch.from_numpy(noised), contributions)

@@ -55,6 +55,7 @@ class Chart:
 
     ``lines`` are those of the hospitals that spent most. ``band`` is the range of the ``others`` as
     an SVG path. ``top`` is the epsilon at the upper edge; ``budgets`` and ``ticks`` are epsilons.
+    ``dates`` are those of all rounds.
     """
 
     lines: Sequence[Line]
@@ -65,33 +66,34 @@ class Chart:
     budgets: Sequence[float]
     ticks: Sequence[float]
     runs: Sequence[Beginning]
-    period: str
+    dates: Sequence[str]
 
 
 def chart(hospitals: Sequence[TrainingHospital]) -> Chart | None:
     """The picture; None where nothing finite was spent."""
-    slots = _slots(hospitals)
-    spending = {h.name: _spending(h, slots) for h in hospitals if h.history}
-    names = sorted(spending, key=lambda name: -spending[name][-1])
     finite = [point.epsilon for h in hospitals for point in h.history if point.epsilon < math.inf]
     if not finite:
         return None
     budgets = sorted({h.budget for h in hospitals if h.budget is not None})
     budgets = budgets if len(budgets) <= 3 else [budgets[0], budgets[-1]]
     top = 1.08 * max([*finite, *budgets, 1e-3])
-    lines = [Line(n, float(spending[n][-1]), _path(_heights(spending[n], top))) for n in names]
+    slots = _slots(hospitals)
+    spending = {h.name: _spending(h, slots) for h in hospitals if h.history}
+    names = sorted(spending, key=lambda name: -spending[name][-1])
+    spent = np.array([spending[name] for name in names])
+    heights = np.round(100 - 100 * np.minimum(spent / top, 1), 2)  # all above top is drawn there
+    lines = list(map(Line, names, spent[:, -1].tolist(), map(_path, heights)))
     dates = _dates(list(slots.values()))
-    rounds = f"{len(dates)} round{'s' * (len(dates) != 1)}"
     return Chart(
         lines=lines[:LINES],
         others=len(lines[LINES:]),
         least=lines[-1],
-        band=_band(_heights(np.array([spending[name] for name in names[LINES:]]), top)),
+        band=_band(heights[LINES:]),
         top=top,
         budgets=budgets,
         ticks=_ticks(top),
         runs=_beginnings([run for run, _ in slots], dates),
-        period=f"{rounds}, {dates[0]} to {dates[-1]}",
+        dates=dates,
     )
 
 
@@ -116,13 +118,8 @@ def _places(slots: int) -> Numbers:
     return np.round(100 * np.arange(1, slots + 1) / (slots + 1), 2)
 
 
-def _heights(epsilons: Numbers, top: float) -> Numbers:
-    """Distances of epsilons from the upper edge, where all above ``top`` is drawn as well."""
-    return np.round(100 - 100 * np.minimum(epsilons / top, 1), 2)
-
-
 def _path(heights: Numbers) -> str:
-    """Level until a charge, then straight up."""
+    """Level until a charge, then straight up; heights count from the upper edge."""
     steps = zip(_places(len(heights)), heights, [100, *heights], strict=False)
     return f"M0 100{''.join(f'H{x:g}V{y:g}' for x, y, before in steps if y != before)}H100"
 
@@ -149,12 +146,12 @@ def _ticks(top: float) -> list[float]:
 
 def _beginnings(runs: Sequence[str], dates: Sequence[str]) -> list[Beginning]:
     """``runs`` and ``dates`` are those of every slot."""
-    first = {run: runs.index(run) for run in dict.fromkeys(runs)}
-    places = _places(len(runs))[list(first.values())]
+    firsts = [runs.index(run) for run in dict.fromkeys(runs)]
+    places = _places(len(runs))[firsts]
     rooms = np.diff([*places, EDGE]) / LETTER
     return [
-        Beginning(float(x), int(room), run, dates[number])
-        for (run, number), x, room in zip(first.items(), places, rooms, strict=True)
+        Beginning(float(x), int(room), runs[slot], dates[slot])
+        for slot, x, room in zip(firsts, places, rooms, strict=True)
     ]
 
 

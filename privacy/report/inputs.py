@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -14,7 +14,6 @@ from metaward.privacy.accounting import gdp
 from metaward.privacy.report.promise import NOT_COVERED
 from metaward.privacy.report.sections import (
     Accounting,
-    AtDelta,
     Evidence,
     Gap,
     Guarantee,
@@ -94,27 +93,18 @@ class ReportInputs(Strict):
             )
 
     def _of_hospital(self, hospital: TrainingHospital) -> Iterator[str]:
-        spent, delta = hospital.spent, self.guarantee.delta
+        mu, spent, delta = hospital.mu, hospital.spent, self.guarantee.delta
         if spent.delta != delta:
             yield f"hospital {hospital.name}: spent at delta {spent.delta}, agreed is {delta}"
-        if hospital.mu is not None and not _agree(hospital.mu, spent):
+        # the headline comes from mu and the budget from epsilon: neither may flatter the other
+        if mu is not None and not isclose(
+            gdp.epsilon(mu, spent.delta), spent.epsilon, rel_tol=0.01
+        ):
             yield (
-                f"hospital {hospital.name}: mu = {hospital.mu} does not give epsilon "
+                f"hospital {hospital.name}: mu = {mu} does not give epsilon "
                 f"{spent.epsilon} at delta {spent.delta}; mu is None where the account is not "
                 "Gaussian"
             )
-
-
-def _agree(mu: float, spent: AtDelta) -> bool:
-    """Whether a mu-GDP account has this epsilon, to 1 %.
-
-    The headline comes from mu and the budget from epsilon, so that neither may flatter the other.
-    """
-    if not (0 < mu < math.inf and 0 < spent.epsilon < math.inf):
-        # a small mu gives epsilon 0 at any delta that is not small
-        return mu == spent.epsilon or (spent.epsilon == 0 and gdp.delta(mu, 0) <= spent.delta)
-    low, high = 0.99 * spent.epsilon, 1.01 * spent.epsilon
-    return gdp.delta(mu, high) <= spent.delta <= gdp.delta(mu, low)
 
 
 def _each_once(

@@ -26,22 +26,18 @@ NOT_COVERED = (
 """What no report may keep silent about."""
 
 
-def observers(unit: Unit) -> tuple[Observer, ...]:
-    """Who sees what in the usual arrangement, and against whom the promise holds."""
+def guarantee(unit: Unit, delta: float) -> Guarantee:
+    """The usual promise for a unit: who sees what, and against whom the promise holds."""
     promised = unit.protected
     held = promised and not unit.noise_at_server
     update = "noised" if held else "plain, not noised"
-    return (
+    observers = (
         Observer("The hospital's own staff and machines", "its records and its ledger", False),
         Observer("The server, with the agreed code", f"each hospital's {update} update", held),
         Observer("The other hospitals", "the shared model, every round", promised),
         Observer("Whoever gets the finished model", "the shared model at the end", promised),
         Observer("Somebody on the network", "encrypted messages, their sizes and times", promised),
     )
-
-
-def guarantee(unit: Unit, delta: float) -> Guarantee:
-    """The usual promise for a unit, ready to go into a report."""
     return Guarantee(
         unit=unit.name,
         neighbours=unit.neighbours,
@@ -49,5 +45,5 @@ def guarantee(unit: Unit, delta: float) -> Guarantee:
         cap_per_person=unit.cap_per_person,
         unprotected=unit.exposed,
         trust=unit.trust,
-        observers=observers(unit),
+        observers=observers,
     )

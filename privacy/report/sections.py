@@ -13,16 +13,13 @@ from metaward.privacy.report.values import (
     Amount,
     Chain,
     Count,
-    Covered,
     Delta,
     Ending,
-    Error,
     HighWater,
     Loss,
     Name,
     NoiseSource,
     Positive,
-    Rate,
     Sha256,
     Share,
     Strict,
@@ -111,7 +108,7 @@ class MechanismSummary(Strict):
     """Inner steps T in a round."""
     participations: Count
     """The most rounds of this run that a unit may be in."""
-    sampling_rate: Rate
+    sampling_rate: Annotated[float, Field(gt=0, le=1)]
     """Probability q of the secret draw before each sum; 1: no draw."""
     sampling: Text
     """How units are chosen."""
@@ -163,7 +160,7 @@ class Accounting(Strict):
     method: Text
     libraries: tuple[Library, ...]
     """Libraries and their versions."""
-    error: Error
+    error: Literal["exact", "never below the truth", "either side"]
     """On which side of the truth the numbers may lie."""
     adaptive: bool
     """Whether the account holds for parameters chosen during the run (a privacy filter)."""
@@ -177,7 +174,7 @@ class Touch(Strict):
 
     name: TouchName
     """The use."""
-    covered: Covered
+    covered: Literal["yes", "no", "not used"]
     """Whether the promise covers this use."""
     words: Text
 

@@ -32,6 +32,5 @@ def environment(*, escape: bool) -> Environment:
     shown = {name: f for name, f in vars(numbers).items() if name.startswith("show_")}
     environment.filters |= shown | {f.__name__: f for f in (median, percent_up, rounded_up)}
     environment.filters["tight"] = lambda text: text.replace(" %", "\u00a0%")
-    environment.filters["first_upper"] = lambda text: text[:1].upper() + text[1:]
     environment.tests["infinite"] = math.isinf
     return environment

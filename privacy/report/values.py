@@ -48,7 +48,6 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Delta = TypeAliasType(
     "Delta", Annotated[float, Field(strict=True, gt=0, lt=1, description="A probability.")]
 )
-Rate = Annotated[float, Field(gt=0, le=1)]
 _Written = Annotated[
     Annotated[float, Field(ge=0)] | Literal["unlimited"],
     Field(description="Epsilon or mu, without a unit."),
@@ -62,10 +61,8 @@ Loss = TypeAliasType(
 
 Chain = Literal["verified", "broken", "not checked"]
 HighWater = Literal["held", "went back", "not checked"]
-Covered = Literal["yes", "no", "not used"]
 Ending = Literal["finished", "stopped", "failed", "running"]
 NoiseSource = Literal["operating system", "seeded"]
-Error = Literal["exact", "never below the truth", "either side"]
 TouchName = Literal[
     "training",
     "query",

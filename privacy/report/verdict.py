@@ -104,10 +104,17 @@ def risk(hospital: TrainingHospital) -> Risk:
     )
 
 
-def federation(hospitals: tuple[TrainingHospital, ...]) -> Federation:
-    """The figures over all hospitals."""
+def federation(hospitals: tuple[TrainingHospital, ...], risks: tuple[Risk, ...]) -> Federation:
+    """The figures over all hospitals, of which ``risks`` has one each.
+
+    Against a person with a unit at each hospital losses mu add up in squares (Gaussian differential
+    privacy); else advantages add up at worst.
+    """
     worst = max(hospitals, key=lambda hospital: hospital.spent.epsilon)
     units = [hospital.units for hospital in hospitals if hospital.units is not None]
+    mus = [hospital.mu for hospital in hospitals if hospital.mu is not None]
+    gaussian = len(mus) == len(hospitals)
+    summed = min(1.0, sum(risk.advantage for risk in risks))
     return Federation(
         hospitals=len(hospitals),
         units=sum(units) if len(units) == len(hospitals) else None,
@@ -115,19 +122,8 @@ def federation(hospitals: tuple[TrainingHospital, ...]) -> Federation:
         maximum_hospital=worst.name,
         total=sum(hospital.spent.epsilon for hospital in hospitals),
         total_delta=sum(hospital.spent.delta for hospital in hospitals),
-        advantage_together=_together(hospitals),
+        advantage_together=gdp.advantage(math.hypot(*mus)) if gaussian else summed,
     )
-
-
-def _together(hospitals: tuple[TrainingHospital, ...]) -> float:
-    """Membership advantage against a person with a unit at each hospital.
-
-    Losses mu add up in squares (Gaussian differential privacy); else advantages add up at worst.
-    """
-    mus = [hospital.mu for hospital in hospitals if hospital.mu is not None]
-    if len(mus) == len(hospitals):
-        return advantage(math.hypot(*mus), ())
-    return min(1.0, sum(advantage(h.mu, h.epsilons) for h in hospitals))
 
 
 def judge(inputs: ReportInputs, risks: tuple[Risk, ...]) -> Verdict:

@@ -30,15 +30,20 @@ from metaward.sim import Sim
 
 def audit(
     path: Annotated[
-        Path, typer.Argument(help="The run's yaml file, or its result folder.", metavar="PATH")
+        Path, typer.Argument(help="Name the run's yaml file or its result folder.", metavar="PATH")
     ] = sim.DEFAULT,
     set_: Set = None,
     records: Records = None,
     tasks: Tasks = None,
     seconds: Annotated[
-        float, typer.Option(min=1, max=86400, help="For the attack; its checks come on top.")
+        float,
+        typer.Option(
+            min=1, max=86400, help="Give the attack this many seconds; its checks come on top."
+        ),
     ] = SECONDS,
-    seed: Annotated[int, typer.Option(min=0, help="Of made-up records, not of the noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Make the records up from this seed; the noise has none.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
     """Attack the mechanism on made-up records; a lower bound on what it gives away, and checks.

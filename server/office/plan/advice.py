@@ -96,15 +96,17 @@ def changed(asked: Question, change: Change) -> Question:
     for text in change.settings:
         override(mapping, text)
     run = parse(mapping)
-    before, now = (each.client.tasks.declared_records() for each in (asked.run, run))
-    declared = asked.records if now is None or asked.records != before else now
-    records = change.numbers.get("records", declared)
-    units = change.numbers.get("units", asked.units)
-    most = question(run, records=records, units=units).tasks
-    most_before = question(asked.run, records=asked.records, units=asked.units).tasks
-    tasks = max(1, asked.tasks * most // most_before)  # an uneven case mix stays as uneven
-    hospitals = change.numbers.get("hospitals", asked.hospitals)
-    return Question(run, hospitals, records, tasks, units)
+    before = asked.run.client.tasks.declared_records()
+    records = None if asked.records == before else asked.records
+    own = {"hospitals": asked.hospitals, "records": records, "units": asked.units}
+    made = question(run, **{**own, **change.numbers})
+    tasks = asked.tasks * made.tasks // most_tasks(asked)  # an uneven case mix stays as uneven
+    return replace(made, tasks=max(1, tasks))
+
+
+def most_tasks(asked: Question) -> int:
+    """The disjoint tasks of a pass, if the hospital's records make as many as they can."""
+    return question(asked.run, records=asked.records, units=asked.units).tasks
 
 
 def _larger_tasks(run: Sim) -> Iterator[Change]:
@@ -191,7 +193,7 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
         yield GROUPED.format(unit=unit.name, counted=counted or f"every record as one {unit.name}")
     if unit.noise_at_server:
         yield TRUSTED.format(unit=unit.name)
-    elif asked.tasks == question(asked.run, None, asked.records, None, asked.units).tasks:
+    elif asked.tasks == most_tasks(asked):
         yield TASKS.format(tasks=asked.tasks, records=asked.records)
     if not unit.whole and mechanism.delta * asked.records >= 1:
         yield DELTA.format(delta=mechanism.delta, limit=1 / asked.records)

@@ -24,13 +24,15 @@ NO_UNITS = (
 def plan(
     config: Config = sim.DEFAULT,
     set_: Set = None,
-    epsilon: Annotated[float | None, typer.Option(help="Instead of privacy.epsilon.")] = None,
-    delta: Annotated[float | None, typer.Option(help="Instead of privacy.delta.")] = None,
+    epsilon: Annotated[float | None, typer.Option(help="Replace privacy.epsilon.")] = None,
+    delta: Annotated[float | None, typer.Option(help="Replace privacy.delta.")] = None,
     records: Records = None,
     tasks: Tasks = None,
-    hospitals: Annotated[int | None, typer.Option(min=1, help="Training hospitals.")] = None,
+    hospitals: Annotated[
+        int | None, typer.Option(min=1, help="Plan for this many training hospitals.")
+    ] = None,
     units: Annotated[
-        int | None, typer.Option(min=1, help="Units, where each has several records (patients).")
+        int | None, typer.Option(min=1, help="State how many units (patients) own the records.")
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -7,18 +7,16 @@ from importlib.metadata import version
 from math import inf
 
 from metaward.privacy.accounting import METHODS, second_epsilon
-from metaward.privacy.report.sections import Accounting, CrossCheck, Library, TrainingHospital
-from metaward.server.office.accounts.spending import Spending
+from metaward.privacy.report.sections import Accounting, CrossCheck, Library
 from metaward.server.office.report.dossier import Dossier
+from metaward.server.office.report.hospital import Account
 
 LIBRARIES = ("metaward", "scipy", "dp-accounting", "numpy")
 ENFORCED = "Budgets are enforced, and the chart is drawn, by a Renyi filter, which counts more."
 UPPER = "upper bound from the run's settings and the rounds that the server saw: it holds no ledger"
 
-Accounts = Sequence[tuple[TrainingHospital, Spending]]
 
-
-def accounting(dossier: Dossier, accounts: Accounts) -> Accounting:
+def accounting(dossier: Dossier, accounts: Sequence[Account]) -> Accounting:
     """How epsilon was counted, and the worst hospital's account done again by another method."""
     exact = all(spent.reported(dossier.delta).error == "exact" for _, spent in accounts)
     return Accounting(
@@ -38,7 +36,7 @@ def _method(dossier: Dossier, exact: bool) -> str:
     return METHODS["gdp"] if exact else f"{METHODS['gdp']}; {UPPER}"
 
 
-def _cross_check(dossier: Dossier, accounts: Accounts) -> CrossCheck | None:
+def _cross_check(dossier: Dossier, accounts: Sequence[Account]) -> CrossCheck | None:
     """None where no hospital has spent a finite epsilon above 0, or none has events."""
     section, spent = max(accounts, key=lambda account: account[0].spent.epsilon)
     reported, events = section.spent.epsilon, spent.worst(dossier.delta)

@@ -35,21 +35,22 @@ def report(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            help="A result folder, and ledgers of its hospitals if they are here; or one ledger.",
+            help="Name a result folder, and its hospitals' ledgers if you have any; or one ledger.",
             metavar="PATH...",
         ),
     ],
     config: Annotated[
-        Path | None, typer.Option(help="Of the run, for a ledger alone: yaml or config.json.")
+        Path | None,
+        typer.Option(help="A ledger alone needs the run's configuration: yaml or config.json."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Where the files go; else beside what was read.")
+        Path | None, typer.Option(help="Write into this folder instead of beside what was read.")
     ] = None,
     as_json: Json = False,
     schema_: Annotated[
         bool,
         typer.Option(
-            "--schema", callback=_print_schema, is_eager=True, help="Print the JSON's schema."
+            "--schema", callback=_print_schema, is_eager=True, help="Print the schema of the JSON."
         ),
     ] = False,
 ) -> None:

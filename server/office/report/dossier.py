@@ -80,7 +80,7 @@ class Dossier:
         count may have left all the same; and all that the server has a mark of, which outlive the
         lines of a round that failed or was done again.
         """
-        asked = {row["round"] for row, why in self._asked(hospital) if why not in _STAYED}
+        asked = {number for number, why in self._asked(hospital) if why not in _STAYED}
         return asked | {seen.round for seen in self.seen_of(hospital)}
 
     def repeated(self, hospital: str) -> int:
@@ -103,11 +103,11 @@ class Dossier:
         """How often the hospital answered with each refusal."""
         return Counter(str(why) for _, why in self._asked(hospital) if why in REFUSALS)
 
-    def _asked(self, hospital: str) -> Iterator[tuple[Mapping[str, Any], str | None]]:
+    def _asked(self, hospital: str) -> Iterator[tuple[int, str | None]]:
         """The rounds in which the hospital was asked; why its answer did not count, or None."""
         for row in self.rows:
             if hospital in row["accepted"] or hospital in row["rejected"]:
-                yield row, row["rejected"].get(hospital)
+                yield row["round"], row["rejected"].get(hospital)
 
 
 def clean(text: str, longest: int = 200) -> str:

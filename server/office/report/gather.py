@@ -23,10 +23,14 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
     """That of a result folder and ledgers named beside it; ``status``: where none is written yet.
 
     Raises:
-        ConfigError: a file of the folder is damaged, or a named ledger is of no hospital here.
+        ConfigError: the run never began, a file of the folder is damaged, or a named ledger is of
+            no hospital here.
     """
     run, about, marks = folder.config(), _about(folder), tuple(marks_of(folder))
-    rows = training_rows(folder)
+    rows, ended = training_rows(folder), status or folder.status()[0]
+    if ended == "absent":
+        text = f"its run never began, so nothing was used; metaward resume {folder.path} starts it"
+        raise ConfigError([text], str(folder.path))
     files = _ledgers(folder, run, marks, named)
     return Dossier(
         run=run,
@@ -35,7 +39,7 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         delta=_delta(run),
         hospitals=_training(run),
         ledgers={name: OpenedLedger.open(path) for name, path in files.items()},
-        status=status or folder.status()[0],
+        status=ended,
         started=about["started"],
         since=now() if status else folder.since(),
         rounds=max((row["round"] for row in rows), default=0),

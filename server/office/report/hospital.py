@@ -26,12 +26,17 @@ from metaward.server.office.accounts.places import OpenedLedger
 from metaward.server.office.accounts.spending import Spending, refusal_counts
 from metaward.server.office.report.dossier import REWOUND, Dossier, clean, utc
 from metaward.server.office.report.mechanism import bound
+from metaward.strategies.marks import Marks
 
 GONE = "it is gone, though the server has a mark of it"
 
 
-def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Spending]:
-    """The hospital's section, and what its units have spent."""
+Account = tuple[TrainingHospital, Spending]
+"""A hospital's section, and what its units have spent."""
+
+
+def hospital(dossier: Dossier, name: str) -> Account:
+    """The hospital's account, from the best that is known of it."""
     ledger = dossier.ledgers.get(name)
     if ledger and ledger.history:
         return _from_ledger(dossier, name, ledger, ledger.history)
@@ -46,21 +51,20 @@ def hospital(dossier: Dossier, name: str) -> tuple[TrainingHospital, Spending]:
     return _from_server(dossier, name, Spending())
 
 
-def _section(dossier: Dossier, name: str, spent: Spending, **known: Any) -> TrainingHospital:
+def _account(dossier: Dossier, name: str, spent: Spending, **known: Any) -> Account:
     """With the figures of what was spent, beside what is known otherwise."""
     deltas = dict.fromkeys((dossier.delta, *STANDARD_DELTAS))
     epsilons = tuple(AtDelta(delta, spent.reported(delta).epsilon) for delta in deltas)
-    return TrainingHospital(
+    section = TrainingHospital(
         name=clean(name), mu=spent.mu(), spent=epsilons[0], epsilons=epsilons, **known
     )
+    return section, spent
 
 
 # ------------------------------------------------------------------------------ its ledger
 
 
-def _from_ledger(
-    dossier: Dossier, name: str, ledger: OpenedLedger, history: History
-) -> tuple[TrainingHospital, Spending]:
+def _from_ledger(dossier: Dossier, name: str, ledger: OpenedLedger, history: History) -> Account:
     ours = summed_again(dossier, history)
     mine = replace(ours, charges=dossier.own_charges(ours))
     spent = Spending.of(ours)
@@ -68,7 +72,7 @@ def _from_ledger(
     chain: Chain = "broken" if ledger.faults else "verified"
     seen = dossier.seen_of(name)
     held: HighWater = "held" if all(ledger.holds(one.mark) for one in seen) else "went back"
-    section = _section(
+    return _account(
         dossier,
         name,
         spent,
@@ -81,7 +85,6 @@ def _from_ledger(
         refusals=_refusals(dossier, name, history.refusals),
         history=points(dossier, ours),
     )
-    return section, spent
 
 
 def summed_again(dossier: Dossier, history: History) -> History:
@@ -93,32 +96,29 @@ def summed_again(dossier: Dossier, history: History) -> History:
     return replace(history, charges=tuple(charges))
 
 
-def units(dossier: Dossier, history: History) -> int:
+def units(dossier: Dossier, history: History | None) -> int | None:
     """How many units of the run's kind were ever charged here.
 
     A ledger charges a task's records; tasks are as many as these make, all being of one size.
+    Without a ledger it is what the configuration says; None: unknown.
     """
-    unit = dossier.run.privacy.unit
+    unit, source = dossier.run.privacy.unit, dossier.run.client.tasks
+    if unit.every_round:
+        return 1
+    if history is None:
+        return source.declared_records() if unit.single else None
     charged = history.units().get(unit.key, 0)
-    if unit.clips_tasks:
-        return ceil(charged / dossier.run.client.tasks.task_size().records)
-    return 1 if unit.every_round else charged
+    return ceil(charged / source.task_size().records) if unit.clips_tasks else charged
 
 
 def points(dossier: Dossier, history: History) -> tuple[SpendingPoint, ...]:
     """What the most charged unit had spent after each charge, at the price that is enforced."""
-    others = {charge.request.run for charge in history.charges} - {dossier.key}
-    names = {dossier.key: dossier.key if dossier.run.name in others else dossier.run.name}
+    names = {charge.request.run: charge.request.run for charge in history.charges}
+    names |= {dossier.key: dossier.key if dossier.run.name in names else dossier.run.name}
+    priced = history.spending(lambda events: enforced_epsilon(events, dossier.delta))
     return tuple(
-        SpendingPoint(
-            time=utc(charge.time),
-            run=clean(names.get(charge.request.run, charge.request.run)),
-            round=charge.request.round,
-            epsilon=epsilon,
-        )
-        for charge, epsilon in history.spending(
-            lambda events: enforced_epsilon(events, dossier.delta)
-        )
+        SpendingPoint(utc(c.time), clean(names[c.request.run]), c.request.round, epsilon)
+        for c, epsilon in priced
     )
 
 
@@ -137,16 +137,15 @@ def budget_at(budget: Budget | None, delta: float, events: Events) -> float | No
 # ------------------------------------------------------------------------ what the server saw
 
 
-def _from_server(dossier: Dossier, name: str, spent: Spending) -> tuple[TrainingHospital, Spending]:
+def _from_server(dossier: Dossier, name: str, spent: Spending) -> Account:
     """No ledger here: counted for this run alone, and never below what left."""
-    mechanism = dossier.protected
-    mark = _last_mark(dossier, name)
+    mechanism, mark = dossier.protected, Marks(dossier.seen_of(name)).last(name)
     water: HighWater = "went back" if dossier.refused(name)[REWOUND] else "not checked"
-    section = _section(
+    return _account(
         dossier,
         name,
         spent,
-        units=_declared(dossier),
+        units=units(dossier, None),
         participations=len(dossier.left_rounds(name)),
         counted_from="ledger" if dossier.simulated and mechanism else "run",
         this_run=spent.reported(dossier.delta).epsilon,
@@ -155,29 +154,16 @@ def _from_server(dossier: Dossier, name: str, spent: Spending) -> tuple[Training
         refusals=_refusals(dossier, name, ()),
         history=(),
     )
-    return section, spent
 
 
-def _lost(dossier: Dossier, name: str, faults: Sequence[str]) -> tuple[TrainingHospital, Spending]:
+def _lost(dossier: Dossier, name: str, faults: Sequence[str]) -> Account:
     """A ledger that cannot be read or is gone: nothing bounds what its units have spent."""
     section, spent = _from_server(dossier, name, Spending.unlimited())
-    mark = _last_mark(dossier, name) or Mark("unknown", 0, "0" * 64)
-    water: HighWater = "went back" if dossier.seen_of(name) else "not checked"
+    seen = dossier.seen_of(name)
+    mark = Marks(seen).last(name) or Mark("unknown", 0, "0" * 64)
+    water: HighWater = "went back" if seen else "not checked"
     state = _state(mark, "broken", water, faults)
     return replace(section, units=None, counted_from="run", ledger=state), spent
-
-
-def _declared(dossier: Dossier) -> int | None:
-    """Units of a hospital without its ledger: what the configuration says; None: unknown."""
-    unit = dossier.run.privacy.unit
-    if unit.every_round:
-        return 1
-    return dossier.run.client.tasks.declared_records() if unit.single else None
-
-
-def _last_mark(dossier: Dossier, name: str) -> Mark | None:
-    marks = (one.mark for one in dossier.seen_of(name))
-    return max(marks, key=lambda mark: mark.sequence, default=None)
 
 
 def _state(mark: Mark, chain: Chain, water: HighWater, faults: Sequence[str] = ()) -> LedgerState:

@@ -80,3 +80,11 @@ def test_wrong_paths_say_what_to_name(
     ):
         assert call("privacy", "report", *paths) == 2
         assert words in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_run_that_never_began_has_nothing_to_report(
+    call: Call, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    Folder(tmp_path / "run").create(phantom())
+    assert call("privacy", "report", tmp_path / "run") == 2
+    assert "its run never began" in capsys.readouterr().err
