@@ -99,16 +99,19 @@ def noisy_gradients(
     clip: float,
     noise_multiplier: float,
     noise: Noise,
+    units: int,
+    others: Tensor,
 ) -> Tensor:
     """Noised sum (d,) float64 over the units of all places of their records' clipped gradients.
 
     ``mask`` (dim,) bool chooses the d coordinates, whole parameters of the module. One noise is
-    added for all places, of which no two have a unit in common.
+    added for all places, of which no two have a unit in common. ``others`` (d,) float64 is the
+    clipped sum over further units; ``units`` counts all of them.
     """
-    units = sum(int(place.group.max()) + 1 for place in places)
     own = _Copy(objective.module, places[0].phi, mask)
     module = GradSampleModule(own.module, loss_reduction="sum")
     optimizer = ExactOptimizer(module, clip, noise_multiplier, units, noise)
+    optimizer.total = others
     parts = [(place, part) for place in places for part in _parts(place.group, rows(len(mask)))]
     for number, (place, part) in enumerate(parts):
         own.move(place.phi)

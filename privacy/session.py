@@ -110,11 +110,20 @@ class Session(ABC):
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     """Which coordinates are trained; the others stay where theta has them."""
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
         It is zero outside ``mask`` (dim,) bool, and the ``mean`` of the records' own gradients
-        within. The loss (a scalar tensor) is for the hospital's own eyes; NaN where none looks.
+        within. ``beside`` are further records of the same sum, whose vectors (d,) have a coordinate
+        for each one in the mask. The loss (a scalar tensor) is for the hospital's own eyes; NaN
+        where none looks.
         """
         chosen, one = mask.nonzero().squeeze(1), gradient(losses)
 
@@ -122,7 +131,7 @@ class Session(ABC):
             return lambda x, y: one(phi, x, y)[chosen]
 
         found = torch.zeros_like(at[0][0])
-        contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
+        contributions = [*((contribution(phi.detach()), batch) for phi, batch in at), *beside]
         found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
         return found, torch.full((), float("nan"), device=found.device)
 
@@ -169,8 +178,17 @@ class OpenSession(Session):
     raw: bool = True
     trained: frozenset[ParameterGroup] = ALL_GROUPS
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """The plain mean gradient, as autograd gives it."""
+        if beside:
+            return super().gradient(losses, at, kind, mask, beside)
         pairs = [_slope(losses, phi, batch) for phi, batch in at]
         if len(pairs) == 1:
             return pairs[0][0] * mask, pairs[0][1]

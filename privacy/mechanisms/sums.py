@@ -147,6 +147,11 @@ class Sums(Protected):
         return NoisySums(self, opening)
 
 
+def _units(groups: Sequence[Tensor]) -> int:
+    """How many units there are, each numbered from 0 in its group."""
+    return sum(int(group.max()) + 1 for group in groups)
+
+
 @dataclass
 class NoisySums(Session):
     """The session of ``Sums``."""
@@ -157,37 +162,60 @@ class NoisySums(Session):
     def __post_init__(self) -> None:
         self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """Noisy mean gradient (dim,), by Opacus where it can take the network's gradients."""
         from metaward.privacy import optimizer  # Opacus takes seconds to import
 
         if not isinstance(losses, Objective) or not optimizer.takes(losses):
-            return super().gradient(losses, at, kind, mask)
-        groups = self._spend(kind, [batch for _, batch in at])
+            return super().gradient(losses, at, kind, mask, beside)
+        groups = self._spend(kind, [batch for _, batch in [*at, *beside]])
+        units, d = _units(groups), int(mask.sum())
         places = [
             optimizer.Place(phi.detach(), batch, group, self._drawn(group))
-            for (phi, batch), group in zip(at, groups, strict=True)
+            for (phi, batch), group in zip(at, groups, strict=False)
         ]
+        others = self._sum(beside, groups[len(at) :], kind, units, d)
         clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
         noise = self.opening.noise
-        total = optimizer.noisy_gradients(losses, places, mask, clip, sigma, noise)
+        total = optimizer.noisy_gradients(losses, places, mask, clip, sigma, noise, units, others)
         found = torch.zeros_like(at[0][0])
-        found[mask] = self._over_records(total, at).to(found)
+        found[mask] = self._over_records(total, [*at, *beside]).to(found)
         return found, torch.full((), float("nan"), device=found.device)
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
         groups = self._spend(kind, [batch for _, batch in contributions])
-        clip, units = self.mechanism.clip_of(kind), sum(int(g.max()) + 1 for g in groups)
-        total = torch.zeros((), dtype=torch.float64)
+        total = self._sum(contributions, groups, kind, _units(groups), dim)
+        clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
+        noised = torch.from_numpy(noisy(total, clip, sigma, self.opening.noise))
+        x = contributions[0][1].x
+        mean = self._over_records(noised, contributions)
+        return mean.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
+
+    def _sum(
+        self,
+        contributions: Contributions,
+        groups: Sequence[Tensor],
+        kind: Kind,
+        units: int,
+        dim: int,
+    ) -> Tensor:
+        """Sum (dim,) float64 over all units of their clipped vectors, without noise."""
+        total = torch.zeros(dim, dtype=torch.float64)
+        clip = self.mechanism.clip_of(kind)
         for (one, (x, y, _)), group in zip(contributions, groups, strict=True):
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
             drawn = self._drawn(group)
-            total = total + clipped_sum(one, x, y, group, units, clip, drawn, rows(dim))
-        noised = noisy(total, clip, self.opening.noise_multipliers[kind], self.opening.noise)
-        x = contributions[0][1].x
-        mean = self._over_records(torch.from_numpy(noised), contributions)
-        return mean.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
+            part = clipped_sum(one, x, y, group, units, clip, drawn, rows(dim))
+            total = total.to(part.device) + part
+        return total
 
     def _spend(self, kind: Kind, batches: Sequence[Batch]) -> list[Tensor]:
         """The unit (n,) of each batch's records, numbered from 0 in each; what was charged is used.
