@@ -1,23 +1,16 @@
-"""What a privacy report says in words: how data was used, how noise comes in, what else was done.
+"""What a privacy report says in words: how data was used, and what else was trained on it.
 
 How records become the network's input is said by their source itself (``preparation``).
 """
 
 from __future__ import annotations
 
-from metaward.client.desk import LEARNER
 from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import opponents
 from metaward.sim import Sim
-
-
-def how(run: Sim) -> str:
-    """Mechanism and learner, in words."""
-    learner = str(LEARNER.plain(run.client.inner)["algorithm"])
-    return f"{run.privacy.treatment.method} Learner: {learner}."
 
 
 def sampling(run: Sim) -> str:
