@@ -72,7 +72,8 @@ class Strategies:
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that a round waits for answers."""
     max_norm: Annotated[float, Field(gt=0)] = 1000.0
-    """An update with a larger norm is rejected."""
+    """An update with a larger norm is rejected. Where the server adds the noise (unit hospital) it
+    must not be below `clip_norm`: whether an update is rejected must not depend on it."""
 
 
 @dataclass(frozen=True)

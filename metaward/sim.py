@@ -138,13 +138,26 @@ def cross_faults(run: Sim) -> list[str]:
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
     faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
-    unit, mean = run.privacy.unit, isinstance(run.strategies.combine, COMBINE["mean"])
-    if unit.noise_at_server and not mean:
-        faults.append(
+    faults += server_noise_faults(run)
+    return faults or list(learner_faults(run))
+
+
+def server_noise_faults(run: Sim) -> Iterator[str]:
+    """Faults where updates reach the server without noise: what it does must not depend on them."""
+    unit, clip, cap = run.privacy.unit, run.privacy.clip, run.strategies.max_norm
+    if not unit.noise_at_server:
+        return
+    if not isinstance(run.strategies.combine, COMBINE["mean"]):
+        yield (
             f"strategies.combine.rule: the server's noise for a {unit.name} is measured for the "
             "uniform mean; set it to mean"
         )
-    return faults or list(learner_faults(run))
+    if clip is not None and clip > cap:
+        yield (
+            f"strategies.max_norm: {cap} is below privacy.clip_norm = {clip}, so whether an "
+            f"update is rejected would tell its norm, and no noise covers that; set it to {clip} "
+            "or more, or lower privacy.clip_norm"
+        )
 
 
 def learner_faults(run: Sim) -> Iterator[str]:

@@ -126,6 +126,23 @@ def opponents(run: Sim) -> list[Contender]:
     return [one for name in run.server.evaluation.baselines for one in BASELINES[name](run)]
 
 
+def claim(run: Sim) -> str:
+    """The guarantee of the run's own learner in one line, and who else was trained on its records.
+
+    Each baseline that is trained has an epsilon of its own, or none, so that "all that leaves the
+    hospitals" is more than the guarantee covers.
+    """
+    trained = [one for one in opponents(run) if one.trained]
+    if not (trained and run.privacy.unit.protected):
+        return run.privacy.claim
+    how = {True: "with noise and an epsilon of its own", False: "WITHOUT ANY PRIVACY"}
+    others = "; ".join(f'"{one.name}" {how[one.private]}' for one in trained)
+    return (
+        f"{run.privacy.claim} This holds for what the run's own learner sends, and for nothing "
+        f"else: the same records also train {others}."
+    )
+
+
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
     """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy."""
     learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks

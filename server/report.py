@@ -10,6 +10,7 @@ from typing import Any
 from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.options import compact
+from metaward.server.baselines import claim
 from metaward.server.checkpoint import digest
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
@@ -34,7 +35,7 @@ def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
         "name": run.name,
         "seed": run.seed,
         "config_sha256": digest(compact(run.mapping()).encode()),
-        "privacy": run.privacy.claim,
+        "privacy": claim(run),
         "tables": [table.plain() for table in tables],
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
@@ -48,7 +49,7 @@ def report(run: Sim, tables: Sequence[ScoreTable]) -> str:
     lines = [
         f"# {run.name}",
         "",
-        f"**{run.privacy.claim}**",
+        f"**{claim(run)}**",
         "",
         f"Unseen hospitals, {tables[0].episodes} episodes each, {spec.outputs} outputs, "
         f"seed {run.seed}, {run.server.rounds} rounds.",

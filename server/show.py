@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.kinds import Score
+from metaward.server.baselines import claim
 from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
 from metaward.server.report import cells
@@ -77,7 +78,7 @@ def final(run: Sim, folder: Folder) -> Piece:
     return Group(
         *(_scored(scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),
-        line(run.privacy.claim, BAD),
+        line(claim(run), BAD),
         line(f"results in {folder.path}"),
     )
 

@@ -1,5 +1,6 @@
 """Baselines stand on equal terms: the same network, rates, steps and budget as the run's own."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from metaward.client.inner.reptile import Reptile
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.ledger import Ledger
 from metaward.sections import Evaluation, FineTune
+from metaward.server import show
 from metaward.server.baselines import (
     BASELINES,
     centroid,
+    claim,
     fedavg,
     fedavg_names,
     own,
@@ -25,6 +28,7 @@ from metaward.server.baselines import (
 )
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
+from metaward.server.terminal import say
 from metaward.sim import Sim
 from metaward.strategies.combine import Mean, Median
 from metaward.strategies.outer import Adam, Sgd
@@ -154,6 +158,41 @@ def test_baselines_may_take_rounds_of_their_own_under_the_same_budget(tmp_path: 
     for path in folder.hospitals.glob("*/*.sqlite"):
         events = Ledger.open(path).history().totals().values()
         assert max(enforced_epsilon(e, 1e-5) for e in events) == pytest.approx(8.0, rel=1e-3)
+
+
+ALONE = "This holds for what the run's own learner sends, and for nothing else: the same records "
+
+
+def beside(baselines: str, *settings: str) -> Sim:
+    run = small(*PRIVATE, *settings, f"server.evaluation.baselines=[{baselines}]")
+    return replace(run, server=replace(run.server, rounds=1))
+
+
+def test_the_claim_names_every_learner_that_it_does_not_hold_for() -> None:
+    run = beside("no_privacy, untrained, scratch, fedavg, centroid")
+    assert claim(run) == (
+        f'{run.privacy.claim} {ALONE}also train "reptile, NO PRIVACY" WITHOUT ANY PRIVACY; '
+        '"FedAvg + fine-tune" with noise and an epsilon of its own.'
+    )
+    task = beside("fedavg", "privacy={mechanism: whole, unit: task}")
+    assert claim(task).endswith(
+        f'{ALONE}also train "FedAvg + fine-tune, NO PRIVACY" WITHOUT ANY PRIVACY.'
+    )
+    for plain in (beside("untrained, scratch, centroid"), small()):
+        assert claim(plain) == plain.privacy.claim
+
+
+def test_the_claim_stands_whole_wherever_a_finished_run_prints_or_saves_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, folder = beside("no_privacy, fedavg"), Folder(tmp_path / "result")
+    folder.create(run)
+    run_inprocess(run, folder, lambda row: None)
+    say(show.final(run, folder))
+    saved = json.loads((folder.path / "result.json").read_text())["privacy"]
+    assert saved == claim(run) != run.privacy.claim
+    for text in (capsys.readouterr().out, (folder.path / "report.md").read_text()):
+        assert claim(run) in " ".join(text.split())
 
 
 def rows_of(folder: Folder, key: str) -> list[dict[str, Any]]:

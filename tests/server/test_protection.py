@@ -6,14 +6,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from scipy.stats import kstest, pearsonr
 
+from metaward.options import ConfigError
 from metaward.privacy import UNITS
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.event import gaussian
 from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
+from metaward.strategies.checks import check_release
 from metaward.strategies.combine import Mean
 from tests.mechanisms import spelled
 from tests.server.small import small
@@ -120,6 +123,29 @@ def test_seeded_noise_differs_between_rounds_learners_and_seeds() -> None:
         noise(given, run=other, simulated=True),
     ):
         assert abs(pearsonr(first, found).statistic) < 5 / DIM**0.5
+
+
+@pytest.mark.parametrize("cap", [CLIP, 1.0, 1000.0])
+@pytest.mark.parametrize("length", [0.0, 0.4, 1.0, 1.0001, 1e30, np.nan, np.inf])
+def test_no_value_of_an_update_decides_whether_the_server_rejects_it(
+    length: float, cap: float
+) -> None:
+    """The server sees it without noise, so no noise would cover what a rejection tells."""
+    given = torch.from_numpy(updates(CLIP, 1)[0]).double() * length
+    sealed = RUN.privacy.release("a", 1, given, torch.tensor(np.nan), None)
+    assert check_release(sealed, "a", 1, DIM, cap) is sealed
+
+
+def test_a_norm_limit_below_the_clip_norm_is_refused_before_any_update_is_made() -> None:
+    below = f"strategies.max_norm={np.nextafter(CLIP, 0)}"
+    options = spelled("hospital", f"clip_norm: {CLIP}"), "client.schedule=passes"
+    with pytest.raises(
+        ConfigError, match=r"strategies\.max_norm: 0\.49\d+ is below privacy\.clip_norm"
+    ):
+        small(*options, below)
+    small(*options, f"strategies.max_norm={CLIP}")
+    for unit in ("record", "task"):  # their noise is in the update before the server sees it
+        small(spelled(unit, f"clip_norm: {CLIP}"), "client.schedule=passes", below)
 
 
 @pytest.mark.parametrize("unit", sorted(UNITS.keys() - {"hospital"}))

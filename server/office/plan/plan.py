@@ -39,6 +39,7 @@ from metaward.client.inner import Setting
 from metaward.options import ConfigError
 from metaward.privacy.description import SumDescription
 from metaward.privacy.mechanisms.base import Protected
+from metaward.server.baselines import claim
 from metaward.server.office.plan.question import Question
 from metaward.server.office.plan.rehearsal import rehearsed, spending
 from metaward.sim import Sim
@@ -107,7 +108,7 @@ def planned(asked: Question) -> Planned:
     plan = Planned(
         mechanism=run.privacy.name,
         unit=run.privacy.unit.name,
-        claim=run.privacy.claim,
+        claim=claim(run),
         hospitals=asked.hospitals,
         hospitals_per_round=asked.hospitals_per_round,
         records=asked.records,
