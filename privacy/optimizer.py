@@ -79,7 +79,8 @@ class ExactOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def add_noise(self) -> None:
         """Noise on the grid, once for the sum over all parts."""
-        noised = noisy(self.total, self.max_grad_norm, self.noise_multiplier, self.source)
+        known = self.total.cpu().numpy()
+        noised = noisy(known, self.max_grad_norm, self.noise_multiplier, self.source)
         self.total = torch.from_numpy(noised)
 
     def scale_grad(self) -> None:

@@ -30,16 +30,18 @@ def _even(kind: str) -> float:
 
 
 def over_run(
-    first: Iterable[Counts], later: Iterable[Counts], participations: int
+    first: Sequence[Counts], later: Sequence[Counts], participations: int
 ) -> tuple[Counts, ...]:
     """What a unit may be in within a run, from what it may be in within a participation.
 
     ``first`` are the profiles of the first round, ``later`` those of each later one. A unit may
-    take part in the first round or in later ones alone.
+    take part in the first round, or in later ones alone. Where all rounds have the same profiles, a
+    unit that changes from one to another spends no more than one that does not: each costs the same
+    share of the budget.
     """
-    every = list(later)
-    found = [_times(b, participations) for b in every]
-    found += [a + _times(b, participations - 1) for a in first for b in every]
+    found = [_times(b, participations) for b in later]
+    if first != later:
+        found += [a + _times(b, participations - 1) for a in first for b in later]
     return tuple({tuple(sorted(one.items())): one for one in found}.values())
 
 

@@ -194,7 +194,7 @@ class NoisySums(Session):
         groups = self._spend(kind, [batch for _, batch in contributions])
         total = self._sum(contributions, groups, kind, _units(groups), dim)
         clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
-        noised = torch.from_numpy(noisy(total, clip, sigma, self.opening.noise))
+        noised = torch.from_numpy(noisy(total.cpu().numpy(), clip, sigma, self.opening.noise))
         x = contributions[0][1].x
         mean = self._over_records(noised, contributions)
         return mean.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
