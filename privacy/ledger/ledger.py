@@ -126,13 +126,11 @@ class Ledger:
         spend.check_charges(charges, budget)
         named = spend.under_pseudonyms(charges, self.secret)
         with file.transaction(self.path) as db:
-            entry = self._answered(db, request)
-            if entry is not None:
+            if entry := self._answered(db, request):
                 return entry
             numbers, new = spend.entered(db, named)
             content = pack_charge(request, description, budget, named, numbers, new)
-            entry = self._open(db, request, content)
-            if entry is not None:
+            if entry := self._open(db, request, content):
                 return entry
             self._check_unit(db, description.protection.unit)
             spend.check_budget(db, named, numbers, budget, allows)
@@ -255,12 +253,9 @@ class Ledger:
     ) -> Entry | None:
         """The unanswered charge of the same request, if it paid for exactly the same."""
         row = chain.find(db, _CHARGE_OF, request.id)
-        paid = row.content() if row else {}
-        if row is None or any(
-            paid.get(key) != content[key] for key in ("request", "description", "payments")
-        ):
-            return None
-        return Entry(request, self._mark(row))
+        paid, price = row.content() if row else {}, ("request", "description", "payments")
+        same = all(paid.get(key) == content[key] for key in price)
+        return Entry(request, self._mark(row)) if row and same else None
 
 
 def _read_first(row: chain.ChainRow | None) -> dict[str, Any]:
