@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -68,10 +69,13 @@ class _Untitled(GenerateJsonSchema):
         return False
 
 
+_adapter = cache(TypeAdapter)
+
+
 def _check(content: Any) -> None:
     """``ValueError`` where a value has the wrong type or range; it names each place and value."""
     try:
-        TypeAdapter(ReportInputs).validate_json(json.dumps(content, allow_nan=False))
+        _adapter(ReportInputs).validate_json(json.dumps(content, allow_nan=False))
     except ValidationError as error:
         raise ValueError("privacy report: " + "\n".join(map(_fault, error.errors()))) from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
     return Dossier(
         run=run,
         id=about["id"],
-        simulated=_is_simulated(folder, about),
+        simulated=about["simulated"],
         delta=_delta(run),
         hospitals=_training(run),
         ledgers={name: OpenedLedger.open(path) for name, path in files.items()},
@@ -43,10 +43,10 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         started=about["started"],
         since=now() if status else folder.since(),
         rounds=max((row["round"] for row in rows), default=0),
-        code=", then ".join(about.get("code", ["not known"])),
+        code=", then ".join(about["code"]),
         rows=rows,
         marks=marks,
-        starts=about.get("starts", 1),
+        starts=about["starts"],
         audit=folder.path / "audit.json",
     )
 
@@ -83,8 +83,11 @@ def training_rows(folder: Folder) -> tuple[dict[str, Any], ...]:
 
 
 def _about(folder: Folder) -> dict[str, Any]:
+    """run.json, with what is most likely where the run failed before its server began."""
+    simulated = folder.hospitals.is_dir() or folder.hospital_log.is_file()
+    likely = {"simulated": simulated, "code": ["not known"], "starts": 1}
     try:
-        about = folder.about()
+        about = likely | folder.about()
         return about | {"id": str(about["id"]), "started": str(about["started"])}
     except (OSError, ValueError, KeyError) as error:
         text = f"says neither the run's name nor when it began ({error}): it is damaged"
@@ -94,11 +97,6 @@ def _about(folder: Folder) -> dict[str, Any]:
 def _delta(run: Sim) -> float:
     """The delta that the run's promise is made at; mechanism none agrees on none."""
     return run.privacy.budget.delta if run.privacy.budget else DELTA
-
-
-def _is_simulated(folder: Folder, about: Mapping[str, Any]) -> bool:
-    guessed = folder.hospitals.is_dir() or folder.hospital_log.is_file()
-    return bool(about.get("simulated", guessed))
 
 
 def _training(run: Sim) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from math import inf
 
+from metaward.client.desk import LEARNER
 from metaward.privacy.accounting import gdp
 from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.event import Budget, gaussian
@@ -16,7 +17,7 @@ from metaward.privacy.report.values import NoiseSource
 from metaward.server.office.accounts.spending import Spending
 from metaward.server.office.plan.rehearsal import rehearsed, spending
 from metaward.server.office.report.dossier import Dossier
-from metaward.server.office.report.touches import how, sampling
+from metaward.server.office.report.touches import sampling
 
 POWER_OF_TWO = (
     "Clipped sum and noise are rounded to one power-of-two grid before they meet (Mironov 2012)."
@@ -37,9 +38,11 @@ def mechanism(dossier: Dossier) -> MechanismSummary:
     paid = [c.description for h in dossier.histories for c in dossier.own_charges(h)]
     sums = _by_kind(dossier, paid)
     times = (description.participations for description in paid)
+    learner = LEARNER.plain(run.client.inner)[LEARNER.by]
+    words = [run.privacy.treatment.method, f"Learner: {learner}."]
     return MechanismSummary(
         name=run.privacy.name,
-        words=" ".join([how(run), *_remarks(dossier, sums, bool(paid))]),
+        words=" ".join([*words, *_remarks(dossier, sums, bool(paid))]),
         sums=tuple(map(_worst, sums)),
         inner_steps=run.client.inner.inner_steps,
         participations=max(times, default=run.server.rounds),

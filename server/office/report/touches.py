@@ -1,25 +1,16 @@
-"""What a privacy report says in words: how data was used, how noise comes in, what else was done.
+"""What a privacy report says in words: how data was used, and what else was trained on it.
 
 How records become the network's input is said by their source itself (``preparation``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from metaward.client.desk import LEARNER
 from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
-from metaward.server.baselines import Contender, opponents
+from metaward.server.baselines import opponents
 from metaward.sim import Sim
-
-
-def how(run: Sim) -> str:
-    """Mechanism and learner, in words."""
-    learner = str(LEARNER.plain(run.client.inner)["algorithm"])
-    return f"{run.privacy.treatment.method} Learner: {learner}."
 
 
 def sampling(run: Sim) -> str:
@@ -70,12 +61,7 @@ def beside(run: Sim) -> tuple[Gap, ...]:
         "learner. A simulation keeps an account for each learner; in a deployment all are charged "
         "to the hospital's one ledger, or refused."
     )
-    return (Gap(BESIDE, f"{words}{_unprotected(run, trained)}"),)
-
-
-def _unprotected(run: Sim, trained: Sequence[Contender]) -> str:
-    """Baselines without noise, where the run itself has some."""
-    names = [one.name for one in trained if not one.private]
-    if not (names and run.privacy.unit.protected):
-        return ""
-    return f" Without noise, hence without any bound, were the updates of {', '.join(names)}."
+    bare = ", ".join(one.name for one in trained if not one.private)
+    if bare and run.privacy.unit.protected:
+        words += f" Without noise, hence without any bound, were the updates of {bare}."
+    return (Gap(BESIDE, words),)

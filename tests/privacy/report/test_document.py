@@ -19,6 +19,7 @@ from tests.privacy.report.report_examples import (
     ACCOUNTING,
     EXAMPLES,
     MECHANISM,
+    RUN,
     hospital,
     report,
     sha,
@@ -174,6 +175,8 @@ def test_a_fault_names_its_place_and_value() -> None:
     made = [hospital("A", 1.0), hospital("B", 1.0)]
     with pytest.raises(ValueError, match=r"privacy report: hospitals\[1\]\.units.*-7"):
         report(hospitals=(made[0], replace(made[1], units=-7)))
+    with pytest.raises(ValueError, match=r"run\.started: .*'2026-13-02T08:15:00Z'"):
+        report(hospitals=(made[0],), run=replace(RUN, started="2026-13-02T08:15:00Z"))
 
 
 def test_what_is_built_in_python_is_checked_as_strictly() -> None:
