@@ -84,6 +84,9 @@ class Omniglot(FewShot):
     drawing it shows, and its person; as in the published protocol, one task can hold a character
     and its rotated copy as two classes.
 
+    Two drawings are equal, the third and the nineteenth of Braille's first character; the ledger
+    knows both by one content, which pays for both.
+
     ``patients`` are the people who drew, 20 per alphabet. The published split draws the held-out
     characters from the alphabets that train, so there the same people are on both sides.
     """

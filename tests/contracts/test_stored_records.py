@@ -117,15 +117,18 @@ SOURCES: dict[str, Made] = {
 
 @dataclass
 class World:
-    """Everything of the hospitals that decides about tasks and charges; and what networks see."""
+    """Everything of the hospitals that decides about tasks and charges; what networks see of each
+    record; and the content by which the ledger knows it."""
 
     public: list[Any]
     seen: dict[str, bytes]
+    contents: dict[str, str]
 
 
 def world(source: TaskSource, root: Path) -> World:
     public: list[Any] = []
     seen: dict[str, bytes] = {}
+    known: dict[str, str] = {}
     seats = source.roster()
     for index in sorted({*range(min(5, len(seats))), len(seats) - 1}):
         hospital = source.hospital(index, root, 3)
@@ -136,7 +139,8 @@ def world(source: TaskSource, root: Path) -> World:
         public += [(t.support_rows.tolist(), t.query_rows.tolist()) for t in tasks]
         for record, x in zip(hospital.ids[rows], hospital.view(hospital.x[rows]), strict=True):
             seen[str(record)] = seen.get(str(record), b"") + x.tobytes()
-    return World(public, seen)
+        known |= zip(map(str, hospital.ids[rows]), contents(hospital, rows.tolist()), strict=True)
+    return World(public, seen, known)
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -150,9 +154,11 @@ def test_a_value_decides_nothing_but_what_the_network_sees_of_it(
         worlds.append(world(source, root))
     one, other = worlds
     assert one.public == other.public
-    assert one.seen.keys() == other.seen.keys()
+    assert one.seen.keys() == other.seen.keys() == one.contents.keys() == other.contents.keys()
     sites = 3 if name == "heart" else 1  # each of the files has a nulled patient
-    assert sum(one.seen[key] != other.seen[key] for key in one.seen) == sites
+    nulled = {key for key in one.seen if one.seen[key] != other.seen[key]}
+    assert len(nulled) == sites
+    assert nulled == {key for key in one.seen if one.contents[key] != other.contents[key]}
 
 
 # --------------------------------------------------------------------------- the ledger's keys
