@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -15,8 +14,8 @@ from metaward.options import ConfigError
 from metaward.privacy import UNITS
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.event import gaussian
-from metaward.server.protection import noise_multiplier, protection
 from metaward.privacy.price import over_run, profiles
+from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
 from metaward.strategies.checks import check_release
 from metaward.strategies.combine import Mean

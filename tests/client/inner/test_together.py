@@ -17,10 +17,10 @@ from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import UNITS, Batch, Opening, OpenSession, Rehearsal, Session
 from metaward.privacy.noise import SeededNoise
+from metaward.privacy.price import profiles
 from metaward.privacy.session import use
 from tests.client.inner.test_private_paths import CLOSE, plain, silent
 from tests.client.inner.together import FomamlTogether, ReptileTogether
-from metaward.privacy.price import profiles
 from tests.contracts.requests import MASK, price_of, squares
 from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, desk, episodes, records, start
