@@ -348,8 +348,8 @@ def test_what_was_computed_and_never_sent_is_not_remembered(
     run, seen = run_of(RECORD), []
     recalled = work._recalled
 
-    def watched(node: Node, request: Request) -> Kept:
-        kept = recalled(node, request)
+    def watched(*asked: Any) -> Kept:
+        kept = recalled(*asked)
         seen.append(kept["control"].numpy().tobytes() if kept else b"")
         return kept
 
