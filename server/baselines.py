@@ -125,7 +125,8 @@ def fedavg_names(run: Sim) -> list[Contender]:
 
 
 def centroid(run: Sim) -> list[Contender]:
-    """Nearest class mean in raw input space (nearest support point where there are no classes)."""
+    """Nearest class mean (nearest support point where there are no classes) in what the network's
+    body takes: records as they are, or what a fixed front end makes of them."""
     classes = run.client.tasks.spec().kind.classes
     return [Contender("nearest centroid" if classes else "nearest support point", Centroid())]
 
@@ -164,11 +165,14 @@ def claim(run: Sim) -> str:
 
 
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
-    """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy."""
+    """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy.
+
+    Its rate is the baselines' own, which suits the features as they are and not in a frame.
+    """
     learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks
     rounds = run.server.evaluation.fine_tune.rounds
     label = name if private else f"{name}, NO PRIVACY"
-    return Contender(label, learner, True, key, private, rounds=rounds)
+    return Contender(label, learner, True, key, private, rounds=rounds, warms_up=False)
 
 
 def _averaging(run: Sim, names: bool) -> FedAvg:
