@@ -14,11 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from metaward.client.desk import LEARNER
-from metaward.client.inner import Algorithm, WarmUp
+from metaward.client.inner import Algorithm
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.reptile import Reptile
+from metaward.client.models import Architecture, Mlp
 from metaward.privacy import NoPrivacy
 from metaward.sim import Sim
 from metaward.strategies import Combine, Outer
@@ -31,7 +32,8 @@ class Contender:
     """A row of the final table: a learner, and how (or whether) it is trained.
 
     ``rounds``: how many rounds its training takes; None: as many as the run's. ``warms_up``:
-    whether its first round learns the network's frame, if the run's does.
+    whether its first round learns the network's frame, if the run's does. ``network``: None takes
+    the run's.
     """
 
     name: str
@@ -43,19 +45,22 @@ class Contender:
     outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
     rounds: int | None = None
     warms_up: bool = True
+    network: Architecture | None = None
 
     def within(self, run: Sim) -> Sim:
         """The run in which this learner is trained, with its own steps, rounds and protection."""
         return replace(
             run,
-            client=replace(run.client, inner=self.learner, warm_up=self._warm_up(run)),
+            client=replace(
+                run.client,
+                model=self.network or run.client.model,
+                inner=self.learner,
+                warm_up=run.client.warm_up if self.warms_up and not self.network else None,
+            ),
             strategies=replace(run.strategies, combine=self.combine, outer=self.outer),
             server=replace(run.server, rounds=self.rounds or run.server.rounds),
             privacy=run.privacy if self.private else NoPrivacy(),
         )
-
-    def _warm_up(self, run: Sim) -> WarmUp | None:
-        return run.client.warm_up if self.warms_up else None
 
 
 def own(run: Sim) -> Contender:
@@ -125,10 +130,10 @@ def fedavg_names(run: Sim) -> list[Contender]:
 
 
 def centroid(run: Sim) -> list[Contender]:
-    """Nearest class mean (nearest support point where there are no classes) in what the network's
-    body takes: records as they are, or what a fixed front end makes of them."""
+    """Nearest class mean in raw input space (nearest support point where there are no classes)."""
     classes = run.client.tasks.spec().kind.classes
-    return [Contender("nearest centroid" if classes else "nearest support point", Centroid())]
+    name = "nearest centroid" if classes else "nearest support point"
+    return [Contender(name, Centroid(), network=Mlp(hidden=()))]  # records as they are
 
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
