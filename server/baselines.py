@@ -19,7 +19,8 @@ from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.reptile import Reptile
-from metaward.client.models import Architecture, Mlp
+from metaward.client.models import Architecture
+from metaward.client.models.mlp import Mlp
 from metaward.privacy import NoPrivacy
 from metaward.sim import Sim
 from metaward.strategies import Combine, Outer
