@@ -5,19 +5,21 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner import Algorithm, FirstRound, Kept, Setting
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
-from metaward.privacy import Charge, Events, Mechanism, Rehearsal, Use
+from metaward.privacy import Charge, Mechanism, Rehearsal, Use
 from metaward.privacy.description import ChargeDescription, described
-from metaward.privacy.price import Counts, counts, events, profiles
+from metaward.privacy.price import Counts, counts, events, over_run, profiles
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,47 @@ def plan(
     theta: Tensor,
     share: Share,
     rng: np.random.Generator,
+    first: FirstRound | None = None,
+    opening: bool = False,
 ) -> Plan:
-    """The sums that ``algorithm`` will take, found by a rehearsal, and their noise multipliers."""
+    """The sums of a hospital in a round, found by a rehearsal, and their noise multipliers.
 
-    def rehearse() -> list[Use]:
-        session = Rehearsal(mechanism.trained)
-        algorithm.update(setting, theta, share.episodes, session, rng)
-        return session.uses
-
+    ``first`` works in the first round of the run in the place of ``algorithm``; ``opening`` says
+    whether this is that round. All rounds share one budget, so the first round and a later one are
+    rehearsed as well.
+    """
     tasks = [np.concatenate([e.support_rows, e.query_rows]).tolist() for e in share.episodes]
-    uses, times = mechanism.uses(rehearse, tasks), share.participations
-    noise = mechanism.noise_multipliers(uses, tasks, times)
-    within = profiles(mechanism.unit, uses, tasks)
-    return Plan(uses, within, described(mechanism, uses, within, noise, len(tasks), times))
+
+    def rehearsed(worker: Algorithm | FirstRound, kept: Kept) -> tuple[list[Use], Kept]:
+        session, keep = Rehearsal(mechanism.trained), dict[str, Tensor]()
+
+        def rehearse() -> list[Use]:
+            own = setting.recalling(kept)
+            keep.update(worker.update(own, theta, share.episodes, session, deepcopy(rng)).keep)
+            return session.uses
+
+        return mechanism.uses(rehearse, tasks), keep
+
+    beginning, kept = rehearsed(first or algorithm, {})
+    later = rehearsed(algorithm, kept)[0] if first or algorithm.remembers else beginning
+    now = rehearsed(first if first and opening else algorithm, setting.kept)[0]
+    of_a_round = partial(profiles, mechanism.unit, tasks=tasks)
+    run = over_run(of_a_round(beginning), of_a_round(later), share.participations)
+    return _plan(mechanism, now, of_a_round(now), run, len(tasks), share.participations)
+
+
+def _plan(
+    mechanism: Mechanism,
+    uses: Sequence[Use],
+    within: Sequence[Counts],
+    run: Sequence[Counts],
+    tasks: int,
+    participations: int,
+) -> Plan:
+    """The plan of a round's ``uses``, with noise for what a unit may be in within the ``run``."""
+    noise = mechanism.noise_multipliers(run)
+    description = described(mechanism, uses, within, noise, tasks, participations)
+    return Plan(uses, within, description)
 
 
 def charges(mechanism: Mechanism, price: Plan, hospital: Hospital) -> list[Charge]:
@@ -84,9 +114,12 @@ def _bytes(x: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(x).tobytes()
 
 
-def _grouped(spent: Mapping[str, Counter[str]], price: Plan, sampling_rate: float) -> list[Charge]:
+def _grouped(spent: Mapping[str, Counts], price: Plan, sampling_rate: float) -> list[Charge]:
     """One charge for each different list of events."""
-    groups: dict[Events, list[str]] = {}
+    alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
     for key, count in spent.items():
-        groups.setdefault(events(count, price.noise, sampling_rate), []).append(key)
-    return [Charge(tuple(keys), cost) for cost, keys in groups.items()]
+        alike.setdefault(tuple(sorted(count.items())), []).append(key)
+    return [
+        Charge(tuple(keys), events(Counter(dict(count)), price.noise, sampling_rate))
+        for count, keys in alike.items()
+    ]

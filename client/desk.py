@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from metaward.client.inner import ALGORITHMS, Algorithm
+from metaward.client.inner import ALGORITHMS, Algorithm, FirstRound, Setting, WarmUp
 from metaward.client.models import MODELS, Architecture, check_architecture
 from metaward.client.models.own import as_architecture
 from metaward.client.schedule import Order
@@ -56,8 +56,8 @@ class Desk:
 
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
     tasks. ``rewind`` is the most rounds that a resumed run can repeat; a hospital's memory keeps
-    its older versions for that many rounds. A baseline that a run trains as well has a desk of
-    its own.
+    its older versions for that many rounds. ``warm_up`` says how the network's frame is learned in
+    the first round; None: it is not. A baseline that a run trains as well has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -69,6 +69,16 @@ class Desk:
     seed: Seed
     rounds: Positive
     rewind: Positive
+    warm_up: WarmUp | None = None
+
+    @property
+    def first(self) -> FirstRound | None:
+        """What works in the first round in the learner's place; None: the learner itself."""
+        return FirstRound(self.warm_up, self.learner) if self.warm_up else None
+
+    def worker(self, round: int) -> Algorithm | FirstRound:
+        """What works in a round (from 1)."""
+        return self.first or self.learner if round == 1 else self.learner
 
     def json(self) -> str:
         """Canonical JSON for a message: equal desks are equal text. ``read_desk`` reads it."""
@@ -86,6 +96,8 @@ class Desk:
             check_architecture(self.architecture, self.source.spec().input_shape)
         except ValueError as error:
             yield "architecture", f".{error}"
+        else:
+            yield from self._misfits()
         try:
             self.learner.check(self.source.spec(), self.mechanism.unit)
         except ValueError as error:
@@ -104,6 +116,19 @@ class Desk:
                 ": random lets a record return as chance has it, and task sampling "
                 f"amplifies nothing for a {self.mechanism.unit.name}; set it to passes",
             )
+
+    def _misfits(self) -> Iterator[tuple[str, str]]:
+        """Learners that do not go together with the network."""
+        setting = Setting(self.architecture, self.source.spec())
+        try:
+            self.learner.check_network(setting)
+        except ValueError as error:
+            yield "learner", f".algorithm: {error}"
+        try:
+            if self.first:
+                self.first.check(setting, self.source.spec(), self.mechanism.unit)
+        except ValueError as error:
+            yield "warm_up", f": {error}"
 
 
 def read_desk(text: str) -> Desk:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -23,12 +23,13 @@ from metaward.client.inner import Algorithm, Kept, Setting, Update
 from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
+from metaward.client.prepared import prepared
 from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
-from metaward.privacy.wire import Request, digest, pack, unpack
+from metaward.privacy.wire import Request, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
@@ -46,13 +47,15 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     release.
     """
     hospital = _open(desk, request, node, "train")
-    learner, guard, theta = desk.learner, node.guard, _theta(request)
-    share = tasks_of(desk, hospital, node.index, request.round)
-    setting = open_setting(desk, node.device).recalling(_recalled(node, request))
+    guard, theta, opening = node.guard, _theta(request), request.round == 1
+    shared = open_setting(desk, node.device)
     with one_thread():
+        share = tasks_of(desk, prepare(hospital, shared), node.index, request.round)
+        setting = shared.recalling(_recalled(node, request))
         start = torch.from_numpy(theta).to(setting.device)
         again = partial(stream, desk.seed, "train", node.index, request.round, 1)
-        price = plan(desk.mechanism, learner, setting, start, share, again())
+        learner, first = desk.learner, desk.first
+        price = plan(desk.mechanism, learner, setting, start, share, again(), first, opening)
         guard.admit(_asked(desk, hospital, request, share, price), request.mark)
         key = RequestKey(request.run, request.round, "train", digest(request))
         owed = charges(desk.mechanism, price, hospital)
@@ -61,11 +64,11 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         if entry is not None and entry.reply is not None:
             return _sent(entry)
         owners = desk.mechanism.unit.owners(hospital)
-        opening = Opening(price.uses, price.noise, owners, guard.noise)
-        session = desk.mechanism.session(opening)
+        session = desk.mechanism.session(Opening(price.uses, price.noise, owners, guard.noise))
         if node.memory is not None:
             check_session(session, desk.mechanism.unit)
-        update = learner.update(setting, start, share.episodes, session, again())
+        worker = desk.worker(request.round)
+        update = worker.update(setting, start, share.episodes, session, again())
     name = hospital.seat.name
     release = desk.mechanism.release(name, request.round, update.delta, update.loss, None)
     reply = pack(release)
@@ -78,7 +81,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
 def _sent(entry: Entry) -> Release:
     """The stored reply, with the mark of its row: a copy of the ledger without it is found out."""
     assert entry.reply is not None
-    return replace(unpack(entry.reply), mark=entry.sent)
+    return marked(unpack(entry.reply), entry.sent)
 
 
 def _recalled(node: Node, request: Request) -> Kept:
@@ -121,9 +124,9 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     rng = stream(desk.seed, "evaluate", node.index, 0)
     with one_thread():
         start = torch.from_numpy(theta).to(setting.device)
+        ready = prepare(hospital, setting)
         pairs = [
-            judge(setting, desk.learner, start, hospital.episode(rng))
-            for _ in range(request.episodes)
+            judge(setting, desk.learner, start, ready.episode(rng)) for _ in range(request.episodes)
         ]
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)
@@ -246,6 +249,16 @@ def _alike(one: Hospital, other: Hospital) -> bool:
 def _arrays(one: Hospital) -> tuple[NDArray[Any] | None, ...]:
     stored = one.stored or (None, None)
     return (one.x, one.y, one.rows, one.ids, one.patients, one.groups, *stored)
+
+
+def prepare(hospital: Hospital, setting: Setting) -> Hospital:
+    """The hospital with prepared records, which the process keeps for its next requests."""
+    return _prepared(_Opened(hospital), setting)
+
+
+@lru_cache(maxsize=128)
+def _prepared(opened: _Opened, setting: Setting) -> Hospital:
+    return prepared(opened.hospital, setting)
 
 
 @lru_cache(maxsize=64)

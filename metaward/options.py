@@ -183,9 +183,10 @@ def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
     registry = registry_of(hint)
     if registry:
         return registry.build(given, path, faults)
-    if is_dataclass(hint):
-        assert isinstance(hint, type)
-        return build(hint, given, f"{path}.", faults)
+    section = section_of(hint)
+    if section is not None:
+        optional = section is not hint and given is None
+        return None if optional else build(section, given, f"{path}.", faults)
     try:
         return _adapter(hint).validate_json(json.dumps(given, allow_nan=False), strict=True)
     except ValidationError as error:
@@ -232,8 +233,9 @@ def _missing(hint: Any, path: str) -> str:
     registry = registry_of(hint)
     if registry:
         return f"{path}: missing; give it a mapping with {registry.by}: {registry.names()}"
-    if is_dataclass(hint):
-        return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(hint))}"
+    section = section_of(hint)
+    if section is not None:
+        return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(section))}"
     return f"{path}: missing"
 
 
@@ -249,6 +251,12 @@ def registry_of(hint: Any) -> Registry | None:
 def named_in(hint: Any) -> Named | None:
     """The values that a field chooses one of, None for any other field."""
     return next((arg for arg in get_args(hint) if isinstance(arg, Named)), None)
+
+
+def section_of(hint: Any) -> type[Any] | None:
+    """The dataclass that a field holds, or may hold beside None; None for any other field."""
+    kinds = [hint, *get_args(hint)] if not registry_of(hint) and not named_in(hint) else []
+    return next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
 def _nearest(key: str, known: Mapping[str, Any]) -> str:

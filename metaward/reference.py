@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
 from pydantic.fields import FieldInfo
 
-from metaward.options import hints_of, named_in, plain, registry_of, show
+from metaward.options import hints_of, named_in, plain, registry_of, section_of, show
 from metaward.privacy.policy import Policy
 from metaward.sim import Sim
 
@@ -67,14 +67,23 @@ def _sections(cls: type[Any], path: str) -> Iterator[Section]:
         yield f"`{path}`" if path else "Top level", _first_line(cls), own
     for name, hint in hints_of(cls).items():
         below = f"{path}.{name}" if path else name
-        registry = registry_of(hint)
+        registry, section = registry_of(hint), section_of(hint)
+        if section:
+            yield from _sections(section, below)
         if registry:
             for choice, part in registry.parts.items():
                 title = f"`{below}` with `{registry.by}: {choice}`"
                 yield title, _first_line(part), keys(part)
-        elif is_dataclass(hint):
-            assert isinstance(hint, type)
-            yield from _sections(hint, below)
+                yield from _within(part, below)
+
+
+def _within(part: type[Any], path: str) -> Iterator[Section]:
+    """The sections among the options of an exchangeable part."""
+    hints = hints_of(part)
+    for f in fields(part):
+        section = section_of(hints[f.name])
+        if section:
+            yield from _sections(section, f"{path}.{f.name}")
 
 
 def keys(cls: type[Any]) -> list[Key]:
@@ -85,7 +94,7 @@ def keys(cls: type[Any]) -> list[Key]:
 
 def _is_key(hint: Any) -> bool:
     """Whether a field is a key with a value; otherwise it is a section or an exchangeable part."""
-    return not (registry_of(hint) or is_dataclass(hint))
+    return not (registry_of(hint) or section_of(hint))
 
 
 def _key(cls: type[Any], field: Field[Any], hint: Any) -> Key:

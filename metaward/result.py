@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from safetensors.numpy import load_file
+from torch import Tensor
 
 from metaward.client.inner import Setting
 from metaward.client.inner.base import Predictor
@@ -133,13 +134,15 @@ class Result:
         records = _records(x, spec.input_shape)
         classes, labels = _labels(spec, y, len(records))
         setting = self._setting(spec, classes)
-        support = Batch(
-            torch.from_numpy(records), torch.from_numpy(labels), np.arange(len(records))
-        )
+
+        def prepared(x: NDArray[np.float32]) -> Tensor:
+            return torch.from_numpy(setting.prepare(x))
+
         count = learner.adapt_steps if steps is None else steps
         with one_thread():
+            support = Batch(prepared(records), torch.from_numpy(labels), np.arange(len(records)))
             predictor = learner.adapt(setting, torch.from_numpy(self.theta), support, count)
-        return Model(classes, spec.input_shape, predictor)
+        return Model(classes, spec.input_shape, lambda x: predictor(prepared(x.numpy())))
 
     def _setting(self, spec: TaskSpec, classes: Sequence[Any] | NDArray[Any] | None) -> Setting:
         """The setting for this number of classes; ``InputError`` if theta does not fit it."""

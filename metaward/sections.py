@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from metaward.client.desk import LEARNER, NETWORK, SOURCE, Positive
-from metaward.client.inner import Algorithm
+from metaward.client.inner import Algorithm, WarmUp
 from metaward.client.models import Architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
 from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
-Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
+Baseline = Literal[
+    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"
+]
 ENGINES = {
     "inprocess": "metaward.server.engines.inprocess:run_inprocess",
     "flower": "metaward.server.engines.flower:run_flower",
@@ -57,6 +59,9 @@ class Client:
     schedule: Order = "random"
     """`random` draws new tasks every round. `passes` goes through all records, in disjoint tasks,
     before any record is used again; every guarantee needs it."""
+    warm_up: WarmUp | None = None
+    """How the coordinates of a network's frame are learned in the first round; null: they are not,
+    and the first round is like all others."""
 
 
 @dataclass(frozen=True)

@@ -59,6 +59,7 @@ class Sim:
             self.seed,
             self.server.rounds,
             self.server.checkpoint.every * self.server.checkpoint.keep,
+            client.warm_up,
         )
 
     def mapping(self) -> dict[str, Any]:
@@ -120,7 +121,12 @@ def parse(mapping: Any, source: str = "configuration") -> Sim:
     return run
 
 
-YAML = {"architecture": "client.model", "learner": "client.inner", "schedule": "client.schedule"}
+YAML = {
+    "architecture": "client.model",
+    "learner": "client.inner",
+    "schedule": "client.schedule",
+    "warm_up": "client.warm_up",
+}
 """The yaml key of each field of a desk."""
 
 

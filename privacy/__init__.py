@@ -6,7 +6,16 @@ from metaward.privacy.event import Charge, Events, Mark, Protection
 from metaward.privacy.mechanisms import MECHANISMS, Mechanism, NoPrivacy, Sums, Whole
 from metaward.privacy.mechanisms.base import Opening
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
-from metaward.privacy.session import Batch, Contribution, Kind, OpenSession, Rehearsal, Session, Use
+from metaward.privacy.session import (
+    Batch,
+    Contribution,
+    Kind,
+    Objective,
+    OpenSession,
+    Rehearsal,
+    Session,
+    Use,
+)
 from metaward.privacy.units import UNITS, Unit
 
 __all__ = [
@@ -23,6 +32,7 @@ __all__ = [
     "Mark",
     "Mechanism",
     "NoPrivacy",
+    "Objective",
     "OpenSession",
     "Opening",
     "Protection",

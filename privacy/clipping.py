@@ -62,6 +62,20 @@ def clipped_sum(
     return _total(units, clip, step)
 
 
+def clipped_units(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
+    """Sum (d,) float64 over units of their records' ``vectors`` (k, d), each unit's clipped.
+
+    ``slots`` (k,) int64 numbers the unit of each record from 0; all records of a unit must be here.
+    A vector that is not finite counts as zero. ``step`` is the ``resolution`` for all units of the
+    sum to which this one is added, exactly.
+    """
+    own = vectors.to(torch.float64, copy=True)
+    _norms(own)  # a record that is not finite must not take its unit along
+    units = int(slots.max()) + 1
+    sums = own.new_zeros(units, own.shape[1]).index_add_(0, slots, own) if units < len(own) else own
+    return _total(iter([sums]), clip, step)
+
+
 def sum_clipped(vectors: Tensor, clip: float) -> Tensor:
     """Sum (d,) float64 of the rows of ``vectors`` (units, d), each clipped to norm ``clip``.
 

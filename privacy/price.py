@@ -19,7 +19,34 @@ Who = TypeVar("Who", bound=Hashable)
 Counts = Counter[str]
 """How many sums of each kind a unit is in."""
 
+Weights = Callable[[str], float]
+"""The weight of a kind of sum: its share of the budget, relative to those of other kinds."""
+
 NARROWEST, WIDEST, PRECISION = 0.01, 1e4, 1e-4
+
+
+def _even(kind: str) -> float:
+    return 1.0
+
+
+def over_run(
+    first: Sequence[Counts], later: Sequence[Counts], participations: int
+) -> tuple[Counts, ...]:
+    """What a unit may be in within a run, from what it may be in within a participation.
+
+    ``first`` are the profiles of the first round, ``later`` those of each later one. A unit may
+    take part in the first round, or in later ones alone. Where all rounds have the same profiles, a
+    unit that changes from one to another spends no more than one that does not: each costs the same
+    share of the budget.
+    """
+    found = [_times(b, participations) for b in later]
+    if first != later:
+        found += [a + _times(b, participations - 1) for a in first for b in later]
+    return tuple({tuple(sorted(one.items())): one for one in found}.values())
+
+
+def _times(profile: Counts, number: int) -> Counts:
+    return Counter({kind: n * number for kind, n in profile.items() if number})
 
 
 def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]:
@@ -49,36 +76,40 @@ def profiles(unit: Unit, uses: Iterable[Use], tasks: Sequence[Sequence[int]]) ->
 
 
 def calibrate(
-    profiles: Iterable[Counts], participations: int, budget: Budget, sampling_rate: float
+    profiles: Iterable[Counts], budget: Budget, sampling_rate: float, weight: Weights = _even
 ) -> dict[str, float]:
     """The noise multiplier of each kind, such that no profile spends more than the budget.
 
-    ``profiles`` are what a unit may be in within one participation. A profile's budget is
-    divided evenly between its kinds, and a kind's between its sums; where a kind is in several
-    profiles the largest noise counts.
+    ``profiles`` are what a unit may be in within the whole run. A profile's budget is divided
+    between its kinds by their weights, and a kind's evenly between its sums; where a kind is in
+    several profiles the largest noise counts.
     """
     noise: dict[str, float] = {}
     for profile in profiles:
-        scale = _scale(profile, participations, budget, sampling_rate)
-        for kind, sigma in _shape(profile).items():
+        shape = _shape(profile, weight)
+        scale = _scale(profile, shape, budget, sampling_rate)
+        for kind, sigma in shape.items():
             noise[kind] = max(noise.get(kind, 0.0), scale * sigma)
     return noise
 
 
-def _shape(profile: Counts) -> dict[str, float]:
-    """Noise multipliers that make every kind cost the same: 1 / (number of kinds) in all."""
-    return {kind: (n * len(profile)) ** 0.5 for kind, n in profile.items()}
+def _shape(profile: Counts, weight: Weights) -> dict[str, float]:
+    """Noise multipliers by which mu^2 is 1 in all, and each kind has its share of it."""
+    whole = sum(map(weight, profile))
+    return {kind: (n * whole / weight(kind)) ** 0.5 for kind, n in profile.items()}
 
 
-def _scale(profile: Counts, participations: int, budget: Budget, sampling_rate: float) -> float:
+def _scale(
+    profile: Counts, shape: Mapping[str, float], budget: Budget, sampling_rate: float
+) -> float:
     if sampling_rate == 1:
-        # mu^2 = participations / scale^2; a little above, so that rounding never ends above budget
-        return float(participations**0.5) / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
+        # mu^2 = 1 / scale^2; a little above, so that rounding never ends above budget
+        return 1 / mu_of(budget.epsilon, budget.delta) * (1 + 1e-9)
 
     def fits(scale: float) -> bool:
         """Would the ledger's filter let all of it through? It is stricter than hindsight."""
-        noise = {kind: scale * sigma for kind, sigma in _shape(profile).items()}
-        return allows((), events(profile, noise, sampling_rate) * participations, budget)
+        noise = {kind: scale * sigma for kind, sigma in shape.items()}
+        return allows((), events(profile, noise, sampling_rate), budget)
 
     low, high = NARROWEST, WIDEST
     while high / low > 1 + PRECISION:

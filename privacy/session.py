@@ -15,13 +15,16 @@ from typing import Literal, NamedTuple, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import grad, grad_and_value, vmap
 
 Rows = NDArray[np.int64]
-ParameterGroup = Literal["body", "norm", "head"]
-"""Coordinates of theta: weights of the body, gains and offsets of its GroupNorm, the head."""
-ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(ParameterGroup))
+TrainedGroup = Literal["body", "norm", "head"]
+"""Coordinates of theta that gradients can train: weights of the body, gains and offsets of its
+GroupNorm, the head."""
+ParameterGroup = TrainedGroup | Literal["frame"]
+"""The same, and the coordinates in which a body sees its input, which no gradient changes."""
+ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(TrainedGroup))
 
 Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
 """What is summed: gradients of support or query records, Hessian or Jacobian products, features,
@@ -59,6 +62,25 @@ class Batch(NamedTuple):
 Losses = Callable[[Tensor, Tensor, Tensor], Tensor]
 """(phi (dim,), x (n, ...), y (n, ...)) -> one loss a record (n,)."""
 
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a network, as a function of its flat vector: a ``Losses`` that shows its module.
+
+    ``module`` has the parameters that phi (dim,) holds, in this order, with their shapes.
+    ``forward``: (phi, x (n, ...)) -> outputs (n, ...); ``loss``: (outputs, y (n, ...)) -> one loss
+    a record (n,).
+    """
+
+    module: nn.Module
+    forward: Callable[[Tensor, Tensor], Tensor]
+    loss: Callable[[Tensor, Tensor], Tensor]
+
+    def __call__(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        """One loss a record (n,)."""
+        return self.loss(self.forward(phi, x), y)
+
+
 Contribution = Callable[[Tensor, Tensor], Tensor]
 """One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""
 
@@ -88,11 +110,20 @@ class Session(ABC):
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     """Which coordinates are trained; the others stay where theta has them."""
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """Mean gradient (dim,) over the records of all tasks, each at its own phi; the mean loss.
 
         It is zero outside ``mask`` (dim,) bool, and the ``mean`` of the records' own gradients
-        within. The loss (a scalar tensor) is for the hospital's own eyes; NaN where none looks.
+        within. ``beside`` are further records of the same sum, whose vectors (d,) have a coordinate
+        for each one in the mask. The loss (a scalar tensor) is for the hospital's own eyes; NaN
+        where none looks.
         """
         chosen, one = mask.nonzero().squeeze(1), gradient(losses)
 
@@ -100,7 +131,7 @@ class Session(ABC):
             return lambda x, y: one(phi, x, y)[chosen]
 
         found = torch.zeros_like(at[0][0])
-        contributions = [(contribution(phi.detach()), batch) for phi, batch in at]
+        contributions = [*((contribution(phi.detach()), batch) for phi, batch in at), *beside]
         found[chosen] = self.mean(contributions, kind, len(chosen)).to(found)
         return found, torch.full((), float("nan"), device=found.device)
 
@@ -147,8 +178,17 @@ class OpenSession(Session):
     raw: bool = True
     trained: frozenset[ParameterGroup] = ALL_GROUPS
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """The plain mean gradient, as autograd gives it."""
+        if beside:
+            return super().gradient(losses, at, kind, mask, beside)
         pairs = [_slope(losses, phi, batch) for phi, batch in at]
         if len(pairs) == 1:
             return pairs[0][0] * mask, pairs[0][1]

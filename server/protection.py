@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 
-from metaward.privacy import Use
 from metaward.privacy.noise import SeededNoise, SystemNoise
 from metaward.sim import Sim
 from metaward.strategies import Combine
@@ -33,5 +34,4 @@ def noise_multiplier(run: Sim) -> float:
     """
     if not run.privacy.unit.noise_at_server:
         return 0.0
-    use = Use("update", (0,))
-    return run.privacy.noise_multipliers([use], [[0]], run.server.rounds)["update"]
+    return run.privacy.noise_multipliers([Counter(update=run.server.rounds)])["update"]

@@ -11,11 +11,12 @@ from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import torch
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner import Algorithm, FirstRound, Setting
 from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.privacy.wire import Request
@@ -27,6 +28,7 @@ from metaward.server.protection import protection
 from metaward.sim import Sim
 from metaward.strategies.marks import Marks
 from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.outer import Outer, Settling
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -117,7 +119,7 @@ class Run:
             seed=run.seed,
             num_rounds=run.server.rounds,
             combine=options.combine,
-            outer=options.outer,
+            outer=self._outer(options.outer, run.desk().first),
             scores={score.name: (score.lowest, score.highest) for score in self.scores},
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
@@ -127,6 +129,17 @@ class Run:
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
         )
+
+    def _outer(self, outer: Outer, first: FirstRound | None) -> Outer:
+        """The run's optimiser; where hospitals estimate in the first round, it settles theta."""
+        if first is None:
+            return outer
+
+        def settle(theta: Vector, combined: Vector) -> Vector:
+            pair = torch.from_numpy(theta), torch.from_numpy(combined)
+            return np.asarray(first.settle(self.setting, *pair).numpy(), np.float32)
+
+        return Settling(settle, outer)
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
         row = {"phase": contender.key, "of": contender.within(self.sim).server.rounds, **row}

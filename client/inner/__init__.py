@@ -13,7 +13,6 @@ from metaward.client.inner.base import (
     Setting,
     Update,
     descend,
-    minibatches,
     over_tasks,
     pooled_gradient,
     private_gradient,
@@ -24,14 +23,17 @@ from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
+from metaward.client.inner.proto_anil import ProtoAnil
 from metaward.client.inner.proto_maml import ProtoMaml
-from metaward.client.inner.reptile import Reptile, whole
+from metaward.client.inner.reptile import Reptile, minibatches, whole
+from metaward.client.inner.warm_up import FirstRound, WarmUp
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
     "reptile": Reptile,
     "fomaml": Fomaml,
     "maml": Maml,
     "proto_maml": ProtoMaml,
+    "proto_anil": ProtoAnil,
     "embedding": Embedding,
     "metric": Metric,
     "fedavg": FedAvg,
@@ -44,14 +46,17 @@ __all__ = [
     "Centroid",
     "Embedding",
     "FedAvg",
+    "FirstRound",
     "Fomaml",
     "Kept",
     "Maml",
     "Metric",
+    "ProtoAnil",
     "ProtoMaml",
     "Reptile",
     "Setting",
     "Update",
+    "WarmUp",
     "descend",
     "minibatches",
     "over_tasks",

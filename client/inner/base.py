@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, field
-from functools import cache, partial
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Annotated, Any, Protocol
 
 import numpy as np
@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.models import Architecture, Layer, Network, network
-from metaward.client.tasks.base import Episode, IntArray, TaskSpec
-from metaward.privacy import Batch, Kind, OpenSession, Session, Unit
+from metaward.client.models import Architecture, Layer, Network, fed_shape, network
+from metaward.client.tasks.base import Episode, FloatArray, IntArray, TaskSpec
+from metaward.privacy import Batch, Kind, Objective, OpenSession, Session, Unit
 
 Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
@@ -30,6 +30,9 @@ Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
 Predictor = Callable[[Tensor], Tensor]
 Kept = Mapping[str, Tensor]
 """Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
+
+PREPARED = 256
+"""Records that go through a fixed front at a time."""
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
@@ -52,17 +55,30 @@ class Update:
 class Setting:
     """What an algorithm works with: the task's shape, the architecture, the device.
 
-    ``kept`` is what its last update at this hospital returned as ``keep``: empty at first, in
-    adaptation, and for all learners that do not remember.
+    ``spec`` and all records of an algorithm have the shape that comes out of the network's fixed
+    front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what the last
+    update at this hospital returned as ``keep``: empty at first, in adaptation, and for all
+    learners that do not remember.
     """
 
     def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
-        self.spec = spec
         self.device = torch.device(device)
+        self.spec = replace(spec, input_shape=fed_shape(architecture, spec.input_shape))
         self.network: Callable[[int], Network] = cache(
-            lambda outputs: network(architecture, spec, outputs, self.device)
+            lambda outputs: network(architecture, self.spec, outputs, self.device)
         )
+        self.front = architecture.front(spec.input_shape)
         self.kept: Kept = {}
+
+    def prepare(self, x: FloatArray) -> FloatArray:
+        """Records (n, *input_shape) through the fixed front; as they are where there is none."""
+        if self.front is None:
+            return x
+        front = self.front.to(self.device)
+        pieces = torch.split(torch.from_numpy(x), PREPARED)
+        with torch.no_grad():
+            done = [front(piece.to(self.device)).cpu() for piece in pieces]
+        return np.asarray(torch.cat(done).numpy(), np.float32)
 
     def recalling(self, kept: Kept) -> Setting:
         """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
@@ -70,9 +86,9 @@ class Setting:
         other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
         return other
 
-    def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One loss for each record (n,), as the kind of task defines it."""
-        return self.spec.kind.losses(net.forward(phi, x), y)
+    def objective(self, net: Network) -> Objective:
+        """The task's loss of a network, one for each record."""
+        return Objective(net.module, net.forward, self.spec.kind.losses)
 
     def support(self, episode: Episode) -> Batch:
         """The support set as tensors on the device."""
@@ -113,6 +129,10 @@ class Algorithm(Protocol):
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """``ValueError``, with the way out, if it cannot learn such tasks or protect ``unit``."""
         ...
+
+    def check_network(self, setting: Setting) -> None:
+        """``ValueError``, with the way out, if it cannot learn with the setting's network."""
+        return
 
     def initial(self, setting: Setting, seed: int) -> Tensor:
         """The first theta (dim,), a pure function of the seed; empty where nothing is learned."""
@@ -176,7 +196,7 @@ def private_gradient(setting: Setting, net: Network, session: Session, kind: Kin
 
 def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
     """The mean gradient over several tasks, each at its own phi, with one noise for the mean."""
-    losses, mask = partial(setting.losses, net), net.mask(session.trained).to(setting.device)
+    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
     return lambda at: session.gradient(losses, at, kind, mask)
 
 
@@ -185,23 +205,8 @@ def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind)
 
     ``descend`` takes it as it takes the gradient of one task.
     """
-    losses, mask = partial(setting.losses, net), net.mask(session.trained).to(setting.device)
+    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
     return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
-
-
-def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
-    """``steps`` batches of ``size`` records, passing over all of them before any comes again.
-
-    ``size = 0`` (or one that covers the set) gives the full set every time.
-    """
-    x, y, rows = batch
-    if size == 0 or size >= len(y):
-        return [batch] * steps
-    order: list[int] = []
-    while len(order) < steps * size:
-        order += rng.permutation(len(y)).tolist()
-    cuts = np.array(order[: steps * size]).reshape(steps, size)
-    return [Batch(x[cut], y[cut], rows[cut]) for cut in cuts]
 
 
 def over_tasks(

@@ -22,6 +22,7 @@ from torch.nn import functional
 
 from metaward.client.inner.base import (
     Algorithm,
+    Kept,
     Predictor,
     Rate,
     Setting,
@@ -88,13 +89,7 @@ class Metric(Algorithm):
         if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
-        measure, means = features(setting), _class_means(setting, batches, session)
-
-        def spread(x: Tensor, y: Tensor) -> Tensor:
-            rest = measure(x[None])[0] - means[y]
-            return pack(torch.outer(rest, rest))
-
-        moments = session.mean([(spread, batch) for batch in batches], "moments", len(theta))
+        moments = second_moments(setting, batches, class_means(setting, batches, session), session)
         return Update(moments - theta, unpack(moments).trace())
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
@@ -125,6 +120,20 @@ class Metric(Algorithm):
         means = torch.stack([whitened[support.y == c].mean(dim=0) for c in range(ways)])
         parts = [mix, means, -means.square().sum(dim=1) / 2]
         return torch.cat([part.reshape(-1) for part in parts])
+
+
+def second_moments(
+    setting: Setting, batches: Sequence[Batch], means: Tensor, session: Session
+) -> Tensor:
+    """Mean outer product of the features around their class's mean, packed, from one sum."""
+    measure = features(setting)
+
+    def spread(x: Tensor, y: Tensor) -> Tensor:
+        rest = measure(x[None])[0] - means[y]
+        return pack(torch.outer(rest, rest))
+
+    d = means.shape[1]
+    return session.mean([(spread, batch) for batch in batches], "moments", d * (d + 1) // 2)
 
 
 def features(setting: Setting) -> Callable[[Tensor], Tensor]:
@@ -174,7 +183,7 @@ def whitening(covariance: Tensor, shrink: float) -> Tensor:
     return root.to(covariance)
 
 
-def _class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
+def class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
     """Mean features (vocabulary, features) from one sum; a record adds its own to its class.
 
     How many records a class has is public.
@@ -189,3 +198,10 @@ def _class_means(setting: Setting, batches: Sequence[Batch], session: Session) -
     labels = torch.cat([batch.y for batch in batches])
     shares = torch.bincount(labels, minlength=names).clamp(min=1).to(sums) / len(labels)
     return sums.view(names, width) / shares[:, None]
+
+
+def kept_means(means: Tensor, batches: Sequence[Batch]) -> Kept:
+    """``means`` (vocabulary, features) as a hospital keeps them, with the number of records of each
+    class behind them, ``counts`` (vocabulary,), which is public."""
+    labels = torch.cat([batch.y for batch in batches])
+    return {"means": means, "counts": torch.bincount(labels, minlength=len(means))}

@@ -23,7 +23,8 @@ from metaward.privacy.session import ParameterGroup
 class Architecture(Protocol):
     """One entry of ``MODELS``: a frozen dataclass whose fields are its yaml options."""
 
-    def __hash__(self) -> int: ...
+    def __hash__(self) -> int:
+        return object.__hash__(self)
 
     @property
     def own_start(self) -> bool:
@@ -33,8 +34,18 @@ class Architecture(Protocol):
         """
         ...
 
+    def front(self, input_shape: tuple[int, ...]) -> nn.Module | None:
+        """A fixed first part, (batch, *input_shape) -> (batch, ...), computed once a record.
+
+        It has no parameters. None: there is none, and the body takes the records themselves.
+        ``ValueError`` where the input does not fit.
+        """
+        return None
+
     def body(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """The layers up to the features: (batch, *input_shape) -> (batch, features).
+        """The layers from the front's output up to the features: (batch, ...) -> (batch, features).
+
+        ``input_shape`` is the shape of what the front gives for a record.
 
         What torch draws in it becomes a function of a seed. A parameter with ``requires_grad``
         False, or a tensor that is a plain attribute, is a constant: neither sent nor trained.
@@ -46,6 +57,16 @@ class Architecture(Protocol):
         ...
 
 
+@lru_cache
+def fed_shape(architecture: Architecture, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of what the body takes for a record: the front's output, or the record itself."""
+    front = architecture.front(input_shape)
+    if front is None:
+        return input_shape
+    with torch.no_grad():
+        return tuple(front(torch.zeros(1, *input_shape)).shape[1:])
+
+
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 """Layers whose gains and offsets are the group ``norm``."""
 
@@ -55,6 +76,17 @@ class Mix(nn.Linear):
 
     def __init__(self, size: int) -> None:
         super().__init__(size, size, bias=False)
+
+
+class Frame(nn.Linear):
+    """Coordinates (size, size) in which a body sees its input: the identity at first.
+
+    They are part of theta, and no gradient changes them; see ``Algorithm.hand_over``.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size, size, bias=False)
+        nn.init.eye_(self.weight)
 
 
 class Layer(NamedTuple):
@@ -104,12 +136,15 @@ class Network:
 
     def layers(self, local_head: bool = False) -> tuple[Layer, ...]:
         """The named parameters in the vector's order; ``local_head``: each task makes the head."""
-        norms = {n for n, m in self.module.named_modules() if isinstance(m, NORMS)}
+        modules = dict(self.module.named_modules())
 
         def group(name: str) -> ParameterGroup:
+            layer = modules[name.rpartition(".")[0]]
             if name.startswith("head."):
                 return "head"
-            return "norm" if name.rpartition(".")[0] in norms else "body"
+            if isinstance(layer, Frame):
+                return "frame"
+            return "norm" if isinstance(layer, NORMS) else "body"
 
         return tuple(
             Layer(name, size, group(name), local_head and group(name) == "head")
@@ -117,7 +152,7 @@ class Network:
         )
 
     def mask(self, groups: Iterable[ParameterGroup]) -> Tensor:
-        """Which coordinates (dim,) bool belong to ``groups``: body, norm (GroupNorm), head."""
+        """Which coordinates (dim,) bool belong to ``groups``."""
         wanted = set(groups)
         pieces = [torch.full((layer.size,), layer.group in wanted) for layer in self.layers()]
         return torch.cat([torch.zeros(0, dtype=torch.bool), *pieces])
@@ -175,20 +210,25 @@ def network(
 ) -> Network:
     """The network of an architecture and a head for ``outputs``, its constants on ``device``.
 
-    ``ValueError`` for a body that cannot be trained or protected record by record (``check_body``).
+    ``spec`` has the shape that the body takes (``fed_shape``). ``ValueError`` for a body that
+    cannot be trained or protected record by record (``check_body``).
     """
     shape = spec.input_shape
-    check_architecture(architecture, shape)
+    _check(architecture, shape)
     start = partial(build, architecture, shape) if architecture.own_start else None
     body = build(architecture, shape).to(device)
     return Network(body, architecture.features(shape), outputs, start)
 
 
-@lru_cache
 def check_architecture(architecture: Architecture, input_shape: tuple[int, ...]) -> None:
-    """``ValueError``, worded for the yaml key, for a body that ``check_body`` refuses."""
-    features = architecture.features(input_shape)
-    check_body(build(architecture, input_shape), features, input_shape)
+    """``ValueError``, worded for the yaml key, for a network that does not fit such records, or
+    whose body ``check_body`` refuses."""
+    _check(architecture, fed_shape(architecture, input_shape))
+
+
+@lru_cache
+def _check(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    check_body(build(architecture, shape), architecture.features(shape), shape)
 
 
 def build(architecture: Architecture, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:

@@ -9,12 +9,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import nn
 
+from metaward.client.models.base import Architecture
+
 Width = Annotated[int, Field(ge=1, le=1024)]
 Depth = Annotated[int, Field(ge=1, le=6)]
 
 
 @dataclass(frozen=True)
-class Conv:
+class Conv(Architecture):
     """Conv-N: ``depth`` blocks of 3-wide convolution, GroupNorm, ReLU, 2-wide max-pool.
 
     The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm

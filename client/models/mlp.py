@@ -10,11 +10,13 @@ from typing import Annotated, ClassVar
 from pydantic import Field
 from torch import nn
 
+from metaward.client.models.base import Architecture
+
 Width = Annotated[int, Field(ge=1, le=4096)]
 
 
 @dataclass(frozen=True)
-class Mlp:
+class Mlp(Architecture):
     """Linear layers with ReLU between; (40, 40) is the sinusoid network of Finn et al. (2017)."""
 
     hidden: tuple[Width, ...] = (40, 40)

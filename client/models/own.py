@@ -28,7 +28,7 @@ class OwnNetwork:
 
 
 @dataclass(frozen=True)
-class Made:
+class Made(Architecture):
     """A network that a function makes; its yaml options are the function's own parameters."""
 
     make: ClassVar[Make]

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from metaward.client.models.base import Mix
+from metaward.client.models.base import Architecture, Mix
 
 SIZE = 9  # pixels of a filter along each axis
 SCALES = ((0.8, 2.5), (1.4, 4.0), (2.2, 7.0))  # width of the envelope, wave length; in pixels
@@ -32,7 +32,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Scatter:
+class Scatter(Architecture):
     """Log strengths of edges, spots and lines; then a square layer without bias.
 
     Gabor filters of three scales and ``orientations`` directions (one along a signal) give an even
@@ -53,13 +53,8 @@ class Scatter:
 
     own_start: ClassVar[bool] = False
 
-    def body(self, input_shape: tuple[int, ...]) -> nn.Module:
-        """Front end and mixing layer: (batch, C, ...) -> (batch, features)."""
-        size = self.features(input_shape)
-        return nn.Sequential(Front(self, input_shape), Mix(size))
-
-    def features(self, input_shape: tuple[int, ...]) -> int:
-        """Channels times maps times statistics times cells."""
+    def front(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """The front end: (batch, C, ...) -> (batch, features)."""
         if len(input_shape) not in (2, 3):
             raise ValueError(
                 f"network scatter takes signals (C, L) or images (C, H, W), not shape "
@@ -70,11 +65,15 @@ class Scatter:
                 f"grid: {self.grid} cells do not fit into shape {input_shape}; "
                 f"choose {min(input_shape[1:])} or fewer"
             )
-        directions = self.orientations if len(input_shape) == 3 else 1
-        count = input_shape[0] * (3 * len(SCALES) * directions + 2) * STATISTICS
-        for axis in input_shape[1:]:
-            count *= axis // (axis // self.grid)
-        return count
+        return Front(self, input_shape)
+
+    def body(self, input_shape: tuple[int, ...]) -> nn.Module:
+        """The mixing layer: (batch, features) -> (batch, features)."""
+        return Mix(*input_shape)
+
+    def features(self, input_shape: tuple[int, ...]) -> int:
+        """As many as the front end gives: channels times maps times statistics times cells."""
+        return input_shape[0]
 
 
 class Front(nn.Module):

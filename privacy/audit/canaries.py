@@ -81,8 +81,7 @@ class Canaries:
     def batch(self, d: int, kind: Kind, like: Tensor) -> Batch:
         """The canaries' rows (m * copies,) as records: ``x`` holds force and coordinate of d.
 
-        Their ``y`` is bool, which no real label is: so a loss tells them apart. They make a batch
-        of their own, because to run the network on them would only take time.
+        They make a batch of their own, because to run the network on them would only take time.
         """
         force = np.repeat(self.inside, self.copies) * FORCE * self.mechanism.clip_of(kind)
         x = torch.from_numpy(np.stack([force, np.repeat(self.places(d), self.copies)], axis=1))
@@ -122,18 +121,22 @@ class Probe(Session):
     def __post_init__(self) -> None:
         self.raw, self.trained = self.session.raw, self.session.trained
 
-    def gradient(self, losses: Losses, at: Points, kind: Kind, mask: Tensor) -> MeanGradient:
+    def gradient(
+        self,
+        losses: Losses,
+        at: Points,
+        kind: Kind,
+        mask: Tensor,
+        beside: Contributions = (),
+    ) -> MeanGradient:
         """The real session's answer over real records and canaries."""
         if self.raw:
-            return self.session.gradient(losses, at, kind, mask)
-        chosen, rows = mask.nonzero().squeeze(1), use(kind, *(batch for _, batch in at)).rows
-        known = self.quiet.gradient(losses, at, kind, mask)[0][chosen]
-        if self.canaries.join(rows):
-            phi = at[0][0]
-            at = [*at, (phi, self.canaries.batch(len(chosen), kind, phi))]
-            losses = _planted(losses, chosen)
-        found, loss = self.session.gradient(losses, at, kind, mask)
-        self.see(kind, found[chosen], known, len(rows), rows)
+            return self.session.gradient(losses, at, kind, mask, beside)
+        rows = use(kind, *(batch for _, batch in [*at, *beside])).rows
+        known = self.quiet.gradient(losses, at, kind, mask, beside)[0][mask]
+        joined = self._joined(beside, rows, kind, int(mask.sum()), at[0][0])
+        found, loss = self.session.gradient(losses, at, kind, mask, joined)
+        self.see(kind, found[mask], known, len(rows), rows)
         return found, loss
 
     def gradients(
@@ -148,14 +151,19 @@ class Probe(Session):
         """The real session's answer over real records and canaries."""
         rows = use(kind, *(batch for _, batch in contributions)).rows
         known = self.quiet.mean(contributions, kind, dim)
-        if self.canaries.join(rows):
-            x = contributions[0][1].x
-            like = x if x.is_floating_point() else x.float()
-            own = self.canaries.batch(dim, kind, like)
-            contributions = [*contributions, (_push(dim, like), own)]
-        found = self.session.mean(contributions, kind, dim)
+        x = contributions[0][1].x
+        like = x if x.is_floating_point() else x.float()
+        found = self.session.mean(self._joined(contributions, rows, kind, dim, like), kind, dim)
         self.see(kind, found, known, len(rows), rows)
         return found
+
+    def _joined(
+        self, others: Contributions, rows: Sequence[int], kind: Kind, dim: int, like: Tensor
+    ) -> Contributions:
+        """The vectors ``others`` of a sum over ``rows``, and the canaries' if they take part."""
+        if not self.canaries.join(rows):
+            return others
+        return [*others, (_push(dim, like), self.canaries.batch(dim, kind, like))]
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         """Of records, as the real session; of tasks, with the canaries as further tasks."""
@@ -174,17 +182,6 @@ class Probe(Session):
         total = found.double() * (n + len(self.canaries.rows) * joined) - known.double() * n
         values = (total / self.canaries.mechanism.clip_of(kind)).cpu().numpy()
         self.seen.append(ObservedSum(kind, values, frozenset(rows), joined, self.round))
-
-
-def _planted(losses: Losses, chosen: Tensor) -> Losses:
-    """Losses of real records; a canary's is linear in its coordinate of those ``chosen``."""
-
-    def planted(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        if y.dtype == torch.bool:
-            return x[:, 0] * phi[chosen[x[:, 1].long()]]
-        return losses(phi, x, y)
-
-    return planted
 
 
 def _push(dim: int, like: Tensor) -> Contribution:

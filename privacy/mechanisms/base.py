@@ -18,7 +18,7 @@ from metaward.options import Named
 from metaward.privacy.accounting import advantage, gdp
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.noise import Noise
-from metaward.privacy.price import calibrate, profiles
+from metaward.privacy.price import Counts, calibrate
 from metaward.privacy.release import Release, Scores
 from metaward.privacy.rounding import percent_up
 from metaward.privacy.session import ALL_GROUPS, Kind, ParameterGroup, Session, Use
@@ -117,10 +117,8 @@ class Mechanism(ABC):
         """Every sum that a request will take over records; ``tasks`` are the rows of its tasks."""
 
     @abstractmethod
-    def noise_multipliers(
-        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
-    ) -> Mapping[str, float]:
-        """The noise of each kind of ``uses``, for units that take part so many times."""
+    def noise_multipliers(self, profiles: Sequence[Counts]) -> Mapping[str, float]:
+        """The noise of each kind, for units that are in such sums in all rounds together."""
 
     @abstractmethod
     def session(self, opening: Opening) -> Session:
@@ -205,14 +203,15 @@ class Protected(Mechanism):
         """The clip norm of one kind of sum."""
         return self.clip_norm
 
-    def noise_multipliers(
-        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
-    ) -> Mapping[str, float]:
+    def noise_multipliers(self, profiles: Sequence[Counts]) -> Mapping[str, float]:
         """The given multiplier for every kind, or the smallest that keep the budget."""
         if self.noise_multiplier is not None:
-            return {use.kind: self.noise_multiplier for use in uses}
-        within = profiles(self.unit, uses, tasks)
-        return calibrate(within, participations, self.budget, self.sampling_rate)
+            return {kind: self.noise_multiplier for profile in profiles for kind in profile}
+        return calibrate(profiles, self.budget, self.sampling_rate, self.weight)
+
+    def weight(self, kind: str) -> float:
+        """The weight of a kind of sum when the budget is divided; the same for all."""
+        return 1.0
 
 
 def everything(tasks: Sequence[Sequence[int]]) -> tuple[int, ...]:

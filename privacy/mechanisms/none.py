@@ -11,6 +11,7 @@ from torch import Tensor
 
 from metaward.privacy.event import Budget, Mark
 from metaward.privacy.mechanisms.base import Mechanism, Opening, Rehearse, Treatment, everything
+from metaward.privacy.price import Counts
 from metaward.privacy.release import Release
 from metaward.privacy.session import OpenSession, Session, Use
 from metaward.privacy.units import UNITS, Unit
@@ -47,9 +48,7 @@ class NoPrivacy(Mechanism):
         """Every record of the round, unprotected."""
         return [Use("open", everything(tasks))]
 
-    def noise_multipliers(
-        self, uses: Sequence[Use], tasks: Sequence[Sequence[int]], participations: int
-    ) -> Mapping[str, float]:
+    def noise_multipliers(self, profiles: Sequence[Counts]) -> Mapping[str, float]:
         """No noise."""
         return {"open": 0.0}
 

@@ -17,9 +17,11 @@ from metaward.client.models import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy import Batch, Mechanism, Opening, Session, Use
+from metaward.privacy import Batch, Mechanism, Opening, Rehearsal, Session, Use
 from metaward.privacy.noise import SeededNoise
+from metaward.privacy.price import profiles
 from metaward.privacy.session import use
+from tests.client.models.flat import Flat
 from tests.mechanisms import EVERY
 
 WAYS, SUPPORT, QUERY, TASKS, ROUNDS = 3, 2, 4, 2, 7
@@ -48,8 +50,18 @@ TASK_ROWS = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in SHARE.e
 
 
 @cache
-def setting() -> Setting:
-    return Setting(Mlp((5,)), SPEC)
+def setting(algorithm: str = "reptile") -> Setting:
+    """With a network that the learner can learn with."""
+    return Setting(Flat() if algorithm in NEED_LINEAR else Mlp((5,)), SPEC)
+
+
+NEED_LINEAR = {"proto_anil"}
+"""Learners that keep class means of the network's input."""
+
+
+def setting_for(algorithm: Algorithm) -> Setting:
+    """The same, for a learner that was made."""
+    return setting(next((n for n, cls in ALGORITHMS.items() if type(algorithm) is cls), "reptile"))
 
 
 def learner(name: str) -> Algorithm:
@@ -80,8 +92,17 @@ every_mechanism = pytest.mark.parametrize("mechanism", EVERY, ids=label)
 
 
 def price_of(mechanism: Mechanism, algorithm: Algorithm) -> Plan:
-    theta = algorithm.initial(setting(), THETA_SEED)
-    return plan(mechanism, algorithm, setting(), theta, SHARE, np.random.default_rng(9))
+    own = setting_for(algorithm)
+    theta = algorithm.initial(own, THETA_SEED)
+    return plan(mechanism, algorithm, own, theta, SHARE, np.random.default_rng(9))
+
+
+def later_price_of(mechanism: Mechanism, algorithm: Algorithm) -> Plan:
+    """The price of a round after the first, in which the hospital has what the learner keeps."""
+    own = setting_for(algorithm)
+    theta, rng = algorithm.initial(own, THETA_SEED), np.random.default_rng(9)
+    kept = algorithm.update(own, theta, SHARE.episodes, Rehearsal(mechanism.trained), rng).keep
+    return plan(mechanism, algorithm, own.recalling(kept), theta, SHARE, np.random.default_rng(9))
 
 
 def opening(mechanism: Mechanism, price: Plan, seed: int) -> Opening:
@@ -93,10 +114,11 @@ def delta_of(mechanism: Mechanism, algorithm: Algorithm, seed: int, watch: Any =
     """One request as ``client.work`` runs it: priced, then computed in the session."""
     price = price_of(mechanism, algorithm)
     session = mechanism.session(opening(mechanism, price, seed))
-    theta = algorithm.initial(setting(), THETA_SEED)
+    own = setting_for(algorithm)
+    theta = algorithm.initial(own, THETA_SEED)
     given = session if watch is None else watch(session)
     rng = np.random.default_rng(9)
-    return algorithm.update(setting(), theta, SHARE.episodes, given, rng).delta
+    return algorithm.update(own, theta, SHARE.episodes, given, rng).delta
 
 
 class Watch:
@@ -106,9 +128,11 @@ class Watch:
         self.session, self.uses, self.combined = session, list[Use](), 0
         self.raw, self.trained = session.raw, session.trained
 
-    def gradient(self, losses: Any, at: Any, kind: Any, mask: Tensor) -> tuple[Tensor, Tensor]:
-        self.uses.append(use(kind, *(batch for _, batch in at)))
-        return self.session.gradient(losses, at, kind, mask)
+    def gradient(
+        self, losses: Any, at: Any, kind: Any, mask: Tensor, beside: Any = ()
+    ) -> tuple[Tensor, Tensor]:
+        self.uses.append(use(kind, *(batch for _, batch in [*at, *beside])))
+        return self.session.gradient(losses, at, kind, mask, beside)
 
     def gradients(
         self, losses: Any, phi: Tensor, tasks: Batch, kind: Any, mask: Tensor
@@ -138,6 +162,7 @@ MASK = torch.tensor([True, False, True, True])
 def small_session(mechanism: Mechanism, seed: int, times: int = 1) -> tuple[Session, Batch]:
     """Five records, opened for ``times`` gradients over all of them."""
     batch = Batch(X.clone(), Y.clone(), np.arange(5))
-    asked = mechanism.uses(lambda: [use("support", batch)] * times, [[0, 1, 2, 3, 4]])
-    noise = mechanism.noise_multipliers(asked, [[0, 1, 2, 3, 4]], 1)
+    rows = [[0, 1, 2, 3, 4]]
+    asked = mechanism.uses(lambda: [use("support", batch)] * times, rows)
+    noise = mechanism.noise_multipliers(profiles(mechanism.unit, asked, rows))
     return mechanism.session(Opening(asked, noise, np.arange(5), SeededNoise(seed))), batch

@@ -19,7 +19,7 @@ from metaward.client.guard import Guard
 from metaward.client.inner import ALGORITHMS
 from metaward.client.node import Node
 from metaward.client.schedule import Share
-from metaward.privacy import Mechanism, Release, Sums
+from metaward.privacy import Mechanism, Release, Sums, optimizer
 from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.ledger import Charged, Ledger, verify
 from metaward.privacy.mechanisms import sums, whole
@@ -73,6 +73,7 @@ class Served:
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
     seen, mean, combine = Served(), sums.NoisySums.mean, whole.NoisyTasks.combine
+    gradient = sums.NoisySums.gradient
 
     def watched_mean(self: Any, contributions: Any, kind: Any, dim: int) -> Tensor:
         given = mean(self, contributions, kind, dim)
@@ -80,14 +81,24 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
         seen.note(kind, given, set(self.opening.units[rows].tolist()))
         return given
 
+    def watched_gradient(
+        self: Any, losses: Any, at: Any, kind: Any, mask: Tensor, beside: Any = ()
+    ) -> Any:
+        given = gradient(self, losses, at, kind, mask, beside)
+        if seen.noised:  # a sum of gradients by Opacus, and not by ``mean``
+            rows = np.concatenate([batch.rows for _, batch in at])
+            seen.note(kind, given[0][mask], set(self.opening.units[rows].tolist()))
+        return given
+
     def watched_combine(self: Any, directions: Sequence[Tensor]) -> Tensor:
         given = combine(self, directions)
         seen.note("update", given, range(len(directions)))
         return given
 
-    for module in (sums, whole):
+    for module in (sums, optimizer, whole):
         monkeypatch.setattr(module, "noisy", seen.noisy)
     monkeypatch.setattr(sums.NoisySums, "mean", watched_mean)
+    monkeypatch.setattr(sums.NoisySums, "gradient", watched_gradient)
     monkeypatch.setattr(whole.NoisyTasks, "combine", watched_combine)
     return seen
 

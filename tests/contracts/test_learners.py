@@ -9,10 +9,12 @@ import torch
 from numpy.typing import NDArray
 
 from metaward.client.inner import ALGORITHMS, Setting
-from metaward.client.models import MODELS, Mlp, network
+from metaward.client.models import MODELS, Architecture, Mlp, fed_shape, network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
 from metaward.privacy import UNITS, OpenSession, Rehearsal
+from tests.client.models.flat import Flat
+from tests.contracts.requests import NEED_LINEAR
 
 # ------------------------------------------------------------------------------ MODELS
 
@@ -21,7 +23,7 @@ SHAPES = [(1, 28, 28), (3, 28, 28), (12, 100), (13,), (1,)]
 
 def fits(cls: type[Any], shape: tuple[int, ...]) -> bool:
     try:
-        return bool(cls().features(shape))
+        return bool(fed_shape(cls(), shape)) and bool(cls().features(fed_shape(cls(), shape)))
     except ValueError:
         return False
 
@@ -36,7 +38,9 @@ def test_some_model_takes_every_shape(shape: tuple[int, ...]) -> None:
 )
 def test_model(name: str, shape: tuple[int, ...]) -> None:
     """Body and features agree, and no record touches another's output."""
-    architecture, spec = MODELS[name](), TaskSpec(CLASSIFICATION, shape, 4, 9, False)
+    architecture = MODELS[name]()
+    shape = fed_shape(architecture, shape)
+    spec = TaskSpec(CLASSIFICATION, shape, 4, 9, False)
     net, body = network(architecture, spec, 4), network(architecture, spec, 0)
     phi = net.initial(0).double()
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
@@ -55,7 +59,11 @@ SPECS = {
     "canonical": TaskSpec(CLASSIFICATION, (6,), 3, 3, True),
     "regression": TaskSpec(REGRESSION, (1,), 1, 0, False),
 }
-NEED_CLASSES = {"proto_maml", "embedding", "metric"}
+NEED_CLASSES = {"proto_maml", "proto_anil", "embedding", "metric"}
+
+
+def network_for(name: str) -> Architecture:
+    return Flat() if name in NEED_LINEAR else Mlp((5,))
 
 
 def episode(spec: TaskSpec, seed: int) -> Episode:
@@ -81,7 +89,8 @@ def test_algorithm(name: str, kind: str) -> None:
             algorithm.check(spec, UNITS["none"])
         return
     algorithm.check(spec, UNITS["none"])
-    setting = Setting(Mlp((5,)), spec)
+    setting = Setting(network_for(name), spec)
+    algorithm.check_network(setting)
     theta = algorithm.initial(setting, 4)
     assert torch.equal(theta, algorithm.initial(setting, 4))
     layers = algorithm.layers(setting)
@@ -127,7 +136,8 @@ def test_records_are_reached_through_the_session_alone(name: str, kind: str) -> 
         assert name in NEED_CLASSES
         assert kind == "regression"
         return
-    setting = Setting(Mlp((5,)), spec)
+    setting = Setting(network_for(name), spec)
+    algorithm.check_network(setting)
     theta = algorithm.initial(setting, 4)
     found = []
     for seed in (1, 2):

@@ -10,7 +10,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from metaward.client.charging import Plan, plan
+from metaward.client.charging import plan
+from metaward.client.inner import Algorithm
 from metaward.client.schedule import Share
 from metaward.privacy import Mechanism
 from metaward.privacy.accounting import allows, enforced_epsilon
@@ -31,6 +32,7 @@ from tests.contracts.requests import (
     delta_of,
     every_mechanism,
     every_pair,
+    later_price_of,
     learner,
     price_of,
     setting,
@@ -43,7 +45,9 @@ from tests.mechanisms import EVERY
 def test_every_mechanism_serves_most_learners() -> None:
     """The pairs below are not few by mistake."""
     refused = {(m, a) for m in EVERY for a in TRAINED} - set(PAIRS)
-    assert {(m.unit.name, a) for m, a in refused} == {("task", "fedavg"), ("task", "metric")}
+    assert {(m.unit.name, a) for m, a in refused} == {
+        ("task", learner) for learner in ("fedavg", "metric", "proto_anil")
+    }
 
 
 # ------------------------------------------------------------------------ the rehearsal
@@ -70,28 +74,41 @@ def test_rehearsed_uses_are_the_real_ones(mechanism: Mechanism, algorithm: str) 
 def test_the_price_depends_on_no_value(mechanism: Mechanism, algorithm: str) -> None:
     method = learner(algorithm)
     other = [replace(e, support_x=e.support_x * np.nan, query_x=-e.query_x) for e in SHARE.episodes]
-    theta = method.initial(setting(), 77)
+    own = setting(algorithm)
+    theta = method.initial(own, 77)
     share, rng = Share(tuple(other), ROUNDS), np.random.default_rng(9)
-    assert plan(mechanism, method, setting(), theta, share, rng) == price_of(mechanism, method)
+    assert plan(mechanism, method, own, theta, share, rng) == price_of(mechanism, method)
 
 
 # ---------------------------------------------------------------------------- the budget
 
 
 def spent_by(
-    mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times: int, noise: float = 1.0
+    mechanism: Mechanism,
+    algorithm: Algorithm,
+    unit: Callable[[int], Any],
+    rounds: int,
+    noise: float = 1.0,
 ) -> list[tuple[Event, ...]]:
-    """All that each unit spends in ``times`` such requests, with ``noise`` times the noise."""
-    added = {kind: noise * sigma for kind, sigma in price.noise.items()}
-    found = counts(price.uses, unit).values()
-    return [events(count, added, mechanism.sampling_rate) * times for count in found]
+    """All that each unit spends in so many rounds, with ``noise`` times the noise."""
+    first, later = (price(mechanism, algorithm) for price in (price_of, later_price_of))
+    added = {kind: noise * sigma for kind, sigma in first.noise.items()}
+    one, other = (counts(price.uses, unit) for price in (first, later))
+    rate = mechanism.sampling_rate
+    return [
+        events(one[who], added, rate) + events(other[who], added, rate) * (rounds - 1)
+        for who in one
+    ]
 
 
-def dearest(mechanism: Mechanism, price: Plan, unit: Callable[[int], Any], times: int) -> float:
-    """The largest epsilon that any unit spends in ``times`` such requests."""
+def dearest(
+    mechanism: Mechanism, algorithm: Algorithm, unit: Callable[[int], Any], rounds: int
+) -> float:
+    """The largest epsilon that any unit spends in so many rounds."""
     assert mechanism.budget is not None
     delta = mechanism.budget.delta
-    return max(enforced_epsilon(one, delta) for one in spent_by(mechanism, price, unit, times))
+    spent = spent_by(mechanism, algorithm, unit, rounds)
+    return max(enforced_epsilon(one, delta) for one in spent)
 
 
 def unit_of(mechanism: Mechanism) -> Callable[[int], Any]:
@@ -103,17 +120,18 @@ def unit_of(mechanism: Mechanism) -> Callable[[int], Any]:
 def test_derived_noise_keeps_the_budget_and_wastes_none(
     mechanism: Mechanism, algorithm: str
 ) -> None:
-    price = price_of(mechanism, learner(algorithm))
+    method = learner(algorithm)
+    price = price_of(mechanism, method)
     assert price.noise.keys() == {u.kind for u in price.uses}
     if mechanism.budget is None:
         assert set(price.noise.values()) == {0.0}
         assert "NO PRIVACY" in mechanism.claim
         return
-    spent = dearest(mechanism, price, unit_of(mechanism), ROUNDS)
+    spent = dearest(mechanism, method, unit_of(mechanism), ROUNDS)
     assert 0.99 * mechanism.budget.epsilon < spent <= mechanism.budget.epsilon
-    assert dearest(mechanism, price, unit_of(mechanism), ROUNDS + 1) > mechanism.budget.epsilon
+    assert dearest(mechanism, method, unit_of(mechanism), ROUNDS + 1) > mechanism.budget.epsilon
     if mechanism.unit.cap:
-        real = dearest(mechanism, price, lambda row: PATIENTS[row], ROUNDS)
+        real = dearest(mechanism, method, lambda row: PATIENTS[row], ROUNDS)
         assert real <= mechanism.budget.epsilon
 
 
@@ -130,16 +148,16 @@ def test_any_budget_is_kept(mechanism: Mechanism, options: Mapping[str, float]) 
     if not set(options) <= set(getattr(mechanism, "__dataclass_fields__", ())):
         return
     mechanism = replace(mechanism, **options)  # type: ignore[type-var]
-    price, unit = price_of(mechanism, learner("reptile")), unit_of(mechanism)
+    method, unit = learner("reptile"), unit_of(mechanism)
     assert mechanism.budget is not None
-    spent = dearest(mechanism, price, unit, ROUNDS)
+    spent = dearest(mechanism, method, unit, ROUNDS)
     # A ledger's filter fixes the order of a Renyi account by the budget alone. The best order,
     # known afterwards, finds a few per cent less: no noise is wasted, as the next lines show.
     least = 0.99 if mechanism.sampling_rate == 1 else 0.92
     assert least * options["epsilon"] < spent <= options["epsilon"]
-    whole = spent_by(mechanism, price, unit, ROUNDS)
+    whole = spent_by(mechanism, method, unit, ROUNDS)
     assert all(allows((), one, mechanism.budget) for one in whole)
-    less = spent_by(mechanism, price, unit, ROUNDS, noise=0.999)
+    less = spent_by(mechanism, method, unit, ROUNDS, noise=0.999)
     assert not all(allows((), one, mechanism.budget) for one in less)
 
 

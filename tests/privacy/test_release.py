@@ -1,5 +1,6 @@
 """What may leave a hospital, and the control mechanism that protects nothing and says so."""
 
+from collections import Counter
 from dataclasses import FrozenInstanceError, fields
 from typing import get_args
 
@@ -113,7 +114,7 @@ def test_it_says_that_it_protects_nothing() -> None:
     assert "epsilon is infinite" in mechanism.claim
     uses = mechanism.uses(list, [[4, 2], [2, 7]])
     assert uses == [Use("open", (2, 4, 7))], "every record of the round, each once"
-    assert mechanism.noise_multipliers(uses, [[4, 2], [2, 7]], 9) == {"open": 0.0}
+    assert mechanism.noise_multipliers([Counter(open=9)]) == {"open": 0.0}
     assert (mechanism.budget, mechanism.clip, mechanism.sampling_rate) == (None, None, 1.0)
 
 

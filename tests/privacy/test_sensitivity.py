@@ -220,12 +220,12 @@ def test_with_masks(name: str, train: tuple[str, ...]) -> None:
 
 
 def test_the_measurement_sees_clipping_that_is_too_loose(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metaward.privacy.clipping import clipped_sum
+    from metaward.privacy.clipping import clipped_units
 
-    def loose(*given: object) -> Tensor:
-        return clipped_sum(*given[:5], 1.02 * given[5], *given[6:])  # type: ignore[operator,arg-type]
+    def loose(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
+        return clipped_units(vectors, slots, 1.02 * clip, step)
 
-    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.optimizer.clipped_units", loose)
     moved = played(small("record"), LEARNERS["reptile"], "mlp", records(FLAT, 1))
     assert max(size for sums in moved.values() for _, size in sums) == pytest.approx(1.02)
 

@@ -14,6 +14,7 @@ from metaward.options import ConfigError
 from metaward.privacy import UNITS
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.event import gaussian
+from metaward.privacy.price import over_run, profiles
 from metaward.server.protection import noise_multiplier, protection
 from metaward.sim import Sim
 from metaward.strategies.checks import check_release
@@ -74,8 +75,8 @@ def test_noise_is_priced_for_a_hospital_that_is_always_chosen() -> None:
 def test_the_hospitals_ledger_and_the_server_mean_the_same_noise() -> None:
     """The hospital charges for noise that the server adds: their multipliers must be equal."""
     rows = [[3, 1, 2], [7, 5]]
-    uses = RUN.privacy.uses(list, rows)
-    priced = RUN.privacy.noise_multipliers(uses, rows, RUN.server.rounds)
+    within = profiles(RUN.privacy.unit, RUN.privacy.uses(list, rows), rows)
+    priced = RUN.privacy.noise_multipliers(over_run(within, within, RUN.server.rounds))
     assert priced == {"update": noise_multiplier(RUN)}
 
 

@@ -17,6 +17,7 @@ from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import UNITS, Batch, Opening, OpenSession, Rehearsal, Session
 from metaward.privacy.noise import SeededNoise
+from metaward.privacy.price import profiles
 from metaward.privacy.session import use
 from tests.client.inner.test_private_paths import CLOSE, plain, silent
 from tests.client.inner.together import FomamlTogether, ReptileTogether
@@ -92,7 +93,7 @@ def opened(unit: str, times: int = 1) -> Session:
     """Two tasks of three records, each charged for ``times`` gradients of its own."""
     mechanism, rows = protecting(unit), TASKS.rows.tolist()
     asked = mechanism.uses(lambda: [use("support", task) for task in TASKS.unstack()] * times, rows)
-    noise = mechanism.noise_multipliers(asked, rows, 1)
+    noise = mechanism.noise_multipliers(profiles(mechanism.unit, asked, rows))
     return mechanism.session(Opening(asked, noise, np.arange(6), SeededNoise(3)))
 
 

@@ -23,7 +23,7 @@ LOADED = torch.linspace(-1, 1, 24).view(4, 6)
 
 
 @dataclass(frozen=True)
-class Own:
+class Own(Architecture):
     """Any function that makes a body."""
 
     make: Callable[[], nn.Module]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.func import grad, vmap
 
-from metaward.client.models.base import network
+from metaward.client.models.base import check_architecture, fed_shape, network
 from metaward.client.models.scatter import FLOOR, SCALES, Front, Scatter, _filters, _noise
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
@@ -22,17 +22,18 @@ def spec(shape: tuple[int, ...]) -> TaskSpec:
 @pytest.mark.parametrize(("shape", "count"), SHAPES)
 def test_features_by_hand(shape: tuple[int, ...], count: int) -> None:
     """(3 maps of 3 scales of 4 directions + 2) * 3 statistics * channels; one direction in 1-D."""
-    assert Scatter().features(shape) == count
+    assert fed_shape(Scatter(), shape) == (count,)
+    assert Scatter().features((count,)) == count
 
 
 @pytest.mark.parametrize("grid", [1, 2, 3, 4])
 @pytest.mark.parametrize("shape", [(1, 28, 28), (2, 9, 13), (1, 128), (12, 101)])
 def test_the_body_gives_as_many(shape: tuple[int, ...], grid: int) -> None:
     architecture = Scatter(grid=grid, orientations=2)
-    body = network(architecture, spec(shape), 0)
+    body = network(architecture, spec(fed_shape(architecture, shape)), 0)
     x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
-    found = body.forward(body.initial(0), x)
-    assert found.shape == (2, architecture.features(shape))
+    found = body.forward(body.initial(0), architecture.front(shape)(x))
+    assert found.shape == (2, body.features)
     assert torch.isfinite(found).all()
 
 
@@ -49,32 +50,27 @@ def test_the_body_gives_as_many(shape: tuple[int, ...], grid: int) -> None:
 )
 def test_cells_by_hand(grid: int, shape: tuple[int, ...], cells: int) -> None:
     architecture, one = Scatter(grid=grid), Scatter()
-    assert architecture.features(shape) == cells * one.features(shape)
-    assert Front(architecture, shape)(torch.zeros(2, *shape)).shape == (
-        2,
-        cells * one.features(shape),
-    )
+    (each,) = fed_shape(one, shape)
+    assert Front(architecture, shape)(torch.zeros(2, *shape)).shape == (2, cells * each)
 
 
 @pytest.mark.parametrize("shape", [(13,), (1, 4, 5, 6), ()])
 def test_shapes_that_do_not_fit_are_named(shape: tuple[int, ...]) -> None:
-    for ask in (Scatter().features, Scatter().body):
-        with pytest.raises(ValueError, match=r"signals.*images.*not shape \(.*network: mlp"):
-            ask(shape)
+    with pytest.raises(ValueError, match=r"signals.*images.*not shape \(.*network: mlp"):
+        check_architecture(Scatter(), shape)
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 28), (1, 28, 8), (3, 8)])
 def test_grids_that_are_too_fine_are_named(shape: tuple[int, ...]) -> None:
-    for ask in (Scatter(grid=9).features, Scatter(grid=9).body):
-        with pytest.raises(ValueError, match=r"grid: 9 cells do not fit .*8.*; choose 8 or fewer"):
-            ask(shape)
-    assert Scatter(grid=8).features(shape) > 0
+    with pytest.raises(ValueError, match=r"grid: 9 cells do not fit .*8.*; choose 8 or fewer"):
+        check_architecture(Scatter(grid=9), shape)
+    assert fed_shape(Scatter(grid=8), shape)[0] > 0
 
 
 def test_only_the_square_layer_is_trained_and_it_starts_as_the_identity() -> None:
     front = Front(Scatter(), (1, 28, 28))
     assert not [*front.parameters(), *front.buffers()]
-    body = network(Scatter(), spec((1, 28, 28)), 0)
+    body = network(Scatter(), spec((114,)), 0)
     assert [tuple(shape) for shape in body.shapes] == [(114, 114)]
     for seed in (0, 7):
         assert torch.equal(body.initial(seed).view(114, 114), torch.eye(114))
@@ -167,9 +163,11 @@ def test_features_lie_around_zero_on_other_noise_too(shape: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 12, 9), (2, 50)])
 def test_records_alone_and_together_by_vmap_and_by_gradient(shape: tuple[int, ...]) -> None:
-    net = network(Scatter(grid=2), spec(shape), 3)
+    architecture = Scatter(grid=2)
+    net = network(architecture, spec(fed_shape(architecture, shape)), 3)
     phi = net.initial(0).double()
     x = torch.randn(3, *shape, generator=torch.Generator().manual_seed(0)).double()
+    x = architecture.front(shape)(x)
     together = net.forward(phi, x)
     one_by_one = vmap(lambda record: net.forward(phi, record[None])[0])(x)
     torch.testing.assert_close(together, one_by_one)

@@ -122,9 +122,10 @@ def test_a_record_without_a_fixed_budget_claims_what_it_is_charged() -> None:
 # ------------------------------------------------------------------------ planted faults
 
 
-def adding(
-    monkeypatch: pytest.MonkeyPatch, add: Add, where: str = "metaward.privacy.mechanisms.sums"
-) -> None:
+SUMS = ("metaward.privacy.mechanisms.sums", "metaward.privacy.optimizer")
+
+
+def adding(monkeypatch: pytest.MonkeyPatch, add: Add, *where: str) -> None:
     """Plant another way to add noise; without noise it must stay the sum as it is."""
 
     def planted(
@@ -132,7 +133,8 @@ def adding(
     ) -> NDArray[np.float64]:
         return add(total, clip, sigma, noise) if sigma else noisy(total, clip, 0.0, noise)
 
-    monkeypatch.setattr(f"{where}.noisy", planted)
+    for place in where or SUMS:
+        monkeypatch.setattr(f"{place}.noisy", planted)
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.9])
@@ -148,14 +150,18 @@ def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> Non
 
 
 def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
-    from metaward.privacy.clipping import clipped_sum
+    from metaward.privacy.clipping import clipped_sum, clipped_units
 
     def loose(
         one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, *rest: object
     ) -> Tensor:
         return clipped_sum(one, x, y, g, n, 2 * c, *rest)  # type: ignore[arg-type]
 
+    def loose_units(vectors: Tensor, slots: Tensor, c: float, step: float) -> Tensor:
+        return clipped_units(vectors, slots, 2 * c, step)
+
     monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.optimizer.clipped_units", loose_units)
     report = audited(protecting("record"))
     assert codes(report) == {"sensitivity", "not-finite", "bound"}
     assert report.sensitivity["support"] == pytest.approx(2)

@@ -62,7 +62,8 @@ def test_half_the_noise_is_a_fault(
     def half(total: np.ndarray, clip: float, sigma: float, noise: Noise) -> np.ndarray:
         return noisy(total, clip, sigma / 2, noise)
 
-    monkeypatch.setattr("metaward.privacy.mechanisms.sums.noisy", half)
+    for module in ("mechanisms.sums", "optimizer"):
+        monkeypatch.setattr(f"metaward.privacy.{module}.noisy", half)
     assert call("privacy", "audit", config, *QUICK) == 1
     words = printed(capsys)
     assert "FAULT (noise-too-small)" in words
