@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metaward import privacy
@@ -210,6 +211,14 @@ def unit_of(desk: Desk, twin: Twin) -> Unit:
     return Unit(frozenset(hospital.ids[rows].astype(str).tolist()), frozenset(keys))
 
 
+def begun(desk: Desk, theta: NDArray[np.float32], step: NDArray[np.float32]) -> Any:
+    """theta after the first round, which may have a worker of its own."""
+    if desk.first is None:
+        return theta + step
+    setting, vectors = work.open_setting(desk), (torch.from_numpy(v) for v in (theta, step))
+    return desk.first.settle(setting, *vectors).numpy().astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Lived:
     """Both worlds after a whole run, and the unit in which they differ."""
@@ -245,5 +254,5 @@ def live(desk: Desk, twin: Twin, folder: Path) -> Lived:
         answers.append(pair)
         if all(isinstance(answer, Release) for answer in pair):
             steps = [world.step(answer) for world, answer in zip((a, b), pair, strict=True)]  # type: ignore[arg-type]
-            theta = theta + steps[0]
+            theta = theta + steps[0] if round > 1 else begun(desk, theta, steps[0])
     return Lived(a, b, unit, answers)
