@@ -100,14 +100,22 @@ class FineTune:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When and how theta is evaluated at unseen hospitals, and with which baselines."""
+    """When and how theta is evaluated at hospitals that do not train, which round's theta is the
+    result, and with which baselines it is compared."""
 
     every: Positive = 10
-    """Rounds between two evaluations at the unseen hospitals."""
+    """Rounds between two evaluations, at the unseen hospitals and at those for validation."""
     episodes: Positive = 10
-    """Tasks of an unseen hospital in such an evaluation."""
+    """Tasks of each hospital in such an evaluation."""
     final_episodes: Positive = 100
     """Tasks of an unseen hospital in the final table."""
+    keep: Literal["last", "best"] = "last"
+    """The round whose theta is the result, of the run and of each trained baseline: `last`, or
+    `best` by the mean main score after adaptation at the hospitals for validation
+    (`client.tasks`)."""
+    patience: Positive | None = None
+    """With `keep: best`, training stops when its best round is this many evaluations old; null: it
+    takes all rounds."""
     baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
     """The baselines that the run's learner is compared with."""
     scratch_steps: Natural = 0

@@ -126,7 +126,7 @@ class Ecg(FewShot):
         return self.kinds or (tuple(GROUP_OF) if self.labels == "symbol" else GROUPS)
 
     def roster(self) -> tuple[Seat, ...]:
-        """DS1 hospitals, which meta-train or are set aside, then DS2 hospitals, which stay unseen."""
+        """DS1 hospitals, the last of which may be set aside, then DS2 ones, which stay unseen."""
         train = [Seat(f"ds1-{i:02d}", "train") for i in range(self.hospitals)]
         unseen = [Seat(f"ds2-{i:02d}", "unseen") for i in range(self.unseen)]
         return (*set_aside(train, self.validation), *unseen)

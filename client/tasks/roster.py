@@ -26,9 +26,9 @@ class Seat:
 
 
 def seats(train: str, hospitals: int, unseen: int, validation: int) -> tuple[Seat, ...]:
-    """``hospitals`` seats ``train-01`` ... that train, then ``unseen-01`` ..., ``validation-01`` ....
+    """``hospitals`` seats that train, named after ``train``, then the other roles'.
 
-    Those set aside come last, so that they change the partition id of no other hospital.
+    Those for validation come last, so that they change the partition id of no other hospital.
     """
     counts: tuple[tuple[str, int, Role], ...] = (
         (train, hospitals, "train"),
