@@ -19,7 +19,9 @@ from metaward.client.tasks.base import TaskSource
 from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
-Baseline = Literal["no_privacy", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"]
+Baseline = Literal[
+    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"
+]
 ENGINES = {
     "inprocess": "metaward.server.engines.inprocess:run_inprocess",
     "flower": "metaward.server.engines.flower:run_flower",

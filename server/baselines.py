@@ -14,9 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from metaward.client.desk import LEARNER
-from metaward.client.inner import Algorithm
+from metaward.client.inner import Algorithm, WarmUp
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.metric import Metric
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy import NoPrivacy
 from metaward.sim import Sim
@@ -29,7 +30,8 @@ from metaward.strategies.outer import Sgd
 class Contender:
     """A row of the final table: a learner, and how (or whether) it is trained.
 
-    ``rounds``: how many rounds its training takes; None: as many as the run's.
+    ``rounds``: how many rounds its training takes; None: as many as the run's. ``warms_up``:
+    whether its first round learns the network's frame, if the run's does.
     """
 
     name: str
@@ -40,16 +42,20 @@ class Contender:
     combine: Combine = field(default_factory=Mean)
     outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
     rounds: int | None = None
+    warms_up: bool = True
 
     def within(self, run: Sim) -> Sim:
         """The run in which this learner is trained, with its own steps, rounds and protection."""
         return replace(
             run,
-            client=replace(run.client, inner=self.learner),
+            client=replace(run.client, inner=self.learner, warm_up=self._warm_up(run)),
             strategies=replace(run.strategies, combine=self.combine, outer=self.outer),
             server=replace(run.server, rounds=self.rounds or run.server.rounds),
             privacy=run.privacy if self.private else NoPrivacy(),
         )
+
+    def _warm_up(self, run: Sim) -> WarmUp | None:
+        return run.client.warm_up if self.warms_up else None
 
 
 def own(run: Sim) -> Contender:
@@ -66,6 +72,19 @@ def no_privacy(run: Sim) -> list[Contender]:
         return []
     mine = own(run)
     return [replace(mine, name=f"{mine.name}, NO PRIVACY", key="no-privacy", private=False)]
+
+
+def metric(run: Sim) -> list[Contender]:
+    """One round of second moments under the run's mechanism: what gradients have to beat.
+
+    There is no row where it is the run's own learner, or where tasks have no classes or are clipped
+    alone.
+    """
+    learner = Metric(adapt_steps=run.client.inner.adapt_steps)
+    unit, spec = run.privacy.unit, run.client.tasks.spec()
+    if isinstance(run.client.inner, Metric) or unit.clips_tasks or not spec.kind.classes:
+        return []
+    return [Contender("metric", learner, True, "metric", rounds=1, warms_up=False)]
 
 
 def untrained(run: Sim) -> list[Contender]:
@@ -113,6 +132,7 @@ def centroid(run: Sim) -> list[Contender]:
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
     "no_privacy": no_privacy,
+    "metric": metric,
     "untrained": untrained,
     "scratch": scratch,
     "fedavg": fedavg,

@@ -126,14 +126,15 @@ def planned(asked: Question) -> Planned:
 def _priced(asked: Question, mechanism: Protected, plan: Planned) -> Planned:
     """The plan with what it costs, and what is left of the signal."""
     tasks, times = plan.tasks_per_round, plan.participations
-    sums = rehearsed(asked.run, tasks, times).description.sums
+    rounds = rehearsed(asked.run, tasks, times)
     spent = spending(asked.run, tasks, times, rounds=times)
-    of_a_round = signal_to_noise(asked, sums, plan.coordinates)
+    followed = leading(rounds.later.description.sums)
+    of_a_round = signal_to_noise(asked, followed, plan.coordinates)
     ratio = sqrt(plan.rounds) * of_a_round
-    limits = MOMENTS if leading(sums).kind == "moments" else GRADIENTS
+    limits = MOMENTS if followed.kind == "moments" else GRADIENTS
     return replace(
         plan,
-        sums=sums,
+        sums=rounds.sums,
         mu=spent.mu(),
         epsilon=spent.enforced(mechanism.delta),
         delta=mechanism.delta,
@@ -168,9 +169,8 @@ def coordinates(setting: Setting, run: Sim) -> int:
     return d
 
 
-def signal_to_noise(asked: Question, sums: Sequence[SumDescription], d: int) -> float:
+def signal_to_noise(asked: Question, lead: SumDescription, d: int) -> float:
     """The largest ratio that a round can have (see the head of this file)."""
-    lead = leading(sums)
     hospitals, vectors = asked.hospitals_per_round, lead.vectors
     unit = asked.run.privacy.unit
     if unit.cap is not None and asked.units is not None:

@@ -62,9 +62,9 @@ def _by_kind(dossier: Dossier, paid: Sequence[ChargeDescription]) -> list[Alike]
     if dossier.protected is None:
         return []
     run, kinds = dossier.run, dict[str, list[SumDescription]]()
-    for a_round in paid or [rehearsed(run, run.client.tasks_per_round, 1).description]:
-        for one in a_round.sums:
-            kinds.setdefault(one.kind, []).append(one)
+    planned = () if paid else rehearsed(run, run.client.tasks_per_round, 1).sums
+    for one in (*(one for a_round in paid for one in a_round.sums), *planned):
+        kinds.setdefault(one.kind, []).append(one)
     return list(kinds.values())
 
 
