@@ -20,8 +20,9 @@ from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
 Baseline = Literal[
-    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"
+    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "local", "centroid"
 ]
+"""The names of ``BASELINES`` (server/baselines.py), which imports this file."""
 ENGINES = {
     "inprocess": "metaward.server.engines.inprocess:run_inprocess",
     "flower": "metaward.server.engines.flower:run_flower",
@@ -96,6 +97,8 @@ class FineTune:
     """Gradient steps that FedAvg takes for each of a round's tasks; null: as the run's learner."""
     batch: Natural | None = None
     """Records of a mini-batch, 0 for as many as a task has; null: as the run's learner."""
+    pull: Annotated[float, Field(ge=0, le=10_000)] = 0.1
+    """How strongly the baseline `local` pulls each hospital's own model towards the mean of all."""
     rounds: Positive | None = None
     """Rounds in which the baselines are trained; null: as many as the run's."""
 
