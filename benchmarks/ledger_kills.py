@@ -116,13 +116,13 @@ def serve(scene: Scene, ledger: Ledger, number: int) -> None:
         ledger.refuse(error.code, str(error), "kills", number)
         scene.send({"request": number, "refused": error.code})
         return
-    reply = entry.reply
-    if reply is None:
+    if entry.reply is None:
         computed = compute(scene, number)
         scene.at("store")
-        reply = ledger.answer(entry, computed)
+        entry = ledger.answer(entry, computed)
     scene.at("send")
-    scene.send({"request": number, "charge": entry.sequence, "reply": reply.hex()})
+    reply = (entry.reply or b"").hex()
+    scene.send({"request": number, "charge": entry.sequence, "reply": reply})
     scene.at("sent")
 
 

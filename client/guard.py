@@ -71,16 +71,17 @@ class Guard:
         description: ChargeDescription,
         charges: Sequence[Charge],
         budget: Budget | None,
+        deal: str | None,
     ) -> Entry | None:
         """Pay before anything is computed; returns None where there is no ledger (mechanism none).
 
-        ``budget`` is the run's own, which a real hospital's policy replaces. ``LedgerError`` where
-        a budget is spent.
+        ``budget`` is the run's own, which a real hospital's policy replaces. ``deal`` names the
+        tasks where a unit is one (``Ledger.charge``). ``LedgerError`` where a budget is spent.
         """
         if self.ledger is None:
             return None
         cap = self.policy.budget() if self.policy is not None else budget
-        return self.ledger.charge(key, description, charges, cap, allows)
+        return self.ledger.charge(key, description, charges, cap, allows, deal)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
@@ -89,8 +90,9 @@ class Guard:
         """
         if self.ledger is None:
             return True
-        content = self.ledger.reply(key)
-        return content is not None and hashlib.sha256(content).hexdigest() == reply
+        entry = self.ledger.answered(key)
+        stored = entry.reply if entry is not None else None
+        return stored is not None and hashlib.sha256(stored).hexdigest() == reply
 
     def refused(self, code: str, reason: str, run: str, round: int) -> None:
         """Write a refusal and its reason to the hospital's ledger."""

@@ -5,12 +5,17 @@ records before any is used again: at the start of a pass they are dealt into dis
 their declared labels and numbers, never by their content), and each round takes the next of these.
 Disjoint tasks compose in parallel, so a record pays once per pass; a hospital with many records
 needs more rounds for one pass and pays less often.
+
+Every pass is dealt afresh, but for one case: where a unit is a whole task, the first deal serves
+all passes. A unit is what is nulled as one, and a task of the first deal has its records in several
+tasks of another.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
@@ -20,6 +25,7 @@ from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import Episode, Hospital
+from metaward.options import compact
 from metaward.privacy import Unit
 
 Order = Literal["random", "passes"]
@@ -52,6 +58,13 @@ def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
     this = next(d for d in (dealt(number), dealt(0)) if len(d) >= length)[: length * tasks]
     cut = np.array_split(np.arange(len(this)), length)[place]
     return Share(tuple(this[i] for i in cut), ceil(rounds / length))
+
+
+def name_of(tasks: Iterable[Episode], hospital: Hospital) -> str:
+    """SHA-256 in hex of the sets of records that these tasks are, whatever their order."""
+    rows = (np.concatenate([task.support_rows, task.query_rows]) for task in tasks)
+    sets = sorted(np.unique(hospital.ids[own].astype(str)).tolist() for own in rows)
+    return hashlib.sha256(compact(sets).encode()).hexdigest()
 
 
 def deal(hospital: Hospital, unit: Unit, rng: np.random.Generator) -> tuple[Episode, ...]:

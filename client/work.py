@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -24,11 +24,11 @@ from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.prepared import prepared
-from metaward.client.schedule import Share, deal, pass_share, random_share
+from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
-from metaward.privacy.ledger import RequestKey
+from metaward.privacy.ledger import Entry, RequestKey
 from metaward.privacy.wire import Request, digest, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
@@ -59,23 +59,29 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
         guard.admit(_asked(desk, hospital, request, share, price), request.mark)
         key = RequestKey(request.run, request.round, "train", digest(request))
         owed = charges(desk.mechanism, price, hospital)
-        entry = guard.charge(key, price.description, owed, desk.mechanism.budget)
+        tasks = _fixed_tasks(desk, hospital, node.index)
+        entry = guard.charge(key, price.description, owed, desk.mechanism.budget, tasks)
         if entry is not None and entry.reply is not None:
-            return unpack(entry.reply)
+            return _sent(entry)
         owners = desk.mechanism.unit.owners(hospital)
         session = desk.mechanism.session(Opening(price.uses, price.noise, owners, guard.noise))
         if node.memory is not None:
             check_session(session, desk.mechanism.unit)
         worker = desk.worker(request.round)
         update = worker.update(setting, start, share.episodes, session, again())
-    release = desk.mechanism.release(
-        hospital.seat.name, request.round, update.delta, update.loss, entry.mark if entry else None
-    )
+    name = hospital.seat.name
+    release = desk.mechanism.release(name, request.round, update.delta, update.loss, None)
     reply = pack(release)
     _keep(node, request, update, reply)
     if entry is None or guard.ledger is None:
         return release
-    return unpack(guard.ledger.answer(entry, reply))
+    return _sent(guard.ledger.answer(entry, reply))
+
+
+def _sent(entry: Entry) -> Release:
+    """The stored reply, with the mark of its row: a copy of the ledger without it is found out."""
+    assert entry.reply is not None
+    return replace(unpack(entry.reply), mark=entry.sent)
 
 
 def _recalled(node: Node, request: Request) -> Kept:
@@ -151,11 +157,25 @@ def _scheduled(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks_per_round, desk.rounds, rng)
 
+    return pass_share(_dealer(desk, hospital, index), desk.tasks_per_round, desk.rounds, round)
+
+
+def _dealer(desk: Desk, hospital: Hospital, index: int) -> Dealt:
+    """Deals for each pass; where a unit is a whole task, the first deal serves all of them."""
+
     def dealt(number: int) -> tuple[Episode, ...]:
         unit = desk.mechanism.unit
-        return _dealt(_Opened(hospital), desk.source, unit, desk.seed, index, number)
+        which = 0 if unit.clips_tasks else number
+        return _dealt(_Opened(hospital), desk.source, unit, desk.seed, index, which)
 
-    return pass_share(dealt, desk.tasks_per_round, desk.rounds, round)
+    return dealt
+
+
+def _fixed_tasks(desk: Desk, hospital: Hospital, index: int) -> str | None:
+    """What names the tasks of all rounds, where a unit is a whole task; else None."""
+    if not desk.mechanism.unit.clips_tasks:
+        return None
+    return name_of(_dealer(desk, hospital, index)(0), hospital)
 
 
 def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price: Plan) -> Asked:

@@ -79,10 +79,11 @@ def _sections(cls: type[Any], path: str) -> Iterator[Section]:
 
 def _within(part: type[Any], path: str) -> Iterator[Section]:
     """The sections among the options of an exchangeable part."""
-    for name, hint in hints_of(part).items():
-        section = section_of(hint)
+    hints = hints_of(part)
+    for f in fields(part):
+        section = section_of(hints[f.name])
         if section:
-            yield from _sections(section, f"{path}.{name}")
+            yield from _sections(section, f"{path}.{f.name}")
 
 
 def keys(cls: type[Any]) -> list[Key]:

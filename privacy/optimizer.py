@@ -25,7 +25,7 @@ from metaward.privacy.session import Batch, Objective
 
 
 @dataclass(frozen=True)
-class Place:
+class RecordsAt:
     """Records of one task, and where their gradients are taken.
 
     ``phi`` (dim,) has the parameters. ``group`` (n,) int64 numbers each record's unit from 0 within
@@ -95,7 +95,7 @@ def takes(objective: Objective) -> bool:
 
 def noisy_gradients(
     objective: Objective,
-    places: Sequence[Place],
+    places: Sequence[RecordsAt],
     mask: Tensor,
     clip: float,
     noise_multiplier: float,

@@ -20,7 +20,7 @@ class Release:
     """A hospital's meta-update of one round: ``update`` (dim,) float32, a direction for theta.
 
     ``loss`` is the mean training loss, or None where the mechanism does not release it. ``mark`` is
-    the point of the hospital's ledger at which it was charged, or None without a ledger.
+    the point of the hospital's ledger at which it was stored, or None without a ledger.
     """
 
     hospital: str

@@ -28,7 +28,8 @@ from metaward.server.keep import Best, Chosen, better, stale
 from metaward.server.protection import protection
 from metaward.sim import Sim
 from metaward.strategies.marks import Marks
-from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, Settle, plain
+from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.outer import Outer, Settling
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -133,7 +134,7 @@ class Run:
             seed=run.seed,
             num_rounds=run.server.rounds,
             combine=options.combine,
-            outer=options.outer,
+            outer=self._outer(options.outer, run.desk().first),
             scores={score.name: (score.lowest, score.highest) for score in self.scores},
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
@@ -141,22 +142,19 @@ class Run:
             max_norm=options.max_norm,
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
-            settle=self._settle(run.desk().first),
             marks=folder.marks() if folder else Marks(),
         )
 
-    def _settle(self, first: FirstRound | None) -> Settle | None:
-        """What the server makes of the first round's estimates; None: that round is like others."""
+    def _outer(self, outer: Outer, first: FirstRound | None) -> Outer:
+        """The run's optimiser; where hospitals estimate in the first round, it settles theta."""
         if first is None:
-            return None
+            return outer
 
         def settle(theta: Vector, combined: Vector) -> Vector:
-            settled = first.settle(
-                self.setting, torch.from_numpy(theta), torch.from_numpy(combined)
-            )
-            return np.asarray(settled.numpy(), np.float32)
+            pair = torch.from_numpy(theta), torch.from_numpy(combined)
+            return np.asarray(first.settle(self.setting, *pair).numpy(), np.float32)
 
-        return settle
+        return Settling(settle, outer)
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
         row = {"phase": contender.key, "of": contender.within(self.sim).server.rounds, **row}

@@ -1,8 +1,10 @@
 """The high-water marks: how far each hospital's ledger has come, by its own replies.
 
 A ledger that goes back has lost charges: records could be used again as if they were fresh. Every
-reply carries the ledger's id, the number of the charge and its hash; a later charge must
-come after all earlier ones. The same charge twice is a reply that was sent again, and is accepted.
+reply carries the ledger's id, the number of the row that stored it and its hash; a later one must
+come after all earlier ones. The same row twice is a reply that was sent again, and is accepted. The
+row holds the reply's own hash, so that a copy of the ledger from between charge and reply, which
+would answer with fresh noise under the same charge, lacks it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import ceil
 from typing import TypeVar
 
@@ -34,10 +34,6 @@ log = logging.getLogger("metaward.server")
 
 Protect = Callable[[Vector, Combine, int], Vector]
 """(updates (hospitals, dim), combiner, round) -> one direction (dim,), protected as needed."""
-
-
-Settle = Callable[[Vector, Vector], Vector]
-"""(theta (dim,), combined (dim,)) -> the next theta, where updates are estimates."""
 
 
 def plain(updates: Vector, combine: Combine, round: int) -> Vector:
@@ -76,8 +72,7 @@ class MetaStrategy(Strategy):
     ``desk`` is the JSON that every message carries (``client.desk``), ``scores`` the range of each
     score that unseen hospitals send. ``quorum`` is the share of a round's hospitals whose valid
     reply is needed; below it ``QuorumError`` is raised, because a run that silently goes on with
-    few hospitals is not the run that was asked for. ``settle`` takes the place of ``outer`` in a
-    first round in which hospitals estimate something instead of descending.
+    few hospitals is not the run that was asked for.
 
     ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
     Flower's own ``start`` alone, which asks and combines in two calls and passes neither on.
@@ -98,7 +93,6 @@ class MetaStrategy(Strategy):
     max_norm: float = 1000.0
     run: str = "run"
     protect: Protect = plain
-    settle: Settle | None = None
     marks: Marks = field(default_factory=Marks)
     _state: MetaState | None = None
     _leg: Leg | None = None
@@ -124,12 +118,9 @@ class MetaStrategy(Strategy):
         accepted, rejected = self._releases(leg, replies, len(state.theta))
         self._require_quorum(number, accepted, rejected)
         combined = self.protect(np.stack([a.update for a in accepted]), self.combine, number)
-        report = _report(number, accepted, rejected, combined)
-        if number == 1 and self.settle is not None:
-            return replace(state, round=1, theta=self.settle(state.theta, combined)), report
         at = min((number - 1) / self.num_rounds, 1.0)
         theta, outer = self.outer.step(state.theta, combined, state.outer, at)
-        return MetaState(number, theta, outer), report
+        return MetaState(number, theta, outer), _report(number, accepted, rejected, combined)
 
     def begin(self, theta: Vector) -> MetaState:
         """The state before round 1."""

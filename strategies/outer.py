@@ -6,6 +6,7 @@ meta-gradient), so every step adds. Reptile's own outer step is ``sgd``: theta +
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import cos, pi
 from typing import Annotated, Literal, Protocol
@@ -33,6 +34,29 @@ class Outer(Protocol):
     ) -> tuple[Vector, State]:
         """The next theta (dim,) and state; ``at`` in [0, 1) is the finished share of the run."""
         ...
+
+
+@dataclass(frozen=True)
+class Settling:
+    """The optimiser of a run in whose first round hospitals estimate something, and do not descend.
+
+    ``settle`` (theta, combined) gives theta after that round; ``outer`` makes all later steps.
+    """
+
+    settle: Callable[[Vector, Vector], Vector]
+    outer: Outer
+
+    def init(self, theta: Vector) -> State:
+        """The state of ``outer``."""
+        return self.outer.init(theta)
+
+    def step(
+        self, theta: Vector, combined: Vector, state: State, at: float
+    ) -> tuple[Vector, State]:
+        """The settled theta in the first round, then steps of ``outer``."""
+        if at == 0:
+            return self.settle(theta, combined), state
+        return self.outer.step(theta, combined, state, at)
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ FIXED = (
     "client.tasks={source: phantom, hospitals: 12, unseen: 6}",
     "client.model={network: conv, width: 32, depth: 4, groups: 8}",
     "client.inner={algorithm: reptile}",
+    "client.warm_up=null",
 )
 
 

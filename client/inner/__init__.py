@@ -13,7 +13,6 @@ from metaward.client.inner.base import (
     Setting,
     Update,
     descend,
-    minibatches,
     over_tasks,
     pooled_gradient,
     private_gradient,
@@ -27,7 +26,7 @@ from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_anil import ProtoAnil
 from metaward.client.inner.proto_maml import ProtoMaml
-from metaward.client.inner.reptile import Reptile, whole
+from metaward.client.inner.reptile import Reptile, minibatches, whole
 from metaward.client.inner.warm_up import FirstRound, WarmUp
 
 ALGORITHMS: dict[str, type[Algorithm]] = {

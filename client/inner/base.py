@@ -80,11 +80,6 @@ class Setting:
             done = [front(piece.to(self.device)).cpu() for piece in pieces]
         return np.asarray(torch.cat(done).numpy(), np.float32)
 
-    def ready(self, episode: Episode) -> Episode:
-        """An episode as algorithms take it, its records prepared."""
-        support, query = self.prepare(episode.support_x), self.prepare(episode.query_x)
-        return replace(episode, support_x=support, query_x=query)
-
     def recalling(self, kept: Kept) -> Setting:
         """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
         other = copy(self)
@@ -94,10 +89,6 @@ class Setting:
     def objective(self, net: Network) -> Objective:
         """The task's loss of a network, one for each record."""
         return Objective(net.module, net.forward, self.spec.kind.losses)
-
-    def losses(self, net: Network, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One loss for each record (n,), as the kind of task defines it."""
-        return self.spec.kind.losses(net.forward(phi, x), y)
 
     def support(self, episode: Episode) -> Batch:
         """The support set as tensors on the device."""
@@ -216,21 +207,6 @@ def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind)
     """
     losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
     return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
-
-
-def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
-    """``steps`` batches of ``size`` records, passing over all of them before any comes again.
-
-    ``size = 0`` (or one that covers the set) gives the full set every time.
-    """
-    x, y, rows = batch
-    if size == 0 or size >= len(y):
-        return [batch] * steps
-    order: list[int] = []
-    while len(order) < steps * size:
-        order += rng.permutation(len(y)).tolist()
-    cuts = np.array(order[: steps * size]).reshape(steps, size)
-    return [Batch(x[cut], y[cut], rows[cut]) for cut in cuts]
 
 
 def over_tasks(

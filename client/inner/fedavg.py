@@ -18,11 +18,10 @@ from metaward.client.inner.base import (
     Setting,
     Update,
     descend,
-    minibatches,
     plain_gradient,
     private_gradient,
 )
-from metaward.client.inner.reptile import Reptile, named, pooled, whole
+from metaward.client.inner.reptile import Reptile, minibatches, named, pooled, whole
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit

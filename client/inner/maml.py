@@ -81,7 +81,7 @@ class Maml(GradientLearner):
 
     def _exact(self, setting: Setting, net: Network) -> MetaGradient:
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:
-            return setting.losses(net, phi, batch.x, batch.y).mean()
+            return setting.objective(net)(phi, batch.x, batch.y).mean()
 
         def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             start = phi = theta.detach().requires_grad_()
@@ -100,7 +100,7 @@ class Maml(GradientLearner):
 
         def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
             def one(x: Tensor, y: Tensor) -> Tensor:
-                slope = grad(lambda p: setting.losses(net, p, x[None], y[None])[0])
+                slope = grad(lambda p: setting.objective(net)(p, x[None], y[None])[0])
                 product: Tensor = grad(lambda p: slope(p) @ v)(phi)  # Hessians are symmetric
                 return product[chosen]
 

@@ -85,7 +85,7 @@ class ProtoMaml(GradientLearner):
             start = with_prototypes(setting, theta, support)
             moved, _ = descend(step, start.detach(), [support] * self.steps, self.lr)
             phi = start + (moved - start).detach()
-            loss = setting.losses(net, phi, query.x, query.y).mean()
+            loss = setting.objective(net)(phi, query.x, query.y).mean()
             return torch.autograd.grad(loss, theta)[0], loss.detach()
 
         return each(one)
@@ -166,7 +166,7 @@ def _query_gradient(
 
     def at(phi: Tensor, place: int) -> Contribution:
         def one(x: Tensor, y: Tensor) -> Tensor:
-            g: Tensor = grad(lambda p: setting.losses(net, p, x[None], y[None])[0])(phi)
+            g: Tensor = grad(lambda p: setting.objective(net)(p, x[None], y[None])[0])(phi)
             before, after = (g.new_zeros(head * n) for n in (place, len(ends) - 1 - place))
             return torch.cat([g[:dim][chosen], before, g[dim:], after])
 

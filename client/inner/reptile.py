@@ -16,7 +16,6 @@ from metaward.client.inner.base import (
     Setting,
     Update,
     descend,
-    minibatches,
     over_tasks,
     pooled_gradient,
     private_gradient,
@@ -83,3 +82,18 @@ def pooled(batches: Sequence[Batch]) -> Batch:
     """Several batches as one."""
     x, y = (torch.cat([getattr(b, name) for b in batches]) for name in ("x", "y"))
     return Batch(x, y, np.concatenate([b.rows for b in batches]))
+
+
+def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
+    """``steps`` batches of ``size`` records, passing over all of them before any comes again.
+
+    ``size = 0`` (or one that covers the set) gives the full set every time.
+    """
+    x, y, rows = batch
+    if size == 0 or size >= len(y):
+        return [batch] * steps
+    order: list[int] = []
+    while len(order) < steps * size:
+        order += rng.permutation(len(y)).tolist()
+    cuts = np.array(order[: steps * size]).reshape(steps, size)
+    return [Batch(x[cut], y[cut], rows[cut]) for cut in cuts]

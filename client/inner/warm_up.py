@@ -26,7 +26,6 @@ from metaward.client.inner.metric import (
     whitening,
 )
 from metaward.client.inner.reptile import named
-from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Session, Unit
 
@@ -79,20 +78,22 @@ class FirstRound:
         return settled
 
     def check(self, setting: Setting, spec: TaskSpec, unit: Unit) -> None:
-        """``ValueError`` where the network has no frame, tasks have no classes, or tasks are
-        clipped alone: they are pooled here."""
+        """``ValueError`` where network or learner have no frame, where tasks have no classes, or
+        are clipped alone: they are pooled here."""
         Metric().check(spec, unit)
-        self._place(setting)
+        if not any(layer.group == "frame" for layer in setting.network(0).layers()):
+            raise ValueError(
+                "there is no frame in this network that a first round could learn; choose "
+                "client.model.network: adapter, or set warm_up to null"
+            )
+        if self.learner.layers(setting):  # one that has nothing to learn is refused for that
+            self._place(setting)
 
     def _place(self, setting: Setting) -> slice:
         """The frame's coordinates in theta."""
         at = 0
-        layers: Sequence[Layer] = self.learner.layers(setting)
-        for layer in layers:
+        for layer in self.learner.layers(setting):
             if layer.group == "frame":
                 return slice(at, at + layer.size)
             at += layer.size
-        raise ValueError(
-            "there is no frame in this network that a first round could learn; choose "
-            "client.model.network: adapter, or set warm_up to null"
-        )
+        raise ValueError("the learner's theta holds no frame; set it to null")

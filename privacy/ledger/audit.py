@@ -90,7 +90,7 @@ def _readable(first: ChainRow, row: ChainRow) -> bool:
 
 
 def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
-    """All charges must be for the first one's unit, or budgets would not add up.
+    """All charges must be for the first one's unit and deal, or budgets would not add up.
 
     They must pay for the noise of the sums that they describe, for units that have a name.
     """
@@ -101,6 +101,8 @@ def _charge_faults(charges: Sequence[Charged]) -> Iterator[str]:
             yield (
                 f"row {charge.sequence} protects each {unit}, in a ledger that counts by {settled}"
             )
+        if charge.deal != charges[0].deal:
+            yield f"row {charge.sequence} deals the records into other tasks than the first charge"
         if charge.noises() != charge.description.noises():
             yield f"row {charge.sequence} charges for other noise than its described sums have"
         named += len(charge.new)

@@ -12,11 +12,24 @@ CODES = frozenset(
         "budget-spent",
         "ledger-busy",
         "ledger-damaged",
+        "ledger-deal",
         "ledger-exists",
         "ledger-missing",
         "ledger-unit",
         "ledger-unwritable",
     }
+)
+
+OTHER_UNIT = (
+    "{0} counts what each {1} spent, since its first charge; a run for unit {2} would be charged "
+    "by another measure. Take part in runs for unit {1}; a new ledger is right only for records "
+    "that were never in this one"
+)
+OTHER_DEAL = (
+    "{0} counts what each {1} spent, of those into which the records were dealt at its first "
+    "charge; this run deals them into others, and records that were one {1} would be parts of "
+    "several. Take part in runs with that one's client.tasks and seed, on the same records; a new "
+    "ledger is right only for records that were never in this one"
 )
 
 

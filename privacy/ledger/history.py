@@ -64,11 +64,16 @@ class RequestKey:
 
 @dataclass(frozen=True)
 class Entry:
-    """A paid charge; ``mark`` is its row. A stored ``reply`` is sent again instead of computed."""
+    """A paid charge; ``mark`` is its row.
+
+    A stored ``reply`` is sent again instead of computed. ``sent`` is its row, the mark that leaves
+    with it: only a ledger that has this very reply holds it.
+    """
 
     request: RequestKey
     mark: Mark
     reply: bytes | None = None
+    sent: Mark | None = None
 
     @property
     def sequence(self) -> int:
@@ -87,7 +92,8 @@ class Payment:
 @dataclass(frozen=True)
 class Charged:
     """One charge: its row, time (UTC), request and description, the budget that it had to fit, its
-    payments, and the names of the units that were never charged before.
+    payments, and the names of the units that were never charged before. ``deal`` names the tasks
+    into which the hospital's records are dealt, where a unit is a task; else it is None.
     """
 
     sequence: int
@@ -97,6 +103,7 @@ class Charged:
     budget: Budget | None
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
+    deal: str | None = None
 
     @property
     def protection(self) -> Protection:
@@ -220,6 +227,7 @@ def pack_charge(
     named: Sequence[Charge],
     numbers: Mapping[str, int],
     new: Sequence[str],
+    deal: str | None,
 ) -> dict[str, Any]:
     """The body of a charge. ``new`` names the units that were never charged before."""
     payments = [
@@ -235,6 +243,7 @@ def pack_charge(
         "budget": budget and astuple(budget),
         "payments": payments,
         "new": new,
+        "deal": deal,
         "time": now(),
     }
 
@@ -265,6 +274,7 @@ def _charged(row: ChainRow) -> Charged:
         body["budget"] and Budget(*body["budget"]),
         tuple(_payment(**payment) for payment in body["payments"]),
         tuple(body["new"]),
+        body.get("deal"),  # ledgers from before this was kept hold none
     )
 
 

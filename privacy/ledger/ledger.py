@@ -13,14 +13,14 @@ import os
 import re
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import Budget, Charge, Mark
 from metaward.privacy.ledger import chain, file, spend
-from metaward.privacy.ledger.errors import LedgerError
+from metaward.privacy.ledger.errors import OTHER_DEAL, OTHER_UNIT, LedgerError
 from metaward.privacy.ledger.history import (
     NOTED,
     Entry,
@@ -37,6 +37,11 @@ INSERT INTO refused (day, code, count) VALUES (?, ?, 1)
 ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count
 """
 _FIRST_CHARGE = "WHERE kind = 'charge' ORDER BY seq"
+_LOST_REPLY = """
+WHERE kind = 'reply' AND seq NOT IN (
+    SELECT answered FROM request WHERE answered IS NOT NULL AND reply IS NOT NULL
+) ORDER BY seq
+"""
 _CHARGE_OF = "WHERE seq = (SELECT charge FROM request WHERE id = ?)"
 _REMEMBER = """
 INSERT INTO request (id, charge) VALUES (?, ?) ON CONFLICT DO UPDATE SET charge = excluded.charge
@@ -103,6 +108,7 @@ class Ledger:
         charges: Sequence[Charge],
         budget: Budget | None,
         allows: Allows,
+        deal: str | None = None,
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
@@ -117,6 +123,11 @@ class Ledger:
         what the whole was charged; and a run that protects records costs a patient with k records
         up to k times as much.
 
+        Where a unit is a task, ``deal`` names the tasks into which the hospital deals its records,
+        in all rounds and not only in this one (``client.schedule``); else it is None. All charges
+        must be for the first one's deal (``ledger-deal`` otherwise): in other tasks the records of
+        one task would move several clipped updates, and pay for one. Only its keyed hash is kept.
+
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct pair. ``BudgetSpent`` where a key may not. ``ValueError`` for
         a charge without keys or events, a key twice in one charge, or a budget that is no cap.
@@ -129,18 +140,19 @@ class Ledger:
             if entry := self._answered(db, request):
                 return entry
             numbers, new = spend.entered(db, named)
-            content = pack_charge(request, description, budget, named, numbers, new)
+            tasks = spend.pseudonym(f"deal:{deal}", self.secret) if deal else None
+            content = pack_charge(request, description, budget, named, numbers, new, tasks)
             if entry := self._open(db, request, content):
                 return entry
-            self._check_unit(db, description.protection.unit)
+            self._check_measure(db, content)
             spend.check_budget(db, named, numbers, budget, allows)
             row = chain.append(db, "charge", content)
             spend.add(db, named, numbers)
             db.execute(_REMEMBER, (request.id, row.sequence))
         return Entry(request, self._mark(row))
 
-    def answer(self, entry: Entry, reply: bytes) -> bytes:
-        """Store the reply and return the one to send.
+    def answer(self, entry: Entry, reply: bytes) -> Entry:
+        """Store the reply and return the entry with the one to send.
 
         Where another process was faster, that is its reply and ours is dropped: two replies with
         different noise would be two releases.
@@ -150,7 +162,7 @@ class Ledger:
         with file.transaction(self.path) as db:
             known = self._answered(db, entry.request)
             if known is not None and known.reply is not None:
-                return known.reply
+                return known
             if not self._holds(db, entry.mark):
                 text = f"{self.path} was exchanged: it lacks row {entry.sequence}, the charge that"
                 raise LedgerError("ledger-damaged", f"{text} paid for the reply; do not send it")
@@ -158,7 +170,7 @@ class Ledger:
             row = chain.append(db, "reply", body | {"time": chain.now()})
             values = (entry.request.id, entry.sequence, row.sequence, reply)
             db.execute(_STORE, values)
-        return reply
+        return replace(entry, reply=reply, sent=self._mark(row))
 
     def refuse(self, code: str, reason: str, run: str = "", round: int = 0) -> None:
         """Note a refusal with the first 300 characters of its reason, which stay in the ledger.
@@ -185,11 +197,10 @@ class Ledger:
             raise LedgerError("ledger-damaged", f"{self.path} has no rows; put back a backup")
         return self._mark(row)
 
-    def reply(self, request: RequestKey) -> bytes | None:
-        """The stored reply to this request; None where there is none."""
+    def answered(self, request: RequestKey) -> Entry | None:
+        """The entry of this request with its stored reply; None where there is no reply."""
         with file.connected(self.path) as db:
-            entry = self._answered(db, request)
-        return entry.reply if entry else None
+            return self._answered(db, request)
 
     def holds(self, mark: Mark) -> bool:
         """Whether this is a point of our chain; False after an older copy was put back."""
@@ -222,38 +233,45 @@ class Ledger:
         return row is not None and self._mark(row) == mark
 
     def _answered(self, db: sqlite3.Connection, request: RequestKey) -> Entry | None:
-        """The entry of a request that has a reply; ``LedgerError`` where the reply was changed."""
+        """The entry of a request that has a reply; ``LedgerError`` where one is changed or lost."""
         query = "SELECT answered, reply FROM request WHERE id = ? AND answered IS NOT NULL"
         stored = db.execute(query, (request.id,)).fetchone()
         if stored is None:
+            self._check_replies(db)
             return None
         sequence, reply = stored
         row = chain.find(db, chain.NUMBERED, sequence)
         note = row.content() if row is not None and row.kind == "reply" else {}
         charge = chain.find(db, chain.NUMBERED, note.get("charge", 0))
-        sound = charge is not None and charge.content().get("request") == asdict(request)
-        if charge is None or not sound or note["sha256"] != chain.sha256(reply or b"").hex():
-            text = f"{self.path}: the reply of row {sequence} is not what was stored; run `verify`"
-            raise LedgerError("ledger-damaged", text)
-        return Entry(request, self._mark(charge), reply)
+        same = note.get("sha256") == chain.sha256(reply or b"").hex()
+        if row and charge and charge.content().get("request") == asdict(request) and same:
+            return Entry(request, self._mark(charge), reply, self._mark(row))
+        text = f"{self.path}: the reply of row {sequence} is not what was stored; run `verify`"
+        raise LedgerError("ledger-damaged", text)
 
-    def _check_unit(self, db: sqlite3.Connection, asked: str) -> None:
+    def _check_replies(self, db: sqlite3.Connection) -> None:
+        """``LedgerError`` where a reply is lost: its request would be answered with fresh noise."""
+        row = chain.find(db, _LOST_REPLY)
+        if row is not None:
+            text = f"{self.path} lost the reply of row {row.sequence}, which may have been sent"
+            raise LedgerError("ledger-damaged", f"{text}; put back the newest copy")
+
+    def _check_measure(self, db: sqlite3.Connection, content: dict[str, Any]) -> None:
+        """``LedgerError`` where charges like the first one count by another unit or deal."""
         row = chain.find(db, _FIRST_CHARGE)
-        settled = row.content()["description"]["protection"]["unit"] if row else asked
+        first = row.content() if row else content
+        asked, settled = (c["description"]["protection"]["unit"] for c in (content, first))
         if asked != settled:
-            raise LedgerError(
-                "ledger-unit",
-                f"{self.path} counts what each {settled} spent, since its first charge; a run for "
-                f"unit {asked} would be charged by another measure. Take part in runs for unit "
-                f"{settled}; a new ledger is right only for records that were never in this one",
-            )
+            raise LedgerError("ledger-unit", OTHER_UNIT.format(self.path, settled, asked))
+        if content["deal"] != first.get("deal"):
+            raise LedgerError("ledger-deal", OTHER_DEAL.format(self.path, settled))
 
     def _open(
         self, db: sqlite3.Connection, request: RequestKey, content: dict[str, Any]
     ) -> Entry | None:
         """The unanswered charge of the same request, if it paid for exactly the same."""
         row = chain.find(db, _CHARGE_OF, request.id)
-        paid, price = row.content() if row else {}, ("request", "description", "payments")
+        paid, price = row.content() if row else {}, ("request", "description", "payments", "deal")
         same = all(paid.get(key) == content[key] for key in price)
         return Entry(request, self._mark(row)) if row and same else None
 

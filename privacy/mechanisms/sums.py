@@ -178,7 +178,7 @@ class NoisySums(Session):
         groups = self._spend(kind, [batch for _, batch in [*at, *beside]])
         units, d = _units(groups), int(mask.sum())
         places = [
-            optimizer.Place(phi.detach(), batch, group, self._drawn(group))
+            optimizer.RecordsAt(phi.detach(), batch, group, self._drawn(group))
             for (phi, batch), group in zip(at, groups, strict=False)
         ]
         others = self._sum(beside, groups[len(at) :], kind, units, d)

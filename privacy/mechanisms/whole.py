@@ -45,6 +45,12 @@ class Whole(Protected):
     (2/z)-GDP. Tasks of one round must not share records: nulling one would move the sum by 2 S, and
     cost (2/z)^2 rather than 2 / z^2.
 
+    As a unit, a task is a set of records that is fixed for good: by the hospital's first deal. It
+    serves all passes (``client.schedule``) and all runs that one ledger takes (``ledger-deal``).
+    Dealt anew in every pass, the records of one task of pass 1 would be in k tasks of pass 2.
+    Nulling the task would then move k clipped updates there, by up to k S where they share a round,
+    while each of its records pays for one.
+
     *A hospital.* It clips its update to S; the server, **which must be trusted**, takes the uniform
     mean of m updates and adds noise of standard deviation z * S / m in each coordinate. Guarantee:
     (1/z)-GDP a round for whoever sees only theta, for a hospital's update being nulled. The server

@@ -56,7 +56,7 @@ def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> No
             f"from scratch, {steps} steps",
         ),
     ):
-        predict = learner.adapt(setting, start, setting.support(setting.ready(episode)), count)
+        predict = learner.adapt(setting, start, setting.support(episode), count)
         with torch.no_grad():
             y = predict(torch.from_numpy(grid[:, None]))[:, 0].numpy()
         axes.plot(grid, y, style, color=colour, label=label)

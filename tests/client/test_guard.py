@@ -237,10 +237,12 @@ def test_what_lies_exactly_at_the_limits_is_answered(
 # ------------------------------------------------------------------- charged, then sent
 
 
-def test_a_release_carries_the_mark_of_its_charge(site: Site) -> None:
+def test_a_release_carries_the_mark_of_its_reply(site: Site) -> None:
     answer = site.ask("train", request())
-    (charge,) = site.ledger.history().charges
-    assert mark_of(answer) == Mark(site.ledger.id, charge.sequence, mark_of(answer).head)
+    history = site.ledger.history()
+    (charge,), (reply,) = history.charges, history.replies
+    assert reply.charge == charge.sequence
+    assert mark_of(answer) == Mark(site.ledger.id, reply.sequence, history.mark.head)
     assert site.ledger.holds(mark_of(answer))
     assert isinstance(answer, Release)
     assert answer.loss is None
@@ -339,7 +341,7 @@ def test_a_hospital_that_took_part_in_the_open_is_not_protected_later(site: Site
     first = site.ask("train", request(NONE))
     assert isinstance(first, Release)
     assert first.loss is not None
-    assert mark_of(first).sequence == 2
+    assert mark_of(first).sequence == 3, "the row of the reply; row 2 is the charge"
     site.write()
     for number in range(1, 7):
         assert site.ask("train", request(round=number)) == Refusal("ledger-unit")
@@ -354,6 +356,26 @@ def test_runs_of_two_units_are_not_charged_to_one_ledger(site: Site) -> None:
     assert site.ask("train", request(patient, run="run-2")) == Refusal("ledger-unit")
     assert site.charges() == 1
     assert site.refusals() == ["ledger-unit"]
+
+
+TASK = "privacy={mechanism: whole, unit: task, epsilon: 6.0}"
+
+
+def test_a_ledger_that_counts_by_task_takes_runs_of_one_deal(site: Site) -> None:
+    """Another seed, or tasks of another size, would take the records of one task apart."""
+    site.write(mechanisms=["whole"], units=["task"], clip=1.0, epsilon=20.0, tasks=9)
+
+    def asked(run: str, *settings: str) -> Any:
+        of = small(TASK, "client.schedule=passes", *settings)
+        return site.ask("train", request(of, run=run))
+
+    assert isinstance(asked("run-1"), Release)
+    for number, setting in enumerate(("seed=6", "client.tasks.shots=9", "client.tasks.points=60")):
+        assert asked(f"other-{number}", setting) == Refusal("ledger-deal")
+    assert site.refusals() == ["ledger-deal"] * 3
+    for number, setting in enumerate(("client.tasks_per_round=3", "client.inner.steps=1")):
+        assert isinstance(asked(f"same-{number}", setting), Release)
+    assert site.charges() == 3
 
 
 def test_who_trained_is_not_evaluated_whatever_the_roster_says(site: Site) -> None:
@@ -401,6 +423,25 @@ def test_a_ledger_that_was_set_back_is_noticed_by_the_servers_mark(site: Site) -
         assert site.ask(kind, content) == Refusal("ledger-rewound")
     assert site.refusals() == ["ledger-rewound"] * 2
     assert isinstance(site.ask("train", request(round=3, mark=first)), Release), "it holds that"
+
+
+def test_a_copy_from_while_the_round_computed_does_not_answer_it_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds the charge and not the reply, so it would draw fresh noise under the same charge."""
+    update, copies = type(RECORD.client.inner).update, list[Path]()
+
+    def copying(*arguments: Any) -> Any:
+        copies.append(copied(site, f"copy-{len(copies)}"))
+        return update(*arguments)
+
+    monkeypatch.setattr(type(RECORD.client.inner), "update", copying)
+    seen = mark_of(site.ask("train", request()))
+    put_back(site, copies[-1])
+    assert site.charges() == 1
+    for content in (request(mark=seen), request(round=2, mark=seen)):
+        assert site.ask("train", content) == Refusal("ledger-rewound")
+    assert site.ledger.history().replies == ()
 
 
 def test_another_ledger_is_noticed_as_well(site: Site) -> None:

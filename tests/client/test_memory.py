@@ -15,7 +15,7 @@ from metaward import sim
 from metaward.client import work
 from metaward.client.desk import read_desk
 from metaward.client.errors import NodeError
-from metaward.client.inner import ALGORITHMS, Kept, Setting
+from metaward.client.inner import ALGORITHMS, Kept
 from metaward.client.inner.reptile import Reptile
 from metaward.client.memory import PATTERN, Memory, Stub, check_session
 from metaward.options import ConfigError
@@ -217,8 +217,10 @@ def test_a_learner_that_remembers_is_refused_where_it_would_carry_tasks(unit: st
         read_desk(desk.json())
 
 
-def test_shipped_learners_do_not_remember() -> None:
-    assert {name for name, learner in ALGORITHMS.items() if learner().remembers} == {"scaffold"}
+def test_which_learners_remember() -> None:
+    """proto_anil keeps class means; scaffold is this test's own."""
+    remembering = {name for name, learner in ALGORITHMS.items() if learner().remembers}
+    assert remembering == {"scaffold", "proto_anil"}
 
 
 def test_a_session_in_the_open_is_refused_where_parts_of_a_hospital_are_protected() -> None:
@@ -344,16 +346,17 @@ def test_what_was_computed_and_never_sent_is_not_remembered(
 ) -> None:
     """Its charge is used again with fresh noise: with the first noise kept, both would leave."""
     run, seen = run_of(RECORD), []
-    recalling = Setting.recalling
+    recalled = work._recalled
 
-    def watched(setting: Setting, kept: Kept) -> Setting:
+    def watched(*asked: Any) -> Kept:
+        kept = recalled(*asked)
         seen.append(kept["control"].numpy().tobytes() if kept else b"")
-        return recalling(setting, kept)
+        return kept
 
     def dies(*_: Any) -> Any:
         raise RuntimeError("power cut")
 
-    monkeypatch.setattr(Setting, "recalling", watched)
+    monkeypatch.setattr(work, "_recalled", watched)
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "answer", dies)
         assert ask("train", request(run), **own(site)) == Refusal("failed")

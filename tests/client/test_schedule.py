@@ -14,11 +14,11 @@ import pytest
 
 from metaward.client import schedule, work
 from metaward.client.errors import DataError
-from metaward.client.schedule import Share, deal, pass_share, random_share
+from metaward.client.schedule import Share, deal, name_of, pass_share, random_share
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Episode, FewShot, Hospital
 from metaward.privacy import UNITS
-from tests.client.wards import rows_of, ward
+from tests.client.wards import rows_of, task, ward
 from tests.mechanisms import spelled
 from tests.server.small import small
 
@@ -214,6 +214,29 @@ def test_every_pass_is_dealt_afresh_and_always_alike() -> None:
     assert {*map(str, map(rows_of, found[0].episodes))} != {
         *map(str, map(rows_of, found[length].episodes))
     }
+
+
+def test_for_unit_task_the_first_deal_serves_all_passes() -> None:
+    """A unit is a task: dealt anew, its records would be in several tasks, and be charged as one.
+
+    No record may therefore ever share a task with another record than at first.
+    """
+    _, found = parts("privacy={mechanism: whole, unit: task}")
+    tasks = Counter(frozenset(rows_of(e)) for s in found for e in s.episodes)
+    assert max(tasks.values()) == found[0].participations == 3, "more than one pass"
+    assert len(tasks) > 2
+    assert sum(map(len, tasks)) == len(frozenset[int]().union(*tasks))
+
+
+def test_tasks_have_one_name_however_they_are_cut_and_ordered() -> None:
+    """Only which records are together matters: not who asks first, nor support and query."""
+    hospital = ward([0, 1] * 9)
+    one, two = task(hospital, [0, 1], [2, 3, 4, 5]), task(hospital, [6, 7], [8, 9, 10, 11])
+    turned = task(hospital, [5, 4], [3, 2, 1, 0])
+    assert name_of([one, two], hospital) == name_of([two, turned], hospital)
+    mixed = task(hospital, [0, 1], [2, 3, 4, 11]), task(hospital, [6, 7], [8, 9, 10, 5])
+    others = [[one], mixed, [task(hospital, [*range(11)], [11])]]
+    assert len({name_of(tasks, hospital) for tasks in [[one, two], *others]}) == 4
 
 
 def test_a_patient_stands_in_one_task_of_a_pass_for_unit_patient() -> None:

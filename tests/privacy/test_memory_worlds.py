@@ -23,7 +23,7 @@ from metaward.client import work
 from metaward.client.inner import ALGORITHMS, Kept
 from metaward.client.memory import PATTERN
 from metaward.client.tasks.base import Episode, Hospital
-from metaward.privacy import UNITS, Opening, Release, Session, Use
+from metaward.privacy import UNITS, Opening, Release, Session, Use, optimizer
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.mechanisms import sums, whole
 from metaward.privacy.noise import Noise, SeededNoise
@@ -92,7 +92,8 @@ def lived(
     work._dealt.cache_clear()
     with patch.context() as inside:
         inside.setattr(work, "open_hospital", without)
-        inside.setattr(sums, "noisy", world.noisy)
+        for module in (sums, optimizer):
+            inside.setattr(module, "noisy", world.noisy)
         config = {"simulation": str(folder)}
         answers = [ask("train", request(run, round=n + 1), **config) for n in range(ROUNDS)]
     work._dealt.cache_clear()

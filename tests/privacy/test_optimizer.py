@@ -18,7 +18,7 @@ from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import Batch, Objective
 from metaward.privacy.clipping import clipped_sum
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.optimizer import Place, _parts, noisy_gradients, takes
+from metaward.privacy.optimizer import RecordsAt, _parts, noisy_gradients, takes
 from metaward.privacy.session import gradient
 from tests.client.models.flat import Flat
 
@@ -49,10 +49,12 @@ class Case:
     def units(self) -> int:
         return int(self.group.max()) + 1
 
-    def place(self, drawn: Tensor | None = None) -> Place:
-        return Place(self.phi, self.batch, self.group, drawn)
+    def place(self, drawn: Tensor | None = None) -> RecordsAt:
+        return RecordsAt(self.phi, self.batch, self.group, drawn)
 
-    def by_opacus(self, clip: float, *places: Place, sigma: float = 0.0, seed: int = 1) -> Tensor:
+    def by_opacus(
+        self, clip: float, *places: RecordsAt, sigma: float = 0.0, seed: int = 1
+    ) -> Tensor:
         nothing = torch.zeros(int(self.mask.sum()), dtype=torch.float64)
         parts = places or (self.place(),)
         count = sum(int(place.group.max()) + 1 for place in parts)
@@ -188,8 +190,8 @@ def test_the_record_that_is_nulled_moves_the_sum_alone() -> None:
 
 def test_tasks_at_points_of_their_own_share_one_noise() -> None:
     made = case("mlp")
-    first = Place(made.phi, made.batch, made.group, None)
-    second = Place(made.phi + 0.3, made.batch, made.group, None)
+    first = RecordsAt(made.phi, made.batch, made.group, None)
+    second = RecordsAt(made.phi + 0.3, made.batch, made.group, None)
     alone = [made.by_opacus(0.5, place) for place in (first, second)]
     torch.testing.assert_close(made.by_opacus(0.5, first, second), alone[0] + alone[1])
     known = made.by_opacus(0.5, first, second)
@@ -211,7 +213,7 @@ def test_noise_is_added_once_and_has_the_promised_deviation() -> None:
     batch = Batch(torch.zeros(n, 20_000), torch.ones(n), np.arange(n))
     nothing = torch.zeros(20_000, dtype=torch.float64)
     mask = torch.ones(20_000, dtype=torch.bool)
-    place = Place(phi, batch, torch.arange(n), None)
+    place = RecordsAt(phi, batch, torch.arange(n), None)
     drawn = noisy_gradients(objective, [place], mask, 2.0, 1.5, SeededNoise(4), n, nothing).numpy()
     for factor, fits in ((1.0, True), (0.5, False), (1.1, False), (math.sqrt(3), False)):
         p = stats.kstest(drawn, "norm", args=(0, factor * 3.0)).pvalue

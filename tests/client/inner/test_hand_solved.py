@@ -11,10 +11,9 @@ import pytest
 import torch
 
 from metaward.client.inner import Setting, Update
-from metaward.client.inner.base import minibatches
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.maml import Fomaml, Maml
-from metaward.client.inner.reptile import Reptile
+from metaward.client.inner.reptile import Reptile, minibatches
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION

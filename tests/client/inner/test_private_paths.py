@@ -153,9 +153,9 @@ def test_masked_maml_is_the_derivative_by_what_is_trained() -> None:
     def outer(at: Tensor, task: object) -> Tensor:
         phi, support, query = at, setting.support(task), setting.query(task)
         for _ in range(2):
-            loss = setting.losses(net, phi, support.x, support.y).mean()
+            loss = setting.objective(net)(phi, support.x, support.y).mean()
             phi = phi - 0.3 * torch.autograd.grad(loss, phi, create_graph=True)[0] * mask
-        return setting.losses(net, phi, query.x, query.y).mean()
+        return setting.objective(net)(phi, query.x, query.y).mean()
 
     at = theta.clone().requires_grad_()
     loss = torch.stack([outer(at, task) for task in tasks]).mean()
@@ -173,7 +173,7 @@ def test_masked_proto_maml_is_the_derivative_by_what_is_trained() -> None:
 
     def outer(task: object) -> Tensor:
         phi, query = with_prototypes(setting, at, setting.support(task)), setting.query(task)
-        return setting.losses(net, phi, query.x, query.y).mean()
+        return setting.objective(net)(phi, query.x, query.y).mean()
 
     (expected,) = torch.autograd.grad(torch.stack([outer(t) for t in tasks]).mean(), at)
     mask = setting.network(0).mask({"norm"})

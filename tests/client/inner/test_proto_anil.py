@@ -83,7 +83,7 @@ def test_the_meta_gradient_by_hand(steps: int) -> None:
 
 def test_without_noise_the_private_way_is_the_open_one() -> None:
     """Clips so wide that nothing is cut, and next to no noise: the sums are all that is used."""
-    wide = {f"clip_{kind}": 1e4 for kind in ("norm", "query", "features")}
+    wide = {f"clip_{kind}": 20.0 for kind in ("norm", "query", "features")}
     mechanism = Sums(noise_multiplier=1e-9, **wide)  # type: ignore[arg-type]
     learner, theta = ProtoAnil(lr=0.5, steps=2, temperature=TEMPERATURE), somewhere()
     rehearsal, rng = Rehearsal(), np.random.default_rng(1)
@@ -92,7 +92,8 @@ def test_without_noise_the_private_way_is_the_open_one() -> None:
     opening = Opening(rehearsal.uses, noise, np.arange(36), SeededNoise(1))
     private = learner.update(SETTING, theta, EPISODES, mechanism.session(opening), rng)
     plain = learner.update(SETTING, theta, EPISODES, OpenSession(), rng)
-    torch.testing.assert_close(private.delta, plain.delta, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(private.delta, plain.delta, rtol=0, atol=1e-3)  # of the noise's grid
+    assert float(plain.delta.norm()) > 0.1
 
 
 def test_its_sums() -> None:
@@ -139,14 +140,8 @@ def test_adaptation_starts_at_the_prototypes_and_moves_the_head_alone() -> None:
     torch.testing.assert_close(
         start.softmax(1), (-TEMPERATURE * distance).softmax(1), rtol=1e-3, atol=1e-5
     )
-    losses = [
-        float(
-            functional.cross_entropy(
-                learner.adapt(SETTING, theta, support, n)(support.x), support.y
-            )
-        )
-        for n in (0, 1, 20)
-    ]
+    adapted = [learner.adapt(SETTING, theta, support, n)(support.x) for n in (0, 1, 20)]
+    losses = [float(functional.cross_entropy(outputs, support.y)) for outputs in adapted]
     assert losses[0] > losses[1] > losses[2]
 
 

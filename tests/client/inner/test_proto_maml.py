@@ -61,7 +61,7 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
 
     def loss(at: torch.Tensor) -> float:
         phi = with_prototypes(setting, at, setting.support(task)) + constant
-        return float(setting.losses(net, phi, query.x, query.y).mean())
+        return float(setting.objective(net)(phi, query.x, query.y).mean())
 
     for k in range(0, len(theta), 4):
         nudge = torch.zeros_like(theta)

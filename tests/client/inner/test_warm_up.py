@@ -67,7 +67,11 @@ def test_its_sums() -> None:
 @pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"centroid", "metric"}))
 @pytest.mark.parametrize("split", [Split(), Split(support=0.1, query=2.0)])
 def test_all_rounds_together_keep_the_budget_and_waste_none(name: str, split: Split) -> None:
-    """One first round and all later ones, for the unit that spends most, is epsilon 8."""
+    """One first round and all later ones, for the unit that spends most, is epsilon 8.
+
+    With other weights than 1 less is spent where support and query records are in other sums: a
+    kind that both are in has the noise that the one with less left for it needs.
+    """
     learner, mechanism = ALGORITHMS[name](), Sums(split=split)
     learner = replace(learner, steps=2) if hasattr(learner, "steps") else learner
     first = FirstRound(WarmUp(), learner)
@@ -86,7 +90,9 @@ def test_all_rounds_together_keep_the_budget_and_waste_none(name: str, split: Sp
     assert opening.keys() == later.keys()
     whole = [gdp.mu(opening[row] + later[row] * (ROUNDS - 1)) for row in later]
     allowed = gdp.mu_of(8.0, 1e-5)
-    assert 0.999 * allowed < max(whole) <= allowed
+    assert max(whole) <= allowed
+    if split == Split() or len(set(later.values())) == 1:
+        assert max(whole) > 0.999 * allowed
 
 
 def test_the_budget_is_split_by_the_weights() -> None:

@@ -36,7 +36,7 @@ def ledger(path: Path) -> Ledger:
 def test_a_retry_gets_the_same_bytes_and_costs_nothing(ledger: Ledger, path: Path) -> None:
     entry = pay(ledger, 1)
     assert entry.reply is None
-    assert ledger.answer(entry, b"first") == b"first"
+    assert ledger.answer(entry, b"first").reply == b"first"
     before = ledger.mark()
     again = pay(Ledger.open(path), 1)
     assert (again.reply, again.sequence) == (b"first", entry.sequence)
@@ -52,8 +52,8 @@ def test_a_retry_is_answered_when_nothing_is_left(ledger: Ledger) -> None:
 def test_the_slower_of_two_drops_its_own_reply(ledger: Ledger) -> None:
     one, two = pay(ledger, 1), pay(ledger, 1)
     assert one == two
-    assert ledger.answer(one, b"one") == b"one"
-    assert ledger.answer(two, b"two") == b"one"
+    assert ledger.answer(one, b"one").reply == b"one"
+    assert ledger.answer(two, b"two").reply == b"one"
     assert pay(ledger, 1).reply == b"one"
 
 
@@ -62,7 +62,7 @@ def test_a_crash_before_the_reply_is_paid_once(ledger: Ledger) -> None:
     found = pay(ledger, 1, "a")
     assert found == lost
     assert spent(ledger, "record:a") == (STEPS,)
-    assert ledger.answer(found, b"at last") == b"at last"
+    assert ledger.answer(found, b"at last").reply == b"at last"
 
 
 def test_a_crash_after_the_last_budget_does_not_refuse_the_retry(ledger: Ledger) -> None:
@@ -78,8 +78,8 @@ def test_another_price_is_another_charge(ledger: Ledger, path: Path) -> None:
     assert pay(ledger, 1, "ab", gaussian(4.0, 4)) == cheap
     more = pay(ledger, 1, "abc", gaussian(4.0, 4))
     assert more.sequence > cheap.sequence
-    assert ledger.answer(dear, b"under the first") == b"under the first"
-    assert ledger.answer(more, b"under the last") == b"under the first"
+    assert ledger.answer(dear, b"under the first").reply == b"under the first"
+    assert ledger.answer(more, b"under the last").reply == b"under the first"
     assert pay(ledger, 1, "ab").sequence == dear.sequence
     assert verify(path) == []
 
@@ -100,6 +100,35 @@ def test_a_reply_that_was_changed_on_disk_is_not_sent(ledger: Ledger, path: Path
     with pytest.raises(LedgerError, match="not what was stored") as error:
         pay(ledger, 1)
     assert code_of(error) == "ledger-damaged"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE request SET reply = NULL WHERE charge = 2",
+        "UPDATE request SET answered = NULL, reply = NULL WHERE charge = 2",
+        "DELETE FROM request WHERE charge = 2",
+    ],
+)
+def test_a_reply_that_was_lost_is_not_computed_again(
+    ledger: Ledger, path: Path, statement: str
+) -> None:
+    """The chain says that it was stored, so it may have been sent: fresh noise is a second one."""
+    ledger.answer(pay(ledger, 1), b"noisy")
+    open_charge, other = pay(ledger, 2), ledger.answer(pay(ledger, 3), b"other")
+    vandal(path, statement)
+    before = ledger.mark()
+    for attempt in (
+        lambda: pay(ledger, 1),
+        lambda: ledger.answered(request(1)),
+        lambda: pay(ledger, 4),
+        lambda: ledger.answer(open_charge, b"noise"),
+    ):
+        with pytest.raises(LedgerError, match=r"not what was stored|lost the reply of row 3") as e:
+            attempt()
+        assert code_of(e) == "ledger-damaged"
+    assert ledger.mark() == before
+    assert pay(ledger, 3) == other, "what is still there is sent again"
 
 
 def test_another_requests_reply_is_not_sent(ledger: Ledger, path: Path) -> None:
@@ -183,6 +212,25 @@ def test_an_entry_carries_the_mark_of_its_charge(ledger: Ledger) -> None:
     ledger.answer(entry, b"reply")
     assert entry.mark != ledger.mark()
     assert ledger.holds(entry.mark)
+
+
+def test_a_reply_has_a_mark_that_no_other_ledger_holds(ledger: Ledger, path: Path) -> None:
+    """Not even a copy from after its charge, in which the same request is answered once more."""
+    entry = pay(ledger, 1)
+    backup = path.with_name("backup")
+    shutil.copy(path, backup)
+    sent = ledger.answer(entry, b"first")
+    assert sent == pay(ledger, 1) == ledger.answered(request(1))
+    assert sent.sent == ledger.mark()
+    assert ledger.holds(sent.sent)
+    shutil.copy(backup, path)
+    assert pay(ledger, 1) == entry, "unanswered, as far as this one knows"
+    assert ledger.holds(entry.mark)
+    assert not ledger.holds(sent.sent)
+    again = ledger.answer(entry, b"second").sent
+    assert again is not None
+    assert again.sequence == sent.sent.sequence
+    assert not ledger.holds(sent.sent)
 
 
 def test_an_older_copy_is_a_perfect_ledger_but_does_not_hold_the_mark(path: Path) -> None:

@@ -215,6 +215,15 @@ def test_forged_content_that_makes_no_sense(path: Path) -> None:
     assert "row 5 charges units 4, which were never named" in text
 
 
+def test_forged_charges_for_another_deal(path: Path) -> None:
+    def change(seq: int, content: dict[str, Any]) -> None:
+        if seq == 7:
+            content["deal"] = "deal:" + "0" * 64
+
+    forge(path, change)
+    assert "row 7 deals the records into other tasks" in "\n".join(verify(path))
+
+
 def test_forged_second_reply(path: Path) -> None:
     def change(seq: int, content: dict[str, Any]) -> None:
         if seq == 6:

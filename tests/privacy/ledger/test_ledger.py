@@ -1,12 +1,21 @@
 """What is charged to whom, and what is refused."""
 
+import re
 from pathlib import Path
 
 import pytest
 
 from metaward.privacy import accounting
 from metaward.privacy.event import Budget, Charge, gaussian
-from metaward.privacy.ledger import BudgetSpent, Events, Ledger, LedgerError, RequestKey
+from metaward.privacy.ledger import (
+    BudgetSpent,
+    Entry,
+    Events,
+    Ledger,
+    LedgerError,
+    RequestKey,
+    verify,
+)
 from tests.privacy.ledger.ledger_desk import (
     CAP,
     NOTHING,
@@ -199,6 +208,29 @@ def test_a_ledger_counts_by_one_unit_for_good(ledger: Ledger) -> None:
     assert ledger.mark() == before
     ledger.charge(request(2), PATIENTS, charge, CAP, within)
     assert ledger.history().protections() == (PATIENTS.protection,)
+
+
+def test_a_ledger_that_counts_by_task_keeps_to_one_deal(ledger: Ledger, path: Path) -> None:
+    """Records that were one task and are parts of several would move several clipped updates."""
+    said, charge = description("whole", "task"), [Charge(keys("ab"), (STEPS,))]
+
+    def ask(number: int, deal: str | None) -> Entry:
+        return ledger.charge(request(number), said, charge, CAP, within, deal)
+
+    first = ask(1, "a+b")
+    before = ledger.mark()
+    for number, other in ((1, "b+c"), (2, "b+c"), (3, None)):
+        with pytest.raises(LedgerError, match="deals them into others") as error:
+            ask(number, other)
+        assert code_of(error) == "ledger-deal"
+    assert ledger.mark() == before
+    assert ask(1, "a+b") == first
+    ask(2, "a+b")
+    (name,) = {charge.deal for charge in ledger.history().charges}
+    assert name is not None
+    assert re.fullmatch("deal:[0-9a-f]{64}", name)
+    assert b"a+b" not in path.read_bytes(), "a guessed deal must not be told from another"
+    assert verify(path) == []
 
 
 def test_a_unit_may_be_served_by_several_mechanisms(ledger: Ledger) -> None:
