@@ -67,7 +67,7 @@ def constant(target: float) -> Episode:
 
 
 def test_rounds_end_where_the_common_objective_has_its_minimum() -> None:
-    """(b_h - a_h)^2 + (pull/2) (b_h - m)^2 is smallest at b_h = (2 a_h + pull m) / (2 + pull), and m
+    """(b_h - a_h)^2 + pull/2 (b_h - m)^2 is smallest at b_h = (2 a_h + pull m) / (2 + pull), and m
     is the mean of all b_h: with a = 0, 3 and pull 2 they are 3/4, 9/4 and 3/2."""
     learner, setting = Local(lr=0.1, steps=1, pull=2), Setting(Mlp(()), SPEC)
     theta, kept = THETA, [{}, {}]
