@@ -29,6 +29,7 @@ from metaward.server.office.plan.question import question
 from metaward.server.terminal import say
 from metaward.strategies.meta import MetaState, QuorumError
 from tests.server.small import small
+from tests.server.test_kill import finish, start, wait_for_round
 
 ASIDE = "client.tasks.validation=2"
 BEST = (ASIDE, "server.evaluation.keep=best", "strategies.outer.lr=0.3", "server.rounds=12")
@@ -134,9 +135,8 @@ def test_hospitals_that_are_set_aside_change_nothing_that_is_learned_or_judged(
 
 def test_the_theta_of_the_best_round_is_the_result(best: Folder, tmp_path: Path) -> None:
     """Against a run that keeps the last round, and every checkpoint."""
-    last = execute(
-        tmp_path / "last", *BEST, "server.evaluation.keep=last", "server.checkpoint.keep=99"
-    )
+    changes = ("server.evaluation.keep=last", "server.checkpoint.keep=99")
+    last = execute(tmp_path / "last", *BEST, *changes)
     assert validated(last) == validated(best)
     chosen = min(validated(best), key=lambda number: validated(best)[number])
     assert chosen < 12, "else there is nothing to see"
@@ -173,12 +173,15 @@ def test_the_choice_is_in_every_report(best: Folder, capsys: pytest.CaptureFixtu
     assert mw.open(best.path).theta.tobytes() == theta(best)
     rows = [row["best"] for row in best.rows() if "validation" in row]
     assert rows[-1] == number
-    touches = {
-        t["name"]: t for t in json.loads((best.path / "privacy.json").read_text())["touches"]
-    }
+
+
+def test_the_privacy_report_says_what_the_choice_depends_on(best: Folder) -> None:
+    report = json.loads((best.path / "privacy.json").read_text())
+    touches = {touch["name"]: touch for touch in report["touches"]}
     assert touches["evaluation metrics"]["covered"] == "no"
     assert "set aside for validation choose the round" in touches["evaluation metrics"]["words"]
     assert "tunes how many rounds it takes" in touches["hyper-parameter tuning"]["words"]
+    assert report["run"]["evaluation_hospitals"] == 4
 
 
 def test_training_stops_early_and_a_stopped_run_stays_stopped(tmp_path: Path) -> None:
@@ -206,6 +209,18 @@ def test_an_interrupted_run_resumes_to_the_same_choice(
     assert result(folder)["kept"] == result(best)["kept"]
     assert result(folder)["tables"] == result(best)["tables"]
     assert validated(folder) == validated(best)
+
+
+def test_a_killed_run_resumes_to_the_same_choice(best: Folder, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(json.dumps(small(*BEST).mapping()))
+    folder = Folder(tmp_path / "killed")
+    process = start("run", str(tmp_path / "run.json"), "--out", str(folder.path))
+    wait_for_round(folder, 7)
+    process.kill()
+    process.communicate()
+    finish(start("resume", str(folder.path)))
+    assert theta(folder) == theta(best)
+    assert result(folder)["kept"] == result(best)["kept"]
 
 
 # ------------------------------------------------------------------------- silent hospitals
