@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -29,7 +29,7 @@ from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
-from metaward.privacy.wire import Request, digest, pack, unpack
+from metaward.privacy.wire import Request, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
@@ -81,7 +81,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
 def _sent(entry: Entry) -> Release:
     """The stored reply, with the mark of its row: a copy of the ledger without it is found out."""
     assert entry.reply is not None
-    return replace(unpack(entry.reply), mark=entry.sent)
+    return marked(unpack(entry.reply), entry.sent)
 
 
 def _recalled(node: Node, request: Request) -> Kept:

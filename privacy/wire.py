@@ -218,6 +218,11 @@ def with_mark(request: Request, mark: Mark | None) -> Request:
     return replace(request, mark=mark)
 
 
+def marked(release: Release, mark: Mark | None) -> Release:
+    """A stored release on its way out, with the mark of the ledger's row that holds it."""
+    return replace(release, mark=mark)
+
+
 def digest(request: Request) -> str:
     """SHA-256 in hex of all that is asked; the mark only informs and is left out."""
     theta = b"" if request.theta is None else request.theta.astype("<f4").tobytes()

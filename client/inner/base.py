@@ -230,7 +230,8 @@ def over_tasks(
         delta, loss = direction(here, group)
         losses.append(loss)
         directions.append(delta)
-        here = here + local_lr * delta
+        if local_lr:  # else a task whose direction is not finite would reach the others: 0 * inf
+            here = here + local_lr * delta
     mean_loss = torch.stack(losses).mean()
     return Update(here - theta if local_lr else session.combine(directions), mean_loss)
 

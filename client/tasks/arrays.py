@@ -88,7 +88,7 @@ class Records:
             array.setflags(write=False)
 
     @cached_property
-    def unique(self) -> Names:
+    def _unique(self) -> Names:
         """Names of records and patients that no other hospital of the federation uses."""
         given = (range(len(self.x)), self.patients.tolist())
         return Names(*(np.array([f"{self.name}/{one}" for one in names]) for names in given))
@@ -146,7 +146,7 @@ class _Federation:
     ) -> Hospital:
         """One hospital's records, under names that are unique in the federation."""
         one = self.hospitals[index]
-        seat, rows, names = self.seats()[index], np.arange(len(one.x)), one.unique
+        seat, rows, names = self.seats()[index], np.arange(len(one.x)), one._unique
         return Hospital(seat, one.x, y, rows, names.ids, names.patients, draw, _as_is, functions)
 
 

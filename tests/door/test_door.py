@@ -33,6 +33,7 @@ def test_overrides_may_be_parts_lists_and_null() -> None:
         overrides={
             "client.model": {"network": "mlp", "hidden": [3]},
             "client.inner": {"algorithm": "proto_maml", "steps": 1},
+            "client.warm_up": None,
             "strategies.hospitals_per_round": 2,
             "server.evaluation.baselines": [],
         }

@@ -92,7 +92,7 @@ def test_two_networks_of_one_module_do_not_share_it() -> None:
         (3, "bad: give a module or a function that makes one, not 3"),
         (lambda: nn.Flatten(), "needs a parameter for the input's shape"),
         (lambda input_shape, width=3: nn.Flatten(), "give width a type, such as width: int = 16"),
-        (type("Half", (), {"body": None}), "Half lacks features, own_start of Architecture"),
+        (type("Half", (), {"body": None}), "Half lacks features, front, own_start of Architecture"),
     ],
 )
 def test_what_makes_no_network(make: Any, text: str) -> None:
@@ -139,7 +139,10 @@ def test_a_learner_may_be_a_dataclass_already_if_it_is_frozen() -> None:
     ("thing", "text"),
     [
         (Reptile(), "give a class, not Reptile"),
-        (type("Half", (), {"update": None}), "Half lacks adapt, adapt_steps, check, initial"),
+        (
+            type("Half", (), {"update": None}),
+            "Half lacks adapt, adapt_steps, check, check_network",
+        ),
         (dataclass(type("Open", (), dict.fromkeys(members(Algorithm)))), "must be a frozen"),
     ],
 )

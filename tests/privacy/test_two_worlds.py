@@ -1,0 +1,238 @@
+"""Whole runs in two worlds that differ in one nulled unit: nothing but charged sums may differ.
+
+Every mechanism with every unit, every source and every learner of the registries is taken in, where
+they go together; a new one needs no line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from metaward.client import work
+from metaward.client.desk import Desk
+from metaward.client.errors import DataError
+from metaward.client.inner import ALGORITHMS
+from metaward.client.models.mlp import Mlp
+from metaward.client.schedule import Dealt, deal
+from metaward.client.tasks import TASKS
+from metaward.client.tasks.arrays import Records, as_source
+from metaward.client.tasks.base import Hospital
+from metaward.privacy import MECHANISMS, UNITS, Answer, Mechanism, Release
+from tests.privacy.lockstep import INDEX, ROOT, Lived, Names, Twin, live
+
+MODEST = {
+    "hospitals": 2,
+    "unseen": 2,
+    "records": 40,
+    "functions": 3,
+    "points": 6,
+    "shots": 1,
+    "queries": 2,
+    "steps": 2,
+    "clip_norm": 2.0**-10,
+}
+"""Small tasks, few steps, and a clip norm so small that every vector is clipped: then a unit moves
+the sums as far as it may."""
+SEED = 5
+NOBODY: Names = frozenset()
+real = pytest.mark.skipif(ROOT is None, reason="METAWARD_DATA is not set: the source has no files")
+
+
+def modest(cls: type[Any], **options: Any) -> Any:
+    """A part with the options of ``MODEST`` that it has."""
+    numbers = {f.name for f in fields(cls) if type(f.default) in (int, float)}
+    return cls(**{name: MODEST[name] for name in numbers & MODEST.keys()}, **options)
+
+
+# ------------------------------------------------------------------------------ the sources
+
+
+@cache
+def of_arrays(targets: bool, gone: Names) -> type[Any]:
+    """A source of arrays that hold zeros where records are gone."""
+    rng, hospitals, n = np.random.default_rng(1), [], 36
+    for name in ("a", "b"):
+        x = rng.normal(size=(n, 4)) + 1
+        y = rng.normal(size=(n, 1)) if targets else np.arange(n) % 3
+        x[[f"{name}/{k}" in gone for k in range(n)]] = 0
+        hospitals.append(Records(name, x, y, patients=np.arange(n) // 6))
+    made: type[Any] = as_source("arrays", hospitals)
+    return made
+
+
+ARRAYS = {"arrays": False, "targets": True}
+
+
+def twin_of(name: str) -> Twin:
+    """The source of this name; one of arrays is told which records are gone."""
+    if name in ARRAYS:
+        return lambda gone: modest(of_arrays(ARRAYS[name], gone))
+    source = modest(TASKS[name])
+    return lambda gone: source
+
+
+@cache
+def opened(name: str) -> Hospital | None:
+    """The first hospital; None where it needs files that are not here."""
+    try:
+        found: Hospital = twin_of(name)(NOBODY).hospital(INDEX, ROOT, SEED)
+    except DataError:
+        return None
+    return found
+
+
+# ------------------------------------------------------------------------- all combinations
+
+
+def mechanisms() -> Iterator[Mechanism]:
+    """Every mechanism with every unit that it can protect."""
+    for cls in MECHANISMS.values():
+        for unit in UNITS.values():
+            if cls.serves(unit):
+                yield modest(cls, **({"unit": unit} if unit.protected else {}))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mechanism with its unit, a source and a learner."""
+
+    mechanism: Mechanism
+    source: str
+    learner: str
+
+    def desk(self) -> Desk:
+        """Two rounds a pass, and a third pass that is half done."""
+        made, unit = opened(self.source), self.mechanism.unit
+        tasks = len(deal(made, unit, np.random.default_rng(SEED))) if made else 1
+        source, learner = twin_of(self.source)(NOBODY), modest(ALGORITHMS[self.learner])
+        half = ceil(tasks / 2)
+        return Desk(source, Mlp((3,)), learner, self.mechanism, half, "passes", SEED, 5, 1)
+
+    def __str__(self) -> str:
+        return f"{self.mechanism.name}-{self.mechanism.unit.name}-{self.source}-{self.learner}"
+
+
+def cases() -> Iterator[Any]:
+    for source in (*TASKS, *ARRAYS):
+        for learner in ALGORITHMS:
+            for mechanism in mechanisms():
+                case = Case(mechanism, source, learner)
+                if not list(case.desk().conflicts()):
+                    marks = () if opened(source) else (real,)
+                    yield pytest.param(case, id=str(case), marks=marks)
+
+
+def check(lived: Lived) -> None:
+    """That the worlds differ in nothing but sums, and in these by no more than was charged."""
+    a, b, unit = lived.a, lived.b, lived.a.desk.mechanism.unit
+    assert a.public == b.public, "deals, charges or refusals differ"
+    assert a.others == b.others, "another record is seen differently"
+    assert {len(seen) for seen in a.others.values()} <= {1}, "a record looks alike in all rounds"
+    if not unit.protected:
+        return
+    assert [one[1:] for one in a.sums] == [one[1:] for one in b.sums], "clip norms and noise"
+    if not unit.noise_at_server:
+        left, left_without = zip(*lived.answers, strict=True)
+        assert updates(left) == updates(left_without), "something else leaves than noised sums"
+    learns = a.desk.learner.initial(work.open_setting(a.desk), SEED).numel() > 0
+    moved = sum(distance**2 for distance in lived.moved)
+    assert learns == (moved > 0), "the unit is in no sum"
+    assert moved <= lived.charged * (1 + 1e-6), "sums moved further than was charged"
+
+
+def updates(answers: Sequence[Answer]) -> list[bytes]:
+    return [answer.update.tobytes() for answer in answers if isinstance(answer, Release)]
+
+
+@pytest.fixture
+def named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sources of arrays under their names, as a program registers them."""
+    for name, targets in ARRAYS.items():
+        monkeypatch.setitem(TASKS, name, of_arrays(targets, NOBODY))
+
+
+@pytest.mark.parametrize("case", list(cases()))
+@pytest.mark.usefixtures("named")
+def test_nothing_but_charged_sums_tells_the_worlds_apart(case: Case, tmp_path: Path) -> None:
+    check(live(case.desk(), twin_of(case.source), tmp_path))
+
+
+# ------------------------------------------------------------------------ that it finds faults
+
+TASK, RECORD = (next(m for m in mechanisms() if m.unit.name == name) for name in ("task", "record"))
+
+
+def faulty(desk: Desk, twin: Twin, folder: Path, words: str) -> None:
+    with pytest.raises(AssertionError, match=words):
+        check(live(desk, twin, folder))
+
+
+@pytest.mark.usefixtures("named")
+def test_tasks_that_every_pass_deals_anew_are_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The records of one task are then in several later ones, and each of these is clipped."""
+    no_refusals = replace(TASK, epsilon=100.0, noise_multiplier=1.0)  # type: ignore[call-arg]
+    case = Case(no_refusals, "arrays", "fomaml")
+
+    def anew(desk: Desk, hospital: Hospital, index: int) -> Dealt:
+        return lambda number: deal(
+            hospital, desk.mechanism.unit, np.random.default_rng([SEED, number])
+        )
+
+    monkeypatch.setattr(work, "_dealer", anew)
+    monkeypatch.setattr(work, "_fixed_tasks", lambda *_: "the same")
+    faulty(case.desk(), twin_of(case.source), tmp_path, "sums moved further than was charged")
+
+
+@cache
+def picky(gone: Names) -> type[Any]:
+    """A source that leaves records without any value out."""
+
+    class Picky(of_arrays(False, gone)):  # type: ignore[misc]
+        def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+            found: Hospital = super().hospital(index, root, seed)
+            return replace(found, rows=found.rows[found.x.any(axis=1)])
+
+    return Picky
+
+
+def test_a_roster_that_depends_on_values_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(TASKS, "arrays", of_arrays(False, NOBODY))
+    desk = Case(RECORD, "arrays", "fomaml").desk()
+    monkeypatch.setitem(TASKS, "arrays", picky(NOBODY))
+    desk = replace(desk, source=modest(picky(NOBODY)))
+    faulty(desk, lambda gone: modest(picky(gone)), tmp_path, "deals, charges")
+
+
+def test_a_network_input_that_depends_on_other_records_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values that are scaled by the hospital's own mean, for example."""
+    monkeypatch.setitem(TASKS, "arrays", of_arrays(False, NOBODY))
+
+    def centred(gone: Names) -> Any:
+        return Centred(modest(of_arrays(False, gone)))
+
+    faulty(Case(RECORD, "arrays", "fomaml").desk(), centred, tmp_path, "another record")
+
+
+@dataclass(frozen=True)
+class Centred:
+    """A source whose records have the hospital's mean taken off."""
+
+    source: Any
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        found: Hospital = self.source.hospital(index, root, seed)
+        return replace(found, x=found.x - found.x.mean(axis=0))
