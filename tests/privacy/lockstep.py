@@ -17,13 +17,18 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
 from numpy.typing import NDArray
 
+from metaward import privacy
 from metaward.client import work
 from metaward.client.desk import Desk
 from metaward.client.guard import Guard
@@ -31,7 +36,8 @@ from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, Hospital, Stored, TaskSource
 from metaward.privacy import Answer, Mark, Refusal, Release
 from metaward.privacy.ledger import Ledger
-from metaward.privacy.noise import Noise, SeededNoise, noisy
+from metaward.privacy.noise import Noise, SeededNoise
+from metaward.privacy.noise import noisy as add_noise
 from metaward.privacy.wire import Request
 from tests.client.bedside import ask
 from tests.privacy.ledger.ledger_desk import mu_squared, spent
@@ -129,7 +135,7 @@ class World:
                 mock.patch.object(work, "open_hospital", self._open),
                 mock.patch.object(Guard, "charge", charged),
                 mock.patch.object(work, "tasks_of", dealt),
-                *(mock.patch.object(m, "noisy", self._noisy) for m in noising(self.desk)),
+                *(mock.patch.object(m, "noisy", self._noisy) for m in noising()),
             ):
                 stack.enter_context(patch)
             yield
@@ -155,14 +161,18 @@ class World:
         self.sums.append(Sum(np.array(total, np.float64), clip, sigma))
         if self.given is not None:
             return self.given.noised[len(self.sums) - 1].copy()
-        self.noised.append(noisy(total, clip, sigma, noise))
+        self.noised.append(add_noise(total, clip, sigma, noise))
         return self.noised[-1].copy()
 
 
-def noising(desk: Desk) -> list[Any]:
-    """The modules of the desk's mechanism that add noise by ``noise.noisy``."""
-    modules = (sys.modules[cls.__module__] for cls in type(desk.mechanism).__mro__)
-    return [module for module in dict.fromkeys(modules) if hasattr(module, "noisy")]
+@cache
+def noising() -> list[ModuleType]:
+    """All modules that add noise by ``noise.noisy``, also those that are only loaded when used."""
+    for found in walk_packages(privacy.__path__, f"{privacy.__name__}."):
+        import_module(found.name)
+    loaded = [module for module in sys.modules.values() if isinstance(module, ModuleType)]
+    using = [module for module in loaded if vars(module).get("noisy") is add_noise]
+    return [module for module in using if module.__name__ != add_noise.__module__]
 
 
 def emptied(hospital: Hospital, names: Names, seen_as: float) -> Hospital:
@@ -175,12 +185,15 @@ def emptied(hospital: Hospital, names: Names, seen_as: float) -> Hospital:
     records = np.array(hospital.stored.records if hospital.stored else hospital.x)
     records[at[gone]] = 0
 
-    def view(rows: NDArray[Any]) -> NDArray[np.float32]:
+    def view(x: NDArray[Any]) -> NDArray[np.float32]:
+        rows, empty = x.T
         seen = np.array(hospital.view(hospital.x[rows]))
-        seen[gone[rows]] = seen_as
+        seen[empty > 0] = seen_as
         return seen
 
-    return replace(hospital, x=n, view=view, stored=Stored(records, at))
+    # two worlds that look different must not be equal, because a process keeps what it has seen
+    marked = np.column_stack([n, gone * (2 if np.isnan(seen_as) else 1)])
+    return replace(hospital, x=marked, view=view, stored=Stored(records, at))
 
 
 def unit_of(desk: Desk, twin: Twin) -> Unit:
