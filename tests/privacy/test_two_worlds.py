@@ -155,11 +155,12 @@ def cases() -> Iterator[Any]:
 def check(lived: Lived) -> None:
     """That the worlds differ in nothing but sums, and in these by no more than was charged."""
     a, b, unit = lived.a, lived.b, lived.a.desk.mechanism.unit
-    assert a.public == b.public, "deals, charges or refusals differ"
+    assert a.dealt == b.dealt, "tasks differ"
     assert a.others == b.others, "another record is seen differently"
     assert {len(seen) for seen in a.others.values()} <= {1}, "a record looks alike in all rounds"
     if not unit.protected:
         return
+    assert a.told == b.told, "charges or refusals differ"
     assert [one[1:] for one in a.sums] == [one[1:] for one in b.sums], "clip norms and noise"
     if not unit.noise_at_server:
         left, left_without = zip(*lived.answers, strict=True)
@@ -243,7 +244,7 @@ def test_a_roster_that_depends_on_values_is_found(
     desk = Case(RECORD, "arrays", "fomaml").on(Mlp((3,)))
     monkeypatch.setitem(TASKS, "arrays", picky(NOBODY))
     desk = replace(desk, source=modest(picky(NOBODY)))
-    faulty(desk, lambda gone: modest(picky(gone)), folder, "deals, charges")
+    faulty(desk, lambda gone: modest(picky(gone)), folder, "tasks differ")
 
 
 def test_a_network_input_that_depends_on_other_records_is_found(
