@@ -25,7 +25,7 @@ from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.prepared import prepared
 from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
-from metaward.client.tasks.base import Episode, Hospital, TaskSource
+from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
 from metaward.privacy import Attendance, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
@@ -105,7 +105,7 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     run is judged on the same ones. No epsilon covers them, so a hospital that trains, or ever did,
     gives no scores.
     """
-    hospital = _open(desk, request, node, "unseen")
+    hospital = _open(desk, request, node, "unseen", "validation")
     node.guard.refuse_if_charged()
     theta, setting = _theta(request), open_setting(desk, node.device)
     names, mechanism = setting.spec.kind.score_names, desk.mechanism
@@ -196,18 +196,19 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
     )
 
 
-def _open(desk: Desk, request: Request, node: Node, role: str = "") -> Hospital:
+def _open(desk: Desk, request: Request, node: Node, *roles: Role) -> Hospital:
     """Open this hospital, if its policy lets it take part under the roster's name for it.
 
-    Its role in the roster must be ``role`` (: any): a training hospital is never evaluated, and
-    an unseen one never trains.
+    Its role in the roster must be one of ``roles`` (none: any): a training hospital is never
+    evaluated, and one that judges never trains.
     """
     seat = seat_of(desk, node.index)
     mechanism = desk.mechanism
     asked = Asked("attend", seat.name, mechanism.name, mechanism.unit.name, desk.rounds)
     node.guard.admit(asked, request.mark)
-    if role and seat.role != role:
-        raise PolicyError("policy-purpose", f"{seat.name} is no {role} hospital in the roster")
+    if roles and seat.role not in roles:
+        wanted = " or ".join(roles)
+        raise PolicyError("policy-purpose", f"{seat.name} is no {wanted} hospital in the roster")
     return open_hospital(desk.source, node.index, node.root, desk.seed)
 
 

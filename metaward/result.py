@@ -104,6 +104,18 @@ class Result:
         return next(iter(self.tables.values()))
 
     @property
+    def kept(self) -> dict[str, Any]:
+        """The round whose theta is the result of the run's own learner.
+
+        ``learner``, ``round``, ``reached`` (rounds that were done) of ``planned`` ones, and
+        ``scores``: those of the hospitals for validation if they have chosen the round, else None.
+
+        ``InputError`` where the run is not finished.
+        """
+        kept: dict[str, Any] = self._saved()["kept"][0]
+        return kept
+
+    @property
     def rounds(self) -> list[dict[str, Any]]:
         """The rows of metrics of the run's own learner, in order, as ``observe`` gets them."""
         return list(self._folder.rows())

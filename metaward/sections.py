@@ -20,8 +20,9 @@ from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
 
 Baseline = Literal[
-    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "centroid"
+    "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "local", "centroid"
 ]
+"""The names of ``BASELINES`` (server/baselines.py), which imports this file."""
 ENGINES = {
     "inprocess": "metaward.server.engines.inprocess:run_inprocess",
     "flower": "metaward.server.engines.flower:run_flower",
@@ -96,20 +97,30 @@ class FineTune:
     """Gradient steps that FedAvg takes for each of a round's tasks; null: as the run's learner."""
     batch: Natural | None = None
     """Records of a mini-batch, 0 for as many as a task has; null: as the run's learner."""
+    pull: Annotated[float, Field(ge=0, le=10_000)] = 0.1
+    """How strongly the baseline `local` pulls each hospital's own model towards the mean of all."""
     rounds: Positive | None = None
     """Rounds in which the baselines are trained; null: as many as the run's."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """When and how theta is evaluated at unseen hospitals, and with which baselines."""
+    """When and how theta is evaluated at hospitals that do not train, which round's theta is the
+    result, and with which baselines it is compared."""
 
     every: Positive = 10
-    """Rounds between two evaluations at the unseen hospitals."""
+    """Rounds between two evaluations, at the unseen hospitals and at those for validation."""
     episodes: Positive = 10
-    """Tasks of an unseen hospital in such an evaluation."""
+    """Tasks of each hospital in such an evaluation."""
     final_episodes: Positive = 100
     """Tasks of an unseen hospital in the final table."""
+    keep: Literal["last", "best"] = "last"
+    """The round whose theta is the result, of the run and of each trained baseline: `last`, or
+    `best` by the mean main score after adaptation at the hospitals for validation
+    (`client.tasks`)."""
+    patience: Positive | None = None
+    """With `keep: best`, training stops when its best round is this many evaluations old; null: it
+    takes all rounds."""
     baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
     """The baselines that the run's learner is compared with."""
     scratch_steps: Natural = 0

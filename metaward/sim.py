@@ -143,9 +143,26 @@ def cross_faults(run: Sim) -> list[str]:
         faults.append(
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
+    faults += choice_faults(run)
     faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
     faults += server_noise_faults(run)
     return faults or list(learner_faults(run))
+
+
+def choice_faults(run: Sim) -> Iterator[str]:
+    """Faults where a round is to be chosen and no hospital is set aside to choose it."""
+    evaluation, roster = run.server.evaluation, run.client.tasks.roster()
+    if evaluation.keep == "best" and not any(seat.role == "validation" for seat in roster):
+        yield (
+            "server.evaluation.keep: best needs hospitals for validation, which choose the round; "
+            "set client.tasks.validation (the unseen ones judge the result and choose nothing), or "
+            "keep: last"
+        )
+    if evaluation.patience is not None and evaluation.keep != "best":
+        yield (
+            f"server.evaluation.patience: {evaluation.patience} stops a run when its best round is "
+            f"old, but keep is {evaluation.keep}; set keep: best, or patience: null"
+        )
 
 
 def server_noise_faults(run: Sim) -> Iterator[str]:

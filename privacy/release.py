@@ -1,7 +1,7 @@
 """The types of what may leave a hospital. ``wire`` encodes nothing else.
 
-A ``Release`` is a meta-update and ``Scores`` are an unseen hospital's evaluation results; only a
-mechanism makes either of them.
+A ``Release`` is a meta-update and ``Scores`` are the results of a hospital that judges, an unseen
+one or one set aside for validation; only a mechanism makes either of them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Release:
 
 @dataclass(frozen=True)
 class Scores:
-    """An unseen hospital's results: its scores before and after adaptation on each episode.
+    """Results of a hospital that judges: its scores before and after adaptation on each episode.
 
     ``names`` says which scores they are, in the order of the kind of task; ``before`` and ``after``
     are (scores, episodes) float32. No epsilon covers the data of evaluation-only hospitals.

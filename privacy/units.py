@@ -84,7 +84,8 @@ class Unit:
     @property
     def clips_tasks(self) -> bool:
         """Whether each task's update is clipped alone: then tasks may neither share records, nor
-        start from one another's results, nor find what a learner kept of one another."""
+        be dealt anew, nor start from one another's results, nor find what a learner kept of one
+        another."""
         return self.whole and not self.noise_at_server
 
     @property

@@ -52,8 +52,9 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
         folder.begin(simulated, code_version())
         folder.set_status("running")
         try:
-            tables = Run(run, grid, folder, observe, simulated).execute()
-            write_reports(run, folder, tables)
+            job = Run(run, grid, folder, observe, simulated)
+            tables = job.execute()
+            write_reports(run, folder, tables, job.kept)
             write_finished(folder)
         except KeyboardInterrupt:
             _end(folder, "interrupted", "stopped by the user")

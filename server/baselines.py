@@ -17,6 +17,7 @@ from metaward.client.desk import LEARNER
 from metaward.client.inner import Algorithm
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.local import Local
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.reptile import Reptile
 from metaward.client.models import Architecture
@@ -130,6 +131,23 @@ def fedavg_names(run: Sim) -> list[Contender]:
     return [_averaged(run, "FedAvg, names + fine-tune", "fedavg-names", names=True)]
 
 
+def local(run: Sim) -> list[Contender]:
+    """A model of its own at each hospital, pulled towards the mean of all.
+
+    A new hospital gets the mean, and fine-tunes it. A second row has one vocabulary of class names,
+    where ``fedavg_names`` has.
+    """
+    pull = run.server.evaluation.fine_tune.pull
+
+    def pulled(averaged: Contender) -> Contender:
+        name = averaged.name.replace("FedAvg", "mean of local models")
+        learner = Local(**vars(averaged.learner), pull=pull)
+        key = averaged.key.replace("fedavg", "local-models")
+        return replace(averaged, name=name, key=key, learner=learner)
+
+    return [pulled(one) for one in (*fedavg(run), *fedavg_names(run))]
+
+
 def centroid(run: Sim) -> list[Contender]:
     """Nearest class mean in raw input space (nearest support point where there are no classes)."""
     classes = run.client.tasks.spec().kind.classes
@@ -144,6 +162,7 @@ BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
     "scratch": scratch,
     "fedavg": fedavg,
     "fedavg_names": fedavg_names,
+    "local": local,
     "centroid": centroid,
 }
 
@@ -193,11 +212,15 @@ def _averaging(run: Sim, names: bool) -> FedAvg:
     )
 
 
+INNER = ("lr", "steps", "batch")
+"""What training at a hospital has of its own, in ``fine_tune`` or else in the run's learner."""
+
+
 def _fine_tuner(run: Sim) -> Reptile:
     """Plain fine-tuning for as many steps as the run's learner, at the baselines' own rate."""
     tune, learner = run.server.evaluation.fine_tune, run.client.inner
-    own = {key: v for key, v in vars(learner).items() if key in ("lr", "steps", "batch")}
-    chosen = {k: v for k, v in vars(tune).items() if v is not None and k != "rounds"}
+    own = {key: v for key, v in vars(learner).items() if key in INNER}
+    chosen = {key: v for key, v in vars(tune).items() if key in INNER and v is not None}
     options = own | chosen
     if not options.get("steps", 1):  # prototypes alone take none; gradient descent takes one
         options["steps"] = 1

@@ -1,9 +1,10 @@
 """Saving the state, so that a killed run can be resumed bit for bit.
 
-A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta and the outer
-optimiser's vectors) and ``manifest.json`` (round, the configuration's digest, SHA-256 of the
-tensors). It is written under another name, synced to disk, then renamed: it is complete or absent.
-The digest matters because safetensors loads a file with flipped bits without an error.
+A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta, the outer optimiser's
+vectors, and the best round so far where one is kept) and ``manifest.json`` (round, the
+configuration's digest, SHA-256 of the tensors). It is written under another name, synced to disk,
+then renamed: it is complete or absent. The digest matters because safetensors loads a file with
+flipped bits without an error.
 """
 
 from __future__ import annotations
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from metaward.errors import RunError
 from metaward.files import sync_folder, write_synced
+from metaward.server.keep import Best
 from metaward.strategies.meta import MetaState
 
 PATTERN = "round-*"
@@ -28,7 +31,9 @@ class CheckpointError(RunError):
     """A checkpoint is damaged or belongs to another configuration; the text names it."""
 
 
-def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
+def save_state(
+    folder: Path, state: MetaState, config: str, keep: int, best: Best | None = None
+) -> Path:
     """Write a checkpoint of ``state`` under ``folder`` and delete all but the last ``keep``."""
     final = folder / _name(state.round)
     temporary = folder / f".writing-{final.name}"
@@ -36,6 +41,7 @@ def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
     vectors = {"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}}
+    vectors |= _best_vectors(best) if best else {}
     # safetensors writes an array's memory, which for a strided view holds another vector
     tensors = save({key: np.ascontiguousarray(vector) for key, vector in vectors.items()})
     manifest = {
@@ -56,12 +62,40 @@ def save_state(folder: Path, state: MetaState, config: str, keep: int) -> Path:
 
 def latest_state(folder: Path, config: str) -> MetaState | None:
     """The newest checkpoint; None where there is none. ``CheckpointError`` where it is damaged."""
-    found = sorted(folder.glob(PATTERN)) if folder.is_dir() else []
-    return load_state(found[-1], config) if found else None
+    newest = _newest(folder)
+    return load_state(newest, config) if newest else None
+
+
+def latest_best(folder: Path, config: str) -> Best | None:
+    """The best round that the newest checkpoint knows of; None where it knows none."""
+    newest = _newest(folder)
+    vectors = _verified(newest, config)[1] if newest else {}
+    if "best.theta" not in vectors:
+        return None
+    known = json.loads(vectors["best.scores"].tobytes())
+    return Best(known["round"], vectors["best.theta"], known["scores"])
 
 
 def load_state(checkpoint: Path, config: str) -> MetaState:
     """Read and verify one checkpoint folder."""
+    number, vectors = _verified(checkpoint, config)
+    outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
+    return MetaState(number, np.asarray(vectors["theta"], np.float32), outer)
+
+
+def _newest(folder: Path) -> Path | None:
+    found = sorted(folder.glob(PATTERN)) if folder.is_dir() else []
+    return found[-1] if found else None
+
+
+def _best_vectors(best: Best) -> dict[str, NDArray[Any]]:
+    """The best round as tensors, its scores as the bytes of a JSON text, under the same digest."""
+    known = json.dumps({"round": best.round, "scores": best.scores}).encode()
+    return {"best.theta": best.theta, "best.scores": np.frombuffer(known, np.uint8)}
+
+
+def _verified(checkpoint: Path, config: str) -> tuple[int, dict[str, NDArray[Any]]]:
+    """The round and the tensors of a checkpoint; ``CheckpointError`` if anything is wrong."""
     try:
         manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
         tensors = (checkpoint / "state.safetensors").read_bytes()
@@ -76,9 +110,7 @@ def load_state(checkpoint: Path, config: str) -> MetaState:
         raise CheckpointError(
             f"{checkpoint}: belongs to another configuration; resume needs the unchanged one"
         )
-    vectors = load(tensors)
-    outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
-    return MetaState(expected[2], np.asarray(vectors["theta"], np.float32), outer)
+    return expected[2], load(tensors)
 
 
 def digest(content: bytes) -> str:

@@ -5,7 +5,7 @@ config.json         the resolved configuration, every default filled in
 metrics.jsonl       one line per round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
 baselines/fedavg/   the same for a baseline that is trained as well
-theta.safetensors   the final shared initialisation
+theta.safetensors   the shared initialisation that is the result
 result.json         the final tables; report.md the same for people; curve.png the picture
 privacy.json        the privacy report; privacy.html the same for people
 audit.json          an audit of the mechanism, if one was made

@@ -14,28 +14,32 @@ from metaward.server.baselines import claim
 from metaward.server.checkpoint import digest
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
+from metaward.server.keep import Chosen
 from metaward.sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 
 
-def write_reports(run: Sim, folder: Folder, tables: Sequence[ScoreTable]) -> None:
+def write_reports(
+    run: Sim, folder: Folder, tables: Sequence[ScoreTable], kept: Sequence[Chosen]
+) -> None:
     """Write the final tables for programs and for people, and draw the run."""
     from metaward.server.pictures import draw  # here: matplotlib takes a second to import
 
-    folder.write_json("result.json", result(run, tables))
-    text = report(run, tables)
+    folder.write_json("result.json", result(run, tables, kept))
+    text = report(run, tables, kept)
     replace_file(folder.path / "report.md", text.encode())
     draw(run, folder, tables[0])
 
 
-def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
+def result(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> dict[str, Any]:
     """Everything that a program needs from a finished run."""
     return {
         "name": run.name,
         "seed": run.seed,
         "config_sha256": digest(compact(run.mapping()).encode()),
         "privacy": claim(run),
+        "kept": [one.plain() for one in kept],
         "tables": [table.plain() for table in tables],
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
@@ -43,7 +47,7 @@ def result(run: Sim, tables: Sequence[ScoreTable]) -> dict[str, Any]:
     }
 
 
-def report(run: Sim, tables: Sequence[ScoreTable]) -> str:
+def report(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> str:
     """The tables in Markdown, with the meaning of their columns."""
     spec = run.client.tasks.spec()
     lines = [
@@ -54,10 +58,29 @@ def report(run: Sim, tables: Sequence[ScoreTable]) -> str:
         f"Unseen hospitals, {tables[0].episodes} episodes each, {spec.outputs} outputs, "
         f"seed {run.seed}, {run.server.rounds} rounds.",
         "",
+        *choices(run, tables[0].score, kept),
         *(line for table in tables for line in markdown(table)),
         *LEGEND,
     ]
     return "\n".join(lines) + "\n"
+
+
+def choices(run: Sim, score: Score, kept: Sequence[Chosen]) -> list[str]:
+    """Which rounds the validation hospitals have chosen, and an empty line; nothing if none."""
+    evaluation, seats = run.server.evaluation, run.client.tasks.roster()
+    if evaluation.keep == "last":
+        return []
+    count = sum(seat.role == "validation" for seat in seats)
+    rounds = [f"- {one.text(score)}" for one in kept]
+    return [
+        f"The result of each training is the theta of its best round, chosen by {count} hospitals "
+        f"set aside for it, every {evaluation.every} rounds, in {evaluation.episodes} episodes "
+        "each, by the mean score after adaptation (95 % interval over episodes; the best of many "
+        "rounds looks better than it is):",
+        "",
+        *rounds,
+        "",
+    ]
 
 
 def markdown(table: ScoreTable) -> list[str]:

@@ -6,7 +6,7 @@ Every engine uses it: it knows messages and the result folder, but no processes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -21,9 +21,10 @@ from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.privacy.wire import Request
 from metaward.server.baselines import Contender, opponents, own
-from metaward.server.checkpoint import latest_state, save_state
+from metaward.server.checkpoint import latest_best, latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
+from metaward.server.keep import Best, Chosen, better, stale
 from metaward.server.protection import protection
 from metaward.sim import Sim
 from metaward.strategies.marks import Marks
@@ -49,6 +50,8 @@ class Run:
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
         self.unseen = [s.name for s in seats if s.role == "unseen"]
+        self.validation = [s.name for s in seats if s.role == "validation"]
+        self.kept: list[Chosen] = []
         roll_call = Request(0, run.desk().json())
         limits = run.server.flower
         everyone = [s.name for s in seats]
@@ -65,30 +68,42 @@ class Run:
 
     @property
     def scores(self) -> tuple[Score, ...]:
-        """The scores that the unseen hospitals send; the first one is the main one."""
+        """The scores that judging hospitals send; the first one is the main one."""
         return self.setting.spec.kind.scores
 
     # ------------------------------------------------------------------------ training
 
     def fit(self, contender: Contender, folder: Folder) -> Vector:
-        """Train one learner in all rounds, from its last checkpoint if there is one."""
+        """Train one learner, from its last checkpoint if there is one; the theta that is kept."""
         strategy = self.strategy(contender, folder)
         config = contender.within(self.sim).canonical()
         state = latest_state(folder.checkpoints, config)
         state = state or strategy.begin(self.start(contender.learner))
+        best = latest_best(folder.checkpoints, config)
         folder.rewind(state.round)
-        saving = self.sim.server.checkpoint
-        began = time.monotonic()
-        for reached, report in strategy.rounds(self.grid, state):
-            state = reached
+        saving, evaluation = self.sim.server.checkpoint, self.sim.server.evaluation
+        began, rounds = time.monotonic(), strategy.rounds(self.grid, state)
+        while not stale(evaluation, best, state.round) and (step := next(rounds, None)):
+            state, report = step
             seconds, began = time.monotonic() - began, time.monotonic()
             self._note(folder, contender, {**asdict(report), "seconds": round(seconds, 3)})
             last = state.round == strategy.num_rounds
-            if last or state.round % self.sim.server.evaluation.every == 0:
+            if last or state.round % evaluation.every == 0:
                 self._watch(folder, contender, strategy, state)
-            if last or state.round % saving.every == 0:
-                save_state(folder.checkpoints, state, config, saving.keep)
-        return state.theta
+                best = self._validate(folder, contender, strategy, state, best)
+            if last or state.round % saving.every == 0 or stale(evaluation, best, state.round):
+                save_state(folder.checkpoints, state, config, saving.keep, best)
+        return self._keep(contender, strategy, state, best)
+
+    def _keep(
+        self, contender: Contender, strategy: MetaStrategy, state: MetaState, best: Best | None
+    ) -> Vector:
+        """The theta of the best round, or the last one where no round is chosen; written down."""
+        chosen = best or state
+        scores = best.scores if best else None
+        planned, reached = strategy.num_rounds, state.round
+        self.kept.append(Chosen(contender.name, chosen.round, reached, planned, scores))
+        return chosen.theta
 
     def start(self, learner: Algorithm) -> Vector:
         """The learner's first theta, a function of the run's seed."""
@@ -152,14 +167,46 @@ class Run:
         self, folder: Folder, contender: Contender, strategy: MetaStrategy, state: MetaState
     ) -> None:
         """A small evaluation on the unseen hospitals for the curve; no choice depends on it."""
+        scores, rejected = self._scores(contender, strategy, state, self.unseen)
+        self._note(folder, contender, {"round": state.round, "rejected": rejected, **scores})
+
+    def _validate(
+        self,
+        folder: Folder,
+        contender: Contender,
+        strategy: MetaStrategy,
+        state: MetaState,
+        best: Best | None,
+    ) -> Best | None:
+        """An evaluation at the validation hospitals; the best round so far where one is kept."""
+        if not self.validation:
+            return None
+        scores, rejected = self._scores(contender, strategy, state, self.validation)
+        choosing = self.sim.server.evaluation.keep == "best"
+        if choosing and not rejected:
+            best = better(self.scores[0], best, Best(state.round, state.theta, scores))
+        row = {"round": state.round, "rejected": rejected, "validation": scores}
+        self._note(folder, contender, row | ({"best": best.round} if best else {}))
+        if choosing and best is None and state.round == strategy.num_rounds:
+            raise QuorumError(
+                f"round {state.round}: no round of {contender.name} could be chosen, and this was "
+                f"the last one; no scores from {_reasons(rejected)}; metaward resume asks again"
+            )
+        return best
+
+    def _scores(
+        self,
+        contender: Contender,
+        strategy: MetaStrategy,
+        state: MetaState,
+        hospitals: Sequence[str],
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Values for the curve from these hospitals ({} if all are silent), and who gave none."""
         episodes = self.sim.server.evaluation.episodes
         request = Request(state.round, strategy.desk, state.theta, episodes)
-        answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
-        row: dict[str, Any] = {"round": state.round, "rejected": rejected}
-        if answers:
-            judged = Judged(contender.name, contender.learner.adapt_steps, answers)
-            row |= watched(judged, self.scores)
-        self._note(folder, contender, row)
+        answers, rejected = strategy.evaluate(self.grid, hospitals, request)
+        judged = Judged(contender.name, contender.learner.adapt_steps, answers)
+        return (watched(judged, self.scores) if answers else {}), rejected
 
     def judge(self, contender: Contender, theta: Vector) -> Judged:
         """A learner's scores in the final table; every unseen hospital must answer."""
@@ -168,8 +215,9 @@ class Run:
         request = Request(rounds, strategy.desk, theta, episodes)
         answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
         if rejected:
-            reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
-            raise QuorumError(f"final evaluation of {contender.name}: no scores from {reasons}")
+            raise QuorumError(
+                f"final evaluation of {contender.name}: no scores from {_reasons(rejected)}"
+            )
         self._judged(contender)
         return Judged(contender.name, contender.learner.adapt_steps, answers)
 
@@ -178,3 +226,7 @@ class Run:
         place = everyone.index(contender) + 1
         row = {"phase": "final", "round": place, "of": len(everyone), "learner": contender.name}
         self.observe(row)
+
+
+def _reasons(rejected: Mapping[str, str]) -> str:
+    return ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())

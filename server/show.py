@@ -16,6 +16,7 @@ from metaward.client.tasks.kinds import Score
 from metaward.server.baselines import claim
 from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
+from metaward.server.keep import Chosen
 from metaward.server.report import cells
 from metaward.server.run import Observer
 from metaward.server.terminal import BAD, FAINT, Piece, line, table
@@ -62,6 +63,9 @@ class Bars:
             note["loss"] = f"loss {row['loss']:.3f}"
         if "after" in row:
             note["score"] = f"unseen {row['before']:.3f} -> {row['after']:.3f}"
+        if row.get("validation"):
+            chosen = f" (best: round {row['best']})" if "best" in row else ""
+            note["validation"] = f"validation {row['validation']['after']:.3f}{chosen}"
         if row.get("rejected"):
             note["rejected"] = f"{len(row['rejected'])} rejected"
         if "learner" in row:
@@ -72,12 +76,15 @@ class Bars:
 
 def final(run: Sim, folder: Folder) -> Piece:
     """The final tables of a finished run."""
-    tables = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"]
+    saved = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
+    tables, kept = saved["tables"], [Chosen(**one) for one in saved["kept"]]
     scores = {score.name: score for score in run.client.tasks.spec().kind.scores}
+    main = run.client.tasks.spec().kind.scores[0]
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
         *(_scored(scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),
+        *(line(one.text(main)) for one in kept if one.scores),
         line(claim(run), BAD),
         line(f"results in {folder.path}"),
     )

@@ -21,6 +21,7 @@ from metaward.client.inner.base import (
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.local import Local
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_anil import ProtoAnil
@@ -37,6 +38,7 @@ ALGORITHMS: dict[str, type[Algorithm]] = {
     "embedding": Embedding,
     "metric": Metric,
     "fedavg": FedAvg,
+    "local": Local,
     "centroid": Centroid,
 }
 
@@ -49,6 +51,7 @@ __all__ = [
     "FirstRound",
     "Fomaml",
     "Kept",
+    "Local",
     "Maml",
     "Metric",
     "ProtoAnil",

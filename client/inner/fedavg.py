@@ -68,10 +68,7 @@ class FedAvg(Reptile):
     ) -> Update:
         """phi - theta after ``steps`` SGD steps for each task, on all tasks together."""
         gradient = private_gradient(setting, self._network(setting), session, "support")
-        pool = self._pool(setting, episodes)
-        size = self.batch or len(pool.y) // len(episodes)
-        batches = minibatches(pool, size, self.steps * len(episodes), rng)
-        phi, loss = descend(gradient, theta, batches, self.lr)
+        phi, loss = descend(gradient, theta, self._batches(setting, episodes, rng), self.lr)
         return Update(phi - theta - self.l2 * theta, loss)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
@@ -85,9 +82,14 @@ class FedAvg(Reptile):
         spec = setting.spec
         return setting.network(spec.vocabulary if self.names else spec.outputs)
 
-    def _pool(self, setting: Setting, episodes: Sequence[Episode]) -> Batch:
+    def _batches(
+        self, setting: Setting, episodes: Sequence[Episode], rng: np.random.Generator
+    ) -> list[Batch]:
+        """Mini-batches of all tasks together, ``steps`` for each task."""
         batch = named if self.names else whole
-        return pooled([batch(setting, episode) for episode in episodes])
+        pool = pooled([batch(setting, episode) for episode in episodes])
+        size = self.batch or len(pool.y) // len(episodes)
+        return minibatches(pool, size, self.steps * len(episodes), rng)
 
     def _start(self, setting: Setting, net: Network, theta: Tensor) -> Tensor:
         if not self.names:

@@ -66,7 +66,8 @@ class Records:
             x: records (n, *input_shape), as the network will see them.
             y: the label of each record (n,), whole numbers or text; or targets (n, targets),
                 numbers with a decimal point, for regression.
-            role: "train" to help meta-training, "unseen" to judge its result.
+            role: "train" to help meta-training, "unseen" to judge its result, "validation" to
+                choose among its rounds.
             patients: the patient of each record (n,); None: every record has a patient of its own.
             functions: for regression, the function that a record was measured on (n,): the records
                 of a task share one. None: there is one function.

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,12 @@ from pydantic import Field
 from metaward.client.errors import DataError
 from metaward.client.tasks.kinds import TaskKind
 from metaward.client.tasks.preparation import UNSAID, Preparation
+from metaward.client.tasks.roster import ROLES as ROLES
+from metaward.client.tasks.roster import Role as Role
+from metaward.client.tasks.roster import Seat as Seat
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
-Role = Literal["train", "unseen"]
-ROLES: tuple[Role, ...] = ("train", "unseen")
-
-
-@dataclass(frozen=True)
-class Seat:
-    """What is public about a hospital: its name, and whether it helps to meta-train."""
-
-    name: str
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -108,7 +101,7 @@ class Hospital:
     ``x`` (n, ...) and ``y`` (n, ...) may be views into a file shared by several hospitals in a
     simulation: ``rows`` (m,) names the records that are this hospital's own. ``y`` holds labels as
     the kind of task defines them. Where it has classes they are class indices (n,) int64: 0 ..
-    vocabulary - 1 are held by meta-training hospitals, higher ones only by unseen ones. Where tasks
+    vocabulary - 1 are held by meta-training hospitals, higher ones only by others. Where tasks
     are functions, ``groups`` (n,) tells which one a record was measured on. ``ids`` (n,) are stable
     record identities, unique across the whole federation; ``patients`` (n,) names the patient of
     each record. ``view`` turns raw records (k, ...) into the network's input (k, *input_shape)
@@ -231,9 +224,9 @@ class FewShot:
 
     def sizes(self, role: Role) -> tuple[int, int]:
         """Support and query records per class in the tasks of a hospital with this role."""
-        if role == "unseen":
-            return self.shots, self.queries
-        return self.train_shots or self.shots, self.train_queries or self.queries
+        if role == "train":
+            return self.train_shots or self.shots, self.train_queries or self.queries
+        return self.shots, self.queries
 
 
 def draw_classes(few: FewShot, hospital: Hospital, rng: np.random.Generator) -> Episode:

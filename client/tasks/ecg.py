@@ -39,6 +39,7 @@ from metaward.client.tasks.base import (
 from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.preparation import Preparation, Step
+from metaward.client.tasks.roster import check_set_aside, set_aside
 
 # fmt: off
 DS1 = (101, 106, 108, 109, 112, 114, 115, 116, 118, 119, 122,
@@ -82,9 +83,12 @@ class Ecg(FewShot):
     """
 
     hospitals: Annotated[int, Field(ge=1, le=len(DS1))] = 6
-    """Groups of DS1 patients, which meta-train."""
+    """Groups of DS1 patients, which meta-train (but for `validation` of them)."""
     unseen: Annotated[int, Field(ge=0, le=len(DS2))] = 6
     """Groups of DS2 patients, which only evaluate the result."""
+    validation: Annotated[int, Field(ge=0, le=len(DS1) - 1)] = 0
+    """How many of the DS1 groups, the last ones, are set aside to choose among the rounds instead
+    of training."""
     deal: Annotated[int, Field(ge=0)] = 8
     """The seed that deals patients to hospitals; public, and independent of the run's seed."""
     labels: Literal["symbol", "aami"] = "symbol"
@@ -104,6 +108,7 @@ class Ecg(FewShot):
     )
 
     def __post_init__(self) -> None:
+        check_set_aside(self.validation, self.hospitals)
         known = tuple(GROUP_OF) if self.labels == "symbol" else GROUPS
         if len(set(self.kinds)) < len(self.kinds) or not set(self.kinds) <= set(known):
             raise ValueError(f"kinds = {list(self.kinds)}: allowed are different ones of {known}")
@@ -121,9 +126,10 @@ class Ecg(FewShot):
         return self.kinds or (tuple(GROUP_OF) if self.labels == "symbol" else GROUPS)
 
     def roster(self) -> tuple[Seat, ...]:
-        """DS1 hospitals, which meta-train, then DS2 hospitals, which stay unseen."""
+        """DS1 hospitals, the last of which may be set aside, then DS2 ones, which stay unseen."""
         train = [Seat(f"ds1-{i:02d}", "train") for i in range(self.hospitals)]
-        return (*train, *(Seat(f"ds2-{i:02d}", "unseen") for i in range(self.unseen)))
+        unseen = [Seat(f"ds2-{i:02d}", "unseen") for i in range(self.unseen)]
+        return (*set_aside(train, self.validation), *unseen)
 
     def spec(self) -> TaskSpec:
         """One lead of 128 samples, each beat standardised by its own mean and deviation."""

@@ -98,7 +98,7 @@ FEATURES = len(PLAIN) + 3 + 2
 class Heart(FewShot):
     """Healthy or diseased, from 13 clinical features; every hospital is a real one.
 
-    The hospitals that are neither unseen nor left out meta-train.
+    The hospitals that are neither unseen, nor set aside, nor left out meta-train.
     """
 
     ways: Literal[2] = 2
@@ -107,6 +107,8 @@ class Heart(FewShot):
     """Whether label 1 is disease in every task."""
     unseen: tuple[Site, ...] = ("va",)
     """The hospitals that only evaluate the result."""
+    validation: tuple[Site, ...] = ()
+    """The hospitals that are set aside to choose among the rounds."""
     left_out: tuple[Site, ...] = ("switzerland",)
     """The hospitals that take no part."""
     episodes: Literal["balanced", "natural"] = "balanced"
@@ -123,10 +125,11 @@ class Heart(FewShot):
     )
 
     def __post_init__(self) -> None:
-        named = (*self.unseen, *self.left_out)
+        named = (*self.unseen, *self.validation, *self.left_out)
         if len(set(named)) < len(named) or not set(named) < set(SITES):
             raise ValueError(
-                f"unseen = {list(self.unseen)}, left_out = {list(self.left_out)}: each of "
+                f"unseen = {list(self.unseen)}, validation = {list(self.validation)}, "
+                f"left_out = {list(self.left_out)}: each of "
                 f"{', '.join(SITES)} may be named once, and one must remain to meta-train"
             )
         if self.episodes == "balanced" and "switzerland" not in self.left_out:
@@ -138,9 +141,13 @@ class Heart(FewShot):
             raise ValueError("episodes = natural needs canonical = true, which is the only choice")
 
     def roster(self) -> tuple[Seat, ...]:
-        """The hospitals that meta-train, then the unseen ones."""
-        train = (s for s in SITES if s not in (*self.unseen, *self.left_out))
-        return (*(Seat(s, "train") for s in train), *(Seat(s, "unseen") for s in self.unseen))
+        """The hospitals that meta-train, then the unseen ones, then those for validation."""
+        others = (*self.unseen, *self.validation, *self.left_out)
+        return (
+            *(Seat(site, "train") for site in SITES if site not in others),
+            *(Seat(site, "unseen") for site in self.unseen),
+            *(Seat(site, "validation") for site in self.validation),
+        )
 
     def spec(self) -> TaskSpec:
         """13 features, two classes."""

@@ -2,8 +2,8 @@
 
 Yang et al. (2023, "MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image
 classification", Scientific Data 10:41). Meta-training hospitals draw from the official train
-split and unseen hospitals from the official test split. A hospital holds one data set, so a task
-never mixes the findings of two.
+split, unseen hospitals from the official test split, and hospitals set aside for validation from
+the official val split. A hospital holds one data set, so a task never mixes the findings of two.
 
 MedMNIST names no patients: every image counts as a patient of its own here, so a guarantee "for a
 patient" is really a guarantee for an image.
@@ -23,6 +23,7 @@ from pydantic import Field
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import (
+    ROLES,
     FewShot,
     FloatArray,
     Hospital,
@@ -48,9 +49,10 @@ from metaward.client.tasks.medmnist_files import (
     read_pool,
 )
 from metaward.client.tasks.preparation import GREY_VALUES, Preparation, Step
+from metaward.client.tasks.roster import place_of
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
-SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test"}
+SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test", "validation": "val"}
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL converts
 
 
@@ -83,6 +85,8 @@ class MedMnist(FewShot):
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 4
     """Hospitals that only evaluate the result."""
+    validation: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Further hospitals, set aside to choose among the rounds; they hold the `datasets`."""
     skew: Annotated[float, Field(ge=0, le=100)] = 1.0
     """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
@@ -146,21 +150,21 @@ class MedMnist(FewShot):
 
     def sets_of(self, role: Role) -> tuple[str, ...]:
         """The sets that hospitals of this role hold."""
-        return self.datasets if role == "train" else self.unseen_datasets or self.datasets
+        return (role == "unseen" and self.unseen_datasets) or self.datasets
 
     def place(self, index: int) -> Place:
         """Which share of which set hospital ``index`` holds."""
-        role: Role = "train" if index < self.hospitals else "unseen"
-        number, count = (
-            (index, self.hospitals) if role == "train" else (index - self.hospitals, self.unseen)
-        )
-        sets = self.sets_of(role)
+        counts = (self.hospitals, self.unseen, self.validation)
+        role, number = place_of(index, *counts)
+        sets, count = self.sets_of(role), counts[ROLES.index(role)]
         which = number % len(sets)
         return Place(role, sets[which], number // len(sets), len(range(which, count, len(sets))))
 
     def roster(self) -> tuple[Seat, ...]:
-        """Meta-training hospitals, then unseen ones, named after the set they hold."""
-        return tuple(self.place(i).seat for i in range(self.hospitals + self.unseen))
+        """Meta-training hospitals, then unseen ones, then those for validation, named after the set
+        they hold."""
+        count = self.hospitals + self.unseen + self.validation
+        return tuple(self.place(i).seat for i in range(count))
 
     def spec(self) -> TaskSpec:
         """28 x 28 pixels; the vocabulary counts the classes of ``datasets``."""
@@ -208,12 +212,12 @@ class Place(NamedTuple):
     @property
     def seat(self) -> Seat:
         """The hospital's public name and role."""
-        unseen = "unseen-" if self.role == "unseen" else ""
-        return Seat(f"{self.flag}-{unseen}{self.number + 1:02d}", self.role)
+        role = "" if self.role == "train" else f"{self.role}-"
+        return Seat(f"{self.flag}-{role}{self.number + 1:02d}", self.role)
 
     def rng(self, seed: int, *more: int) -> np.random.Generator:
         """The random stream of this set and role, the same whichever other sets take part."""
-        return np.random.default_rng([seed, *self.flag.encode(), int(self.role == "unseen"), *more])
+        return np.random.default_rng([seed, *self.flag.encode(), ROLES.index(self.role), *more])
 
 
 class OwnRecords(NamedTuple):
@@ -269,7 +273,8 @@ def _dealt(
             raise DataError(
                 f"{path}: {plenty} classes of the {split} split have shots + queries = {need} "
                 f"records for each of {place.shares} hospitals, but ways = {source.ways}; lower "
-                "client.tasks.hospitals, unseen, shots or queries, or name more datasets"
+                "client.tasks.hospitals, unseen, validation, shots or queries, or name more "
+                "datasets"
             )
         dealt = deal_skewed(by_class, place.shares, source.ways, need, 1 / source.skew, rng)
     else:

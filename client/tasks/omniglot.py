@@ -42,6 +42,7 @@ from metaward.client.tasks.base import (
 from metaward.client.tasks.files import DataFile, Layout, Stamp, frozen, stamp
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.preparation import Preparation, Step
+from metaward.client.tasks.roster import check_set_aside, set_aside
 
 # Alphabet: number of characters, in the authors' order; the first 30 are the background set.
 _COUNTS = """
@@ -80,7 +81,7 @@ LAYOUTS = {
 class Omniglot(FewShot):
     """N-way K-shot character recognition; every character has 20 drawings.
 
-    Unseen characters are never rotated. A rotated drawing is no new record: it keeps the id of the
+    Only training characters are rotated. A rotated drawing is no new record: it keeps the id of the
     drawing it shows, and its person; as in the published protocol, one task can hold a character
     and its rotated copy as two classes.
 
@@ -106,6 +107,9 @@ class Omniglot(FewShot):
     """How many of the training alphabets take part, from the first on; null: all."""
     unseen: Annotated[int, Field(ge=0, le=len(ALPHABETS) - BACKGROUND)] | None = None
     """How many of the held-out alphabets take part, from the first on; null: all."""
+    validation: Annotated[int, Field(ge=0, le=len(ALPHABETS) - 1)] = 0
+    """How many of the training alphabets that take part, the last ones, are set aside to choose
+    among the rounds instead of training."""
     rotations: bool = False
     """Whether every training character gives three more classes, rotated by 90, 180 and 270
     degrees."""
@@ -132,6 +136,7 @@ class Omniglot(FewShot):
             raise ValueError(f"hospitals = {self.hospitals}: split alphabets has 1 to {BACKGROUND}")
         if self.split == "published" and self.unseen not in (None, 0, 1):
             raise ValueError(f"unseen = {self.unseen}: split published has one unseen hospital")
+        check_set_aside(self.validation, self.hospitals or self._alphabets)
         if small := self._too_small():
             raise ValueError(
                 f"ways = {self.ways}: too few characters in {', '.join(small[:3])} and "
@@ -139,7 +144,8 @@ class Omniglot(FewShot):
             )
 
     def roster(self) -> tuple[Seat, ...]:
-        """Training alphabets, then unseen ones (or the one hospital ``held-out``)."""
+        """Training alphabets, the last of which may be set aside, then unseen ones (or the one
+        hospital ``held-out``)."""
         return tuple(client.seat for client in _plan(self))
 
     def spec(self) -> TaskSpec:
@@ -177,11 +183,18 @@ class Omniglot(FewShot):
         usable_classes(self, hospital)
         return hospital
 
+    @property
+    def _alphabets(self) -> int:
+        """How many alphabets the split can train on."""
+        return BACKGROUND if self.split == "alphabets" else len(ALPHABETS)
+
     def _too_small(self) -> list[str]:
         """Names of the hospitals that hold fewer classes than ``ways``."""
-        turns = {"train": self.turns, "unseen": 1}
-        clients = _plan(self)
-        return [c.seat.name for c in clients if len(c.characters) * turns[c.seat.role] < self.ways]
+
+        def classes(client: SeatCharacters) -> int:
+            return len(client.characters) * (1 if client.seat.judges else self.turns)
+
+        return [client.seat.name for client in _plan(self) if classes(client) < self.ways]
 
 
 class SeatCharacters(NamedTuple):
@@ -209,10 +222,10 @@ class Views(NamedTuple):
 def _plan(source: Omniglot) -> tuple[SeatCharacters, ...]:
     """The seats of the federation with their characters."""
     train, unseen = _sides(source)
+    names = list(ALPHABETS)[: source._alphabets][: source.hospitals]
+    trained = set_aside([Seat(name, "train") for name in names], source.validation)
     clients = [
-        SeatCharacters(Seat(name, "train"), train[ALPHABET_OF[train] == a])
-        for a, name in list(enumerate(ALPHABETS))[: source.hospitals]
-        if source.split == "published" or a < BACKGROUND
+        SeatCharacters(seat, train[ALPHABET_OF[train] == a]) for a, seat in enumerate(trained)
     ]
     if source.split == "published":
         return (*clients, *[SeatCharacters(Seat("held-out", "unseen"), unseen)][: source.unseen])
@@ -227,7 +240,8 @@ def _plan(source: Omniglot) -> tuple[SeatCharacters, ...]:
 
 
 def _sides(source: Omniglot) -> tuple[IntArray, IntArray]:
-    """Training and unseen characters, each in the file's order."""
+    """Characters of the training side, of which some may be set aside, and unseen ones, each in
+    the file's order."""
     if source.split == "alphabets":
         border = int(np.searchsorted(ALPHABET_OF, BACKGROUND))
         return np.arange(border), np.arange(border, CHARACTERS)
@@ -237,15 +251,15 @@ def _sides(source: Omniglot) -> tuple[IntArray, IntArray]:
 
 @lru_cache(maxsize=4)
 def _views(source: Omniglot) -> Views:
-    """Number the classes: upright training characters, rotated ones, then unseen characters."""
+    """Number the classes: upright training characters, rotated ones, then all others."""
     clients, nobody = _plan(source), [np.empty(0, dtype=np.int64)]
     train = np.concatenate([c.characters for c in clients if c.seat.role == "train"])
-    held = [c.characters for c in clients if c.seat.role == "unseen"]
-    unseen = np.concatenate(held or nobody)
+    held = [c.characters for c in clients if c.seat.judges]
+    others = np.concatenate(held or nobody)
     number = np.full((CHARACTERS, TURNS), -1)
     for turn in range(source.turns):
         number[train, turn] = turn * len(train) + np.arange(len(train))
-    number[unseen, 0] = source.turns * len(train) + np.arange(len(unseen))
+    number[others, 0] = source.turns * len(train) + np.arange(len(others))
     x = np.arange(CHARACTERS * DRAWINGS * TURNS)
     drawing = x // TURNS
     character = drawing // DRAWINGS

@@ -2,8 +2,9 @@
 
 Every hospital has its own scanner, modality and case mix, and its own patients. Meta-training
 hospitals hold the known findings; unseen hospitals hold findings (``novel`` of them) that no
-meta-training hospital has ever seen, so a task there asks for adaptation, not for memory. A
-hospital is drawn when it is opened, from the run's seed and its own number alone.
+meta-training hospital has ever seen, so a task there asks for adaptation, not for memory. Hospitals
+set aside for validation hold known findings: the novel ones are for the final result alone. A
+hospital is drawn when it is opened, from the run's seed, its role and its number alone.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from metaward.client.tasks.phantom_findings import FINDINGS, place
 from metaward.client.tasks.preparation import GREY_VALUES, MADE_UP, Preparation
+from metaward.client.tasks.roster import place_of, seats
 from metaward.client.tasks.scanner import draw_scanner
 
 Modality = Literal["ct", "xray", "mri", "ultrasound"]
@@ -50,6 +52,8 @@ class Phantom(FewShot):
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 6
     """Hospitals that only evaluate the result."""
+    validation: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Further hospitals, set aside to choose among the rounds; they hold the known findings."""
     records: Annotated[int, Field(ge=1, le=100_000)] = 300
     """Images of each hospital."""
     modalities: tuple[Modality, ...] = ("ct", "xray", "mri", "ultrasound")
@@ -115,9 +119,8 @@ class Phantom(FewShot):
         )
 
     def roster(self) -> tuple[Seat, ...]:
-        """``hospitals`` training seats, then ``unseen`` ones."""
-        train = tuple(Seat(f"phantom-{k + 1:02d}", "train") for k in range(self.hospitals))
-        return train + tuple(Seat(f"unseen-{k + 1:02d}", "unseen") for k in range(self.unseen))
+        """``hospitals`` training seats, then ``unseen`` ones, then those for ``validation``."""
+        return seats("phantom", self.hospitals, self.unseen, self.validation)
 
     def spec(self) -> TaskSpec:
         """N-way classification of one-channel 28 x 28 images."""
@@ -165,8 +168,8 @@ def to_input(x: NDArray[np.uint8]) -> FloatArray:
 def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
     """Draw one hospital; its randomness depends on its role and number only."""
     seat = source.roster()[index]
-    number = index if seat.role == "train" else index - source.hospitals
-    rng = np.random.default_rng([seed, int(seat.role == "unseen"), number])
+    role, number = place_of(index, source.hospitals, source.unseen, source.validation)
+    rng = np.random.default_rng([seed, ROLES.index(role), number])
     scanner = draw_scanner(source.scanner, rng)
     y = case_mix(source, seat, rng)
     who = visits(source.records, rng)

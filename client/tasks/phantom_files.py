@@ -5,7 +5,7 @@ There is one ``phantom<modality>.npz`` for each modality with the six arrays of 
 and an index ``phantom.json`` with the entries that ``medmnist.INFO`` has for a published set.
 Official splits keep their meaning: ``train`` and ``val`` come from meta-training hospitals (no
 patient in both), ``test`` from unseen hospitals, with findings that neither of them has when
-``novel`` > 0.
+``novel`` > 0. Hospitals set aside for validation go to ``val`` as a whole.
 """
 
 from __future__ import annotations
@@ -64,10 +64,12 @@ def pooled(source: Phantom, modality: str, seed: int) -> Arrays:
         ward = draw_ward(source, index, seed)
         own = ward.modality == modality
         held_out = own & _val_patients(ward)
-        split = (
-            {"test": own} if seat.role == "unseen" else {"train": own & ~held_out, "val": held_out}
-        )
-        for name, rows in split.items():
+        splits = {
+            "train": {"train": own & ~held_out, "val": held_out},
+            "unseen": {"test": own},
+            "validation": {"val": own},
+        }
+        for name, rows in splits[seat.role].items():
             parts[name].append((ward.x[rows], ward.y[rows, None].astype(np.uint8)))
     _refuse_empty(modality, parts)
     return {

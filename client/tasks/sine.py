@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaward.client.tasks.base import (
+    ROLES,
     FloatArray,
     Hospital,
     IntArray,
@@ -27,6 +28,7 @@ from metaward.client.tasks.base import (
 )
 from metaward.client.tasks.kinds import REGRESSION
 from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
+from metaward.client.tasks.roster import place_of, seats
 
 AMPLITUDE = (0.1, 5.0)
 PHASE = (0.0, float(np.pi))  # radians
@@ -50,6 +52,8 @@ class Sine:
     """Hospitals that meta-train."""
     unseen: Annotated[int, Field(ge=0, le=10_000)] = 10
     """Hospitals that only evaluate the result."""
+    validation: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """Further hospitals, set aside to choose among the rounds."""
     functions: Annotated[int, Field(ge=1, le=10_000)] = 50
     """Sinusoids that each hospital holds; a task is one of them."""
     points: Annotated[int, Field(ge=2, le=10_000)] = 50
@@ -74,9 +78,8 @@ class Sine:
             )
 
     def roster(self) -> tuple[Seat, ...]:
-        """``hospitals`` training seats, then ``unseen`` ones."""
-        train = tuple(Seat(f"sine-{k + 1:02d}", "train") for k in range(self.hospitals))
-        return train + tuple(Seat(f"unseen-{k + 1:02d}", "unseen") for k in range(self.unseen))
+        """``hospitals`` training seats, then ``unseen`` ones, then those for ``validation``."""
+        return seats("sine", self.hospitals, self.unseen, self.validation)
 
     def spec(self) -> TaskSpec:
         """Regression from x to y, one number each."""
@@ -148,8 +151,8 @@ class Waves(NamedTuple):
 def draw_waves(source: Sine, index: int, seed: int) -> Waves:
     """Draw one hospital; its randomness depends on its role and number only."""
     seat = source.roster()[index]
-    number = index if seat.role == "train" else index - source.hospitals
-    rng = np.random.default_rng([seed, int(seat.role == "unseen"), number])
+    role, number = place_of(index, source.hospitals, source.unseen, source.validation)
+    rng = np.random.default_rng([seed, ROLES.index(role), number])
     amplitudes, phases = (_part(full, source.spread, rng) for full in (AMPLITUDE, PHASE))
     amplitude = rng.uniform(*amplitudes, size=source.functions)
     phase = rng.uniform(*phases, size=source.functions)

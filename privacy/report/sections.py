@@ -48,7 +48,7 @@ class ReportedRun(Strict):
     rounds: Count
     rounds_planned: Count
     evaluation_hospitals: Count
-    """Hospitals that only judged the result. No epsilon covers their data."""
+    """Hospitals that only judged, the result or a round. No epsilon covers their data."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import ssl
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from metaward import sim
+from metaward.client.tasks.base import Role
 from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.privacy import NoPrivacy
@@ -40,6 +42,11 @@ from metaward.server.run import Observer
 RESTART_SECONDS = 15.0
 GOODBYE_SECONDS = 8.0  # SuperNodes that are asked to end sign off at the SuperLink within it
 POLL_SECONDS = 0.25
+NOUNS: dict[Role, str] = {
+    "train": "training",
+    "unseen": "unseen",
+    "validation": "for validation",
+}
 KNOWN = "already in use"  # what Flower says of a key that was registered before
 
 
@@ -169,12 +176,12 @@ def check_size(run: sim.Sim, hospitals: int) -> None:
     """``ConfigError`` unless there is one SuperNode for each hospital."""
     roster = run.client.tasks.roster()
     if len(roster) != hospitals:
-        train = sum(seat.role == "train" for seat in roster)
+        counts = Counter(seat.role for seat in roster)
+        shares = ", ".join(f"{n} {NOUNS[role]}" for role, n in counts.items())
         raise ConfigError(
             [
-                f"--local {hospitals}: the configuration has {len(roster)} hospitals ({train} "
-                f"training, {len(roster) - train} unseen); use --local {len(roster)}, or change "
-                "client.tasks"
+                f"--local {hospitals}: the configuration has {len(roster)} hospitals "
+                f"({shares}); use --local {len(roster)}, or change client.tasks"
             ]
         )
 

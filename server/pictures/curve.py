@@ -1,4 +1,8 @@
-"""The picture of a run: the score of theta over the rounds, and each unseen hospital's score."""
+"""The picture of a run: the score of theta over the rounds, and each unseen hospital's score.
+
+Where hospitals are set aside for validation, their scores are drawn, too, and the round that they
+have chosen.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from matplotlib.axes import Axes
 
 from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
-from metaward.server.pictures.figure import COLOURS, picture
+from metaward.server.pictures.figure import COLOURS, INK, picture
 from metaward.sim import Sim
 
 FEW = 3
@@ -34,6 +38,7 @@ def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
     low, high = ([scale * r[key] for r in points] for key in ("low", "high"))
     axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
     axes.plot(x, [scale * r["before"] for r in points], ":", color=COLOURS[0], label="not adapted")
+    _validation(axes, folder, scale)
     for row, colour in list(zip(table.rows, COLOURS * 9, strict=False))[1:]:
         axes.axhline(scale * row.after, color=colour, linewidth=1, label=row.learner)
     axes.set_xlabel("round")
@@ -43,6 +48,18 @@ def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
     axes.set_ylabel(f"query {table.score.label}")
     axes.set_title("Unseen hospitals, while theta is learned")
     axes.legend(framealpha=0.85, edgecolor="none", fontsize=8)
+
+
+def _validation(axes: Axes, folder: Folder, scale: float) -> None:
+    """The validation hospitals' scores of theta, and the round that they have chosen, if any."""
+    rows = [row for row in folder.rows() if row.get("validation")]
+    if not rows:
+        return
+    after = [scale * row["validation"]["after"] for row in rows]
+    axes.plot([row["round"] for row in rows], after, "--x", color=INK, label="at validation")
+    if "best" in rows[-1]:
+        best = rows[-1]["best"]
+        axes.axvline(best, color=INK, linewidth=1, alpha=0.4, label=f"kept: round {best}")
 
 
 def _hospitals(axes: Axes, table: ScoreTable) -> None:

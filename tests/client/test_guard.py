@@ -392,6 +392,26 @@ def test_who_trained_is_not_evaluated_whatever_the_roster_says(site: Site) -> No
     assert site.refusals() == ["policy-purpose"]
 
 
+def test_a_hospital_set_aside_for_validation_is_under_the_rules_of_evaluation(site: Site) -> None:
+    """Index 6 comes after the four that train and the two that stay unseen."""
+    aside = small(
+        "privacy={mechanism: sums, unit: record, epsilon: 6.0}",
+        "client.schedule=passes",
+        "client.tasks.validation=1",
+    )
+    asked = request(aside, episodes=2)
+    scores = site.ask("evaluate", asked, 6)
+    assert isinstance(scores, Scores)
+    assert scores.hospital == "validation-01"
+    assert site.ask("train", request(aside), 6) == Refusal("policy-purpose")
+    site.write(**SILENT)
+    assert site.ask("evaluate", asked, 6) == Refusal("policy-purpose")
+    site.write()
+    assert isinstance(site.ask("train", request(aside), 0), Release)
+    assert site.ask("evaluate", asked, 6) == Refusal("policy-purpose"), "its ledger has a charge"
+    assert site.refusals() == ["policy-purpose"] * 3
+
+
 # ------------------------------------------------------------------ a ledger set back
 
 

@@ -220,7 +220,7 @@ def test_a_learner_that_remembers_is_refused_where_it_would_carry_tasks(unit: st
 def test_which_learners_remember() -> None:
     """proto_anil keeps class means; scaffold is this test's own."""
     remembering = {name for name, learner in ALGORITHMS.items() if learner().remembers}
-    assert remembering == {"scaffold", "proto_anil"}
+    assert remembering == {"scaffold", "proto_anil", "local"}
 
 
 def test_a_session_in_the_open_is_refused_where_parts_of_a_hospital_are_protected() -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 from metaward.client import work
 from metaward.client.guard import Guard
 from metaward.client.inner import ALGORITHMS
+from metaward.client.memory import Memory
 from metaward.client.node import Node
 from metaward.client.schedule import Share
 from metaward.privacy import Mechanism, Release, Sums, optimizer
@@ -107,7 +108,8 @@ def train(run: Sim, folder: Path) -> tuple[Charged, Release]:
     """The second round at the first hospital, and its charge as the chain has it."""
     ledger = Ledger.create(folder / "l.sqlite", "phantom-01")
     desk = run.desk()
-    node = Node(0, None, "cpu", Guard(None, ledger, SeededNoise(1)), None)
+    memory = Memory(folder / "memory", 1, lambda stub: True) if desk.learner.remembers else None
+    node = Node(0, None, "cpu", Guard(None, ledger, SeededNoise(1)), memory)
     theta = run.client.inner.initial(work.open_setting(desk), 1).numpy()
     release = work.train(desk, Request(2, desk.json(), theta, 0, "run-1"), node)
     assert verify(ledger.path) == []

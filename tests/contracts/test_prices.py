@@ -46,7 +46,7 @@ def test_every_mechanism_serves_most_learners() -> None:
     """The pairs below are not few by mistake."""
     refused = {(m, a) for m in EVERY for a in TRAINED} - set(PAIRS)
     assert {(m.unit.name, a) for m, a in refused} == {
-        ("task", learner) for learner in ("fedavg", "metric", "proto_anil")
+        ("task", learner) for learner in ("fedavg", "local", "metric", "proto_anil")
     }
 
 

@@ -17,13 +17,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cache
+from importlib import import_module
 from pathlib import Path
+from pkgutil import walk_packages
+from types import ModuleType
 from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from metaward import privacy
 from metaward.client import work
 from metaward.client.desk import Desk
 from metaward.client.guard import Guard
@@ -31,7 +37,8 @@ from metaward.client.schedule import Share
 from metaward.client.tasks.base import Episode, Hospital, Stored, TaskSource
 from metaward.privacy import Answer, Mark, Refusal, Release
 from metaward.privacy.ledger import Ledger
-from metaward.privacy.noise import Noise, SeededNoise, noisy
+from metaward.privacy.noise import Noise, SeededNoise
+from metaward.privacy.noise import noisy as add_noise
 from metaward.privacy.wire import Request
 from tests.client.bedside import ask
 from tests.privacy.ledger.ledger_desk import mu_squared, spent
@@ -63,8 +70,9 @@ class Unit(NamedTuple):
 class World:
     """One hospital in one of the worlds, and all that was seen of it.
 
-    ``public`` is what may not depend on a value: refusals, the rows of all tasks, and charges but
-    for the keys of contents. ``others`` are the records of all other units, as networks see them.
+    ``dealt`` are the rows and labels of all tasks, ``others`` the records of all other units, as
+    networks see them. ``told`` is what else may not depend on a value where something is promised:
+    refusals, and charges but for the keys of contents.
     ``noised`` are the noisy sums; in world B they are those of world A (``given``).
     """
 
@@ -74,7 +82,8 @@ class World:
     nulled: Names = frozenset()
     given: World | None = None
     names: Names = frozenset()
-    public: list[Any] = field(default_factory=list)
+    dealt: list[Any] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)
     others: dict[str, set[bytes]] = field(default_factory=dict)
     sums: list[Sum] = field(default_factory=list)
     noised: list[Vector] = field(default_factory=list)
@@ -85,7 +94,7 @@ class World:
         asked = Request(round, self.desk.json(), theta, run=RUN, mark=self.mark)
         with self._inside():
             answer = ask("train", asked, INDEX, simulation=str(self.folder))
-            self.public.append((round, answer.code if isinstance(answer, Refusal) else "answered"))
+            self.told.append((round, answer.code if isinstance(answer, Refusal) else "answered"))
             if isinstance(answer, Release):
                 self.mark = answer.mark
         return answer
@@ -116,7 +125,7 @@ class World:
 
         def charged(guard: Guard, key: Any, said: Any, owed: Any, *more: Any) -> Any:
             paid = {k: c.events for c in owed for k in c.keys if not k.startswith("content:")}
-            self.public.append((key.round, said, paid, more))
+            self.told.append((key.round, said, paid, more))
             return charge(guard, key, said, owed, *more)
 
         def dealt(desk: Desk, hospital: Hospital, *more: Any) -> Share:
@@ -129,7 +138,7 @@ class World:
                 mock.patch.object(work, "open_hospital", self._open),
                 mock.patch.object(Guard, "charge", charged),
                 mock.patch.object(work, "tasks_of", dealt),
-                *(mock.patch.object(m, "noisy", self._noisy) for m in noising(self.desk)),
+                *(mock.patch.object(m, "noisy", self._noisy) for m in noising()),
             ):
                 stack.enter_context(patch)
             yield
@@ -146,7 +155,7 @@ class World:
                 (e.query_x, e.query_y, e.query_rows),
             ):
                 names = hospital.ids[rows].astype(str).tolist()
-                self.public.append((names, hospital.patients[rows].tolist(), y.tolist()))
+                self.dealt.append((names, hospital.patients[rows].tolist(), y.tolist()))
                 for name, one in zip(names, x, strict=True):
                     if name not in self.names:
                         self.others.setdefault(name, set()).add(one.tobytes())
@@ -155,14 +164,18 @@ class World:
         self.sums.append(Sum(np.array(total, np.float64), clip, sigma))
         if self.given is not None:
             return self.given.noised[len(self.sums) - 1].copy()
-        self.noised.append(noisy(total, clip, sigma, noise))
+        self.noised.append(add_noise(total, clip, sigma, noise))
         return self.noised[-1].copy()
 
 
-def noising(desk: Desk) -> list[Any]:
-    """The modules of the desk's mechanism that add noise by ``noise.noisy``."""
-    modules = (sys.modules[cls.__module__] for cls in type(desk.mechanism).__mro__)
-    return [module for module in dict.fromkeys(modules) if hasattr(module, "noisy")]
+@cache
+def noising() -> list[ModuleType]:
+    """All modules that add noise by ``noise.noisy``, also those that are only loaded when used."""
+    for found in walk_packages(privacy.__path__, f"{privacy.__name__}."):
+        import_module(found.name)
+    loaded = [module for module in sys.modules.values() if isinstance(module, ModuleType)]
+    using = [module for module in loaded if vars(module).get("noisy") is add_noise]
+    return [module for module in using if module.__name__ != add_noise.__module__]
 
 
 def emptied(hospital: Hospital, names: Names, seen_as: float) -> Hospital:
@@ -175,12 +188,15 @@ def emptied(hospital: Hospital, names: Names, seen_as: float) -> Hospital:
     records = np.array(hospital.stored.records if hospital.stored else hospital.x)
     records[at[gone]] = 0
 
-    def view(rows: NDArray[Any]) -> NDArray[np.float32]:
+    def view(x: NDArray[Any]) -> NDArray[np.float32]:
+        rows, empty = x.T
         seen = np.array(hospital.view(hospital.x[rows]))
-        seen[gone[rows]] = seen_as
+        seen[empty > 0] = seen_as
         return seen
 
-    return replace(hospital, x=n, view=view, stored=Stored(records, at))
+    # two worlds that look different must not be equal, because a process keeps what it has seen
+    marked = np.column_stack([n, gone * (2 if np.isnan(seen_as) else 1)])
+    return replace(hospital, x=marked, view=view, stored=Stored(records, at))
 
 
 def unit_of(desk: Desk, twin: Twin) -> Unit:
@@ -195,6 +211,14 @@ def unit_of(desk: Desk, twin: Twin) -> Unit:
         rows = task if unit.whole else np.flatnonzero(owners == owners[task[0]])
         keys = {f"{unit.key}:{owner}" for owner in owners[rows]}
     return Unit(frozenset(hospital.ids[rows].astype(str).tolist()), frozenset(keys))
+
+
+def begun(desk: Desk, theta: NDArray[np.float32], step: NDArray[np.float32]) -> Any:
+    """theta after the first round, which may have a worker of its own."""
+    if desk.first is None:
+        return theta + step
+    setting, vectors = work.open_setting(desk), (torch.from_numpy(v) for v in (theta, step))
+    return desk.first.settle(setting, *vectors).numpy().astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -232,5 +256,5 @@ def live(desk: Desk, twin: Twin, folder: Path) -> Lived:
         answers.append(pair)
         if all(isinstance(answer, Release) for answer in pair):
             steps = [world.step(answer) for world, answer in zip((a, b), pair, strict=True)]  # type: ignore[arg-type]
-            theta = theta + steps[0]
+            theta = theta + steps[0] if round > 1 else begun(desk, theta, steps[0])
     return Lived(a, b, unit, answers)

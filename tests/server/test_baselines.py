@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -11,10 +11,11 @@ from metaward.client.desk import read_desk
 from metaward.client.inner import Setting
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.local import Local
 from metaward.client.inner.reptile import Reptile
 from metaward.privacy.accounting import enforced_epsilon
 from metaward.privacy.ledger import Ledger
-from metaward.sections import Evaluation, FineTune
+from metaward.sections import Baseline, Evaluation, FineTune
 from metaward.server import show
 from metaward.server.baselines import (
     BASELINES,
@@ -22,6 +23,7 @@ from metaward.server.baselines import (
     claim,
     fedavg,
     fedavg_names,
+    local,
     own,
     scratch,
     untrained,
@@ -198,3 +200,54 @@ def test_the_claim_stands_whole_wherever_a_finished_run_prints_or_saves_it(
 def rows_of(folder: Folder, key: str) -> list[dict[str, Any]]:
     place = folder if key == "reptile" else folder.baseline(key)
     return [row for row in place.rows() if row["phase"] == key]
+
+
+# ------------------------------------------------------------------------------ local models
+
+
+def test_the_names_of_baselines_are_those_that_a_file_may_name() -> None:
+    assert get_args(Baseline) == tuple(BASELINES)
+
+
+def test_local_models_are_fedavgs_twins_with_a_pull() -> None:
+    """The same network, rate, steps, rounds, combination and protection."""
+    phantom = small(
+        "client.tasks={source: phantom}",
+        "client.model={network: conv}",
+        "server.evaluation.fine_tune={lr: 0.07, steps: 3, batch: 9, rounds: 4, pull: 0.5}",
+    )
+    twins = [*fedavg(phantom), *fedavg_names(phantom)]
+    for one, twin in zip(local(phantom), twins, strict=True):
+        assert isinstance(one.learner, Local)
+        assert one.learner == Local(**vars(twin.learner), pull=0.5)
+        same = replace(one, name=twin.name, key=twin.key, learner=twin.learner)
+        assert same == twin
+    assert [one.name for one in local(small())] == ["mean of local models + fine-tune"]
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_local_models_spend_the_runs_budget_and_keep_their_memory(
+    unit: str, tmp_path: Path
+) -> None:
+    run = small(
+        f"privacy={{mechanism: sums, unit: {unit}, epsilon: 6.0}}",
+        "client.schedule=passes",
+        "server.rounds=2",
+        "server.evaluation={every: 2, episodes: 1, final_episodes: 1, baselines: [local]}",
+    )
+    folder = Folder(tmp_path / "result")
+    folder.create(run)
+    run_inprocess(run, folder, lambda row: None)
+    (own_row, row) = json.loads((folder.path / "result.json").read_text())["tables"][0]["rows"]
+    assert row["learner"] == "mean of local models + fine-tune"
+    assert own_row["steps"] == row["steps"]
+    (place,) = folder.hospitals.glob("*.local-models")
+    assert len({path.parent for path in place.rglob("*.memory")}) >= 3
+    for path in place.glob("*.sqlite"):
+        events = Ledger.open(path).history().totals().values()
+        assert max(enforced_epsilon(e, 1e-5) for e in events) <= 6.0 * (1 + 1e-3)
+
+
+def test_local_models_have_no_privacy_where_tasks_are_protected_and_say_so() -> None:
+    (one,) = local(small(*PRIVATE, "privacy={mechanism: whole, unit: task}"))
+    assert (one.private, one.name) == (False, "mean of local models + fine-tune, NO PRIVACY")

@@ -5,12 +5,26 @@ How records become the network's input is said by their source itself (``prepara
 
 from __future__ import annotations
 
+from typing import Literal
+
 from metaward.client.tasks.preparation import Covered
 from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import opponents
 from metaward.sim import Sim
+
+CHOSEN_BY: dict[Literal["last", "best"], tuple[str, str]] = {
+    "last": ("Nothing in the run is chosen by them.", "The run itself tunes nothing."),
+    "best": (
+        "Those set aside for validation choose the round whose theta is the result, so the result "
+        "depends on their records, and no epsilon covers that. Nothing is chosen by those that "
+        "judge the result.",
+        "The run tunes how many rounds it takes, by the exact scores of hospitals that are set "
+        "aside for validation and do not train, and nothing else.",
+    ),
+}
+"""What evaluation metrics choose, and what is tuned, by ``server.evaluation.keep``."""
 
 
 def sampling(run: Sim) -> str:
@@ -28,17 +42,15 @@ def touches(run: Sim) -> tuple[Touch, ...]:
     scaling, beforehand = run.client.tasks.preparation
     treatment = run.privacy.treatment
     covered: Covered = "yes" if run.privacy.unit.protected else "no"
+    chosen, tuned = CHOSEN_BY[run.server.evaluation.keep]
     used: dict[TouchName, tuple[Covered, str]] = {
         "training": (covered, treatment.training),
         "query": (covered, treatment.query),
-        "evaluation metrics": (
-            "no",
-            "Evaluation-only hospitals send exact scores. Nothing in the run is chosen by them.",
-        ),
+        "evaluation metrics": ("no", f"Evaluation-only hospitals send exact scores. {chosen}"),
         "normalisation statistics": scaling,
         "hyper-parameter tuning": (
             "no",
-            "The run itself tunes nothing. Settings found in earlier runs on the same records are "
+            f"{tuned} Settings found in earlier runs on the same records are "
             "covered only as far as those runs were charged to the same ledgers.",
         ),
         "pre-processing": beforehand,

@@ -94,7 +94,7 @@ def _run(dossier: Dossier) -> ReportedRun:
         finished=utc(dossier.since) if dossier.since and ending != "running" else None,
         rounds=dossier.rounds,
         rounds_planned=run.server.rounds,
-        evaluation_hospitals=sum(seat.role == "unseen" for seat in run.client.tasks.roster()),
+        evaluation_hospitals=sum(seat.judges for seat in run.client.tasks.roster()),
     )
 
 

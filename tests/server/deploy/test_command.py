@@ -50,6 +50,12 @@ def test_the_number_is_that_of_the_settings_too(call: Any) -> None:
     assert "use --local 4" in said
 
 
+def test_hospitals_for_validation_count_too(call: Any) -> None:
+    code, said = call("--local", 3, CONFIG, "--set", "client.tasks.validation=2")
+    assert code == 2
+    assert "5 hospitals (2 training, 1 unseen, 2 for validation); use --local 5" in said
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two", "2.5"])
 def test_a_number_that_is_none_is_refused(call: Any, number: str) -> None:
     code, said = call("--local", number, CONFIG)
