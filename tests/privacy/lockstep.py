@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from unittest import mock
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from metaward import privacy
@@ -69,8 +70,9 @@ class Unit(NamedTuple):
 class World:
     """One hospital in one of the worlds, and all that was seen of it.
 
-    ``public`` is what may not depend on a value: refusals, the rows of all tasks, and charges but
-    for the keys of contents. ``others`` are the records of all other units, as networks see them.
+    ``dealt`` are the rows and labels of all tasks, ``others`` the records of all other units, as
+    networks see them. ``told`` is what else may not depend on a value where something is promised:
+    refusals, and charges but for the keys of contents.
     ``noised`` are the noisy sums; in world B they are those of world A (``given``).
     """
 
@@ -80,7 +82,8 @@ class World:
     nulled: Names = frozenset()
     given: World | None = None
     names: Names = frozenset()
-    public: list[Any] = field(default_factory=list)
+    dealt: list[Any] = field(default_factory=list)
+    told: list[Any] = field(default_factory=list)
     others: dict[str, set[bytes]] = field(default_factory=dict)
     sums: list[Sum] = field(default_factory=list)
     noised: list[Vector] = field(default_factory=list)
@@ -91,7 +94,7 @@ class World:
         asked = Request(round, self.desk.json(), theta, run=RUN, mark=self.mark)
         with self._inside():
             answer = ask("train", asked, INDEX, simulation=str(self.folder))
-            self.public.append((round, answer.code if isinstance(answer, Refusal) else "answered"))
+            self.told.append((round, answer.code if isinstance(answer, Refusal) else "answered"))
             if isinstance(answer, Release):
                 self.mark = answer.mark
         return answer
@@ -122,7 +125,7 @@ class World:
 
         def charged(guard: Guard, key: Any, said: Any, owed: Any, *more: Any) -> Any:
             paid = {k: c.events for c in owed for k in c.keys if not k.startswith("content:")}
-            self.public.append((key.round, said, paid, more))
+            self.told.append((key.round, said, paid, more))
             return charge(guard, key, said, owed, *more)
 
         def dealt(desk: Desk, hospital: Hospital, *more: Any) -> Share:
@@ -152,7 +155,7 @@ class World:
                 (e.query_x, e.query_y, e.query_rows),
             ):
                 names = hospital.ids[rows].astype(str).tolist()
-                self.public.append((names, hospital.patients[rows].tolist(), y.tolist()))
+                self.dealt.append((names, hospital.patients[rows].tolist(), y.tolist()))
                 for name, one in zip(names, x, strict=True):
                     if name not in self.names:
                         self.others.setdefault(name, set()).add(one.tobytes())
@@ -210,6 +213,14 @@ def unit_of(desk: Desk, twin: Twin) -> Unit:
     return Unit(frozenset(hospital.ids[rows].astype(str).tolist()), frozenset(keys))
 
 
+def begun(desk: Desk, theta: NDArray[np.float32], step: NDArray[np.float32]) -> Any:
+    """theta after the first round, which may have a worker of its own."""
+    if desk.first is None:
+        return theta + step
+    setting, vectors = work.open_setting(desk), (torch.from_numpy(v) for v in (theta, step))
+    return desk.first.settle(setting, *vectors).numpy().astype(np.float32)
+
+
 @dataclass(frozen=True)
 class Lived:
     """Both worlds after a whole run, and the unit in which they differ."""
@@ -245,5 +256,5 @@ def live(desk: Desk, twin: Twin, folder: Path) -> Lived:
         answers.append(pair)
         if all(isinstance(answer, Release) for answer in pair):
             steps = [world.step(answer) for world, answer in zip((a, b), pair, strict=True)]  # type: ignore[arg-type]
-            theta = theta + steps[0]
+            theta = theta + steps[0] if round > 1 else begun(desk, theta, steps[0])
     return Lived(a, b, unit, answers)
