@@ -56,7 +56,8 @@ class Case:
 
 
 CASES = (
-    Case("phantom", "phantoms, 12 hospitals of 600 images, record", "sim.yaml"),
+    Case("default", "phantoms, 12 hospitals of 2,000 images, record, adapter", "sim.yaml"),
+    Case("phantom", "phantoms, 12 hospitals of 600 images, record", "configs/metric.yaml"),
     Case(
         "ecg",
         "ECG, 6 hospitals of 3 or 4 patients, patient",

@@ -14,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from metaward.client.desk import LEARNER
-from metaward.client.inner import Algorithm, WarmUp
+from metaward.client.inner import Algorithm
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.inner.local import Local
 from metaward.client.inner.metric import Metric
 from metaward.client.inner.reptile import Reptile
+from metaward.client.models import Architecture
+from metaward.client.models.mlp import Mlp
 from metaward.privacy import NoPrivacy
 from metaward.sim import Sim
 from metaward.strategies import Combine, Outer
@@ -32,7 +34,8 @@ class Contender:
     """A row of the final table: a learner, and how (or whether) it is trained.
 
     ``rounds``: how many rounds its training takes; None: as many as the run's. ``warms_up``:
-    whether its first round learns the network's frame, if the run's does.
+    whether its first round learns the network's frame, if the run's does. ``network``: None takes
+    the run's.
     """
 
     name: str
@@ -44,19 +47,22 @@ class Contender:
     outer: Outer = field(default_factory=lambda: Sgd(lr=1.0))
     rounds: int | None = None
     warms_up: bool = True
+    network: Architecture | None = None
 
     def within(self, run: Sim) -> Sim:
         """The run in which this learner is trained, with its own steps, rounds and protection."""
         return replace(
             run,
-            client=replace(run.client, inner=self.learner, warm_up=self._warm_up(run)),
+            client=replace(
+                run.client,
+                model=self.network or run.client.model,
+                inner=self.learner,
+                warm_up=run.client.warm_up if self.warms_up and not self.network else None,
+            ),
             strategies=replace(run.strategies, combine=self.combine, outer=self.outer),
             server=replace(run.server, rounds=self.rounds or run.server.rounds),
             privacy=run.privacy if self.private else NoPrivacy(),
         )
-
-    def _warm_up(self, run: Sim) -> WarmUp | None:
-        return run.client.warm_up if self.warms_up else None
 
 
 def own(run: Sim) -> Contender:
@@ -145,7 +151,8 @@ def local(run: Sim) -> list[Contender]:
 def centroid(run: Sim) -> list[Contender]:
     """Nearest class mean in raw input space (nearest support point where there are no classes)."""
     classes = run.client.tasks.spec().kind.classes
-    return [Contender("nearest centroid" if classes else "nearest support point", Centroid())]
+    name = "nearest centroid" if classes else "nearest support point"
+    return [Contender(name, Centroid(), network=Mlp(hidden=()))]  # records as they are
 
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {
@@ -183,11 +190,14 @@ def claim(run: Sim) -> str:
 
 
 def _averaged(run: Sim, name: str, key: str, names: bool) -> Contender:
-    """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy."""
+    """FedAvg under the run's mechanism if that can protect pooled tasks, else without privacy.
+
+    Its rate is the baselines' own, which suits the features as they are and not in a frame.
+    """
     learner, private = _averaging(run, names), not run.privacy.unit.clips_tasks
     rounds = run.server.evaluation.fine_tune.rounds
     label = name if private else f"{name}, NO PRIVACY"
-    return Contender(label, learner, True, key, private, rounds=rounds)
+    return Contender(label, learner, True, key, private, rounds=rounds, warms_up=False)
 
 
 def _averaging(run: Sim, names: bool) -> FedAvg:

@@ -8,6 +8,7 @@ from math import inf, isclose
 from pathlib import Path
 
 from metaward.privacy.accounting import allows, second_epsilon
+from metaward.privacy.accounting.by_opacus import ByOpacus, by_opacus
 from metaward.privacy.event import Events, Protection
 from metaward.privacy.ledger import History
 from metaward.server.folder import Folder
@@ -43,7 +44,10 @@ NONE_HERE = (
 
 @dataclass(frozen=True)
 class Second:
-    """What ``hospital``'s worst unit has spent at ``delta``, by each of two accountants."""
+    """What ``hospital``'s worst unit has spent at ``delta``, by each of two accountants.
+
+    ``opacus`` has what Opacus's accountants say; None: they were not asked.
+    """
 
     path: str
     hospital: str
@@ -51,6 +55,7 @@ class Second:
     delta: float
     epsilon: float
     second: float
+    opacus: ByOpacus | None = None
 
     @property
     def equal(self) -> bool:
@@ -71,15 +76,16 @@ class Checked:
     notes: list[str] = field(default_factory=list)
 
 
-def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
+def check(places: Places, deltas: Sequence[float] = (), opacus: bool = False) -> Checked:
     """Check all ledgers and folders. Nothing to check is a fault, or it would look like success.
 
-    Every delta under which units were charged is checked, or ``deltas`` where they are given.
+    Every delta under which units were charged is checked, or ``deltas`` where they are given;
+    ``opacus``: by Opacus's accountants, too.
     """
     checked = Checked()
     opened = [OpenedLedger.open(path) for path in places.ledgers]
     for ledger in opened:
-        _check_ledger(checked, ledger, deltas)
+        _check_ledger(checked, ledger, deltas, opacus)
     for folder in places.folders:
         _check_folder(checked, folder, opened)
     if not places.folders:
@@ -92,24 +98,29 @@ def check(places: Places, deltas: Sequence[float] = ()) -> Checked:
 # ----------------------------------------------------------------------------- one ledger
 
 
-def _check_ledger(checked: Checked, ledger: OpenedLedger, deltas: Sequence[float]) -> None:
+def _check_ledger(
+    checked: Checked, ledger: OpenedLedger, deltas: Sequence[float], opacus: bool
+) -> None:
     checked.ledgers += 1
     faults, history = list(ledger.faults), ledger.history
     if history and not faults:  # numbers from a damaged chain say nothing
         checked.entries += history.mark.sequence
-        accounts = list(_accounts(ledger.path, history, deltas)) if history.charges else []
+        accounts = list(_accounts(ledger.path, history, deltas, opacus))
         checked.accounts += accounts
         faults += [*_account_faults(accounts), *overspent(history)]
     checked.faults += [f"{ledger.path}: {fault}" for fault in faults]
 
 
-def _accounts(path: Path, history: History, deltas: Sequence[float]) -> Iterator[Second]:
-    """Both accountants' epsilon of the worst unit, from the raw charges."""
-    spending = Spending.of(history)
-    for delta in deltas_of(history, deltas):
-        second = second_epsilon(spending.worst(delta), delta)
-        first = spending.reported(delta).epsilon
-        yield Second(str(path), history.hospital, history.protections(), delta, first, second)
+def _accounts(
+    path: Path, history: History, deltas: Sequence[float], opacus: bool
+) -> Iterator[Second]:
+    """All accountants' epsilon of the worst unit, from the raw charges; nothing without any."""
+    spending, who = Spending.of(history), (str(path), history.hospital, history.protections())
+    for delta in deltas_of(history, deltas) if history.charges else ():
+        worst = spending.worst(delta)
+        third = by_opacus(worst, delta) if opacus else None
+        first, second = spending.reported(delta).epsilon, second_epsilon(worst, delta)
+        yield Second(*who, delta, first, second, third)
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
@@ -120,6 +131,11 @@ def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
             yield (
                 f"epsilon at delta {a.delta:g} is {a.epsilon:.6g} by the first accountant and "
                 f"{a.second:.6g} by the second; they may differ by 1 %"
+            )
+        if a.opacus and not a.opacus.agrees(a.epsilon):
+            yield (
+                f"epsilon at delta {a.delta:g} is {a.epsilon:.6g} by ours and {a.opacus.prv:.6g} "
+                f"by Opacus's accountant (its upper bound: {a.opacus.rdp:.6g})"
             )
     if any(a.epsilon == inf for a in accounts):
         yield "NO PRIVACY: units were used without noise, their epsilon is unlimited"

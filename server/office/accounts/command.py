@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -25,6 +26,14 @@ File = Annotated[Path, typer.Argument(help="The ledger's file.", metavar="PATH")
 Paths = Annotated[
     list[Path], typer.Argument(help="Result folders or ledger files.", metavar="PATH...")
 ]
+
+
+class Another(StrEnum):
+    """Libraries whose accountants can be asked beside our own."""
+
+    opacus = "opacus"
+
+
 NO_LEDGER = (
     "no ledger here: in a deployment ledgers lie at the hospitals, name their files; a simulated "
     "hospital makes one at its first charge"
@@ -42,9 +51,17 @@ def show(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     answer(content, text.spending(accounts, warnings), as_json)
 
 
-def verify(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
+def verify(
+    paths: Paths,
+    delta: Deltas = None,
+    accountant: Annotated[
+        Another | None,
+        typer.Option(help="Recompute epsilon by this library's own accountants as well."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
     """Check chains, budgets and the server's marks; recompute epsilon by a second accountant."""
-    checked = check(places(paths), delta or ())
+    checked = check(places(paths), delta or (), opacus=accountant is Another.opacus)
     answer(checked, text.checked(checked), as_json)
     if checked.faults:
         raise typer.Exit(FAILED)

@@ -9,7 +9,7 @@ from pathlib import Path
 from metaward.privacy.event import Protection
 from metaward.privacy.report.numbers import show_left, show_loss
 from metaward.server.office.accounts.account import Account
-from metaward.server.office.accounts.check import Checked
+from metaward.server.office.accounts.check import Checked, Second
 from metaward.server.terminal import BAD, FAINT, GOOD, Piece, line, safe, table, warning
 
 SIMULATED = (
@@ -74,27 +74,26 @@ def spending(accounts: Sequence[Account], warnings: Sequence[str]) -> list[Piece
 
 def checked(done: Checked) -> list[Piece]:
     """The end of `privacy verify`."""
-    columns = ("hospital", "protects", "at delta", "epsilon", "second accountant", "ledger")
-    rows = [
-        (
-            a.hospital,
-            by(a.protections),
-            f"{a.delta:g}",
-            show_loss(a.epsilon),
-            show_loss(a.second),
-            a.path,
-        )
-        for a in done.accounts
-    ]
+    columns = ["hospital", "protects", "at delta", "epsilon", "second accountant"]
+    opacus = any(a.opacus for a in done.accounts)
+    columns += ["Opacus (prv)", "Opacus (rdp, a bound)"] * opacus
+    rows = [_accounted(a) for a in done.accounts]
     counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
     return [
-        *([table(columns, rows)] if rows else []),
+        *([table((*columns, "ledger"), rows)] if rows else []),
         *(line(f"note: {note}", FAINT) for note in done.notes),
         *(line(f"FAULT: {fault}", BAD) for fault in done.faults),
         line(f"{len(done.faults)} faults in {counts}.", BAD)
         if done.faults
         else line(f"No fault: {counts}; epsilon is equal by two accountants.", GOOD),
     ]
+
+
+def _accounted(a: Second) -> tuple[str, ...]:
+    """One line: a ledger's worst unit at one delta, by all accountants."""
+    third = (a.opacus.prv, a.opacus.rdp) if a.opacus else ()
+    epsilons = (show_loss(epsilon) for epsilon in (a.epsilon, a.second, *third))
+    return a.hospital, by(a.protections), f"{a.delta:g}", *epsilons, a.path
 
 
 def _spending(accounts: Sequence[Account]) -> Piece:

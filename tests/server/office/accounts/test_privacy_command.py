@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from metaward.privacy.accounting import reported_epsilon
+from metaward.privacy.accounting.by_opacus import ByOpacus
 from metaward.privacy.event import Budget, Mark, gaussian
 from metaward.privacy.ledger import Ledger
 from metaward.server.engines.inprocess import run_inprocess
 from metaward.server.folder import Folder
+from metaward.server.office.accounts import check, spending
 from metaward.server.office.accounts import check as checking
-from metaward.server.office.accounts import spending
 from metaward.server.office.accounts.places import Places
 from metaward.strategies.marks import SeenMark
 from tests.privacy.ledger.ledger_desk import vandal
@@ -164,6 +165,25 @@ def test_verify_ledgers_alone(
         (1e-3, pytest.approx(3.138671, abs=1e-5))
     ]
     assert any("name the result folder" in note for note in found["notes"])
+
+
+def test_verify_by_opacus_too(
+    call: Call,
+    made: tuple[Folder, Ledger],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ask = ("verify", made[1].path, "--accountant", "opacus")
+    (account,) = asked(call, capsys, 0, *ask)["accounts"]
+    theirs = account["opacus"]
+    assert theirs["prv"] == pytest.approx(account["epsilon"], rel=0.01, abs=0.02)
+    assert theirs["rdp"] >= account["epsilon"]
+    assert asked(call, capsys, 0, *ask[:2])["accounts"][0]["opacus"] is None
+    other = ByOpacus(rdp=9.0, prv=2.0 * account["epsilon"])
+    monkeypatch.setattr(f"{check.__name__}.by_opacus", lambda *_: other)
+    (fault,) = asked(call, capsys, 1, *ask)["faults"]
+    assert "by ours and" in fault
+    assert "by Opacus's accountant" in fault
 
 
 def test_an_older_copy_is_found_by_the_servers_marks(
