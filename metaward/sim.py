@@ -155,8 +155,8 @@ def choice_faults(run: Sim) -> Iterator[str]:
     if evaluation.keep == "best" and not any(seat.role == "validation" for seat in roster):
         yield (
             "server.evaluation.keep: best needs hospitals for validation, which choose the round; "
-            "set client.tasks.validation (the unseen ones judge the result and choose nothing), or "
-            "keep: last"
+            "set client.tasks.validation (arrays: Records with role validation), or keep: last; "
+            "the unseen ones judge the result and choose nothing"
         )
     if evaluation.patience is not None and evaluation.keep != "best":
         yield (
