@@ -25,7 +25,7 @@ from metaward.client.charging import plan
 from metaward.privacy import Opening
 from metaward.privacy.mechanisms.sums import NoisySums, Sums
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import Contributions, Kind
+from metaward.privacy.session import Contributions, Kind, Losses, MeanGradient, Points
 
 
 @dataclass
@@ -37,8 +37,22 @@ class Watched(NoisySums):
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The mean, whose length over the clip norm is kept."""
         mean = super().mean(contributions, kind, dim)
-        self.shares[kind].append(float(mean.norm()) / self.mechanism.clip_of(kind))
+        self.note(kind, mean)
         return mean
+
+    def gradient(
+        self, losses: Losses, at: Points, kind: Kind, mask: Tensor, beside: Contributions = ()
+    ) -> MeanGradient:
+        """The same of a mean gradient, which Opacus may have taken without ``mean``."""
+        before = len(self.shares[kind])
+        found = super().gradient(losses, at, kind, mask, beside)
+        if len(self.shares[kind]) == before:
+            self.note(kind, found[0])
+        return found
+
+    def note(self, kind: Kind, mean: Tensor) -> None:
+        """Keep the length of a mean, as a share of the clip norm."""
+        self.shares[kind].append(float(mean.norm()) / self.mechanism.clip_of(kind))
 
 
 def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
@@ -48,13 +62,14 @@ def shares(run: sim.Sim, index: int) -> dict[str, list[float]]:
         raise SystemExit(f"mechanism {mechanism.name} clips no records; choose sums")
     root = sim.data_root(run)
     hospital = work.open_hospital(desk.source, index, root, desk.seed)
-    share, setting = work.tasks_of(desk, hospital, index, 1), work.open_setting(desk)
-    theta = learner.initial(setting, run.seed)
-    price = plan(mechanism, learner, setting, theta, share, np.random.default_rng(0))
+    setting = work.open_setting(desk)
+    share = work.tasks_of(desk, work.prepare(hospital, setting), index, 1)
+    theta, rng = learner.initial(setting, run.seed), np.random.default_rng(0)
+    price = plan(mechanism, learner, setting, theta, share, rng, desk.first, opening=True)
     silent = dict.fromkeys(price.noise, 0.0)
     opening = Opening(price.uses, silent, mechanism.unit.owners(hospital), SeededNoise(0))
     session = Watched(mechanism, opening)
-    learner.update(setting, theta, share.episodes, session, np.random.default_rng(0))
+    desk.worker(1).update(setting, theta, share.episodes, session, np.random.default_rng(0))
     return session.shares
 
 

@@ -70,14 +70,22 @@ class Trial(Case):
     epsilons: tuple[float, ...] = (8, 1, 0.25)
 
 
+PHANTOMS = "configs/metric.yaml"
 TRIALS = (
-    Trial("small", "phantoms, 4 hospitals of 150 images", "sim.yaml", (), SMALL, (8, 3, 1)),
-    Trial("large", "phantoms, 24 hospitals of 1200 images", "sim.yaml", (), LARGE, (1, 0.25)),
-    Trial("fine", "phantoms, grid 2", "sim.yaml", (), ("client.model.grid=2",)),
+    Trial("small", "phantoms, 4 hospitals of 150 images", PHANTOMS, (), SMALL, (8, 3, 1)),
+    Trial(
+        "large",
+        "phantoms, 24 hospitals of 1200 images",
+        PHANTOMS,
+        (),
+        LARGE,
+        (1, 0.25),
+    ),
+    Trial("fine", "phantoms, grid 2", PHANTOMS, (), ("client.model.grid=2",)),
     Trial(
         "patients",
         "phantoms, patient, 280 patients a hospital",
-        "sim.yaml",
+        PHANTOMS,
         ("--units", "280"),
         (PATIENT,),
     ),
