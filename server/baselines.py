@@ -140,7 +140,7 @@ def local(run: Sim) -> list[Contender]:
     pull = run.server.evaluation.fine_tune.pull
 
     def pulled(averaged: Contender) -> Contender:
-        name = averaged.name.replace("FedAvg", "mean of local models")
+        name = averaged.name.replace("FedAvg", "local models")
         learner = Local(**vars(averaged.learner), pull=pull)
         key = averaged.key.replace("fedavg", "local-models")
         return replace(averaged, name=name, key=key, learner=learner)

@@ -21,10 +21,12 @@ FEW = 3
 
 def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:
     """Write curve.png: the score over rounds on the left, hospital by hospital on the right."""
-    with picture(folder.path / "curve.png", height=4.2) as figure:
+    with picture(folder.path / "curve.png", height=5.0) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(3, 4))
         _rounds(left, folder, table)
         _hospitals(right, table)
+        known = left.get_legend_handles_labels()
+        figure.legend(*known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
 def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
@@ -47,7 +49,6 @@ def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
         axes.set_xlim(x[0] - 1, x[-1] + 1)
     axes.set_ylabel(f"query {table.score.label}")
     axes.set_title("Unseen hospitals, while theta is learned")
-    axes.legend(framealpha=0.85, edgecolor="none", fontsize=8)
 
 
 def _validation(axes: Axes, folder: Folder, scale: float) -> None:
@@ -71,4 +72,4 @@ def _hospitals(axes: Axes, table: ScoreTable) -> None:
     axes.set_yticks([i + 0.4 for i in range(len(names))], names)
     axes.invert_yaxis()
     axes.set_xlabel(f"query {table.score.label}")
-    axes.set_title("After adaptation, hospital by hospital (colours as on the left)")
+    axes.set_title("After adaptation, hospital by hospital")

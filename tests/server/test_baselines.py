@@ -222,7 +222,7 @@ def test_local_models_are_fedavgs_twins_with_a_pull() -> None:
         assert one.learner == Local(**vars(twin.learner), pull=0.5)
         same = replace(one, name=twin.name, key=twin.key, learner=twin.learner)
         assert same == twin
-    assert [one.name for one in local(small())] == ["mean of local models + fine-tune"]
+    assert [one.name for one in local(small())] == ["local models + fine-tune"]
 
 
 @pytest.mark.parametrize("unit", ["record", "patient"])
@@ -239,7 +239,7 @@ def test_local_models_spend_the_runs_budget_and_keep_their_memory(
     folder.create(run)
     run_inprocess(run, folder, lambda row: None)
     (own_row, row) = json.loads((folder.path / "result.json").read_text())["tables"][0]["rows"]
-    assert row["learner"] == "mean of local models + fine-tune"
+    assert row["learner"] == "local models + fine-tune"
     assert own_row["steps"] == row["steps"]
     (place,) = folder.hospitals.glob("*.local-models")
     assert len({path.parent for path in place.rglob("*.memory")}) >= 3
@@ -250,4 +250,4 @@ def test_local_models_spend_the_runs_budget_and_keep_their_memory(
 
 def test_local_models_have_no_privacy_where_tasks_are_protected_and_say_so() -> None:
     (one,) = local(small(*PRIVATE, "privacy={mechanism: whole, unit: task}"))
-    assert (one.private, one.name) == (False, "mean of local models + fine-tune, NO PRIVACY")
+    assert (one.private, one.name) == (False, "local models + fine-tune, NO PRIVACY")
