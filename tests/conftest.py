@@ -22,6 +22,7 @@ SLOW = (
     "server/test_run",
     "server/test_kill",
     "ledger/test_kill",
+    "privacy/test_two_worlds",
 )
 
 

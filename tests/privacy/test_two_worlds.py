@@ -48,7 +48,11 @@ MODEST = {
 the sums as far as it may."""
 SEED = 5
 NOBODY: Names = frozenset()
-real = pytest.mark.skipif(ROOT is None, reason="METAWARD_DATA is not set: the source has no files")
+real = (
+    pytest.mark.skipif(ROOT is None, reason="METAWARD_DATA is not set: the source has no files"),
+    pytest.mark.long,
+)
+"""Sources with files are as many cases again, and minutes."""
 
 
 def modest(cls: type[Any], **options: Any) -> Any:
@@ -92,6 +96,16 @@ def opened(name: str) -> Hospital | None:
     except DataError:
         return None
     return found
+
+
+@cache
+def needs_files(name: str) -> bool:
+    """Whether the source makes nothing up."""
+    try:
+        twin_of(name)(NOBODY).hospital(INDEX, None, SEED)
+    except DataError:
+        return True
+    return False
 
 
 # ------------------------------------------------------------------------- all combinations
@@ -148,7 +162,7 @@ def cases() -> Iterator[Any]:
                 for warm_up in (None, WarmUp()):
                     case = Case(mechanism, source, learner, warm_up)
                     if case.desk is not None:
-                        marks = () if opened(source) else (real,)
+                        marks = real if needs_files(source) else ()
                         yield pytest.param(case, id=str(case), marks=marks)
 
 
