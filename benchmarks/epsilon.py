@@ -47,16 +47,45 @@ Result = dict[str, Any]
 
 @dataclass(frozen=True)
 class Case:
-    """A private configuration, and what a plan must be told because the file does not say it."""
+    """A private configuration with keys set, and what a plan must be told because it does not say.
+
+    ``beside`` are the baselines of the run at the largest of the ``epsilons``.
+    """
 
     name: str
     title: str
     config: str
     plan_options: tuple[str, ...] = ()
+    sets: tuple[str, ...] = ()
+    epsilons: tuple[float, ...] = EPSILONS
+    beside: str = BESIDE
 
+
+DESCENTS = {
+    "reptile": "lr: 0.003, steps: 3, adapt_steps: 10",
+    "fomaml": "lr: 0.003, steps: 2, adapt_steps: 10",
+    "maml": "lr: 0.003, steps: 2, adapt_steps: 10",
+}
+"""Learners that descend on adapter and head together, in tasks of their own."""
+LARGE_TASKS = (
+    "client.tasks.train_shots=50",
+    "client.tasks.train_queries=50",
+    "privacy.split.support=1.0",
+)
 
 CASES = (
     Case("default", "phantoms, 12 hospitals of 2,000 images, record, adapter", "sim.yaml"),
+    *(
+        Case(
+            name,
+            f"the same phantoms, {name} on the adapter",
+            "sim.yaml",
+            sets=(*LARGE_TASKS, f"client.inner={{algorithm: {name}, {options}}}"),
+            epsilons=(8.0,),
+            beside="[untrained]",
+        )
+        for name, options in DESCENTS.items()
+    ),
     Case("phantom", "phantoms, 12 hospitals of 600 images, record", "configs/metric.yaml"),
     Case(
         "ecg",
@@ -116,8 +145,8 @@ def run_of(config: str, sets: Sequence[str]) -> Run:
 
 def measure(case: Case, epsilon: float, seed: int, data: str | None) -> Result:
     """The result of one run, and what its plan forecast."""
-    beside = BESIDE if epsilon == max(EPSILONS) else "[]"
-    sets = [f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
+    beside = case.beside if epsilon == max(case.epsilons) else "[]"
+    sets = [*case.sets, f"seed={seed}", f"privacy.epsilon={epsilon}", "server.workers=1"]
     run = run_of(case.config, [*sets, f"server.evaluation.baselines={beside}"])
     plan = run.plan(case.plan_options)
     told = {key: plan[key] for key in ("ratio", "verdict")}
@@ -183,7 +212,7 @@ def lines(results: Sequence[Result]) -> Iterable[str]:
         plan = f"{here[0]['verdict']} ({here[0]['ratio']:.2g})"
         spent = max(r["spent"] for r in here)
         yield line(f"epsilon {epsilon:g} (spent {spent:.4g})", [r["rows"][0] for r in here], plan)
-    best = [r for r in results if r["epsilon"] == max(EPSILONS)]
+    best = [r for r in results if r["epsilon"] == max(r["epsilon"] for r in results)]
     for place in range(1, len(best[0]["rows"])):
         rows = [r["rows"][place] for r in best]
         yield line(rows[0]["learner"], rows, "")
@@ -213,7 +242,7 @@ def main() -> None:
     todo = [
         (case, epsilon, seed)
         for case in CASES
-        for epsilon in EPSILONS
+        for epsilon in case.epsilons
         for seed in asked.seeds
         if (not asked.only or case.name in asked.only) and (case.name, epsilon, seed) not in done
     ]
