@@ -52,7 +52,10 @@ real = (
     pytest.mark.skipif(ROOT is None, reason="METAWARD_DATA is not set: the source has no files"),
     pytest.mark.long,
 )
-"""Sources with files are as many cases again, and minutes."""
+"""Sources with files take minutes."""
+QUICK = ("metric", "reptile", "maml")
+"""Learners for sources with files, of which the first that fits is enough: who is dealt into which
+task depends on no learner, and every learner is played on the sources without files."""
 
 
 def modest(cls: type[Any], **options: Any) -> Any:
@@ -161,9 +164,13 @@ def cases() -> Iterator[Any]:
             for mechanism in mechanisms():
                 for warm_up in (None, WarmUp()):
                     case = Case(mechanism, source, learner, warm_up)
-                    if case.desk is not None:
-                        marks = real if needs_files(source) else ()
-                        yield pytest.param(case, id=str(case), marks=marks)
+                    if case.desk is not None and not needs_files(source):
+                        yield pytest.param(case, id=str(case))
+    for source in filter(needs_files, TASKS):
+        for mechanism in mechanisms():
+            every = (Case(mechanism, source, learner, None) for learner in QUICK)
+            fitting = next(case for case in every if case.desk is not None)
+            yield pytest.param(fitting, id=str(fitting), marks=real)
 
 
 def check(lived: Lived) -> None:
