@@ -22,7 +22,7 @@ from metaward.client.schedule import Share
 from metaward.client.tasks.base import TaskSize, TaskSpec
 from metaward.client.tasks.made_up import random_tasks
 from metaward.client.work import one_thread, open_setting
-from metaward.privacy import Session
+from metaward.privacy import Rehearsal, Session
 from metaward.privacy.audit import CONFIDENCE, AuditReport, Effort, Layers, Stage, audit, claimed_mu
 from metaward.privacy.audit.bounds import trials_needed
 from metaward.privacy.noise import Noise
@@ -77,20 +77,25 @@ def stage_of(
 ) -> Stage:
     """The run's mechanism, and one round of its learner on made-up records.
 
-    The noise is that of tasks as large as the run's. The attack uses smaller ones, unless the
-    learner takes mini-batches, because the size decides in how many of these a record is.
+    Where the first round differs from later ones, it is a later one: a hospital then has what the
+    learner keeps. The noise is that of tasks as large as the run's. The attack uses smaller ones,
+    unless the learner takes mini-batches, because the size decides in how many of these a record
+    is.
     """
     algorithm = desk.learner
     theta = algorithm.initial(setting, seed).to(setting.device)
     real = desk.source.task_size()
     small = real if algorithm.takes_batches else _size(setting.spec, 2)
     tasks = random_tasks(setting.spec, small, TASKS, _rng(seed))
+    rehearsal = Rehearsal(desk.mechanism.trained)
+    kept = desk.worker(1).update(setting, theta, tasks, rehearsal, _rng(seed)).keep
+    setting = setting.recalling(kept)
 
     def work(session: Session) -> Tensor:
         return algorithm.update(setting, theta, tasks, session, _rng(seed)).delta
 
     share = Share(random_tasks(setting.spec, real, TASKS, _rng(seed)), participations)
-    noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed)).noise
+    noises = plan(desk.mechanism, algorithm, setting, theta, share, _rng(seed), desk.first).noise
     rows = [[*e.support_rows.tolist(), *e.query_rows.tolist()] for e in tasks]
     return Stage(desk.mechanism, work, rows, np.arange(sum(map(len, rows))), noises, noise)
 

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaward import sim
 from metaward.client.audit import audit_run
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.inner.reptile import Reptile
@@ -72,6 +73,14 @@ def test_a_sound_mechanism_passes_and_the_bound_is_close(unit: str, name: str) -
     assert report.layers
     assert report.mixing is not None
     assert (report.rounds, report.unit) == (ROUNDS, unit)
+
+
+def test_rounds_after_a_first_one_are_attacked_within_the_runs_budget() -> None:
+    """The default run: what is summed once a run is not played, nor claimed, in every round."""
+    report = audit_run(sim.load(sim.DEFAULT).desk(), seeded(1), ROUNDS, 1, seconds=3)
+    assert report.sound, report.faults
+    assert set(report.sensitivity) == {"support", "query"}
+    assert 0 < report.claimed_epsilon < 8
 
 
 def test_sound_mechanisms_fail_no_check_by_chance() -> None:
