@@ -236,6 +236,20 @@ def over_tasks(
     return Update(here - theta if local_lr else session.combine(directions), mean_loss)
 
 
+def decay(layers: Sequence[Layer], theta: Tensor, weight: float, session: Session) -> Tensor:
+    """The gradient (dim,) of (weight/2) * |theta|^2 over the coordinates that are trained.
+
+    ``layers`` are those of the learner. What stays as it is, a frame or a group of layers that the
+    mechanism does not train, is not pulled to zero either.
+    """
+    trained = [
+        torch.full((layer.size,), float(layer.group in session.trained))
+        for layer in layers
+        if not layer.local
+    ]
+    return weight * torch.cat([torch.zeros(0), *trained]).to(theta) * theta
+
+
 def require_classes(spec: TaskSpec, learner: str) -> None:
     """``ValueError`` where tasks have no classes and the learner needs their means or names."""
     if not spec.kind.classes:

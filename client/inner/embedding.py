@@ -22,6 +22,7 @@ from metaward.client.inner.base import (
     Setting,
     Steps,
     Update,
+    decay,
     over_tasks,
     pooled_gradient,
     refuse_mixed_tasks,
@@ -82,7 +83,7 @@ class Embedding(Algorithm):
 
         def direction(theta: Tensor, tasks: Sequence[Episode]) -> tuple[Tensor, Tensor]:
             g, loss = slope([(theta, named(setting, task)) for task in tasks])
-            return -g - self.l2 * theta, loss
+            return -g - decay(self.layers(setting), theta, self.l2, session), loss
 
         return over_tasks(theta, episodes, direction, self.local_lr, session)
 

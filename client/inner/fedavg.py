@@ -17,6 +17,7 @@ from metaward.client.inner.base import (
     Predictor,
     Setting,
     Update,
+    decay,
     descend,
     plain_gradient,
     private_gradient,
@@ -69,7 +70,8 @@ class FedAvg(Reptile):
         """phi - theta after ``steps`` SGD steps for each task, on all tasks together."""
         gradient = private_gradient(setting, self._network(setting), session, "support")
         phi, loss = descend(gradient, theta, self._batches(setting, episodes, rng), self.lr)
-        return Update(phi - theta - self.l2 * theta, loss)
+        pull = decay(self.layers(setting), theta, self.l2, session)
+        return Update(phi - theta - pull, loss)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Full-batch gradient descent from the global model, with a fresh head under ``names``."""

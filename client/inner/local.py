@@ -13,7 +13,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import Setting, Update, descend, private_gradient
+from metaward.client.inner.base import Setting, Update, decay, descend, private_gradient
 from metaward.client.inner.fedavg import FedAvg
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
@@ -68,4 +68,5 @@ class Local(FedAvg):
 
         start = setting.kept.get("model", theta)
         w, loss = descend(pulled, start, self._batches(setting, episodes, rng), self.lr)
-        return Update(w - theta - self.l2 * theta, loss, {"model": w})
+        pull = decay(self.layers(setting), theta, self.l2, session)
+        return Update(w - theta - pull, loss, {"model": w})

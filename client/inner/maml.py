@@ -14,6 +14,7 @@ from metaward.client.inner.base import (
     GradientLearner,
     Setting,
     Update,
+    decay,
     descend,
     over_tasks,
     pooled_gradient,
@@ -144,6 +145,7 @@ def meta_update(
     def direction(theta: Tensor, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
         tasks = [(setting.support(e), setting.query(e)) for e in episodes]
         g, loss = meta_gradient(theta, tasks)
-        return -(g + learner.l2 * theta), loss
+        pull = decay(learner.layers(setting), theta, learner.l2, session)
+        return -(g + pull), loss
 
     return over_tasks(theta, episodes, direction, learner.local_lr, session)

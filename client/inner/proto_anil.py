@@ -26,6 +26,7 @@ from metaward.client.inner.base import (
     Setting,
     Steps,
     Update,
+    decay,
     descend,
     require_classes,
 )
@@ -117,8 +118,7 @@ class ProtoAnil(Algorithm):
         batch, means = _known(pooled(batches), kept)
         moved = self._inner(setting, theta, means, batch, session)
         g, loss = self._outer(setting, theta, means, batch, moved, session)
-        mask = setting.network(0).mask(session.trained).to(theta)
-        return Update(-g - self.l2 * mask * theta, loss, kept)
+        return Update(-g - decay(self.layers(setting), theta, self.l2, session), loss, kept)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """The head of the prototypes, then ``steps`` full-batch steps on it."""

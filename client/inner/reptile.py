@@ -15,6 +15,7 @@ from metaward.client.inner.base import (
     GradientLearner,
     Setting,
     Update,
+    decay,
     descend,
     over_tasks,
     pooled_gradient,
@@ -61,7 +62,8 @@ class Reptile(GradientLearner):
                 moved = moved + (phi - theta) / len(tasks)
                 ends.append((phi, batches[-1]))
             g, loss = last(ends)  # nothing starts at phi_T: the last steps are only averaged
-            return moved - self.lr * g - self.l2 * theta, loss
+            pull = decay(self.layers(setting), theta, self.l2, session)
+            return moved - self.lr * g - pull, loss
 
         return over_tasks(theta, episodes, direction, self.local_lr, session)
 

@@ -81,7 +81,8 @@ class Mix(nn.Linear):
 class Frame(nn.Linear):
     """Coordinates (size, size) in which a body sees its input: the identity at first.
 
-    They are part of theta, and no gradient changes them; see ``Algorithm.hand_over``.
+    They are part of theta, and no gradient changes them; see ``Network.split``. A run may
+    learn them in its first round (``client.warm_up``).
     """
 
     def __init__(self, size: int) -> None:
@@ -130,6 +131,7 @@ class Network:
         self.names = list(trained)
         self.shapes = [p.shape for p in trained.values()]
         self.sizes = [shape.numel() for shape in self.shapes]
+        self.held = {layer.name for layer in self.layers() if layer.group == "frame"}
         self.dim = sum(self.sizes)
         head = sum(n for name, n in zip(self.names, self.sizes, strict=True) if name[:4] == "head")
         self.head = slice(self.dim - head, self.dim)
@@ -158,9 +160,12 @@ class Network:
         return torch.cat([torch.zeros(0, dtype=torch.bool), *pieces])
 
     def split(self, phi: Tensor) -> dict[str, Tensor]:
-        """Views of the flat vector (dim,) as named parameters; differentiable."""
+        """Views of the flat vector (dim,) as named parameters; differentiable but for a frame."""
         pieces = zip(self.names, torch.split(phi, self.sizes), self.shapes, strict=True)
-        return {name: piece.view(shape) for name, piece, shape in pieces}
+        return {
+            name: (piece.detach() if name in self.held else piece).view(shape)
+            for name, piece, shape in pieces
+        }
 
     def forward(self, phi: Tensor, x: Tensor) -> Tensor:
         """Outputs (batch, outputs) of the network at ``phi`` (dim,) for ``x`` (batch, ...)."""

@@ -1,6 +1,7 @@
 """What every network and every learner must keep."""
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,29 @@ def test_algorithm(name: str, kind: str) -> None:
         assert torch.isfinite(outputs).all()
     assert torch.equal(theta, kept)
     assert pickle.dumps(episodes) == before
+
+
+SESSIONS = {
+    "raw": OpenSession(),
+    "summed": OpenSession(raw=False),
+    "head": OpenSession(raw=False, trained=frozenset({"head"})),
+}
+
+
+@pytest.mark.parametrize("session", SESSIONS.values(), ids=SESSIONS)
+@pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"centroid", "metric"}))
+def test_only_what_is_trained_moves(name: str, session: OpenSession) -> None:
+    """Neither gradient nor decay moves a frame, or a group that the mechanism leaves alone."""
+    learner = replace(ALGORITHMS[name](), l2=0.5)  # type: ignore[type-var]
+    setting = Setting(Flat(), SPECS["classification"])
+    theta = learner.initial(setting, 4) + 0.1  # no coordinate is zero, where decay would show none
+    episodes = [episode(setting.spec, n) for n in range(2)]
+    update = learner.update(setting, theta, episodes, session, np.random.default_rng(1))
+    layers = [layer for layer in learner.layers(setting) if not layer.local]
+    pieces = torch.split(update.delta, [layer.size for layer in layers])
+    assert "frame" in {layer.group for layer in layers}
+    for layer, piece in zip(layers, pieces, strict=True):
+        assert bool(piece.any()) == (layer.group in session.trained), layer.name
 
 
 @pytest.mark.parametrize("kind", SPECS)
