@@ -75,8 +75,8 @@ class Constant:
         return np.full(n, self.value)
 
     def uniform(self, n: int) -> Vector:
-        """Nothing is drawn at rate 1."""
-        raise NotImplementedError
+        """An error: a draw of units has no scale, and the releases here are of rate 1."""
+        raise ValueError("constant noise draws no units; attack mechanisms of sampling rate 1")
 
 
 class Known(NamedTuple):

@@ -113,7 +113,8 @@ def noisy_gradients(
     module = GradSampleModule(own.module, loss_reduction="sum")
     optimizer = ExactOptimizer(module, clip, noise_multiplier, units, noise)
     optimizer.total = others
-    parts = [(place, part) for place in places for part in _parts(place.group, rows(len(mask)))]
+    most = rows(int(mask.sum()))
+    parts = [(place, part) for place in places for part in _parts(place.group, most)]
     for number, (place, part) in enumerate(parts):
         own.move(place.phi)
         x = place.batch.x[part].detach().clone()

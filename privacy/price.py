@@ -25,10 +25,6 @@ Weights = Callable[[str], float]
 NARROWEST, WIDEST, PRECISION = 0.01, 1e4, 1e-4
 
 
-def _even(kind: str) -> float:
-    return 1.0
-
-
 def over_run(
     first: Sequence[Counts], later: Sequence[Counts], participations: int
 ) -> tuple[Counts, ...]:
@@ -76,7 +72,7 @@ def profiles(unit: Unit, uses: Iterable[Use], tasks: Sequence[Sequence[int]]) ->
 
 
 def calibrate(
-    profiles: Iterable[Counts], budget: Budget, sampling_rate: float, weight: Weights = _even
+    profiles: Iterable[Counts], budget: Budget, sampling_rate: float, weight: Weights
 ) -> dict[str, float]:
     """The noise multiplier of each kind, such that no profile spends more than the budget.
 

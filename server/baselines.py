@@ -57,7 +57,7 @@ class Contender:
                 run.client,
                 model=self.network or run.client.model,
                 inner=self.learner,
-                warm_up=run.client.warm_up if self.warms_up and not self.network else None,
+                warm_up=run.client.warm_up if self.warms_up else None,
             ),
             strategies=replace(run.strategies, combine=self.combine, outer=self.outer),
             server=replace(run.server, rounds=self.rounds or run.server.rounds),
@@ -152,7 +152,7 @@ def centroid(run: Sim) -> list[Contender]:
     """Nearest class mean in raw input space (nearest support point where there are no classes)."""
     classes = run.client.tasks.spec().kind.classes
     name = "nearest centroid" if classes else "nearest support point"
-    return [Contender(name, Centroid(), network=Mlp(hidden=()))]  # records as they are
+    return [Contender(name, Centroid(), warms_up=False, network=Mlp(hidden=()))]  # raw records
 
 
 BASELINES: dict[str, Callable[[Sim], list[Contender]]] = {

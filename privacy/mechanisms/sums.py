@@ -179,7 +179,7 @@ class NoisySums(Session):
         units, d = _units(groups), int(mask.sum())
         places = [
             optimizer.RecordsAt(phi.detach(), batch, group, self._drawn(group))
-            for (phi, batch), group in zip(at, groups, strict=False)
+            for (phi, batch), group in zip(at, groups[: len(at)], strict=True)
         ]
         others = self._sum(beside, groups[len(at) :], kind, units, d)
         clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]

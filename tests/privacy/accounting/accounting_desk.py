@@ -10,7 +10,7 @@ from metaward.privacy.price import calibrate
 
 def noise_for(epsilon: float, delta: float, count: int) -> float:
     """The noise with which the product lets ``count`` sums through a budget."""
-    return calibrate([Counter(sum=count)], Budget(epsilon, delta), 1.0)["sum"]
+    return calibrate([Counter(sum=count)], Budget(epsilon, delta), 1.0, lambda kind: 1.0)["sum"]
 
 
 def delta_of(events: Sequence[Event], epsilon: float) -> float:
