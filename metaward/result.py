@@ -16,7 +16,7 @@ from safetensors.numpy import load_file
 from torch import Tensor
 
 from metaward.client.inner import Setting
-from metaward.client.inner.base import Predictor
+from metaward.client.inner.setting import Predictor
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.work import one_thread
 from metaward.errors import InputError

@@ -2,23 +2,12 @@
 
 Each method is one file of this folder and one entry of ``ALGORITHMS``.
 
-Your own learner is built from the same pieces (``client.inner.base``).
+Your own learner is built from the same pieces (``setting``, ``steps`` and ``base``).
 """
 
 from __future__ import annotations
 
-from metaward.client.inner.base import (
-    Algorithm,
-    Kept,
-    Setting,
-    Update,
-    decay,
-    descend,
-    over_tasks,
-    pooled_gradient,
-    private_gradient,
-    task_gradients,
-)
+from metaward.client.inner.base import Algorithm
 from metaward.client.inner.centroid import Centroid
 from metaward.client.inner.embedding import Embedding
 from metaward.client.inner.fedavg import FedAvg
@@ -28,6 +17,15 @@ from metaward.client.inner.metric import Metric
 from metaward.client.inner.proto_anil import ProtoAnil
 from metaward.client.inner.proto_maml import ProtoMaml
 from metaward.client.inner.reptile import Reptile, minibatches, whole
+from metaward.client.inner.setting import Kept, Setting, Update
+from metaward.client.inner.steps import (
+    decay,
+    descend,
+    over_tasks,
+    pooled_gradient,
+    private_gradient,
+    task_gradients,
+)
 from metaward.client.inner.warm_up import FirstRound, WarmUp
 
 ALGORITHMS: dict[str, type[Algorithm]] = {

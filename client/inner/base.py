@@ -1,4 +1,4 @@
-"""The parts every inner loop is built from, and what an algorithm must provide.
+"""What an algorithm must provide, and the learner that most others are built on.
 
 An algorithm is a frozen dataclass whose fields are its yaml options (``client.inner``). It turns
 theta and a few episodes into an update (meta-training), and theta and a support set into a
@@ -8,99 +8,23 @@ same methods: only the learner knows the length and meaning of theta.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field, replace
-from functools import cache
-from typing import Annotated, Any, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Protocol
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.models import Architecture, Layer, Network, fed_shape, network
-from metaward.client.tasks.base import Episode, FloatArray, IntArray, TaskSpec
-from metaward.privacy import Batch, Kind, Objective, OpenSession, Session, Unit
-
-Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
-Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
-Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
-Predictor = Callable[[Tensor], Tensor]
-Kept = Mapping[str, Tensor]
-"""Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
-
-PREPARED = 256
-"""Records that go through a fixed front at a time."""
+from metaward.client.inner.setting import Predictor, Setting, Update
+from metaward.client.inner.steps import descend, plain_gradient
+from metaward.client.models import Layer
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.privacy import Batch, Session, Unit
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Lambda = Annotated[float, Field(ge=0, le=100)]
-
-
-@dataclass(frozen=True)
-class Update:
-    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss.
-
-    ``keep`` stays at the hospital; the next update there finds it in ``setting.kept``.
-    Only a learner that ``remembers`` may fill it.
-    """
-
-    delta: Tensor
-    loss: Tensor
-    keep: Kept = field(default_factory=dict)
-
-
-class Setting:
-    """What an algorithm works with: the task's shape, the architecture, the device.
-
-    ``spec`` and all records of an algorithm have the shape that comes out of the network's fixed
-    front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what the last
-    update at this hospital returned as ``keep``: empty at first, in adaptation, and for all
-    learners that do not remember.
-    """
-
-    def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
-        self.device = torch.device(device)
-        self.spec = replace(spec, input_shape=fed_shape(architecture, spec.input_shape))
-        self.network: Callable[[int], Network] = cache(
-            lambda outputs: network(architecture, self.spec, outputs, self.device)
-        )
-        self.front = architecture.front(spec.input_shape)
-        self.kept: Kept = {}
-
-    def prepare(self, x: FloatArray) -> FloatArray:
-        """Records (n, *input_shape) through the fixed front; as they are where there is none."""
-        if self.front is None:
-            return x
-        front = self.front.to(self.device)
-        pieces = torch.split(torch.from_numpy(x), PREPARED)
-        with torch.no_grad():
-            done = [front(piece.to(self.device)).cpu() for piece in pieces]
-        return np.asarray(torch.cat(done).numpy(), np.float32)
-
-    def recalling(self, kept: Kept) -> Setting:
-        """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
-        other = copy(self)
-        other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
-        return other
-
-    def objective(self, net: Network) -> Objective:
-        """The task's loss of a network, one for each record."""
-        return Objective(net.module, net.forward, self.spec.kind.losses)
-
-    def support(self, episode: Episode) -> Batch:
-        """The support set as tensors on the device."""
-        return self._batch(episode.support_x, episode.support_y, episode.support_rows)
-
-    def query(self, episode: Episode) -> Batch:
-        """The query set as tensors on the device."""
-        return self._batch(episode.query_x, episode.query_y, episode.query_rows)
-
-    def _batch(self, x: NDArray[Any], y: NDArray[Any], rows: IntArray) -> Batch:
-        to = self.device
-        return Batch(torch.from_numpy(x).to(to), torch.from_numpy(y).to(to), rows)
 
 
 class Algorithm(Protocol):
@@ -167,87 +91,6 @@ class Algorithm(Protocol):
         tasks, (n, targets) for regression.
         """
         ...
-
-
-def descend(
-    gradient: Gradient, phi: Tensor, batches: Sequence[Batch], lr: float
-) -> tuple[Tensor, Tensor]:
-    """The inner loop: one gradient step per batch. Returns phi_T (dim,) and the last mean loss.
-
-    For several tasks at once phi is (tasks, dim) and there is a loss for each (tasks,).
-    """
-    loss = torch.zeros(phi.shape[:-1], device=phi.device)
-    for batch in batches:
-        g, loss = gradient(phi, batch)
-        phi = phi - lr * g
-    return phi, loss
-
-
-def plain_gradient(setting: Setting, net: Network) -> Gradient:
-    """The gradient without protection: for adaptation, whose result never leaves a hospital."""
-    return private_gradient(setting, net, OpenSession(), "support")
-
-
-def private_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
-    """The session's gradient of the task's loss: meta-training may use no other."""
-    pooled = pooled_gradient(setting, net, session, kind)
-    return lambda phi, batch: pooled([(phi, batch)])
-
-
-def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
-    """The mean gradient over several tasks, each at its own phi, with one noise for the mean."""
-    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
-    return lambda at: session.gradient(losses, at, kind, mask)
-
-
-def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
-    """Each task's own gradient, all tasks at once: phi (tasks, dim), a batch with a task axis.
-
-    ``descend`` takes it as it takes the gradient of one task.
-    """
-    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
-    return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
-
-
-def over_tasks(
-    theta: Tensor,
-    episodes: Sequence[Episode],
-    direction: Direction,
-    local_lr: float,
-    session: Session,
-) -> Update:
-    """A hospital's update from the mean direction that its tasks want theta to move in.
-
-    Without a local rate it is the mean direction at theta. Where sums are noised, ``direction`` is
-    called once for all tasks, so that a mean over tasks gets one noise; otherwise it is called for
-    each task, and the session combines the results. With a local rate theta moves after every task,
-    and the update is the whole way it moved (Fallah, Mokhtari, Ozdaglar 2020: Personalized
-    Federated Learning with Theoretical Guarantees).
-    """
-    here, losses, directions = theta, [], []
-    alone = session.raw or local_lr > 0
-    for group in [[e] for e in episodes] if alone else [episodes]:
-        delta, loss = direction(here, group)
-        losses.append(loss)
-        directions.append(delta)
-        if local_lr:  # else a task whose direction is not finite would reach the others: 0 * inf
-            here = here + local_lr * delta
-    mean_loss = torch.stack(losses).mean()
-    return Update(here - theta if local_lr else session.combine(directions), mean_loss)
-
-
-def decay(layers: Sequence[Layer], theta: Tensor, weight: float, session: Session) -> Tensor:
-    """The gradient (dim,) of (weight/2) * |theta|^2 over the coordinates that are trained.
-
-    ``layers`` are those of the learner. What stays as it is, a frame or a group of layers that the
-    mechanism does not train, is not pulled to zero either.
-    """
-    trained = [
-        torch.full((layer.size,), float(layer.group in session.trained))
-        for layer in layers
-        if not layer.local
-    ]
-    return weight * torch.cat([torch.zeros(0), *trained]).to(theta) * theta
 
 
 def require_classes(spec: TaskSpec, learner: str) -> None:

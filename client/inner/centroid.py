@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import Algorithm, Predictor, Setting, Update
+from metaward.client.inner.base import Algorithm
+from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit

@@ -17,19 +17,15 @@ from torch import Tensor
 from metaward.client.inner.base import (
     Algorithm,
     Lambda,
-    Predictor,
     Rate,
-    Setting,
     Steps,
-    Update,
-    decay,
-    over_tasks,
-    pooled_gradient,
     refuse_mixed_tasks,
     require_classes,
 )
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
+from metaward.client.inner.setting import Predictor, Setting, Update
+from metaward.client.inner.steps import decay, over_tasks, pooled_gradient
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit

@@ -13,16 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import (
-    Predictor,
-    Setting,
-    Update,
-    decay,
-    descend,
-    plain_gradient,
-    private_gradient,
-)
 from metaward.client.inner.reptile import Reptile, minibatches, named, pooled, whole
+from metaward.client.inner.setting import Predictor, Setting, Update
+from metaward.client.inner.steps import decay, descend, plain_gradient, private_gradient
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit

@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import Setting, Update, decay, descend, private_gradient
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.setting import Setting, Update
+from metaward.client.inner.steps import decay, descend, private_gradient
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metaward.client.inner.base import (
-    GradientLearner,
-    Setting,
-    Update,
+from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.setting import Setting, Update
+from metaward.client.inner.steps import (
     decay,
     descend,
     over_tasks,

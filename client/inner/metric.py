@@ -20,18 +20,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import (
-    Algorithm,
-    Kept,
-    Predictor,
-    Rate,
-    Setting,
-    Steps,
-    Update,
-    descend,
-    require_classes,
-)
+from metaward.client.inner.base import Algorithm, Rate, Steps, require_classes
 from metaward.client.inner.reptile import named
+from metaward.client.inner.setting import Kept, Predictor, Setting, Update
+from metaward.client.inner.steps import descend
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit

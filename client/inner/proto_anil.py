@@ -17,21 +17,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from metaward.client.inner.base import (
-    Algorithm,
-    Kept,
-    Lambda,
-    Predictor,
-    Rate,
-    Setting,
-    Steps,
-    Update,
-    decay,
-    descend,
-    require_classes,
-)
+from metaward.client.inner.base import Algorithm, Lambda, Rate, Steps, require_classes
 from metaward.client.inner.metric import class_means, kept_means
 from metaward.client.inner.reptile import named, pooled
+from metaward.client.inner.setting import Kept, Predictor, Setting, Update
+from metaward.client.inner.steps import decay, descend
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Objective, OpenSession, Session, Unit

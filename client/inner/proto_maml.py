@@ -19,17 +19,10 @@ from torch import Tensor
 from torch.func import grad
 from torch.nn import functional
 
-from metaward.client.inner.base import (
-    GradientLearner,
-    Predictor,
-    Setting,
-    Update,
-    descend,
-    plain_gradient,
-    private_gradient,
-    require_classes,
-)
+from metaward.client.inner.base import GradientLearner, require_classes
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
+from metaward.client.inner.setting import Predictor, Setting, Update
+from metaward.client.inner.steps import descend, plain_gradient, private_gradient
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Contribution, Session, Unit

@@ -11,10 +11,9 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import (
-    GradientLearner,
-    Setting,
-    Update,
+from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.setting import Setting, Update
+from metaward.client.inner.steps import (
     decay,
     descend,
     over_tasks,

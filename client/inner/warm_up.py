@@ -16,7 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import Algorithm, Setting, Update
+from metaward.client.inner.base import Algorithm
 from metaward.client.inner.metric import (
     Metric,
     class_means,
@@ -26,6 +26,7 @@ from metaward.client.inner.metric import (
     whitening,
 )
 from metaward.client.inner.reptile import named
+from metaward.client.inner.setting import Setting, Update
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Session, Unit
 

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from metaward.client.inner import ALGORITHMS, Setting, Update
-from metaward.client.inner.base import GradientLearner, Predictor, pooled_gradient
+from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.setting import Predictor
+from metaward.client.inner.steps import pooled_gradient
 from metaward.client.tasks.base import Episode
 from metaward.privacy import Batch, Session
 

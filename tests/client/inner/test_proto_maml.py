@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from metaward.client.inner import Setting
-from metaward.client.inner.base import descend, plain_gradient
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
+from metaward.client.inner.steps import descend, plain_gradient
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION

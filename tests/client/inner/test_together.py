@@ -12,9 +12,9 @@ from torch import Tensor
 
 from metaward.client.audit import stage_of
 from metaward.client.inner import Algorithm, Setting
-from metaward.client.inner.base import task_gradients
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
+from metaward.client.inner.steps import task_gradients
 from metaward.privacy import UNITS, Batch, Opening, OpenSession, Rehearsal, Session
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.price import profiles

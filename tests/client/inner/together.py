@@ -12,9 +12,9 @@ import numpy as np
 from torch import Tensor
 
 from metaward.client.inner import Setting, Update
-from metaward.client.inner.base import descend, pooled_gradient, task_gradients
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile, minibatches, whole
+from metaward.client.inner.steps import descend, pooled_gradient, task_gradients
 from metaward.client.tasks.base import Episode
 from metaward.privacy import Batch, Kind, Session
 

@@ -1,0 +1,89 @@
+"""What an inner loop works with, and what it gives: the setting of a hospital, and an update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from metaward.client.models import Architecture, Network, fed_shape, network
+from metaward.client.tasks.base import Episode, FloatArray, IntArray, TaskSpec
+from metaward.privacy import Batch, Objective
+
+Predictor = Callable[[Tensor], Tensor]
+Kept = Mapping[str, Tensor]
+"""Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
+
+PREPARED = 256
+"""Records that go through a fixed front at a time."""
+
+
+@dataclass(frozen=True)
+class Update:
+    """What meta-training gives: ``delta`` (dim,), the direction for theta, and the mean loss.
+
+    ``keep`` stays at the hospital; the next update there finds it in ``setting.kept``.
+    Only a learner that ``remembers`` may fill it.
+    """
+
+    delta: Tensor
+    loss: Tensor
+    keep: Kept = field(default_factory=dict)
+
+
+class Setting:
+    """What an algorithm works with: the task's shape, the architecture, the device.
+
+    ``spec`` and all records of an algorithm have the shape that comes out of the network's fixed
+    front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what the last
+    update at this hospital returned as ``keep``: empty at first, in adaptation, and for all
+    learners that do not remember.
+    """
+
+    def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
+        self.device = torch.device(device)
+        self.spec = replace(spec, input_shape=fed_shape(architecture, spec.input_shape))
+        self.network: Callable[[int], Network] = cache(
+            lambda outputs: network(architecture, self.spec, outputs, self.device)
+        )
+        self.front = architecture.front(spec.input_shape)
+        self.kept: Kept = {}
+
+    def prepare(self, x: FloatArray) -> FloatArray:
+        """Records (n, *input_shape) through the fixed front; as they are where there is none."""
+        if self.front is None:
+            return x
+        front = self.front.to(self.device)
+        pieces = torch.split(torch.from_numpy(x), PREPARED)
+        with torch.no_grad():
+            done = [front(piece.to(self.device)).cpu() for piece in pieces]
+        return np.asarray(torch.cat(done).numpy(), np.float32)
+
+    def recalling(self, kept: Kept) -> Setting:
+        """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
+        other = copy(self)
+        other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
+        return other
+
+    def objective(self, net: Network) -> Objective:
+        """The task's loss of a network, one for each record."""
+        return Objective(net.module, net.forward, self.spec.kind.losses)
+
+    def support(self, episode: Episode) -> Batch:
+        """The support set as tensors on the device."""
+        return self._batch(episode.support_x, episode.support_y, episode.support_rows)
+
+    def query(self, episode: Episode) -> Batch:
+        """The query set as tensors on the device."""
+        return self._batch(episode.query_x, episode.query_y, episode.query_rows)
+
+    def _batch(self, x: NDArray[Any], y: NDArray[Any], rows: IntArray) -> Batch:
+        to = self.device
+        return Batch(torch.from_numpy(x).to(to), torch.from_numpy(y).to(to), rows)
