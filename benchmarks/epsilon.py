@@ -94,6 +94,12 @@ CASES = (
         ("--records", "6000", "--units", "3"),
     ),
     Case(
+        "ecg-record",
+        "ECG, 6 hospitals of 3 or 4 patients, record",
+        "configs/ecg-record.yaml",
+        ("--records", "6000"),
+    ),
+    Case(
         "omniglot",
         "Omniglot, 50 alphabets of 280 to 1100 drawings, record",
         "configs/omniglot-private.yaml",

@@ -56,10 +56,18 @@ def clipped_sum(
     """
     keep = _check(x, y, group, groups, weights, chunk)
     step = resolution(clip, groups)
-    records = _records(contribution, x, y, keep, torch.argsort(group, stable=True), chunk)
-    alone = bool((group.bincount(minlength=groups) <= 1).all())
-    units = (vectors for _, vectors in records) if alone else _units(records, group)
-    return _total(units, clip, step)
+    return _total(_vectors(contribution, x, y, group, groups, keep, chunk), clip, step)
+
+
+def unit_vectors(
+    contribution: Contribution, x: Tensor, y: Tensor, group: Tensor, groups: int, chunk: int = 64
+) -> Iterator[Tensor]:
+    """The vectors (k, d) of the units, some at a time, before they are clipped.
+
+    Arguments and errors are those of ``clipped_sum``.
+    """
+    _check(x, y, group, groups, None, chunk)
+    return _vectors(contribution, x, y, group, groups, None, chunk)
 
 
 def clipped_units(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
@@ -124,6 +132,21 @@ def _check(
     if weights.shape != (n,) or not bool(((weights == 0) | (weights == 1)).all()):
         raise ValueError(f"weights must be {n} values that are 0 or 1; other weights are not DP")
     return weights.to(torch.bool)
+
+
+def _vectors(
+    contribution: Contribution,
+    x: Tensor,
+    y: Tensor,
+    group: Tensor,
+    groups: int,
+    keep: Tensor | None,
+    chunk: int,
+) -> Iterator[Tensor]:
+    """The units' vectors, some (k, d) at a time."""
+    records = _records(contribution, x, y, keep, torch.argsort(group, stable=True), chunk)
+    alone = bool((group.bincount(minlength=groups) <= 1).all())
+    return (vectors for _, vectors in records) if alone else _units(records, group)
 
 
 def _records(

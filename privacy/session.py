@@ -26,10 +26,10 @@ ParameterGroup = TrainedGroup | Literal["frame"]
 """The same, and the coordinates in which a body sees its input, which no gradient changes."""
 ALL_GROUPS: frozenset[ParameterGroup] = frozenset(get_args(TrainedGroup))
 
-Kind = Literal["support", "query", "adjoint", "features", "moments", "update", "open"]
-"""What is summed: gradients of support or query records, Hessian or Jacobian products, features,
-their second moments; or whole updates of tasks or hospitals; ``open``: records used without any
-protection.
+Kind = Literal["support", "query", "adjoint", "centre", "features", "moments", "update", "open"]
+"""What is summed: gradients of support or query records, Hessian or Jacobian products, features of
+all records for their common centre, features by class, their second moments; or whole updates of
+tasks or hospitals; ``open``: records used without any protection.
 
 Each kind has its own clip norm and noise multiplier, because their sizes differ.
 """

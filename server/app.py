@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime
 from pathlib import Path
 
 from flwr.app import Context
@@ -16,7 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from metaward import sim
 from metaward.client import shipping
-from metaward.server.folder import Folder, Status
+from metaward.server.folder import Folder, Status, default_folder
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.report import write_reports
 from metaward.server.run import Observer, Run
@@ -69,9 +68,3 @@ def _end(folder: Folder, status: Status, reason: str) -> None:
     """Write down how a run ended, and the privacy that it has cost nevertheless."""
     folder.set_status(status, reason)
     write_ended(folder)
-
-
-def default_folder(run: sim.Sim) -> Path:
-    """A new folder under ``server.out``, named after the run and the moment."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(run.server.out) / f"{run.name}-{stamp}"

@@ -20,7 +20,7 @@ from metaward.server import show
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.command import deploy
 from metaward.server.folder import Folder
-from metaward.server.office import ledger, privacy
+from metaward.server.office.commands import ledger, privacy
 from metaward.server.start import execute, new_folder, unfinished
 from metaward.server.terminal import complain, say
 from metaward.server.version import code_version

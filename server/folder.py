@@ -43,6 +43,12 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def default_folder(run: Sim) -> Path:
+    """A new folder under ``server.out``, named after the run and the moment."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path(run.server.out) / f"{run.name}-{stamp}"
+
+
 class FolderTakenError(InputError, FileExistsError):
     """A result folder holds another run already."""
 

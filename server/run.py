@@ -16,7 +16,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from metaward.client.inner import Algorithm, FirstRound, Setting
+from metaward.client.inner import Algorithm, Setting
 from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.privacy.wire import Request
@@ -134,7 +134,7 @@ class Run:
             seed=run.seed,
             num_rounds=run.server.rounds,
             combine=options.combine,
-            outer=self._outer(options.outer, run.desk().first),
+            outer=outer_of(run, self.setting),
             scores={score.name: (score.lowest, score.highest) for score in self.scores},
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
@@ -144,17 +144,6 @@ class Run:
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
         )
-
-    def _outer(self, outer: Outer, first: FirstRound | None) -> Outer:
-        """The run's optimiser; where hospitals estimate in the first round, it settles theta."""
-        if first is None:
-            return outer
-
-        def settle(theta: Vector, combined: Vector) -> Vector:
-            pair = torch.from_numpy(theta), torch.from_numpy(combined)
-            return np.asarray(first.settle(self.setting, *pair).numpy(), np.float32)
-
-        return Settling(settle, outer)
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
         row = {"phase": contender.key, "of": contender.within(self.sim).server.rounds, **row}
@@ -226,6 +215,19 @@ class Run:
         place = everyone.index(contender) + 1
         row = {"phase": "final", "round": place, "of": len(everyone), "learner": contender.name}
         self.observe(row)
+
+
+def outer_of(run: Sim, setting: Setting) -> Outer:
+    """The run's optimiser; where hospitals estimate in the first round, it settles theta."""
+    first = run.desk().first
+    if first is None:
+        return run.strategies.outer
+
+    def settle(theta: Vector, combined: Vector) -> Vector:
+        pair = torch.from_numpy(theta), torch.from_numpy(combined)
+        return np.asarray(first.settle(setting, *pair).numpy(), np.float32)
+
+    return Settling(settle, run.strategies.outer)
 
 
 def _reasons(rejected: Mapping[str, str]) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.options import ConfigError
-from metaward.server.app import default_folder
 from metaward.server.engines import ENGINES
-from metaward.server.folder import Folder
+from metaward.server.folder import Folder, default_folder
 from metaward.server.run import Observer
 from metaward.sim import Sim, data_root
 from metaward.strategies.meta import QuorumError

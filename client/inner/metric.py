@@ -51,6 +51,9 @@ class Metric(Algorithm):
     """Full-batch steps at an unseen hospital, on metric and prototypes together."""
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
     """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
+    centre: bool = False
+    """Whether a sum of its own gives the mean feature of all records first, and class means are
+    summed around it. Features that lie far from zero then need a much smaller `clip_features`."""
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """``ValueError`` without classes, or if tasks are clipped alone: they are pooled here."""
@@ -81,7 +84,8 @@ class Metric(Algorithm):
         if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
-        moments = second_moments(setting, batches, class_means(setting, batches, session), session)
+        means = class_means(setting, batches, session, self.centre)
+        moments = second_moments(setting, batches, means, session)
         return Update(moments - theta, unpack(moments).trace())
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
@@ -175,21 +179,31 @@ def whitening(covariance: Tensor, shrink: float) -> Tensor:
     return root.to(covariance)
 
 
-def class_means(setting: Setting, batches: Sequence[Batch], session: Session) -> Tensor:
+def class_means(
+    setting: Setting, batches: Sequence[Batch], session: Session, centred: bool
+) -> Tensor:
     """Mean features (vocabulary, features) from one sum; a record adds its own to its class.
 
-    How many records a class has is public.
+    ``centred``: a sum before it gives the mean of all records, and what a record adds is the
+    difference from that. How many records a class has is public.
     """
     names, width, measure = setting.spec.vocabulary, setting.network(0).features, features(setting)
 
+    def whole(x: Tensor, y: Tensor) -> Tensor:
+        return measure(x[None])[0]
+
+    pairs = [(whole, batch) for batch in batches]
+    centre = session.mean(pairs, "centre", width) if centred else torch.zeros(width)
+    centre = centre.to(batches[0].x.device)
+
     def one(x: Tensor, y: Tensor) -> Tensor:
-        mine = measure(x[None])[0]
+        mine = whole(x, y) - centre
         return torch.outer(functional.one_hot(y, names).to(mine), mine).reshape(-1)
 
     sums = session.mean([(one, batch) for batch in batches], "features", names * width)
     labels = torch.cat([batch.y for batch in batches])
     shares = torch.bincount(labels, minlength=names).clamp(min=1).to(sums) / len(labels)
-    return sums.view(names, width) / shares[:, None]
+    return sums.view(names, width) / shares[:, None] + centre
 
 
 def kept_means(means: Tensor, batches: Sequence[Batch]) -> Kept:

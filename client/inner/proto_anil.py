@@ -56,6 +56,9 @@ class ProtoAnil(Algorithm):
     near the border of two classes."""
     l2: Lambda = 0.0
     """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
+    centre: bool = False
+    """Whether class means are summed around the mean of all records, which a sum before gives;
+    where a first round takes them, `client.warm_up.centre` says so instead."""
 
     @property
     def remembers(self) -> bool:
@@ -104,7 +107,7 @@ class ProtoAnil(Algorithm):
     ) -> Update:
         """-(mean over the records of d loss / d theta), minus lambda * theta on what is trained."""
         batches = [named(setting, episode) for episode in episodes]
-        kept = setting.kept or kept_means(class_means(setting, batches, session), batches)
+        kept = setting.kept or self._means(setting, batches, session)
         batch, means = _known(pooled(batches), kept)
         moved = self._inner(setting, theta, means, batch, session)
         g, loss = self._outer(setting, theta, means, batch, moved, session)
@@ -120,6 +123,10 @@ class ProtoAnil(Algorithm):
         phi = self._descended(setting, means, [seen] * steps, OpenSession())
         head = _head(*means.shape[::-1])
         return lambda x: head.forward(phi, body.forward(theta, x))
+
+    def _means(self, setting: Setting, batches: Sequence[Batch], session: Session) -> Kept:
+        """The class means, as the hospital keeps them."""
+        return kept_means(class_means(setting, batches, session, self.centre), batches)
 
     def _inner(
         self, setting: Setting, theta: Tensor, means: Tensor, batch: Batch, session: Session

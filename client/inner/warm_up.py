@@ -38,6 +38,9 @@ class WarmUp:
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
     """The share of the covariance's mean eigenvalue that is added to each eigenvalue before the
     features are whitened."""
+    centre: bool = False
+    """Whether a sum of its own gives the mean feature of all records first, and class means are
+    summed around it. Features that lie far from zero then need a much smaller `clip_features`."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class FirstRound:
         A learner that remembers finds the class means in the next round.
         """
         batches = [named(setting, episode) for episode in episodes]
-        means = class_means(setting, batches, session)
+        means = class_means(setting, batches, session, self.warm_up.centre)
         packed = second_moments(setting, batches, means, session)
         delta, place = torch.zeros_like(theta), self._place(setting)
         delta[place.start : place.start + len(packed)] = packed

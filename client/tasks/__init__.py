@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from metaward.client.tasks.base import TaskSource
+from metaward.client.tasks.beats import Beats
 from metaward.client.tasks.ecg import Ecg
 from metaward.client.tasks.heart import Heart
 from metaward.client.tasks.medmnist import MedMnist
@@ -11,6 +12,7 @@ from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.sine import Sine
 
 TASKS: dict[str, type[TaskSource]] = {
+    "beats": Beats,
     "ecg": Ecg,
     "heart": Heart,
     "medmnist": MedMnist,

@@ -43,3 +43,18 @@ def deal_skewed(
         for part, piece in zip(parts, cut, strict=True):
             part.append(piece)
     return tuple(np.sort(np.concatenate(part)) for part in parts)
+
+
+def case_mix(
+    held: IntArray, ways: int, each: int, records: int, skew: float, rng: np.random.Generator
+) -> IntArray:
+    """The class (records,) of each record of a hospital that holds the classes ``held``.
+
+    Shares follow a Dirichlet law of concentration 1 / ``skew``; 0 gives equal ones. The first
+    ``ways`` classes get ``each`` records beforehand, so that one task always exists.
+    """
+    even = np.full(len(held), 1 / len(held))
+    shares = rng.dirichlet(np.full(len(held), 1 / skew)) if skew else even
+    floor = np.repeat(held[:ways], each)
+    rest = rng.choice(held, size=records - len(floor), p=shares)
+    return rng.permutation(np.concatenate([floor, rest])).astype(np.int64)

@@ -28,6 +28,7 @@ from metaward.client.tasks.base import (
     TaskSpec,
     draw_classes,
 )
+from metaward.client.tasks.dealing import case_mix
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from metaward.client.tasks.phantom_findings import FINDINGS, place
@@ -171,7 +172,7 @@ def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
     role, number = place_of(index, source.hospitals, source.unseen, source.validation)
     rng = np.random.default_rng([seed, ROLES.index(role), number])
     scanner = draw_scanner(source.scanner, rng)
-    y = case_mix(source, seat, rng)
+    y = findings_of(source, seat, rng)
     who = visits(source.records, rng)
     modality = _modalities(source, number, rng)[who]
     x = scanner.render(_draw(modality, y, who, rng), rng)
@@ -188,20 +189,16 @@ def draw_ward(source: Phantom, index: int, seed: int) -> Ward:
     return Ward(x, y, ids, patients, modality, note)
 
 
-def case_mix(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
-    """Class index of each record (records,): Dirichlet shares of the findings this hospital holds.
+def findings_of(source: Phantom, seat: Seat, rng: np.random.Generator) -> IntArray:
+    """Class index of each record (records,), of the findings that this hospital holds.
 
-    The first ``ways`` of them always get the records of one task, so one task always exists.
     Findings do not depend on the patient, so that recognising a patient never helps.
     """
     novel = seat.role == "unseen" and source.novel > 0
     first, count = (source.findings, source.novel) if novel else (0, source.findings)
     held = first + rng.permutation(count)[: source.held]
-    even = np.full(len(held), 1 / len(held))
-    shares = rng.dirichlet(np.full(len(held), 1 / source.skew)) if source.skew else even
-    floor = np.repeat(held[: source.ways], sum(source.sizes(seat.role)))
-    rest = rng.choice(held, size=source.records - len(floor), p=shares)
-    return rng.permutation(np.concatenate([floor, rest])).astype(np.int64)
+    each = sum(source.sizes(seat.role))
+    return case_mix(held, source.ways, each, source.records, source.skew, rng)
 
 
 def visits(records: int, rng: np.random.Generator) -> IntArray:

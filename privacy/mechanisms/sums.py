@@ -61,6 +61,8 @@ class Split:
     """Gradients of query records, which theta follows."""
     adjoint: Weight = 1.0
     """Hessian and Jacobian products."""
+    centre: Weight = 1.0
+    """Features of all records, for their common centre."""
     features: Weight = 1.0
     """Class features."""
     moments: Weight = 1.0
@@ -83,6 +85,8 @@ class Sums(Protected):
     """C of query gradients; null: `clip_norm`."""
     clip_adjoint: Norm | None = None
     """C of Hessian and Jacobian products; null: `clip_norm`."""
+    clip_centre: Norm | None = None
+    """C of features, where all records are summed for their centre; null: `clip_norm`."""
     clip_features: Norm | None = None
     """C of class features; null: `clip_norm`."""
     clip_moments: Norm | None = None

@@ -14,13 +14,12 @@ from metaward.client.node import check_device
 from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
 from metaward.server import show
-from metaward.server.app import default_folder
 from metaward.server.deploy.commands import CONNECTION
 from metaward.server.deploy.layout import Site
 from metaward.server.deploy.up import Deployment, check_size, default_policy, deployment
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
-from metaward.server.folder import Folder
+from metaward.server.folder import Folder, default_folder
 from metaward.server.terminal import say, tell
 
 deploy = typer.Typer(help="Run a real deployment of Flower.", no_args_is_help=True)

@@ -40,6 +40,7 @@ LEARNERS: dict[str, Algorithm] = {
     "embedding": Embedding(l2=0.1),
     "embedding, local rate": Embedding(local_lr=0.2),
     "metric": Metric(),
+    "metric, centred": Metric(centre=True),
 }
 TASKS, SUPPORT, QUERY = 2, 6, 6
 """Records of a task: each class stands as often in support as in query."""

@@ -162,7 +162,7 @@ def cases() -> Iterator[Any]:
     for source in (*TASKS, *ARRAYS):
         for learner in ALGORITHMS:
             for mechanism in mechanisms():
-                for warm_up in (None, WarmUp()):
+                for warm_up in (None, WarmUp(centre=True)):
                     case = Case(mechanism, source, learner, warm_up)
                     if case.desk is not None and not needs_files(source):
                         yield pytest.param(case, id=str(case))

@@ -23,9 +23,10 @@ The ratio of the run decides, because fewer rounds raise that of a round and hel
 k = R, it is n * mu * sqrt(N / d).
 
 The ratio leaves clipping out: a C far below what records have changes the direction of a sum at
-any noise (docs/accuracy.md). Where a learner has query gradients, its update follows them, and the
-ratio is theirs, although the inner steps add noise of their own. The ratio is therefore an upper
-bound: a run may fail far above 1.
+any noise. ``server.office.plan.public`` measures that on public records, where there are any.
+Where a learner has query gradients, its update follows them, and the ratio is theirs, although the
+inner steps add noise of their own. The ratio is therefore an upper bound: a run may fail far above
+1.
 """
 
 from __future__ import annotations
@@ -69,11 +70,44 @@ class Suggestion:
 
 
 @dataclass(frozen=True)
+class Left:
+    """What clipping and noise leave of the sums of one ``kind``, measured on public records.
+
+    ``norms`` are the 10 %, 50 % and 90 % quantiles of the vectors' norms; the share ``longer`` is
+    above ``clip_norm``. ``clipped`` is what clipping alone leaves of the mean, ``left`` what is
+    left with the noise: a cosine, or 1 minus a relative error (``privacy.measured``). ``best`` is
+    the clip norm of those tried that leaves most; None where it can not be told.
+    """
+
+    kind: str
+    clip_norm: float
+    norms: tuple[float, float, float]
+    longer: float
+    clipped: float
+    left: float
+    best: float | None
+
+
+@dataclass(frozen=True)
+class DressRehearsal:
+    """A run that was rehearsed on public tasks with ``seeds`` seeds: the mean main ``score`` after
+    adaptation, and the ``share`` that privacy leaves of what training adds without it; None where
+    the seeds do not agree that it adds anything."""
+
+    seeds: int
+    score: str
+    untrained: float
+    private: float
+    no_privacy: float
+    share: float | None
+
+
+@dataclass(frozen=True)
 class Planned:
     """The plan. A unit takes part in at most ``participations`` rounds. Of all ``parameters`` of
     theta, ``coordinates`` are trained, hence noised. ``mu`` is None where units are drawn.
     ``ratio`` is that of the run. Without protection there are no sums and no ratio, and epsilon is
-    infinite."""
+    infinite. ``public`` and ``rehearsal`` are what was found on public tasks, if any were named."""
 
     mechanism: str
     unit: str
@@ -98,6 +132,8 @@ class Planned:
     verdict: Outlook = "NO PRIVACY"
     notes: tuple[str, ...] = ()
     suggestions: tuple[Suggestion, ...] = ()
+    public: tuple[Left, ...] = ()
+    rehearsal: DressRehearsal | None = None
 
 
 def planned(asked: Question) -> Planned:

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from metaward.privacy import MECHANISMS
 from metaward.privacy.report.numbers import show_loss
-from metaward.server.office.plan.plan import Planned
+from metaward.server.office.plan.plan import DressRehearsal, Left, Planned
 from metaward.server.terminal import BAD, GOOD, WARN, Piece, line, table, warning
 
 COLOURS = {"cannot work": BAD, "doubtful": WARN, "can work": GOOD}
 CAN = (
     "The noise leaves room to learn. No promise: a clip norm C far below what records have loses "
-    "signal that no epsilon brings back, and no plan sees it."
+    "signal that no epsilon brings back; --public FILE measures that on public records."
 )
+MEASURED = (
+    "The noise leaves room to learn, and the table says what clipping leaves on the public "
+    "records. No promise: --rehearse N carries the run out on them."
+)
+REHEARSED = {
+    "can work": "So the rehearsal says; the private tasks may differ from the public ones.",
+    "doubtful": "The rehearsal promises neither that it works nor that it does not.",
+    "cannot work": "In the rehearsal privacy took most of what training adds.",
+}
 CANNOT = "All rounds together move theta by noise more than by anything learned."
 HARDLY = "The signal is hardly longer than the noise, even at best."
 NO_BODY = "The noise leaves room to learn, but a body that is not trained learns little."
@@ -21,7 +31,8 @@ def planned(plan: Planned) -> list[Piece]:
     notes = [f"note: {note}" for note in plan.notes]
     if plan.ratio is None:
         return [warning(plan.claim), _known(plan), *plan.notes]
-    pieces = [_known(plan), plan.claim, _sums(plan), _cost(plan), _ratio(plan), _verdict(plan)]
+    pieces = [_known(plan), plan.claim, _sums(plan), _cost(plan), _ratio(plan)]
+    pieces += [*_public(plan), _verdict(plan)]
     return [*pieces, *notes, *([_suggestions(plan)] if plan.suggestions else [])]
 
 
@@ -70,9 +81,55 @@ def _ratio(plan: Planned) -> str:
     )
 
 
+def _public(plan: Planned) -> list[Piece]:
+    """What was found on public tasks."""
+    pieces: list[Piece] = []
+    if plan.public:
+        columns = ("sums of", "norms: 10, 50, 90 %", "C", "longer", "left by C", "and by noise")
+        pieces += ["on the public records:", table(columns, [_left(one) for one in plan.public])]
+    pieces += [
+        f"the best C there for {one.kind}: --set privacy.{_key(plan, one.kind)}={one.best:g}"
+        for one in plan.public
+        if one.best not in (None, one.clip_norm)
+    ]
+    if plan.rehearsal is not None:
+        pieces.append(_rehearsal(plan.rehearsal))
+    return pieces
+
+
+def _left(one: Left) -> tuple[str, ...]:
+    norms = ", ".join(f"{norm:.3g}" for norm in one.norms)
+    shares = (f"{100 * share:.0f} %" for share in (one.longer, one.clipped, one.left))
+    return one.kind, norms, f"{one.clip_norm:g}", *shares
+
+
+def _key(plan: Planned, kind: str) -> str:
+    """The option of the mechanism that sets a kind's clip norm."""
+    own = f"clip_{kind}"
+    return own if hasattr(MECHANISMS[plan.mechanism], own) else "clip_norm"
+
+
+def _rehearsal(told: DressRehearsal) -> str:
+    seeds = _times(told.seeds, "seed")
+    scores = (
+        f"rehearsed on the public tasks ({seeds}): {told.score} {told.untrained:.3f} untrained, "
+        f"{told.private:.3f} private, {told.no_privacy:.3f} without privacy"
+    )
+    if told.share is None:
+        return f"{scores}; training gains nothing there that could be lost"
+    return f"{scores}; privacy leaves {100 * told.share:.0f} % of the gain"
+
+
 def _verdict(plan: Planned) -> Piece:
-    doubt = HARDLY if plan.ratio is None or plan.ratio < plan.limits[1] else NO_BODY
-    meaning = {"cannot work": CANNOT, "doubtful": doubt, "can work": CAN}[plan.verdict]
+    if plan.rehearsal is not None:
+        meaning = REHEARSED[plan.verdict]
+    else:
+        doubt = HARDLY if plan.ratio is None or plan.ratio < plan.limits[1] else NO_BODY
+        meaning = {
+            "cannot work": CANNOT,
+            "doubtful": doubt,
+            "can work": MEASURED if plan.public else CAN,
+        }[plan.verdict]
     return line(f"{plan.verdict.upper()}. {meaning}", COLOURS[plan.verdict])
 
 

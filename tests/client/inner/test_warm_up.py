@@ -13,14 +13,16 @@ from metaward.client.inner.reptile import named, pooled
 from metaward.client.models import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.kinds import REGRESSION
-from metaward.privacy import UNITS, OpenSession, Rehearsal
+from metaward.privacy import UNITS, Opening, OpenSession, Rehearsal
 from metaward.privacy.accounting import gdp
 from metaward.privacy.mechanisms import Sums
 from metaward.privacy.mechanisms.sums import Split
+from metaward.privacy.noise import SeededNoise
 from metaward.privacy.price import counts, events
 from tests.client.inner.test_proto_anil import EPISODES, SETTING, SPEC, D
 
 FIRST = FirstRound(WarmUp(shrink=0.3), ProtoAnil())
+CENTRED = FirstRound(WarmUp(shrink=0.3, centre=True), ProtoAnil())
 ROUNDS = 9
 
 
@@ -62,6 +64,29 @@ def test_its_sums() -> None:
     session = Rehearsal()
     FIRST.update(SETTING, start(), EPISODES, session, np.random.default_rng(1))
     assert [use.kind for use in session.uses] == ["features", "moments"]
+    session = Rehearsal()
+    CENTRED.update(SETTING, start(), EPISODES, session, np.random.default_rng(1))
+    assert [use.kind for use in session.uses] == ["centre", "features", "moments"]
+
+
+def test_centring_changes_no_mean_and_shortens_what_is_clipped() -> None:
+    """Features 30 away from zero: around their centre a clip norm of 8 cuts nothing."""
+    far = [replace(e, support_x=e.support_x + 30, query_x=e.query_x + 30) for e in EPISODES]
+    clips = Sums(clip_norm=1e6, clip_centre=100.0, clip_features=8.0)
+    kept = {}
+    for name, first in (("plain", FIRST), ("centred", CENTRED)):
+        rng = np.random.default_rng(1)
+        exact = first.update(SETTING, start(), far, OpenSession(), rng).keep["means"]
+        session = Rehearsal()
+        first.update(SETTING, start(), far, session, rng)
+        silent = dict.fromkeys(("centre", "features", "moments"), 0.0)
+        opening = Opening(session.uses, silent, np.arange(1000), SeededNoise(0))
+        clipped = first.update(SETTING, start(), far, clips.session(opening), rng).keep["means"]
+        held = first.update(SETTING, start(), far, OpenSession(), rng).keep["counts"] > 0
+        kept[name] = exact[held], clipped[held]
+    torch.testing.assert_close(kept["plain"][0], kept["centred"][0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(kept["centred"][1], kept["centred"][0], rtol=1e-4, atol=1e-4)
+    assert float(kept["plain"][1].abs().max()) < 9
 
 
 @pytest.mark.parametrize("name", sorted(ALGORITHMS.keys() - {"centroid", "metric"}))

@@ -16,8 +16,8 @@ from metaward.client.tasks.phantom import (
     NAMES,
     Modality,
     Phantom,
-    case_mix,
     draw_ward,
+    findings_of,
     to_input,
     visits,
 )
@@ -163,7 +163,7 @@ def test_images_of_one_patient_share_their_anatomy() -> None:
 def test_finding_says_nothing_about_the_patient() -> None:
     source = Phantom(records=20_000, skew=0)
     rng = np.random.default_rng(0)
-    y = case_mix(source, source.roster()[0], rng)
+    y = findings_of(source, source.roster()[0], rng)
     who = visits(len(y), rng)
     follow = who[1:] == who[:-1]
     assert (y[1:] == y[:-1])[follow].mean() == pytest.approx(1 / 6, abs=0.015)
@@ -223,16 +223,18 @@ def test_without_novel_findings_unseen_hospitals_hold_the_known_ones() -> None:
     assert unseen.max() < 11
 
 
-def test_case_mix_and_scanner_differ(wards: list[Hospital]) -> None:
+def test_findings_of_and_scanner_differ(wards: list[Hospital]) -> None:
     assert len({hospital.note["case mix"] for hospital in wards}) == len(wards)
     assert len({hospital.note["scanner"] for hospital in wards}) == len(wards)
 
 
-def test_skew_makes_the_case_mix_uneven() -> None:
+def test_skew_makes_the_findings_of_uneven() -> None:
     def largest(skew: float) -> float:
         source = Phantom(skew=skew, records=2000)
         seats = source.roster()[:12]
-        mixes = [case_mix(source, seat, np.random.default_rng(k)) for k, seat in enumerate(seats)]
+        mixes = [
+            findings_of(source, seat, np.random.default_rng(k)) for k, seat in enumerate(seats)
+        ]
         return float(np.mean([np.unique(y, return_counts=True)[1].max() / 2000 for y in mixes]))
 
     assert largest(0) < 0.21 < 0.25 < largest(0.5) < largest(5)
