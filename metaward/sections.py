@@ -170,6 +170,9 @@ class Server:
     """The device of the simulated hospitals. In a deployment each hospital sets its own."""
     out: str = "results"
     """The folder in which a new result folder is made for each run."""
+    start: str | None = None
+    """A file from which the body starts, such as the `body.safetensors` of a run on public records;
+    null: as the network draws it. The report names where it comes from."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     flower: Flower = field(default_factory=Flower)

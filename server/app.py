@@ -15,6 +15,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from metaward import sim
 from metaward.client import shipping
+from metaward.server import body
 from metaward.server.folder import Folder, Status, default_folder
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.report import write_reports
@@ -36,6 +37,7 @@ def main(grid: Grid, context: Context) -> None:
     out = str(config.get("out") or "")
     folder = Folder(Path(out) if out else default_folder(run))
     if not folder.exists():
+        body.check(run)
         folder.create(run)
     conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True), simulated)
     print(f"metaward: results in {folder.path.resolve()}")

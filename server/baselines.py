@@ -35,7 +35,7 @@ class Contender:
 
     ``rounds``: how many rounds its training takes; None: as many as the run's. ``warms_up``:
     whether its first round learns the network's frame, if the run's does. ``network``: None takes
-    the run's.
+    the run's. ``fresh``: it starts as the network is drawn, whatever the run starts from.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Contender:
     rounds: int | None = None
     warms_up: bool = True
     network: Architecture | None = None
+    fresh: bool = False
 
     def within(self, run: Sim) -> Sim:
         """The run in which this learner is trained, with its own steps, rounds and protection."""
@@ -106,11 +107,11 @@ def untrained(run: Sim) -> list[Contender]:
 def scratch(run: Sim) -> list[Contender]:
     """A fresh network adapted without meta-training, and again with ``scratch_steps`` steps."""
     learner = _fine_tuner(run)
-    contenders = [Contender("from scratch", learner)]
+    contenders = [Contender("from scratch", learner, fresh=True)]
     longer = run.server.evaluation.scratch_steps
     if longer:
         patient = replace(learner, adapt_steps=longer)
-        contenders.append(Contender(f"from scratch, {longer} steps", patient))
+        contenders.append(Contender(f"from scratch, {longer} steps", patient, fresh=True))
     return contenders
 
 

@@ -6,6 +6,8 @@ metrics.jsonl       one line per round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
 baselines/fedavg/   the same for a baseline that is trained as well
 theta.safetensors   the shared initialisation that is the result
+body.safetensors    its body, from which another run can start (server.start)
+start.safetensors   the body that this run started from, if it did
 result.json         the final tables; report.md the same for people; curve.png the picture
 privacy.json        the privacy report; privacy.html the same for people
 audit.json          an audit of the mechanism, if one was made
@@ -87,6 +89,11 @@ class Folder:
         self.write_json("run.json", about | begun)
 
     @property
+    def start(self) -> Path:
+        """The run's own copy of the file that its body starts from (``server.start``)."""
+        return self.path / "start.safetensors"
+
+    @property
     def hospitals(self) -> Path:
         """The folder of simulated hospitals' ledgers and memories, with one for each learner."""
         return self.path / "hospitals"
@@ -128,6 +135,8 @@ class Folder:
                 f"metaward resume {self.path}"
             )
         self.write_json("run.json", {"id": secrets.token_hex(8), "started": now()})
+        if run.server.start is not None:
+            replace_file(self.start, Path(run.server.start).expanduser().read_bytes())
         self.write_json("config.json", run.mapping())
 
     def config(self) -> Sim:

@@ -16,10 +16,11 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner import Setting
 from metaward.client.tasks.kinds import Score
 from metaward.files import replace_file
 from metaward.privacy.wire import Request
+from metaward.server import body
 from metaward.server.baselines import Contender, opponents, own
 from metaward.server.checkpoint import latest_best, latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
@@ -62,6 +63,7 @@ class Run:
         self.roster.gather(self.grid)
         theta = self.fit(self.own, self.folder)
         replace_file(self.folder.path / "theta.safetensors", save({"theta": theta}))
+        body.write(self.folder.path / "body.safetensors", self.sim, self.setting, theta)
         judged = [self.judge(self.own, theta), *map(self.opposed, self.opponents)]
         episodes = self.sim.server.evaluation.final_episodes
         return tuple(table(score, episodes, judged) for score in self.scores)
@@ -78,7 +80,7 @@ class Run:
         strategy = self.strategy(contender, folder)
         config = contender.within(self.sim).canonical()
         state = latest_state(folder.checkpoints, config)
-        state = state or strategy.begin(self.start(contender.learner))
+        state = state or strategy.begin(self.start(contender))
         best = latest_best(folder.checkpoints, config)
         folder.rewind(state.round)
         saving, evaluation = self.sim.server.checkpoint, self.sim.server.evaluation
@@ -105,15 +107,22 @@ class Run:
         self.kept.append(Chosen(contender.name, chosen.round, reached, planned, scores))
         return chosen.theta
 
-    def start(self, learner: Algorithm) -> Vector:
-        """The learner's first theta, a function of the run's seed."""
-        return np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
+    def start(self, contender: Contender) -> Vector:
+        """The first theta of a contender, a function of the run's seed and of the body that the run
+        starts from."""
+        learner = contender.learner
+        theta = np.asarray(learner.initial(self.setting, self.sim.seed).numpy(), np.float32)
+        if self.sim.server.start is None or contender.fresh:
+            return theta
+        if not body.holds_body(learner, self.setting):
+            return theta
+        return body.begun(body.read(self.folder.start), learner, self.setting, theta)
 
     def opposed(self, contender: Contender) -> Judged:
         """A baseline's scores, after its own training or at its start."""
         try:
             if not contender.trained:
-                return self.judge(contender, self.start(contender.learner))
+                return self.judge(contender, self.start(contender))
             return self.judge(contender, self.fit(contender, self.folder.baseline(contender.key)))
         except QuorumError as error:
             raise QuorumError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.options import ConfigError
+from metaward.server import body
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder, default_folder
 from metaward.server.run import Observer
@@ -21,10 +22,11 @@ def new_folder(run: Sim, out: Path | None) -> Folder:
     """A result folder for a run that this machine can do: ``out``, or a new one under
     ``server.out``.
 
-    ``ConfigError`` where the machine lacks something, ``FolderTakenError`` where ``out`` holds a
-    run.
+    ``ConfigError`` where the machine lacks something, or the body to start from does not fit;
+    ``FolderTakenError`` where ``out`` holds a run.
     """
     check_machine(run)
+    body.check(run)
     folder = Folder(out or default_folder(run))
     folder.create(run)
     return folder

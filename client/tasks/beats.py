@@ -31,7 +31,7 @@ from metaward.client.tasks.base import (
 from metaward.client.tasks.dealing import case_mix
 from metaward.client.tasks.ecg import ADC_MAX, ADC_MIN, SAMPLES, standardise
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
+from metaward.client.tasks.preparation import MADE_UP, NOBODYS, Preparation, Step
 from metaward.client.tasks.roster import place_of, seats
 
 Floats = NDArray[np.float64]
@@ -101,6 +101,7 @@ class Beats(FewShot):
             "yes", "Each beat is scaled by its own mean and deviation; no record touches another."
         ),
         MADE_UP,
+        NOBODYS,
     )
 
     def __post_init__(self) -> None:

@@ -105,6 +105,7 @@ class Ecg(FewShot):
             "Beats were cut out of the recordings around the annotations beforehand. That the file "
             "passes its checks counts as public.",
         ),
+        "The MIT-BIH Arrhythmia Database of PhysioNet, under ODC-BY 1.0.",
     )
 
     def __post_init__(self) -> None:

@@ -122,6 +122,7 @@ class Heart(FewShot):
             "Three columns are left out, and patients with missing values: which values are "
             "missing counts as public, and so does that a file passes its checks.",
         ),
+        "The Heart Disease data of the UCI repository, under CC BY 4.0.",
     )
 
     def __post_init__(self) -> None:

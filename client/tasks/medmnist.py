@@ -111,6 +111,7 @@ class MedMnist(FewShot):
             "has its published MD5 counts as public. Copies of images are left out of breastmnist "
             "and pneumoniamnist by a public list of rows, never by comparing records.",
         ),
+        "MedMNIST, under CC BY 4.0 but for dermamnist (CC BY-NC 4.0).",
     )
 
     def __post_init__(self) -> None:

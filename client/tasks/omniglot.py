@@ -123,6 +123,7 @@ class Omniglot(FewShot):
             "Drawings were scaled down beforehand. That the file passes its checks counts as "
             "public.",
         ),
+        "Omniglot, under the MIT licence.",
     )
 
     def __post_init__(self) -> None:

@@ -32,7 +32,7 @@ from metaward.client.tasks.dealing import case_mix
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.phantom_anatomy import MODALITIES, SIDE, pose
 from metaward.client.tasks.phantom_findings import FINDINGS, place
-from metaward.client.tasks.preparation import GREY_VALUES, MADE_UP, Preparation
+from metaward.client.tasks.preparation import GREY_VALUES, MADE_UP, NOBODYS, Preparation
 from metaward.client.tasks.roster import place_of, seats
 from metaward.client.tasks.scanner import draw_scanner
 
@@ -74,7 +74,7 @@ class Phantom(FewShot):
     """How much scanners differ; 0: not at all."""
 
     records_option = "records"
-    preparation = Preparation(GREY_VALUES, MADE_UP)
+    preparation = Preparation(GREY_VALUES, MADE_UP, NOBODYS)
 
     def __post_init__(self) -> None:
         for rule, problem in self._rules():

@@ -18,11 +18,16 @@ class Step(NamedTuple):
     words: str
 
 
+NOT_SAID = "The source does not say whose records they are."
+
+
 class Preparation(NamedTuple):
-    """How a source scales its records, and what was done to them before it opened them."""
+    """How a source scales its records, what was done to them before it opened them, and in a
+    sentence whose records they are and under which licence."""
 
     scaling: Step
     beforehand: Step
+    origin: str = NOT_SAID
 
 
 GREY_VALUES = Step(
@@ -31,6 +36,9 @@ GREY_VALUES = Step(
 MADE_UP = Step(
     "not used", "Records are made by this program, from a seed; there is nothing to prepare."
 )
+
+NOBODYS = "Made up by this program; they belong to nobody."
+"""Whose records those are."""
 
 _UNSAID = Step("no", "The source does not say here what it does; ask its author.")
 UNSAID = Preparation(_UNSAID, _UNSAID)

@@ -27,7 +27,7 @@ from metaward.client.tasks.base import (
     draw_function,
 )
 from metaward.client.tasks.kinds import REGRESSION
-from metaward.client.tasks.preparation import MADE_UP, Preparation, Step
+from metaward.client.tasks.preparation import MADE_UP, NOBODYS, Preparation, Step
 from metaward.client.tasks.roster import place_of, seats
 
 AMPLITUDE = (0.1, 5.0)
@@ -66,7 +66,7 @@ class Sine:
 
     records_option = None
     preparation = Preparation(
-        Step("not used", "Values are used as they are; nothing is scaled."), MADE_UP
+        Step("not used", "Values are used as they are; nothing is scaled."), MADE_UP, NOBODYS
     )
 
     def __post_init__(self) -> None:

@@ -183,6 +183,8 @@ def _priced(asked: Question, mechanism: Protected, plan: Planned) -> Planned:
 
 def body_counts(run: Sim) -> bool:
     """Whether the body is trained, or starts as something that no seed has drawn."""
+    if run.server.start is not None:
+        return True
     net = Setting(run.client.model, run.client.tasks.spec()).network(0)
     return "body" in run.privacy.trained or not net.drawn()
 

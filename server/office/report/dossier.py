@@ -14,6 +14,7 @@ from metaward.privacy import REFUSALS
 from metaward.privacy.ledger import Charged, History
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.baselines import own
+from metaward.server.body import Body
 from metaward.server.office.accounts.places import OpenedLedger
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
@@ -31,7 +32,8 @@ class Dossier:
     it saw of the ledgers; both are empty where only a hospital's ledger is known. ``ledgers`` has
     one for each hospital whose ledger is here. ``status`` is that of the run since ``since``, and
     ``starts`` says how often the server began or resumed. ``delta`` is the agreed one, ``code`` the
-    version of the program, ``audit`` the file in which an audit would be.
+    version of the program, ``audit`` the file in which an audit would be, and ``start`` the body
+    that the run started from.
     """
 
     run: Sim
@@ -49,6 +51,7 @@ class Dossier:
     marks: tuple[SeenMark, ...] = ()
     starts: int = 1
     audit: Path | None = None
+    start: Body | None = None
 
     @property
     def key(self) -> str:

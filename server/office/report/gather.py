@@ -8,6 +8,7 @@ from typing import Any
 
 from metaward.options import ConfigError
 from metaward.privacy.ledger import Charged, History, Ledger
+from metaward.server import body
 from metaward.server.baselines import own
 from metaward.server.folder import Folder, now
 from metaward.server.office.accounts.places import OpenedLedger
@@ -48,6 +49,7 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         marks=marks,
         starts=about["starts"],
         audit=folder.path / "audit.json",
+        start=body.read(folder.start) if folder.start.is_file() else None,
     )
 
 

@@ -12,6 +12,7 @@ from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import opponents
+from metaward.server.body import Body
 from metaward.sim import Sim
 
 CHOSEN_BY: dict[Literal["last", "best"], tuple[str, str]] = {
@@ -37,9 +38,10 @@ def sampling(run: Sim) -> str:
     return "Tasks are drawn at random in every round; a record may come again at any time."
 
 
-def touches(run: Sim) -> tuple[Touch, ...]:
-    """Every way in which hospital data was used, and whether the promise covers it."""
-    scaling, beforehand = run.client.tasks.preparation
+def touches(run: Sim, start: Body | None) -> tuple[Touch, ...]:
+    """Every way in which hospital data was used, and whether the promise covers it; ``start`` is
+    the body that the run started from, if it did and the file is at hand."""
+    scaling, beforehand, _ = run.client.tasks.preparation
     treatment = run.privacy.treatment
     covered: Covered = "yes" if run.privacy.unit.protected else "no"
     chosen, tuned = CHOSEN_BY[run.server.evaluation.keep]
@@ -54,12 +56,22 @@ def touches(run: Sim) -> tuple[Touch, ...]:
             "covered only as far as those runs were charged to the same ledgers.",
         ),
         "pre-processing": beforehand,
-        "public pre-training": (
-            "not used",
-            "The network starts from random weights, or from filters that no data has chosen.",
-        ),
+        "public pre-training": started(run, start),
     }
     return tuple(Touch(name, *found) for name, found in used.items())
+
+
+def started(run: Sim, start: Body | None) -> tuple[Covered, str]:
+    """Where the network starts, and whether records behind that are covered."""
+    if run.server.start is None:
+        text = "The network starts from random weights, or from filters that no data has chosen."
+        return "not used", text
+    if start is None:
+        return "no", "The server starts from a file, which is not at hand for this report."
+    words = start.origin.words(start.sha256)
+    if start.origin.made_up:
+        return "not used", words
+    return "no", f"{words} That these records may be used is the run's own claim."
 
 
 def beside(run: Sim) -> tuple[Gap, ...]:

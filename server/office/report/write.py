@@ -48,7 +48,7 @@ def report(dossier: Dossier) -> PrivacyReport:
         hospitals=tuple(section for section, _ in accounts),
         mechanism=mechanism(dossier),
         accounting=accounting(dossier, accounts),
-        touches=touches(dossier.run),
+        touches=touches(dossier.run, dossier.start),
         evidence=_evidence(dossier),
         not_covered=(*promise.NOT_COVERED, *beside(dossier.run)),
     )
