@@ -16,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 from metaward import sim
 from metaward.client import shipping
 from metaward.server import body
+from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder, Status, default_folder
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.report import write_reports
@@ -57,6 +58,7 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
             tables = job.execute()
             write_reports(run, folder, tables, job.kept)
             write_finished(folder)
+            _draw(run, folder, tables[0])
         except KeyboardInterrupt:
             _end(folder, "interrupted", "stopped by the user")
             raise
@@ -64,6 +66,12 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
             _end(folder, "failed", f"{type(error).__name__}: {error}")
             raise
         folder.set_status("finished")
+
+
+def _draw(run: sim.Sim, folder: Folder, table: ScoreTable) -> None:
+    from metaward.server.pictures import draw  # here: matplotlib takes a second to import
+
+    draw(run, folder, table)
 
 
 def _end(folder: Folder, status: Status, reason: str) -> None:

@@ -59,7 +59,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Body:
+class StoredBody:
     """The tensors of a file by name, its origin, and the SHA-256 of its bytes in hex."""
 
     tensors: Mapping[str, NDArray[np.float32]]
@@ -88,7 +88,7 @@ def write(path: Path, run: Sim, setting: Setting, theta: Vector) -> None:
     replace_file(path, save(tensors, about))
 
 
-def read(path: Path) -> Body:
+def read(path: Path) -> StoredBody:
     """The body in a file; ``ConfigError`` where there is none."""
     try:
         data = path.read_bytes()
@@ -103,7 +103,7 @@ def read(path: Path) -> Body:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         text = f"{KEY}: {str(path)!r} cannot be read ({error}); name the body.safetensors of a run"
         raise ConfigError([text]) from error
-    return Body(tensors, origin, hashlib.sha256(data).hexdigest())
+    return StoredBody(tensors, origin, hashlib.sha256(data).hexdigest())
 
 
 def check(run: Sim) -> None:
@@ -116,7 +116,7 @@ def check(run: Sim) -> None:
     begun(read(Path(run.server.start).expanduser()), learner, setting, theta)
 
 
-def begun(body: Body, learner: Algorithm, setting: Setting, theta: Vector) -> Vector:
+def begun(body: StoredBody, learner: Algorithm, setting: Setting, theta: Vector) -> Vector:
     """theta (dim,) with the body in it; what is not in the body stays.
 
     ``ConfigError`` where the learner's theta has no body, or one of another shape.
@@ -130,7 +130,7 @@ def begun(body: Body, learner: Algorithm, setting: Setting, theta: Vector) -> Ve
     return begun
 
 
-def _faults(body: Body, learner: Algorithm, setting: Setting) -> Iterator[str]:
+def _faults(body: StoredBody, learner: Algorithm, setting: Setting) -> Iterator[str]:
     places = dict(_places(learner, setting))
     if not places:
         yield f"{KEY}: this learner's theta holds no body that could start anywhere; remove the key"

@@ -8,7 +8,7 @@ baselines/fedavg/   the same for a baseline that is trained as well
 theta.safetensors   the shared initialisation that is the result
 body.safetensors    its body, from which another run can start (server.start)
 start.safetensors   the body that this run started from, if it did
-result.json         the final tables; report.md the same for people; curve.png the picture
+result.json         the final tables; report.md the same for people; curve.png, spent.png: pictures
 privacy.json        the privacy report; privacy.html the same for people
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when

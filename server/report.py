@@ -1,4 +1,4 @@
-"""The results of a run for its readers: result.json, report.md and the pictures."""
+"""The results of a run for its readers: result.json and report.md."""
 
 from __future__ import annotations
 
@@ -23,13 +23,10 @@ LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
 def write_reports(
     run: Sim, folder: Folder, tables: Sequence[ScoreTable], kept: Sequence[Chosen]
 ) -> None:
-    """Write the final tables for programs and for people, and draw the run."""
-    from metaward.server.pictures import draw  # here: matplotlib takes a second to import
-
+    """Write the final tables for programs and for people."""
     folder.write_json("result.json", result(run, tables, kept))
     text = report(run, tables, kept)
     replace_file(folder.path / "report.md", text.encode())
-    draw(run, folder, tables[0])
 
 
 def result(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> dict[str, Any]:

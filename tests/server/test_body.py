@@ -132,7 +132,7 @@ def test_a_file_that_is_no_body_is_refused(how: str, first: Result, tmp_path: Pa
         carry_out(run, tmp_path / "run")
 
 
-def word_of(run: sim.Sim, start: body.Body | None) -> tuple[str, str]:
+def word_of(run: sim.Sim, start: body.StoredBody | None) -> tuple[str, str]:
     return next(
         (t.covered, t.words) for t in touches(run, start) if t.name == "public pre-training"
     )

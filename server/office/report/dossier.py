@@ -14,7 +14,7 @@ from metaward.privacy import REFUSALS
 from metaward.privacy.ledger import Charged, History
 from metaward.privacy.mechanisms.base import Protected
 from metaward.server.baselines import own
-from metaward.server.body import Body
+from metaward.server.body import StoredBody
 from metaward.server.office.accounts.places import OpenedLedger
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
@@ -51,7 +51,7 @@ class Dossier:
     marks: tuple[SeenMark, ...] = ()
     starts: int = 1
     audit: Path | None = None
-    start: Body | None = None
+    start: StoredBody | None = None
 
     @property
     def key(self) -> str:

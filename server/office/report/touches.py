@@ -12,7 +12,7 @@ from metaward.privacy.report.inputs import BESIDE
 from metaward.privacy.report.sections import Gap, Touch
 from metaward.privacy.report.values import TouchName
 from metaward.server.baselines import opponents
-from metaward.server.body import Body
+from metaward.server.body import StoredBody
 from metaward.sim import Sim
 
 CHOSEN_BY: dict[Literal["last", "best"], tuple[str, str]] = {
@@ -38,7 +38,7 @@ def sampling(run: Sim) -> str:
     return "Tasks are drawn at random in every round; a record may come again at any time."
 
 
-def touches(run: Sim, start: Body | None) -> tuple[Touch, ...]:
+def touches(run: Sim, start: StoredBody | None) -> tuple[Touch, ...]:
     """Every way in which hospital data was used, and whether the promise covers it; ``start`` is
     the body that the run started from, if it did and the file is at hand."""
     scaling, beforehand, _ = run.client.tasks.preparation
@@ -61,7 +61,7 @@ def touches(run: Sim, start: Body | None) -> tuple[Touch, ...]:
     return tuple(Touch(name, *found) for name, found in used.items())
 
 
-def started(run: Sim, start: Body | None) -> tuple[Covered, str]:
+def started(run: Sim, start: StoredBody | None) -> tuple[Covered, str]:
     """Where the network starts, and whether records behind that are covered."""
     if run.server.start is None:
         text = "The network starts from random weights, or from filters that no data has chosen."
