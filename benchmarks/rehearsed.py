@@ -35,8 +35,8 @@ from metaward import sim
 RESULTS = Path(__file__).parent / "results"
 PLANS, SAVED = RESULTS / "rehearsed_plan.json", RESULTS / "rehearsed.json"
 REHEARSED, PUBLIC_SEED = 1, 990
-BASE = "configs/beats.yaml"
-"""Any complete configuration; of a public one only the tasks and the seed are used."""
+IMAGES, NUMBERS = Path("configs/beats.yaml"), Path("configs/sine.yaml")
+"""Complete configurations; of a public one only the tasks and the seed are used."""
 BEATS = "client.tasks={source: beats, hospitals: 6, unseen: 6, records: 6000, patients: 4}"
 SINE = "client.tasks={source: sine, hospitals: 10, unseen: 5, functions: 20, queries: 10}"
 STROKES = (
@@ -147,7 +147,12 @@ def plan(job: tuple[Trial, float]) -> Result:
     with TemporaryDirectory() as place:
         file = Path(place) / "public.yaml"
         file.write_text(
-            json.dumps(sim.load(Path(BASE), [trial.public, f"seed={PUBLIC_SEED}"]).mapping())
+            json.dumps(
+                sim.load(
+                    NUMBERS if trial.public is SINE else IMAGES,
+                    [trial.public, f"seed={PUBLIC_SEED}"],
+                ).mapping()
+            )
         )
         words = ("--public", str(file), "--rehearse", str(REHEARSED), "--json")
         run = run_of(trial.config, sets(trial, epsilon))

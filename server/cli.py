@@ -18,6 +18,7 @@ from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
 from metaward.server.arguments import Config, Json, Set
+from metaward.server.data import data
 from metaward.server.deploy.command import deploy
 from metaward.server.folder import Folder
 from metaward.server.office.commands import ledger, privacy
@@ -32,6 +33,7 @@ cli = typer.Typer(
 )
 tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_help=True)
 cli.add_typer(tasks, name="tasks")
+cli.add_typer(data, name="data")
 cli.add_typer(deploy, name="deploy")
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from metaward.client.tasks.base import TaskSource
 from metaward.client.tasks.beats import Beats
 from metaward.client.tasks.ecg import Ecg
+from metaward.client.tasks.folder import OwnFiles
 from metaward.client.tasks.heart import Heart
 from metaward.client.tasks.medmnist import MedMnist
 from metaward.client.tasks.omniglot import Omniglot
@@ -14,6 +15,7 @@ from metaward.client.tasks.sine import Sine
 TASKS: dict[str, type[TaskSource]] = {
     "beats": Beats,
     "ecg": Ecg,
+    "folder": OwnFiles,
     "heart": Heart,
     "medmnist": MedMnist,
     "omniglot": Omniglot,

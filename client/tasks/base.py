@@ -86,7 +86,9 @@ class Episode:
 
 
 class Stored(NamedTuple):
-    """Records as they lie in a hospital's file, and ``at`` (n,): which one each of its rows shows.
+    """Records as they lie in a hospital's file, or digests of them, and ``at`` (n,): which one each
+    of its rows shows.
+
     The ledger knows a record by its content, so no seed and no option of a request may change it.
     """
 

@@ -10,22 +10,23 @@ import pytest
 from metaward.client.errors import DataError
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.base import Episode, FewShot, TaskSource, TaskSpec
-from metaward.client.tasks.preparation import UNSAID, Covered
+from metaward.client.tasks.preparation import NOT_SAID, UNSAID, Covered
 from metaward.client.tasks.sine import Sine
+from tests.needed import needed, usual
 
 
 def modest(cls: type[TaskSource]) -> TaskSource:
     """The source with few hospitals where it lets us choose, so that contracts stay quick."""
     wanted = {"hospitals": 2, "unseen": 1, "records": 120}
     counts = [f.name for f in fields(cls) if type(f.default) is int]  # type: ignore[arg-type]
-    return cls(**{key: value for key, value in wanted.items() if key in counts})
+    return cls(**{key: value for key, value in wanted.items() if key in counts}, **needed(cls))
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_source_says_who_takes_part_without_opening_a_file(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = TASKS[name]()
+    source = usual(name)
     monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("opened a file"))
     monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: pytest.fail("opened a file"))
     monkeypatch.setattr("numpy.load", lambda *_, **__: pytest.fail("opened a file"))
@@ -33,7 +34,7 @@ def test_source_says_who_takes_part_without_opening_a_file(
     monkeypatch.undo()
     assert len({seat.name for seat in seats}) == len(seats)
     assert {seat.role for seat in seats} == {"train", "unseen"}
-    assert seats == TASKS[name]().roster()
+    assert seats == usual(name).roster()
     assert spec.outputs >= 1
     assert all(length >= 1 for length in spec.input_shape)
     assert (spec.vocabulary == 0) == (not spec.kind.classes)
@@ -76,15 +77,16 @@ def test_source_needs_no_data_or_says_where_to_get_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_source_says_how_large_its_tasks_are_and_how_it_prepares_records(name: str) -> None:
-    source = TASKS[name]()
+    source = usual(name)
     size = source.task_size()
     assert min(size.support, size.query) >= 1
     assert source.most_tasks(size.records - 1) == 0
     assert source.most_tasks(size.records) == 1
-    for step in source.preparation:
+    for step in (source.preparation.scaling, source.preparation.beforehand):
         assert step not in UNSAID
         assert step.covered in get_args(Covered)
         assert len(step.words.split()) > 4
+    assert source.preparation.origin != NOT_SAID
     option, declared = source.records_option, source.declared_records()
     if option is not None:
         assert declared is not None

@@ -44,7 +44,7 @@ def run_of(wards: Path, privacy: dict[str, Any]) -> sim.Sim:
             "data": {"root": str(wards)},
             "client": {
                 "tasks": {
-                    "source": "folder",
+                    "source": "wards",
                     "training": ["north", "west"],
                     "unseen": ["south", "east"],
                     "features": 6,
@@ -72,7 +72,7 @@ def run_of(wards: Path, privacy: dict[str, Any]) -> sim.Sim:
 
 
 def test_tasks_come_from_files_in_a_folder(wards: Path, tmp_path: Path) -> None:
-    mw.register.tasks("folder", Folder)
+    mw.register.tasks("wards", Folder)
     result = mw.run(run_of(wards, {"mechanism": "none"}), tmp_path / "out")
     assert [row["learner"] for row in result.table] == ["fomaml", "fomaml, untrained"]
     assert result.table[0]["after"] > 1 / 3
@@ -119,7 +119,7 @@ def test_its_noise_is_what_the_price_says() -> None:
 
 
 def test_a_run_is_priced_charged_and_reported_under_its_name(wards: Path, tmp_path: Path) -> None:
-    mw.register.tasks("folder", Folder)
+    mw.register.tasks("wards", Folder)
     mw.register.mechanism("normalised", Normalised)
     run = run_of(wards, {"mechanism": "normalised", "unit": "record", "epsilon": 8})
     result = mw.run(run, tmp_path / "out")
@@ -131,7 +131,7 @@ def test_a_run_is_priced_charged_and_reported_under_its_name(wards: Path, tmp_pa
 
 
 def test_it_refuses_units_that_it_cannot_protect(wards: Path) -> None:
-    mw.register.tasks("folder", Folder)
+    mw.register.tasks("wards", Folder)
     mw.register.mechanism("normalised", Normalised)
     with pytest.raises(mw.ConfigError, match="unit: patient cannot be protected by mechanism norm"):
         run_of(wards, {"mechanism": "normalised", "unit": "patient"})

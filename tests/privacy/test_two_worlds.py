@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,9 @@ from metaward.client.schedule import Dealt, deal
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import Records, as_source
 from metaward.client.tasks.base import Hospital
+from metaward.client.tasks.folder import OwnFiles
 from metaward.privacy import MECHANISMS, UNITS, Answer, Mechanism, Release, Unit
+from tests.needed import needed
 from tests.privacy.lockstep import INDEX, ROOT, Lived, Names, Twin, live
 
 MODEST = {
@@ -61,7 +63,8 @@ task depends on no learner, and every learner is played on the sources without f
 def modest(cls: type[Any], **options: Any) -> Any:
     """A part with the options of ``MODEST`` that it has."""
     numbers = {f.name for f in fields(cls) if type(f.default) in (int, float)}
-    return cls(**{name: MODEST[name] for name in numbers & MODEST.keys()}, **options)
+    chosen = {name: MODEST[name] for name in numbers & MODEST.keys()}
+    return cls(**chosen, **needed(cls), **options)
 
 
 # ------------------------------------------------------------------------------ the sources
@@ -80,11 +83,36 @@ def of_arrays(targets: bool, gone: Names) -> type[Any]:
     return made
 
 
+@cache
+def of_files() -> type[Any]:
+    """The source ``folder``, with a data folder that is written for it."""
+    root, rng = Path(mkdtemp()), np.random.default_rng(1)
+    for name in ("north", "south"):
+        (root / name).mkdir()
+        x, patient = rng.normal(size=(36, 4)) + 1, np.arange(36) // 6
+        np.savez(root / name / "records.npz", x=x, y=np.arange(36) % 3, patient=patient)
+
+    class Written(OwnFiles):
+        def hospital(self, index: int, root_: Path | None, seed: int) -> Hospital:
+            return super().hospital(index, root, seed)
+
+    return Written
+
+
 ARRAYS = {"arrays": False, "targets": True}
+FILES = {
+    "train": ("north", "south"),
+    "unseen": ("west",),
+    "classes": ("0", "1", "2"),
+    "shape": (4,),
+}
 
 
 def twin_of(name: str) -> Twin:
     """The source of this name; one of arrays is told which records are gone."""
+    if name == "files":
+        written = modest(of_files(), **FILES)
+        return lambda gone: written
     if name in ARRAYS:
         return lambda gone: modest(of_arrays(ARRAYS[name], gone))
     source = modest(TASKS[name])
@@ -159,14 +187,14 @@ def tasks_of(source: str, unit: Unit) -> int:
 
 
 def cases() -> Iterator[Any]:
-    for source in (*TASKS, *ARRAYS):
+    for source in (*TASKS, *ARRAYS, "files"):
         for learner in ALGORITHMS:
             for mechanism in mechanisms():
                 for warm_up in (None, WarmUp(centre=True)):
                     case = Case(mechanism, source, learner, warm_up)
                     if case.desk is not None and not needs_files(source):
                         yield pytest.param(case, id=str(case))
-    for source in filter(needs_files, TASKS):
+    for source in filter(needs_files, TASKS.keys() - {"folder"}):  # which "files" is
         for mechanism in mechanisms():
             every = (Case(mechanism, source, learner, None) for learner in QUICK)
             fitting = next(case for case in every if case.desk is not None)
@@ -209,6 +237,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     """The sources of arrays under their names, as a program registers them."""
     for name, targets in ARRAYS.items():
         monkeypatch.setitem(TASKS, name, of_arrays(targets, NOBODY))
+    monkeypatch.setitem(TASKS, "files", of_files())
 
 
 @pytest.mark.parametrize("case", list(cases()))

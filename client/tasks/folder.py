@@ -1,0 +1,214 @@
+"""The source ``folder``: every hospital's records are files in its own folder.
+
+The yaml names the hospitals and what their records look like; nothing else about them is public. In
+a simulation the data folder holds one folder for each hospital, named like it; at a real hospital
+the data folder is its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from metaward.client.errors import DataError
+from metaward.client.tasks.base import (
+    FewShot,
+    Hospital,
+    IntArray,
+    Seat,
+    Stored,
+    TaskSpec,
+    draw_classes,
+    usable_classes,
+)
+from metaward.client.tasks.folder_files import Columns, Read, RecordForm, read
+from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.client.tasks.preparation import Preparation, Step
+from metaward.client.tasks.roster import Role
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+Word = Annotated[str, Field(min_length=1, max_length=200)]
+Scaled = tuple[Word, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnFiles(FewShot):
+    """Options of ``client.tasks.source: folder``.
+
+    Three forms are read: ``records.csv``, a table; ``labels.csv`` beside ``images/`` with PNG, JPEG
+    or DICOM files; ``records.npz`` with arrays ``x`` (n, *shape), ``y`` (n,), and ``patient`` and
+    ``id`` (n,) where they are known. Classes, scales and choices are declared here, so that nothing
+    about one record depends on another.
+    """
+
+    train: tuple[Name, ...]
+    """The hospitals that meta-train."""
+    unseen: tuple[Name, ...]
+    """The hospitals that only evaluate the result."""
+    validation: tuple[Name, ...] = ()
+    """The hospitals that are set aside to choose among the rounds."""
+    classes: tuple[Word, ...]
+    """The labels that training hospitals hold, in the order of their numbers."""
+    novel: tuple[Word, ...] = ()
+    """Further labels that other hospitals alone hold; an empty list: all hold `classes`."""
+    shape: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
+    """The shape of a record: `[1, height, width]` for grey images, `[3, height, width]` for
+    colours, which are resized to it; that of an array; an empty list for tables."""
+    columns: tuple[Scaled, ...] = ()
+    """Of a table, the columns of numbers, each as `[name, centre, unit]`: a value becomes
+    (value - centre) / unit. Take centre and unit from guidelines, not from the records."""
+    choices: tuple[tuple[Word, ...], ...] = ()
+    """Of a table, the columns of words, each as `[name, value, value, ...]`: a number, 0 or 1, for
+    each of the values."""
+    label: Word = "label"
+    """The column of the labels."""
+    patient: Word = "patient"
+    """The column that names the patient; without it every record is a patient of its own."""
+    id: Word = "id"
+    """The column that names the record, once and for ever; without it that is its number."""
+    file: Word = "file"
+    """The column that names the image file."""
+
+    preparation = Preparation(
+        Step(
+            "not used", "Records are scaled by constants of the configuration or the file format."
+        ),
+        Step("no", "What was done to the files before is known to the hospital alone."),
+        "Each hospital's own.",
+    )
+
+    def __post_init__(self) -> None:
+        for rule, problem in self._rules():
+            if not rule:
+                raise ValueError(problem)
+
+    def _rules(self) -> tuple[tuple[bool, str], ...]:
+        everyone, words = (
+            (*self.train, *self.unseen, *self.validation),
+            (*self.classes, *self.novel),
+        )
+        table = bool(self.columns or self.choices)
+        novel = "novel" if self.novel else "classes"
+        least = min(len(self.classes), len(self.novel or self.classes))
+        return (
+            (
+                len(set(everyone)) == len(everyone),
+                f"train, unseen, validation = {list(everyone)}: name each hospital once",
+            ),
+            (
+                len(set(words)) == len(words),
+                f"classes, novel = {list(words)}: name each label once",
+            ),
+            (
+                self.ways <= least,
+                f"ways = {self.ways}: {novel} has {least} labels; lower ways, or name more",
+            ),
+            (
+                not self.canonical or (self.ways == len(self.classes) and not self.novel),
+                "canonical = true needs ways to be the number of classes, and no novel ones",
+            ),
+            (
+                table != bool(self.shape),
+                f"shape = {list(self.shape)}: give the shape of images or arrays, or columns and "
+                "choices of a table, and not both",
+            ),
+            (
+                all(unit != 0 for _, _, unit in self.columns),
+                "columns: a unit is 0; it divides the column, so give its usual spread",
+            ),
+            (
+                all(len(set(choice)) == len(choice) > 2 for choice in self.choices),
+                "choices: each is [name, value, value, ...] with two different values or more",
+            ),
+        )
+
+    @property
+    def form(self) -> RecordForm:
+        """How files are read."""
+        named = Columns(self.label, self.patient, self.id, self.file)
+        return RecordForm(self.input_shape, self.columns, self.choices, named)
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a record as the network sees it."""
+        return self.shape or (len(self.columns) + sum(len(c) - 1 for c in self.choices),)
+
+    def roster(self) -> tuple[Seat, ...]:
+        """The hospitals that meta-train, then the unseen ones, then those for validation."""
+        roles: tuple[tuple[tuple[str, ...], Role], ...] = (
+            (self.train, "train"),
+            (self.unseen, "unseen"),
+            (self.validation, "validation"),
+        )
+        return tuple(Seat(name, role) for names, role in roles for name in names)
+
+    def spec(self) -> TaskSpec:
+        """N-way classification of records of the declared shape."""
+        return TaskSpec(
+            CLASSIFICATION, self.input_shape, self.ways, len(self.classes), canonical=self.canonical
+        )
+
+    def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
+        """Open one hospital's folder; ``DataError`` where it is not as declared, or too small."""
+        seat = self.roster()[index]
+        found = read(place_of(seat.name, root), self.form)
+        y = self.numbers(seat, found)
+        hospital = Hospital(
+            seat=seat,
+            x=found.x,
+            y=y,
+            rows=np.arange(len(y)),
+            ids=np.char.add(f"{seat.name}/", found.ids),
+            patients=np.char.add(f"{seat.name}/", found.patients),
+            draw=partial(draw_classes, self),
+            view=np.copy,
+            stored=Stored(found.stored, np.arange(len(y))),
+            note=note(found),
+        )
+        usable_classes(self, hospital)
+        return hospital
+
+    def numbers(self, seat: Seat, found: Read) -> IntArray:
+        """The class (n,) of each record; ``DataError`` for a label that this hospital's role does
+        not hold."""
+        known = self.novel if self.novel and seat.role == "unseen" else self.classes
+        number = {label: k for k, label in enumerate((*self.classes, *self.novel))}
+        for label, where in zip(found.labels.tolist(), found.where, strict=True):
+            if label not in known:
+                raise DataError(
+                    f"{where}: label {label!r}; hospital {seat.name} ({seat.role}) holds "
+                    f"{', '.join(known)}; add it to client.tasks.classes or novel, or leave it out"
+                )
+        return np.array([number[label] for label in found.labels.tolist()], np.int64)
+
+
+def place_of(name: str, root: Path | None) -> Path:
+    """The folder of a hospital: the one of its name in the data folder, or else that itself.
+
+    ``DataError`` where no data folder is named, or it is none.
+    """
+    if root is None:
+        raise DataError(
+            f"the records of hospital {name} are needed, but no data folder is named: set "
+            "data.root in the yaml file or the environment variable METAWARD_DATA (at a deployed "
+            "hospital: data-root in its node config)"
+        )
+    own = root / name
+    place = own if own.is_dir() else root
+    if not place.is_dir():
+        raise DataError(f"{place} is no folder; put the records of hospital {name} there")
+    return place
+
+
+def note(found: Read) -> dict[str, str]:
+    """What `metaward tasks show` and `metaward data check` print about a hospital."""
+    counts = zip(*np.unique(found.labels, return_counts=True), strict=True)
+    return {
+        "records": ", ".join(f"{label} {count}" for label, count in counts),
+        "patients": str(len(np.unique(found.patients))),
+    }
