@@ -146,14 +146,9 @@ def plan(job: tuple[Trial, float]) -> Result:
     trial, epsilon = job
     with TemporaryDirectory() as place:
         file = Path(place) / "public.yaml"
-        file.write_text(
-            json.dumps(
-                sim.load(
-                    NUMBERS if trial.public is SINE else IMAGES,
-                    [trial.public, f"seed={PUBLIC_SEED}"],
-                ).mapping()
-            )
-        )
+        base = NUMBERS if trial.public is SINE else IMAGES
+        public = sim.load(base, [trial.public, f"seed={PUBLIC_SEED}"])
+        file.write_text(json.dumps(public.mapping()))
         words = ("--public", str(file), "--rehearse", str(REHEARSED), "--json")
         run = run_of(trial.config, sets(trial, epsilon))
         told = json.loads(
