@@ -92,7 +92,7 @@ def run(run: Sim, out: str | Path | None = None, observe: Observer | None = None
 
     Raises:
         ConfigError: this machine lacks the data folder or the device.
-        FolderTakenError: ``out`` holds a run.
+        FolderTakenError: ``out`` holds a run, or files that a run would write over.
         RunError: too few hospitals answered, or a worker process failed; the hospitals' last log
             lines are added as notes. ``resume`` goes on from the last checkpoint.
     """

@@ -17,7 +17,7 @@ from metaward import sim
 from metaward.client import shipping
 from metaward.server import body
 from metaward.server.evaluate import ScoreTable
-from metaward.server.folder import Folder, Status, default_folder
+from metaward.server.folder import Folder, Status, claimed
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.report import write_reports
 from metaward.server.run import Observer, Run
@@ -36,10 +36,10 @@ def main(grid: Grid, context: Context) -> None:
     text = str(config.get("sim-json") or "")
     run = sim.load_json(text) if text else sim.load(sim.HERE / str(config["sim-file"]))
     out = str(config.get("out") or "")
-    folder = Folder(Path(out) if out else default_folder(run))
-    if not folder.exists():
+    folder = Folder(Path(out)) if out else None
+    if folder is None or not folder.exists():
         body.check(run)
-        folder.create(run)
+        folder = claimed(run, Path(out) if out else None)
     conduct(run, grid, folder, lambda row: print(json.dumps(row), flush=True), simulated)
     print(f"metaward: results in {folder.path.resolve()}")
 

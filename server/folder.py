@@ -23,7 +23,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,10 +32,19 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from metaward.errors import InputError, RunError
-from metaward.files import replace_file
+from metaward.files import replace_file, write_synced
+from metaward.options import ConfigError
 from metaward.privacy import Mark
 from metaward.sim import Sim, load_json
 from metaward.strategies.marks import Marks, SeenMark
+
+WRITTEN = (
+    *("config.json", "metrics.jsonl", "checkpoints", "baselines", "theta.safetensors"),
+    *("body.safetensors", "start.safetensors", "result.json", "report.md", "curve.png"),
+    *("spent.png", "sine.png", "privacy.json", "privacy.html", "audit.json", "status.json"),
+    *("marks.jsonl", "hospitals", "hospitals.log", "flower.log"),
+)
+"""What a run writes beside run.json, by which it claims the folder."""
 
 Status = Literal["running", "finished", "failed", "interrupted"]
 
@@ -45,14 +54,27 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def default_folder(run: Sim) -> Path:
-    """A new folder under ``server.out``, named after the run and the moment."""
+def claimed(run: Sim, out: Path | None) -> Folder:
+    """A new result folder: ``out``, or else one under ``server.out`` that is named after the run
+    and the moment, with a number where that is taken. Raises what ``Folder.create`` raises."""
+    if out is not None:
+        Folder(out).create(run)
+        return Folder(out)
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return Path(run.server.out) / f"{run.name}-{stamp}"
+    first = Path(run.server.out) / f"{run.name}-{stamp}"
+    number = 1
+    while True:
+        folder = Folder(first if number == 1 else first.with_name(f"{first.name}-{number}"))
+        try:
+            folder.create(run)
+        except FolderTakenError:
+            number += 1
+        else:
+            return folder
 
 
 class FolderTakenError(InputError, FileExistsError):
-    """A result folder holds another run already."""
+    """A result folder holds another run, or something else."""
 
 
 class BusyError(RunError):
@@ -127,17 +149,47 @@ class Folder:
         return (self.path / "config.json").is_file()
 
     def create(self, run: Sim) -> None:
-        """Make the folder, write the configuration; ``FolderTakenError`` where it holds a run."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        if self.exists():
+        """Claim the folder and write the configuration; other files may lie in it.
+
+        Of several processes that claim a folder at once, one gets it. ``FolderTakenError`` for the
+        others, and where a run or a file of the same name as one of a run's is there;
+        ``ConfigError`` where it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._require_free()
+            about = {"id": secrets.token_hex(8), "started": now()}
+            write_synced(self.path / "run.json", _as_json(about))
+            if run.server.start is not None:
+                replace_file(self.start, Path(run.server.start).expanduser().read_bytes())
+            self.write_json("config.json", run.mapping())
+        except FolderTakenError:
+            raise
+        except FileExistsError as error:
+            raise self._taken() from error
+        except OSError as error:
+            with suppress(OSError):  # what was claimed is given back
+                (self.path / "run.json").unlink()
+            why = error.strerror or str(error)
+            text = f"cannot be written ({why}); name another folder"
+            raise ConfigError([text], str(self.path)) from error
+
+    def _require_free(self) -> None:
+        """``FolderTakenError`` where something would be written over."""
+        there = [name for name in WRITTEN if (self.path / name).exists()]
+        if there and not self.exists():
             raise FolderTakenError(
-                f"{self.path} already holds a run; name another folder, or go on with it: "
-                f"metaward resume {self.path}"
+                f"{self.path} holds {', '.join(there)}, which the run would write over; name "
+                "another folder"
             )
-        self.write_json("run.json", {"id": secrets.token_hex(8), "started": now()})
-        if run.server.start is not None:
-            replace_file(self.start, Path(run.server.start).expanduser().read_bytes())
-        self.write_json("config.json", run.mapping())
+
+    def _taken(self) -> FolderTakenError:
+        if not self.path.is_dir():
+            return FolderTakenError(f"{self.path} is a file; name a folder for the result")
+        return FolderTakenError(
+            f"{self.path} already holds a run; name another folder, or go on with it: "
+            f"metaward resume {self.path}"
+        )
 
     def config(self) -> Sim:
         """The configuration this folder was made with."""
@@ -200,4 +252,8 @@ class Folder:
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, completely or not at all."""
-        replace_file(self.path / name, (json.dumps(value, indent=1) + "\n").encode())
+        replace_file(self.path / name, _as_json(value))
+
+
+def _as_json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1) + "\n").encode()

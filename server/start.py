@@ -9,7 +9,7 @@ from metaward.client.node import check_device
 from metaward.options import ConfigError
 from metaward.server import body
 from metaward.server.engines import ENGINES
-from metaward.server.folder import Folder, default_folder
+from metaward.server.folder import Folder, claimed
 from metaward.server.run import Observer
 from metaward.sim import Sim, data_root
 from metaward.strategies.meta import QuorumError
@@ -23,13 +23,11 @@ def new_folder(run: Sim, out: Path | None) -> Folder:
     ``server.out``.
 
     ``ConfigError`` where the machine lacks something, or the body to start from does not fit;
-    ``FolderTakenError`` where ``out`` holds a run.
+    ``FolderTakenError`` where ``out`` holds a run or files of such names.
     """
     check_machine(run)
     body.check(run)
-    folder = Folder(out or default_folder(run))
-    folder.create(run)
-    return folder
+    return claimed(run, out)
 
 
 def unfinished(path: Path) -> tuple[Sim, Folder]:

@@ -13,13 +13,13 @@ from metaward import sim
 from metaward.client.node import check_device
 from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
-from metaward.server import show
+from metaward.server import body, show
 from metaward.server.deploy.commands import CONNECTION
 from metaward.server.deploy.layout import Site
 from metaward.server.deploy.up import Deployment, check_size, default_policy, deployment
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
-from metaward.server.folder import Folder, default_folder
+from metaward.server.folder import Folder, claimed
 from metaward.server.terminal import say, tell
 
 deploy = typer.Typer(help="Run a real deployment of Flower.", no_args_is_help=True)
@@ -78,9 +78,8 @@ def begun(
     """A new run and its folder; nothing is written if the configuration is wrong."""
     run = sim.load(config, settings)
     check_size(run, local)
-    folder = Folder(out or default_folder(run))
-    folder.create(run)
-    return run, folder
+    body.check(run)
+    return run, claimed(run, out)
 
 
 def resumed(path: Path) -> tuple[sim.Sim, Folder]:

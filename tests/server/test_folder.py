@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from metaward import sim
 from metaward.options import ConfigError
-from metaward.server.folder import BusyError, Folder
+from metaward.server.folder import BusyError, Folder, FolderTakenError, claimed
 from tests.server.small import small
 
 ROWS = [{"round": n, "loss": n / 3, "who": ["é", "\u2028"]} for n in (1, 2, 2, 3, 4)]
@@ -53,6 +54,53 @@ def test_folder_with_other_files_may_be_used(folder: Folder) -> None:
     assert folder.exists()
 
 
+@pytest.mark.parametrize("name", ["report.md", "hospitals", "curve.png"])
+def test_what_somebody_else_wrote_is_not_written_over(name: str, folder: Folder) -> None:
+    folder.path.mkdir()
+    (folder.path / name).write_text("mine")
+    with pytest.raises(FolderTakenError, match=f"holds {name}, which the run would write over"):
+        folder.create(small())
+    assert (folder.path / name).read_text() == "mine"
+    assert not folder.exists()
+
+
+def test_of_many_that_claim_a_folder_at_once_one_gets_it(tmp_path: Path) -> None:
+    """Forty times; the folder then holds the configuration of the one that got it."""
+
+    def claim(job: tuple[Path, int]) -> int | None:
+        path, seed = job
+        try:
+            Folder(path).create(small(f"seed={seed}"))
+        except FolderTakenError:
+            return None
+        return seed
+
+    for trial in range(40):
+        path = tmp_path / str(trial)
+        with ThreadPoolExecutor(6) as pool:
+            got = [
+                seed for seed in pool.map(claim, [(path, k) for k in range(6)]) if seed is not None
+            ]
+        assert len(got) == 1
+        assert Folder(path).config().seed == got[0]
+        assert not list(path.glob("*.writing"))
+
+
+def test_runs_that_start_in_one_second_get_folders_of_their_own(tmp_path: Path) -> None:
+    run = small(f"server.out={tmp_path}")
+    with ThreadPoolExecutor(4) as pool:
+        folders = list(pool.map(lambda _: claimed(run, None).path, range(8)))
+    assert len(set(folders)) == 8
+    assert {path.parent for path in folders} == {tmp_path}
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/below"])
+def test_a_folder_that_cannot_be_made_is_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot be written"):
+        Folder(tmp_path / name).create(small())
+
+
 def test_a_file_in_the_way_is_an_error(folder: Folder) -> None:
     folder.path.write_text("not a folder")
     with pytest.raises(FileExistsError):
@@ -75,7 +123,7 @@ def test_configuration_is_written_whole_or_not_at_all(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
-        with pytest.raises(OSError, match="no space"):
+        with pytest.raises(ConfigError, match=r"cannot be written \(no space"):
             folder.create(small())
     assert not folder.exists()
     folder.create(small())
