@@ -19,11 +19,11 @@ from pydantic import Field
 
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
-from metaward.options import ConfigError, build, compact, plain
+from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
 from metaward.sections import Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
-from metaward.yaml_text import override, read_yaml
+from metaward.yaml_text import merged, override, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
 HERE = PACKAGE.parent if (PACKAGE.parent / "sim.yaml").is_file() else PACKAGE
@@ -84,11 +84,26 @@ def load(path: Path, overrides: Sequence[str] = ()) -> Sim:
     return parse(mapping, str(path))
 
 
-def read(path: Path) -> Any:
-    """The plain data of a yaml file; ``ConfigError`` where there is no such file."""
-    if not path.is_file():
-        raise ConfigError([f"no such file; the default one is {DEFAULT.name}"], str(path))
-    return read_yaml(path.read_bytes(), str(path))
+def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
+    """The plain data of a yaml file, and of the one that it ``extends``, if it does.
+
+    ``above`` are the files that extend this one. ``ConfigError`` where there is no such file.
+    """
+    if not path.exists() or path.is_dir():
+        what = "no such file, but a folder" if path.is_dir() else "no such file"
+        raise ConfigError([f"{what}; the default one is {DEFAULT.name}"], str(path))
+    mapping = read_yaml(path.read_bytes(), str(path))
+    if not isinstance(mapping, dict) or "extends" not in mapping:
+        return mapping
+    name = mapping.pop("extends")
+    if not isinstance(name, str):
+        raise ConfigError(
+            [f"extends: {show(name)} is refused: must be the name of a file"], str(path)
+        )
+    base = next((p for p in (path.parent / name, HERE / name) if p.is_file()), path.parent / name)
+    if base.resolve() in (one.resolve() for one in (*above, path)):
+        raise ConfigError([f"extends: {name} extends this file, directly or by others"], str(path))
+    return merged(read(base, (*above, path)), mapping)
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:

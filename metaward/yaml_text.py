@@ -31,6 +31,23 @@ def place(mapping: Any, key: str, value: Any) -> None:
     mapping[last] = value
 
 
+ODD = re.compile(r"[-+]?(0[0-9_]+$|[0-9_]+:)")
+"""Numbers that are not what they look like: 010 is 8 in yaml, and 1:30 is 90."""
+
+
+CHOOSING = ("source", "network", "algorithm", "mechanism", "rule", "optimizer")
+"""Keys that choose a part: where one says another name, the part's other options are not kept."""
+
+
+def merged(base: Any, own: Any) -> Any:
+    """Plain data of two files, where ``own`` changes what ``base`` says, key by key."""
+    if not (isinstance(base, dict) and isinstance(own, dict)):
+        return own
+    if any(key in own and own[key] != base.get(key) for key in CHOOSING):
+        return own
+    return {**base, **{key: merged(base.get(key), value) for key, value in own.items()}}
+
+
 class _Loader(yaml.SafeLoader):
     """A loader that refuses a repeated key and reads 1e-3 as a number."""
 
@@ -47,7 +64,13 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As in SafeLoader, but the error for a malformed date or number has its line."""
+        """As in SafeLoader, but the error for a malformed date or number has its line, and a number
+        that yaml would read in base 8 or 60 is refused."""
+        number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+        if number and ODD.match(str(node.value)):
+            raise _refuse(
+                node, f"{node.value} would be read in another base; write it plainly, or in quotes"
+            )
         try:
             return super().construct_object(node, deep)
         except ValueError as error:
@@ -69,6 +92,9 @@ def read_yaml(text: str | bytes, source: str) -> Any:
     """Plain data from yaml; ``ConfigError`` names the line of a syntax error."""
     try:
         return yaml.load(text, _Loader)
+    except RecursionError as error:
+        text = "it is nested too deeply, or an alias holds itself"
+        raise ConfigError([text], source) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         fault = f"line {mark.line + 1}: {getattr(error, 'problem', '')}" if mark else str(error)

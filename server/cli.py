@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn
@@ -121,6 +122,9 @@ def main() -> NoReturn:
     0: it finished; 1: it failed, for the reason printed; 2: bad input, nothing was started; 130: it
     was interrupted.
     """
+    for ending in (signal.SIGTERM, signal.SIGHUP):  # as schedulers and closed terminals end it
+        if signal.getsignal(ending) is signal.SIG_DFL:  # nohup asks for something else
+            signal.signal(ending, signal.default_int_handler)
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from metaward.options import ConfigError
-from metaward.yaml_text import override, read_yaml
+from metaward.yaml_text import merged, override, read_yaml
 
 # -------------------------------------------------------------------------------- yaml
 
@@ -139,3 +139,35 @@ def test_override_through_an_alias_leaves_its_anchor() -> None:
     mapping = read_yaml("a: &a {x: 1}\nb: *a", "f")
     override(mapping, "b.x=2")
     assert mapping == {"a": {"x": 1}, "b": {"x": 2}}
+
+
+@pytest.mark.parametrize("text", ["010", "0_7", "-017", "1:30", "1:30.5", "190:20:30"])
+def test_numbers_in_another_base_are_refused(text: str) -> None:
+    """In yaml 010 is 8 and 1:30 is 90."""
+    with pytest.raises(ConfigError, match=f"line 1: {text} would be read in another base"):
+        read_yaml(f"seed: {text}", "file")
+    assert read_yaml(f"seed: '{text}'", "file") == {"seed": text}
+
+
+@pytest.mark.parametrize("text", ["0", "0.5", "-0.1", "10", "1e-3"])
+def test_plain_numbers_are_numbers(text: str) -> None:
+    assert read_yaml(f"x: {text}", "file") == {"x": float(text)}
+
+
+def test_what_holds_itself_or_is_too_deep_is_refused() -> None:
+    with pytest.raises(ConfigError, match="nested too deeply, or an alias holds itself"):
+        read_yaml("[" * 5000, "file")
+
+
+def test_merging_changes_key_by_key_and_takes_a_new_part_whole() -> None:
+    base = {"a": {"network": "conv", "width": 3}, "b": {"x": 1, "y": 2}, "c": [1, 2]}
+    own = {"a": {"network": "mlp"}, "b": {"y": 3}, "c": [4], "d": None}
+    assert merged(base, own) == {
+        "a": {"network": "mlp"},
+        "b": {"x": 1, "y": 3},
+        "c": [4],
+        "d": None,
+    }
+    assert merged(base, {"a": {"width": 5}})["a"] == {"network": "conv", "width": 5}
+    assert merged(base, {"a": {"network": "conv", "width": 5}})["a"]["width"] == 5
+    assert base["b"] == {"x": 1, "y": 2}

@@ -263,3 +263,38 @@ def test_data_root_that_is_no_folder_is_refused(
     monkeypatch.setenv("METAWARD_DATA", str(tmp_path / "gone"))
     with pytest.raises(ConfigError, match="gone"):
         sim.data_root(default)
+
+
+# ------------------------------------------------------------------------------- extends
+
+
+def test_a_file_says_only_what_it_changes(tmp_path: Path, default: sim.Sim) -> None:
+    """Beside the file, or metaward's own; through several files; overrides come last."""
+    (tmp_path / "one.yaml").write_text("extends: sim.yaml\nseed: 3\nprivacy: {epsilon: 3}\n")
+    (tmp_path / "two.yaml").write_text("extends: one.yaml\nname: two\n")
+    found = sim.load(tmp_path / "two.yaml", ["server.rounds=5"])
+    privacy = replace(default.privacy, epsilon=3.0)
+    server = replace(default.server, rounds=5)
+    assert found == replace(default, seed=3, name="two", privacy=privacy, server=server)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("extends: nowhere.yaml", "nowhere.yaml: no such file"),
+        ("extends: 3", "extends: 3 is refused: must be the name of a file"),
+        ("extends: own.yaml", "extends: own.yaml extends this file, directly or by others"),
+        ("extends: other.yaml", "extends: own.yaml extends this file, directly or by others"),
+        ("extends: sim.yaml\nsede: 3", "sede: unknown key"),
+    ],
+)
+def test_what_cannot_be_extended_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text(text)
+    (tmp_path / "other.yaml").write_text("extends: own.yaml")
+    with pytest.raises(ConfigError, match=words):
+        sim.load(tmp_path / "own.yaml")
+
+
+def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file, but a folder; the default one is"):
+        sim.load(tmp_path)

@@ -93,6 +93,24 @@ def test_sigkill_and_resume(whole: Folder, tmp_path: Path, number: int) -> None:
     assert tables[0] == tables[1]
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_a_scheduler_that_ends_a_run_leaves_it_resumable(
+    ending: signal.Signals, whole: Folder, tmp_path: Path
+) -> None:
+    """The signal goes to the command alone; its workers end with it."""
+    config, out = str(whole.path.parent / "small.yaml"), tmp_path / "run"
+    process = start("run", config, "--out", str(out))
+    wait_for_round(Folder(out), 10)
+    os.kill(process.pid, ending)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert Folder(out).status() == ("interrupted", "stopped by the user")
+    deadline = time.monotonic() + 10
+    while session(process) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not session(process), "workers outlived the run"
+
+
 def test_ctrl_c_leaves_a_resumable_run(whole: Folder, tmp_path: Path) -> None:
     config, out = str(whole.path.parent / "small.yaml"), tmp_path / "run"
     process = start("run", config, "--out", str(out))
