@@ -69,10 +69,6 @@ FOMAML = (
     "strategies.outer={optimizer: adam, lr: 0.01}",
     "server.rounds=40",
 )
-REPTILE = (
-    "client.inner={algorithm: reptile, lr: 0.003, steps: 3, adapt_steps: 10}",
-    "privacy.split.support=1.0",
-)
 
 
 def sums(clip: float, features: float = 6.0) -> str:
@@ -124,15 +120,6 @@ TRIALS = (
         "adapter", "phantoms, adapter, 2,000", "sim.yaml", SOFT % 2000, (HARD % 2000,), (), (8, 0.5)
     ),
     Trial("adapter-few", "phantoms, adapter, 600", "sim.yaml", SOFT % 600, (HARD % 600,)),
-    Trial(
-        "reptile",
-        "phantoms, Reptile on the adapter, 600",
-        "sim.yaml",
-        SOFT % 600,
-        (HARD % 600, *REPTILE),
-        (),
-        (8,),
-    ),
 )
 
 
