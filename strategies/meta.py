@@ -263,7 +263,10 @@ class MetaStrategy(Strategy):
 def _hint(rejected: Mapping[str, str]) -> str:
     reasons = set(rejected.values())
     if reasons <= {"not-finite", "norm-above-cap"}:
-        return "; training diverges where the inner rate or an outer one is too high: lower it"
+        return (
+            "; updates grow too long where the inner rate or an outer one is too high (lower it), "
+            "and where noise is large (raise strategies.max_norm, or privacy.epsilon)"
+        )
     return ""
 
 

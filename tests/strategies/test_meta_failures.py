@@ -56,6 +56,16 @@ def test_below_the_quorum_the_run_stops_and_says_who_and_why() -> None:
     assert "bern" not in text
 
 
+def test_updates_that_are_too_long_have_two_causes_and_two_ways_out() -> None:
+    """Rates that are too high, or noise: nobody at the server can tell them apart."""
+
+    def long(name: str) -> Sabotage:
+        return lambda request: Release(name, request.round, THETA * 1e30, 0.5)
+
+    with pytest.raises(QuorumError, match=r"lower it.*raise strategies\.max_norm, or privacy\."):
+        run(grid_of({name: long(name) for name in TRAIN}))
+
+
 def test_failing_later_keeps_the_rounds_before() -> None:
     def tired(request: Request) -> Any:
         return honest("rome")(request, "train") if request.round < 3 else None
