@@ -21,6 +21,7 @@ flower.log          the output of Flower's processes, if the run failed
 from __future__ import annotations
 
 import json
+import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -99,7 +100,7 @@ class Folder:
 
     def about(self) -> dict[str, Any]:
         """The content of run.json: ``id``, ``started``, and after ``begin`` also the rest."""
-        about: dict[str, Any] = json.loads((self.path / "run.json").read_text(encoding="utf-8"))
+        about: dict[str, Any] = self._object("run.json")
         return about
 
     def begin(self, simulated: bool, code: str) -> None:
@@ -210,11 +211,22 @@ class Folder:
         return self._status().get("at")
 
     def _status(self) -> dict[str, str]:
-        path = self.path / "status.json"
-        if not path.is_file():
+        if not (self.path / "status.json").is_file():
             return {"status": "absent", "reason": ""}
-        last: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        last: dict[str, str] = self._object("status.json")
         return last
+
+    def _object(self, name: str) -> dict[str, Any]:
+        """The mapping in a JSON file; ``ConfigError`` where it is damaged."""
+        path = self.path / name
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            if not isinstance(found, dict):
+                raise ValueError("it holds no mapping")
+        except ValueError as error:
+            text = f"is damaged ({error}); put a copy back, or start the run anew in another folder"
+            raise ConfigError([text], str(path)) from error
+        return found
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -239,20 +251,31 @@ class Folder:
     def marks(self) -> Marks:
         """The marks of the hospitals' ledgers; new ones are added to the file at once."""
         path = self.path / "marks.jsonl"
-        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
-        raw = [json.loads(line) for line in lines]
-        seen = [SeenMark(r["hospital"], r["run"], r["round"], Mark(**r["mark"])) for r in raw]
+        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+        if lines and not lines[-1].endswith(b"\n"):  # a crash cut it short
+            replace_file(path, b"".join(lines := lines[:-1]))
 
         def note(new: SeenMark) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(new)) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
 
-        return Marks(seen, note)
+        return Marks([_mark(path, *one) for one in enumerate(lines, 1)], note)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, completely or not at all."""
         replace_file(self.path / name, _as_json(value))
+
+
+def _mark(path: Path, number: int, line: bytes) -> SeenMark:
+    try:
+        raw = json.loads(line)
+        return SeenMark(raw["hospital"], raw["run"], raw["round"], Mark(**raw["mark"]))
+    except (ValueError, KeyError, TypeError) as error:
+        text = f"line {number} is no mark of a ledger; put a copy of the file back"
+        raise ConfigError([text], str(path)) from error
 
 
 def _as_json(value: Any) -> bytes:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from metaward.client.tasks import TASKS
-from metaward.client.tasks.base import TaskSource
 
 NEEDED: dict[str, dict[str, Any]] = {
     "folder": {
@@ -22,6 +21,6 @@ def needed(cls: type[Any]) -> dict[str, Any]:
     return next((NEEDED.get(name, {}) for name, known in TASKS.items() if known is cls), {})
 
 
-def usual(name: str) -> TaskSource:
-    """The source of this name with its defaults."""
-    return TASKS[name](**needed(TASKS[name]))
+def usual(cls: type[Any]) -> Any:
+    """A part with its defaults, and with what has none."""
+    return cls(**needed(cls))

@@ -19,6 +19,7 @@ from metaward.options import Registry, plain
 from metaward.privacy import MECHANISMS
 from metaward.reference import meanings
 from metaward.strategies import COMBINE, OUTER
+from tests.needed import usual
 
 REGISTRIES: dict[str, dict[str, type[Any]]] = {
     "ALGORITHMS": ALGORITHMS,
@@ -38,10 +39,10 @@ PARTS = [
 
 @pytest.mark.parametrize("cls", PARTS)
 def test_part_is_a_frozen_hashable_value(cls: type[Any]) -> None:
-    part = cls()
+    part = usual(cls)
     assert is_dataclass(cls)
-    assert part == cls()
-    assert hash(part) == hash(cls())
+    assert part == usual(cls)
+    assert hash(part) == hash(usual(cls))
     assert pickle.loads(pickle.dumps(part)) == part
     for field in fields(cls):
         with pytest.raises(FrozenInstanceError):
@@ -62,10 +63,10 @@ def test_every_option_is_documented(cls: type[Any]) -> None:
 def test_part_comes_back_from_its_own_options(registry: str, name: str) -> None:
     parts = REGISTRIES[registry]
     entry = Registry("kind", parts)
-    given = entry.plain(parts[name]())
-    assert given == {"kind": name, **plain(parts[name]())}
+    given = entry.plain(usual(parts[name]))
+    assert given == {"kind": name, **plain(usual(parts[name]))}
     faults: list[str] = []
-    assert entry.build(given, "part", faults) == parts[name](), faults
+    assert entry.build(given, "part", faults) == usual(parts[name]), faults
 
 
 @pytest.mark.parametrize("registry", REGISTRIES)

@@ -26,7 +26,7 @@ def modest(cls: type[TaskSource]) -> TaskSource:
 def test_source_says_who_takes_part_without_opening_a_file(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = usual(name)
+    source = usual(TASKS[name])
     monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("opened a file"))
     monkeypatch.setattr("pathlib.Path.open", lambda *_, **__: pytest.fail("opened a file"))
     monkeypatch.setattr("numpy.load", lambda *_, **__: pytest.fail("opened a file"))
@@ -34,7 +34,7 @@ def test_source_says_who_takes_part_without_opening_a_file(
     monkeypatch.undo()
     assert len({seat.name for seat in seats}) == len(seats)
     assert {seat.role for seat in seats} == {"train", "unseen"}
-    assert seats == usual(name).roster()
+    assert seats == usual(TASKS[name]).roster()
     assert spec.outputs >= 1
     assert all(length >= 1 for length in spec.input_shape)
     assert (spec.vocabulary == 0) == (not spec.kind.classes)
@@ -77,7 +77,7 @@ def test_source_needs_no_data_or_says_where_to_get_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", TASKS)
 def test_source_says_how_large_its_tasks_are_and_how_it_prepares_records(name: str) -> None:
-    source = usual(name)
+    source = usual(TASKS[name])
     size = source.task_size()
     assert min(size.support, size.query) >= 1
     assert source.most_tasks(size.records - 1) == 0
@@ -106,7 +106,9 @@ def test_tasks_of_sine_come_of_one_sinusoid_each() -> None:
 
 
 def test_a_source_that_does_not_say_how_it_prepares_records_is_not_covered() -> None:
-    assert {step.covered for step in FewShot.preparation} == {"no"}
+    scaling, beforehand, origin = FewShot.preparation
+    assert {scaling.covered, beforehand.covered} == {"no"}
+    assert origin == NOT_SAID
 
 
 def assert_episode(one: Episode, spec: TaskSpec) -> None:

@@ -10,7 +10,9 @@ import pytest
 
 from metaward import sim
 from metaward.options import ConfigError
+from metaward.privacy import Mark
 from metaward.server.folder import BusyError, Folder, FolderTakenError, claimed
+from metaward.strategies.marks import SeenMark
 from tests.server.small import small
 
 ROWS = [{"round": n, "loss": n / 3, "who": ["é", "\u2028"]} for n in (1, 2, 2, 3, 4)]
@@ -209,3 +211,41 @@ def test_places(folder: Folder) -> None:
     assert folder.checkpoints == folder.path / "checkpoints"
     assert folder.hospital_log == folder.path / "hospitals.log"
     assert folder.baseline("x").checkpoints == folder.path / "baselines" / "x" / "checkpoints"
+
+
+# ------------------------------------------------------------------------------- damaged files
+
+
+def seen(hospital: str) -> SeenMark:
+    return SeenMark(hospital, "run", 1, Mark("ledger", 3, "0" * 64))
+
+
+def test_marks_come_back_and_a_line_that_a_crash_cut_is_dropped(folder: Folder) -> None:
+    """The next mark gets a line of its own."""
+    marks = folder.marks()
+    for name in ("a", "b"):
+        marks.note(seen(name))
+    path = folder.path / "marks.jsonl"
+    path.write_bytes(path.read_bytes()[:-9])
+    again = folder.marks()
+    assert [one.hospital for one in again.seen] == ["a"]
+    again.note(seen("c"))
+    assert [one.hospital for one in folder.marks().seen] == ["a", "c"]
+
+
+def test_a_line_that_is_no_mark_is_named(folder: Folder) -> None:
+    folder.marks().note(seen("a"))
+    path = folder.path / "marks.jsonl"
+    path.write_text(path.read_text() + "{}\n" + path.read_text())
+    with pytest.raises(ConfigError, match="line 2 is no mark of a ledger"):
+        folder.marks()
+
+
+@pytest.mark.parametrize("name", ["run.json", "status.json"])
+@pytest.mark.parametrize("content", ["", "{", "[1]", "\0"])
+def test_a_damaged_file_is_one_line(name: str, content: str, folder: Folder) -> None:
+    folder.create(small())
+    folder.set_status("running")
+    (folder.path / name).write_text(content)
+    with pytest.raises(ConfigError, match=f"{name}: is damaged"):
+        folder.status() if name == "status.json" else folder.about()

@@ -15,6 +15,7 @@ from flwr.app import Message
 from metaward.privacy import Answer, Refusal, Release
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.wire import Request, decode_answer, encode_request
+from metaward.server.baselines import own
 from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid
 from metaward.server.folder import Folder
 from metaward.server.run import Run
@@ -44,7 +45,7 @@ def kill_worker(grid: InProcessGrid, number: int) -> int:
 
 
 def asked(job: Run, run: Sim = RUN) -> Request:
-    theta = np.asarray(job.start(run.client.inner))
+    theta = np.asarray(job.start(own(run)))
     return Request(1, run.desk().json(), theta)
 
 
@@ -59,7 +60,7 @@ def test_a_dead_worker_is_replaced_and_costs_its_hospitals_one_round_at_most(
     job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
     job.roster.gather(grid)
     strategy = job.strategy(job.own)
-    rounds = strategy.rounds(grid, strategy.begin(job.start(RUN.client.inner)))
+    rounds = strategy.rounds(grid, strategy.begin(job.start(job.own)))
     _, first = next(rounds)
     assert len(first.accepted) == 4
     pid = kill_worker(grid, 0)
