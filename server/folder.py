@@ -251,9 +251,7 @@ class Folder:
     def marks(self) -> Marks:
         """The marks of the hospitals' ledgers; new ones are added to the file at once."""
         path = self.path / "marks.jsonl"
-        lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
-        if lines and not lines[-1].endswith(b"\n"):  # a crash cut it short
-            replace_file(path, b"".join(lines := lines[:-1]))
+        lines = path.read_bytes().splitlines() if path.is_file() else []
 
         def note(new: SeenMark) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -274,7 +272,7 @@ def _mark(path: Path, number: int, line: bytes) -> SeenMark:
         raw = json.loads(line)
         return SeenMark(raw["hospital"], raw["run"], raw["round"], Mark(**raw["mark"]))
     except (ValueError, KeyError, TypeError) as error:
-        text = f"line {number} is no mark of a ledger; put a copy of the file back"
+        text = f"is damaged: line {number} is no mark of a ledger; put a copy of the file back"
         raise ConfigError([text], str(path)) from error
 
 

@@ -103,7 +103,4 @@ def all_marks(folder: Folder) -> list[SeenMark]:
 
 def marks(folder: Folder) -> list[SeenMark]:
     """What the server saw for one learner; ``ConfigError`` where the file cannot be read."""
-    try:
-        return folder.marks().seen
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError([f"is damaged: {error}"], str(folder.path / "marks.jsonl")) from error
+    return folder.marks().seen
