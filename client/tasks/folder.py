@@ -26,7 +26,7 @@ from metaward.client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from metaward.client.tasks.folder_files import Columns, Read, RecordForm, read
+from metaward.client.tasks.folder_files import Read, RecordForm, read
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.preparation import Preparation, Step
 from metaward.client.tasks.roster import Role
@@ -42,7 +42,8 @@ class OwnFiles(FewShot):
 
     Three forms are read: ``records.csv``, a table; ``labels.csv`` beside ``images/`` with PNG, JPEG
     or DICOM files; ``records.npz`` with arrays ``x`` (n, *shape), ``y`` (n,), and ``patient`` and
-    ``id`` (n,) where they are known. Classes, scales and choices are declared here, so that nothing
+    ``id`` (n,) where they are known. Tables name these columns ``label``, ``patient`` and ``id``,
+    and an image's file ``file``. Classes, scales and choices are declared here, so that nothing
     about one record depends on another.
     """
 
@@ -65,15 +66,6 @@ class OwnFiles(FewShot):
     choices: tuple[tuple[Word, ...], ...] = ()
     """Of a table, the columns of words, each as `[name, value, value, ...]`: a number, 0 or 1, for
     each of the values."""
-    label: Word = "label"
-    """The column of the labels."""
-    patient: Word = "patient"
-    """The column that names the patient; without it every record is a patient of its own."""
-    id: Word = "id"
-    """The column that names the record, once and for ever; without it that is its number."""
-    file: Word = "file"
-    """The column that names the image file."""
-
     preparation = Preparation(
         Step(
             "not used", "Records are scaled by constants of the configuration or the file format."
@@ -130,8 +122,7 @@ class OwnFiles(FewShot):
     @property
     def form(self) -> RecordForm:
         """How files are read."""
-        named = Columns(self.label, self.patient, self.id, self.file)
-        return RecordForm(self.input_shape, self.columns, self.choices, named)
+        return RecordForm(self.input_shape, self.columns, self.choices)
 
     @property
     def input_shape(self) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,23 +17,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.files import DataFile, frozen, stamp
+from metaward.client.tasks.folder_images import pixels
 
 ARRAYS, TABLE, LABELS, IMAGES = "records.npz", "records.csv", "labels.csv", "images"
 EXAMPLE = "metaward data example DIR writes a folder as it must be"
-DICOM = (".dcm", ".dicom")
 
 
-class Columns(NamedTuple):
-    """The names of the columns that say what a record is, whose it is and which file holds it."""
-
-    label: str
-    patient: str
-    id: str
-    file: str
+LABEL, PATIENT, ID, FILE = "label", "patient", "id", "file"
+"""The columns that say what a record is, whose it is, which one it is and which file holds it.
+These names are fixed: a run's yaml comes from outside and must not choose who a patient is."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +39,12 @@ class RecordForm:
     shape: tuple[int, ...]
     columns: tuple[tuple[str, float, float], ...]
     choices: tuple[tuple[str, ...], ...]
-    named: Columns
 
 
 class Read(NamedTuple):
     """Records in the order of the file: ``x`` (n, *shape) float32, ``labels``, ``patients`` and
-    ``ids`` (n,) as text, ``stored`` (n, 32) the SHA-256 of each as it lies in the folder, and
-    ``where`` (n,) the file and line of each, for errors."""
+    ``ids`` (n,) as text, ``stored`` (n, 32) the SHA-256 of what the folder says of each apart from
+    its names, and ``where`` (n,) the file and line of each, for errors."""
 
     x: NDArray[np.float32]
     labels: NDArray[np.str_]
@@ -90,7 +85,7 @@ def lines(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
             if missing:
                 raise DataError(
                     f"{path}, line 1: no column {', '.join(missing)}; it has {', '.join(names)}; "
-                    "name the columns in client.tasks (label, patient, id, file, columns, choices)"
+                    f"rename the column in the file; {EXAMPLE}"
                 )
             for row in table:
                 where = f"{path}, line {table.line_num}"
@@ -107,11 +102,11 @@ def _cell(where: str, row: dict[str, str], column: str) -> str:
     return row[column]
 
 
-def _named(where: str, row: dict[str, str], named: Columns, number: int) -> tuple[str, str, str]:
+def _named(where: str, row: dict[str, str], number: int) -> tuple[str, str, str]:
     """Label, patient and id of a record; one that names no patient is a patient of its own."""
-    identity = _cell(where, row, named.id) if named.id in row else str(number)
-    patient = _cell(where, row, named.patient) if named.patient in row else identity
-    return _cell(where, row, named.label), patient, identity
+    identity = _cell(where, row, ID) if ID in row else str(number)
+    patient = _cell(where, row, PATIENT) if PATIENT in row else identity
+    return _cell(where, row, LABEL), patient, identity
 
 
 def _number(where: str, row: dict[str, str], column: str) -> float:
@@ -140,16 +135,32 @@ def _table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     """``records.csv``: numbers are scaled by their column's centre and unit, words one-hot."""
     path, x, names, wheres, stored = folder / TABLE, [], [], [], []
     words = [choice[0] for choice in form.choices]
-    needed = [*(name for name, _, _ in form.columns), *words, form.named.label]
+    needed = [*(name for name, _, _ in form.columns), *words, LABEL]
     for number, (where, row) in enumerate(lines(path, needed)):
         features = [(_number(where, row, c) - centre) / unit for c, centre, unit in form.columns]
         for column, *values in form.choices:
             features += _choice(where, row, column, values)
         x.append(features)
-        names.append(_named(where, row, form.named, number))
+        names.append(_named(where, row, number))
         wheres.append(where)
-        stored.append(_digest("\x1f".join(row.values()).encode()))
+        stored.append(_digest(_said(row)))
     return _read(path, np.array(x, np.float32), names, stored, wheres)
+
+
+def _said(row: dict[str, str]) -> bytes:
+    """What a line says about the patient, whatever it is called, asked for, or written like: all
+    its cells but id, patient and label, by the name of their column, numbers in one form."""
+    rest = sorted(
+        (key, _plain(cell)) for key, cell in row.items() if key not in (ID, PATIENT, LABEL)
+    )
+    return json.dumps(rest).encode()
+
+
+def _plain(cell: str) -> str:
+    try:
+        return repr(float(cell))
+    except ValueError:
+        return cell
 
 
 # ---------------------------------------------------------------------------------- images
@@ -164,70 +175,15 @@ def _images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
             f"{folder} holds images, but client.tasks.shape is {list(form.shape)}; give "
             "[1, height, width] for grey ones or [3, height, width] for colours"
         )
-    for number, (where, row) in enumerate(lines(path, [form.named.file, form.named.label])):
-        file = folder / IMAGES / _cell(where, row, form.named.file)
+    for number, (where, row) in enumerate(lines(path, [FILE, LABEL])):
+        file = folder / IMAGES / _cell(where, row, FILE)
         if not file.resolve().is_relative_to((folder / IMAGES).resolve()) or not file.is_file():
             raise DataError(f"{where}: {file} does not exist; the files lie in {folder / IMAGES}")
-        x.append(_pixels(where, file, form.shape))
-        names.append(_named(where, row, form.named, number))
+        x.append(pixels(where, file, form.shape))
+        names.append(_named(where, row, number))
         wheres.append(where)
         stored.append(_digest(file.read_bytes()))
     return _read(path, np.array(x, np.float32), names, stored, wheres)
-
-
-def _pixels(where: str, file: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """The image as (channels, height, width), its lowest possible value -1 and its highest 1."""
-    image = _dicom(where, file) if file.suffix.lower() in DICOM else _picture(where, file)
-    channels, height, width = shape
-    if channels == 3 or image.mode in ("RGB", "RGBA", "P", "CMYK", "LA", "1"):
-        image = image.convert("RGB" if channels == 3 else "L")
-    most = 65535.0 if image.mode.startswith("I") else 255.0
-    if image.mode.startswith("I"):
-        image = Image.fromarray(np.asarray(image).astype(np.float32))
-    seen = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
-    seen = seen[None] if seen.ndim == 2 else np.moveaxis(seen, 2, 0)
-    return (seen / most * 2 - 1).astype(np.float32)
-
-
-def _picture(where: str, file: Path) -> Image.Image:
-    try:
-        with Image.open(file) as image:
-            image.load()
-            return image
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{where}: {file} is no image that can be read ({error})") from error
-
-
-def _dicom(where: str, file: Path) -> Image.Image:
-    """Stored values after the file's own rescaling and window, as 16-bit grey values."""
-    try:
-        import pydicom
-        from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
-    except ImportError as error:
-        raise DataError(
-            f"{where}: {file} is DICOM; pip install 'metaward[dicom]' reads it"
-        ) from error
-    try:
-        data = pydicom.dcmread(file)
-        shown = apply_voi_lut(apply_modality_lut(data.pixel_array, data), data).astype(np.float64)
-        low, high = _window(data)
-    except Exception as error:  # pydicom raises whatever its decoders do
-        raise DataError(f"{where}: {file} is no DICOM image that can be read ({error})") from error
-    if shown.ndim != 2:
-        raise DataError(f"{where}: {file} holds {shown.shape}; one grey frame a file is read")
-    grey = np.clip((shown - low) / (high - low), 0, 1)
-    grey = 1 - grey if data.get("PhotometricInterpretation") == "MONOCHROME1" else grey
-    return Image.fromarray(np.round(65535 * grey).astype(np.uint16))
-
-
-def _window(data: Any) -> tuple[float, float]:
-    """The least and the most value that a file's own header allows: none is taken from pixels."""
-    signed = int(data.get("PixelRepresentation", 0)) == 1
-    bits = int(data.BitsStored)
-    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
-    ends = sorted((low * slope + intercept, high * slope + intercept))
-    return ends[0], max(ends[1], ends[0] + 1)
 
 
 # ---------------------------------------------------------------------------------- arrays
@@ -260,7 +216,8 @@ def _arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     patients = found.get("patient", ids).astype(str)
     names = list(zip(found["y"].astype(str), patients, ids, strict=True))
     where = [f"{path}, row {k}" for k in range(n)]
-    return _read(path, x, names, [_digest(one.tobytes()) for one in found["x"]], where)
+    stored = [_digest(one.tobytes()) for one in found["x"].astype(np.float64)]
+    return _read(path, x, names, stored, where)
 
 
 def _digest(data: bytes) -> bytes:

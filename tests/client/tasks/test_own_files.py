@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -287,6 +288,40 @@ def test_content_is_that_of_the_file_whatever_the_request_says(tmp_path: Path) -
     lines = contents(opened(TABLE, tmp_path / "t"), list(range(8)))
     scaled = OwnFiles(**{**vars(TABLE), "columns": (("age", 0.0, 1.0),), "choices": ()})
     assert contents(opened(scaled, tmp_path / "t"), list(range(8))) == lines
+    assert len(set(lines)) == 8
+
+
+def written_anew(rows: list[Any], head: tuple[str, ...]) -> Iterator[tuple[list[Any], Any]]:
+    """The same patients' lines: under new names, with another diagnosis, in another order of
+    columns, with numbers in another form, without names."""
+    for place in (3, 4, 5):
+        yield [[*row[:place], "x" + row[place], *row[place + 1 :]] for row in rows], head
+    yield [row[::-1] for row in rows], head[::-1]
+    yield [[f"{row[0]:.2f}", f"{row[1]:.1e}", *row[2:]] for row in rows], head
+    yield [row[:4] for row in rows], head[:4]
+
+
+def test_a_line_under_another_name_gets_no_new_budget(tmp_path: Path) -> None:
+    source = OwnFiles(**{**vars(TABLE), "classes": ("well", "ill", "xwell", "xill")})
+    table(tmp_path / "north", patients())
+    known = contents(opened(source, tmp_path), list(range(8)))
+    for rows, head in written_anew(patients(), HEAD):
+        table(tmp_path / "north", rows, head)
+        assert contents(opened(source, tmp_path), list(range(8))) == known, (head, rows[0])
+    rows = patients()
+    rows[0][0] += 1
+    table(tmp_path / "north", rows)
+    changed = contents(opened(source, tmp_path), list(range(8)))
+    assert changed[0] != known[0]
+    assert changed[1:] == known[1:]
+
+
+def test_an_array_of_another_precision_or_id_gets_no_new_budget(tmp_path: Path) -> None:
+    arrays(tmp_path / "north")
+    known = contents(opened(ARRAYS, tmp_path), list(range(8)))
+    x = np.arange(16, dtype=np.float32).reshape(8, 2)
+    arrays(tmp_path / "north", x=x, id=np.arange(8) + 7)
+    assert contents(opened(ARRAYS, tmp_path), list(range(8))) == known
 
 
 @pytest.mark.parametrize(
