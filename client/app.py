@@ -69,7 +69,8 @@ def answer(message: Message, context: Context, handler: Handler) -> Message:
         return _reply(_guarded(handler, desk, request, node), message)
     except MetawardError as error:
         code = error.code if error.code in REFUSALS else "failed"
-        log.error("hospital %s: %s: %s", where, code, error, exc_info=code == "failed")
+        text = str(error).removeprefix(f"{code}: ")
+        log.error("hospital %s: %s: %s", where, code, text, exc_info=code == "failed")
     except Exception:
         log.exception("hospital %s: failed", where)
         code = "failed"

@@ -1,8 +1,13 @@
-"""A hospital whose records have been through a network's fixed front, each of them once."""
+"""A hospital whose records have been through a network's fixed front, each of them once.
+
+A process keeps what it computed while the records are the same, since they are opened for every
+request.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, cast
 
 import numpy as np
@@ -45,3 +50,38 @@ def prepared(hospital: Hospital, setting: Setting) -> Hospital:
 
 def _as_it_is(x: NDArray[Any]) -> FloatArray:
     return np.asarray(x, np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class SameRecords:
+    """A hospital as the key of a cache: equal to another one that holds the same records."""
+
+    hospital: Hospital
+
+    def __hash__(self) -> int:
+        return hash(self.hospital.seat)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameRecords) and _alike(self.hospital, other.hospital)
+
+
+def _alike(one: Hospital, other: Hospital) -> bool:
+    """Whether all arrays are equal; a source that keeps what it read gives the same ones."""
+    pairs = zip(_arrays(one), _arrays(other), strict=True)
+    same = all(a is b or np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
+    return same and one.seat == other.seat
+
+
+def _arrays(one: Hospital) -> tuple[NDArray[Any] | None, ...]:
+    stored = one.stored or (None, None)
+    return (one.x, one.y, one.rows, one.ids, one.patients, one.groups, *stored)
+
+
+def prepare(hospital: Hospital, setting: Setting) -> Hospital:
+    """The hospital with prepared records, which the process keeps for its next requests."""
+    return _prepared(SameRecords(hospital), setting)
+
+
+@lru_cache(maxsize=128)
+def _prepared(opened: SameRecords, setting: Setting) -> Hospital:
+    return prepared(opened.hospital, setting)

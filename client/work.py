@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
@@ -23,10 +21,10 @@ from metaward.client.inner import Algorithm, Kept, Setting, Update
 from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
-from metaward.client.prepared import prepared
+from metaward.client.prepared import SameRecords, prepare
 from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
 from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
-from metaward.privacy import Attendance, Opening, Release, Scores, Unit
+from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
 from metaward.privacy.wire import Request, digest, marked, pack, unpack
@@ -37,7 +35,10 @@ _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 def attend(desk: Desk, request: Request, node: Node) -> Attendance:
     """Take the seat; opens the records once, so that bad data are found before any round."""
-    return Attendance(_open(desk, request, node).seat.name, node.index)
+    hospital = _open(desk, request, node)
+    if hospital.seat.role == "train":
+        check_promise(desk.mechanism, hospital)
+    return Attendance(hospital.seat.name, node.index)
 
 
 def train(desk: Desk, request: Request, node: Node) -> Release:
@@ -47,6 +48,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     release.
     """
     hospital = _open(desk, request, node, "train")
+    check_promise(desk.mechanism, hospital)
     guard, theta, opening = node.guard, _theta(request), request.round == 1
     shared = open_setting(desk, node.device)
     with one_thread():
@@ -166,7 +168,7 @@ def _dealer(desk: Desk, hospital: Hospital, index: int) -> Dealt:
     def dealt(number: int) -> tuple[Episode, ...]:
         unit = desk.mechanism.unit
         which = 0 if unit.clips_tasks else number
-        return _dealt(_Opened(hospital), desk.source, unit, desk.seed, index, which)
+        return _dealt(SameRecords(hospital), desk.source, unit, desk.seed, index, which)
 
     return dealt
 
@@ -212,6 +214,12 @@ def _open(desk: Desk, request: Request, node: Node, *roles: Role) -> Hospital:
     return open_hospital(desk.source, node.index, node.root, desk.seed)
 
 
+def check_promise(mechanism: Mechanism, hospital: Hospital) -> None:
+    """``PolicyError`` where the guarantee says nothing at a hospital of so many units."""
+    if problem := mechanism.empty_promise(len(set(mechanism.unit.owners(hospital)))):
+        raise PolicyError("policy-delta", problem)
+
+
 def _theta(request: Request) -> np.ndarray:
     if request.theta is None:
         raise ValueError("a request without theta")
@@ -227,44 +235,9 @@ def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) 
     return source.hospital(index, root, seed)
 
 
-@dataclass(frozen=True, eq=False)
-class _Opened:
-    """A hospital as the key of a cache: equal to another one that holds the same records."""
-
-    hospital: Hospital
-
-    def __hash__(self) -> int:
-        return hash(self.hospital.seat)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Opened) and _alike(self.hospital, other.hospital)
-
-
-def _alike(one: Hospital, other: Hospital) -> bool:
-    """Whether all arrays are equal; a source that keeps what it read gives the same ones."""
-    pairs = zip(_arrays(one), _arrays(other), strict=True)
-    same = all(a is b or np.array_equal(np.asarray(a), np.asarray(b)) for a, b in pairs)
-    return same and one.seat == other.seat
-
-
-def _arrays(one: Hospital) -> tuple[NDArray[Any] | None, ...]:
-    stored = one.stored or (None, None)
-    return (one.x, one.y, one.rows, one.ids, one.patients, one.groups, *stored)
-
-
-def prepare(hospital: Hospital, setting: Setting) -> Hospital:
-    """The hospital with prepared records, which the process keeps for its next requests."""
-    return _prepared(_Opened(hospital), setting)
-
-
-@lru_cache(maxsize=128)
-def _prepared(opened: _Opened, setting: Setting) -> Hospital:
-    return prepared(opened.hospital, setting)
-
-
 @lru_cache(maxsize=64)
 def _dealt(
-    opened: _Opened, source: TaskSource, unit: Unit, seed: int, index: int, number: int
+    opened: SameRecords, source: TaskSource, unit: Unit, seed: int, index: int, number: int
 ) -> tuple[Episode, ...]:
     """One deal; it holds the records' values, so it is kept only while the records are the same."""
     return deal(opened.hospital, unit, stream(seed, "deal", index, number))

@@ -119,7 +119,10 @@ def data_root(run: Sim) -> Path | None:
     named = run.data.root or os.environ.get("METAWARD_DATA")
     if not named:
         return None
-    root = Path(named).expanduser().resolve()
+    try:
+        root = Path(named).expanduser().resolve()
+    except RuntimeError as error:  # a user of whom there is none
+        raise ConfigError([f"data.root (or METAWARD_DATA): {named!r}: {error}"]) from error
     if not root.is_dir():
         raise ConfigError([f"data.root (or METAWARD_DATA): {named!r} is not a folder"])
     return root

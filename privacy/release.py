@@ -63,6 +63,7 @@ class Refusal:
 POLICY_CODES = frozenset(
     {
         "policy-clip",
+        "policy-delta",
         "policy-hospital",
         "policy-mechanism",
         "policy-metric",

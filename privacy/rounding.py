@@ -19,5 +19,7 @@ def rounded_down(value: float, digits: int) -> float:
 
 
 def percent_up(share: float) -> str:
-    """A share in percent with one decimal, rounded up: 0.5533 is 55.4 %."""
-    return f"{rounded_up(100 * share, 1):.1f} %"
+    """A share in percent with one decimal, rounded up: 0.5533 is 55.4 %; one below 1 has as many
+    as it takes not to read 100: 0.99966 is 99.97 %."""
+    digits = next((d for d in range(1, 9) if rounded_up(100 * share, d) < 100), 1)
+    return f"{rounded_up(100 * share, digits):.{digits}f} %"

@@ -51,6 +51,9 @@ class Metric(Algorithm):
     """Full-batch steps at an unseen hospital, on metric and prototypes together."""
     shrink: Annotated[float, Field(gt=0, le=100)] = 0.3
     """The share of the covariance's mean eigenvalue that is added to each eigenvalue."""
+    spread: Annotated[float, Field(gt=0, le=1000)] | None = None
+    """How far the support's features lie from their mean, as a root mean square, when the steps
+    begin; null: as far as the metric says. A value makes `lr` suit features of any scale."""
     centre: bool = False
     """Whether a sum of its own gives the mean feature of all records first, and class means are
     summed around it. Features that lie far from zero then need a much smaller `clip_features`."""
@@ -112,10 +115,16 @@ class Metric(Algorithm):
         The head's outputs are the log densities of normal classes, up to a common term.
         """
         mix = _known(theta.cpu().numpy().tobytes(), theta.dtype, self.shrink).to(theta.device)
+        mix = mix * self._factor(support.x @ mix.T)
         whitened = support.x @ mix.T
         means = torch.stack([whitened[support.y == c].mean(dim=0) for c in range(ways)])
         parts = [mix, means, -means.square().sum(dim=1) / 2]
         return torch.cat([part.reshape(-1) for part in parts])
+
+    def _factor(self, whitened: Tensor) -> float:
+        """The factor that gives ``whitened`` (n, d) the spread that the steps begin with."""
+        far = float((whitened - whitened.mean(dim=0)).square().sum(dim=1).mean().sqrt())
+        return 1.0 if self.spread is None or far == 0 else self.spread / far
 
 
 def second_moments(

@@ -102,6 +102,10 @@ class Mechanism(ABC):
         largest = max(map(self.clip_of, get_args(Kind)))
         return largest if math.isfinite(largest) else None
 
+    def empty_promise(self, units: int) -> str | None:
+        """Why the guarantee says nothing at a hospital of so many units; None where it does."""
+        return None
+
     @property
     def sampling_rate(self) -> float:
         """Probability of the secret Poisson draw before each sum; 1: no draw, no amplification."""
@@ -163,7 +167,9 @@ class Protected(Mechanism):
     epsilon: Epsilon = 8.0
     """The most that the run may spend on any one unit, over all rounds."""
     delta: Delta = 1e-5
-    """The delta at which this epsilon holds; keep it below 1 / (records of a hospital)."""
+    """The delta at which this epsilon holds; a hospital of 1 / delta units or more refuses it."""
+    large_delta: bool = False
+    """Whether such a delta is meant. A mechanism that publishes one record at random keeps it."""
     noise_multiplier: Multiplier | None = None
     """The standard deviation of the noise over the clip norm; null: for each kind of sum the
     smallest that keeps the budget."""
@@ -186,6 +192,17 @@ class Protected(Mechanism):
             f"{self.epsilon:g} at delta {self.delta:g} over the whole run: whoever sees "
             f"{self.unit.observed} and guesses whether {self.unit.guarded} was used is right at "
             f"most {percent_up(self._guess())} of the time (50 % is a coin)."
+        )
+
+    def empty_promise(self, units: int) -> str | None:
+        """A delta of 1 / units or more (Dwork, Roth 2014: The Algorithmic Foundations of
+        Differential Privacy, section 2.3), unless it is meant, or a hospital is one unit."""
+        if self.large_delta or self.unit.whole or self.delta * units < 1:
+            return None
+        return (
+            f"privacy.delta: {self.delta:g} is not below 1 / {units} "
+            f"({self.unit.plural.lower()} of the hospital), so a mechanism that publishes one at "
+            f"random keeps it; lower it, or set privacy.large_delta: true if that is meant"
         )
 
     def _guess(self) -> float:

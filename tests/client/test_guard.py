@@ -14,7 +14,7 @@ import pytest
 from metaward.client import work
 from metaward.client.guard import open_guard
 from metaward.client.tasks.medmnist import MedMnist
-from metaward.privacy import Attendance, Mark, Refusal, Release, Scores
+from metaward.privacy import UNITS, Attendance, Mark, Refusal, Release, Scores
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise, SystemNoise
 from tests.client.bedside import OPEN, RECORD, Site, ask, code, reply_to, request, site, theta
@@ -170,6 +170,43 @@ def test_a_simulated_round_is_a_function_of_the_request(tmp_path: Path) -> None:
     assert other != request().desk
     others = [update("c", round=2), update("d", index=1), update("e", desk=other)]
     assert len({update("a"), *others}) == 4
+
+
+# ----------------------------------------------------------------- an empty promise
+
+
+@pytest.mark.parametrize("simulated", [True, False])
+@pytest.mark.parametrize("kind", ["query.roster", "train"])
+@pytest.mark.parametrize(
+    ("delta", "meant", "refused"),
+    [(1 / 2500, False, True), (1 / 2501, False, False), (1 / 2500, True, False)],
+)
+def test_a_delta_that_publishing_a_record_at_random_keeps_is_refused(
+    simulated: bool,
+    kind: str,
+    delta: float,
+    meant: bool,
+    refused: bool,
+    site: Site,
+    tmp_path: Path,
+) -> None:
+    """The hospital holds 2,500 records; one that only judges is asked nothing."""
+    run = small(
+        f"privacy={{mechanism: sums, delta: {delta}, epsilon: 1, large_delta: {meant}}}".lower(),
+        "client.schedule=passes",
+    )
+    config = {"simulation": str(tmp_path / "s")} if simulated else site.config
+    answer = ask(kind, request(run), 0, **config)
+    assert (answer == Refusal("policy-delta")) == refused
+    assert isinstance(answer, Refusal | Attendance | Release)
+    assert ask("query.roster", request(run), UNSEEN, **config) != Refusal("policy-delta")
+
+
+def test_where_a_hospital_is_the_unit_there_is_no_such_delta() -> None:
+    for name, unit in UNITS.items():
+        if unit.protected:
+            told = protecting(name, delta=0.005).empty_promise(2500)
+            assert (told is None) == unit.whole, name
 
 
 # ------------------------------------------------------------------ outside the policy

@@ -104,11 +104,11 @@ def test_missing_data_is_named_before_any_round(
     monkeypatch.delenv("METAWARD_DATA", raising=False)
     heart = README.parent / "configs" / "heart.yaml"
     out = tmp_path / "out"
-    assert call("run", heart, "--out", out, "--set", "server.workers=1") == 1
+    assert call("run", heart, "--out", out, "--set", "server.workers=1") == 2
     printed = capsys.readouterr().err
-    assert "processed.cleveland.data" in printed
+    assert printed.count("processed.cleveland.data") == 1, "once, however many hospitals miss it"
     assert "METAWARD_DATA" in printed
-    assert not (out / "metrics.jsonl").exists()
+    assert not out.exists(), "nothing was started"
 
 
 def test_a_damaged_data_file_is_named_before_any_round(
@@ -118,8 +118,26 @@ def test_a_damaged_data_file_is_named_before_any_round(
     (tmp_path / "data" / "omniglot" / "omniglot28.npz").write_bytes(b"PK\x03\x04 cut short")
     omniglot = README.parent / "configs" / "omniglot.yaml"
     settings = ("--set", f"data.root={tmp_path}/data", "--set", "server.workers=1")
-    assert call("run", omniglot, "--out", tmp_path / "out", *settings) == 1
-    assert "omniglot28.npz" in capsys.readouterr().err
+    assert call("run", omniglot, "--out", tmp_path / "out", *settings) == 2
+    assert capsys.readouterr().err.count("omniglot28.npz") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_delta_that_promises_nothing_is_named_before_any_round(
+    call: Any, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    private = "privacy={mechanism: sums, delta: 0.009, epsilon: 1}"
+    settings = ("--set", private, "--set", "client.schedule=passes")
+    assert call("run", config, "--out", tmp_path / "out", *settings) == 2
+    assert "0.009 is not below 1 / 2500" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_data_folder_of_a_user_of_whom_there_is_none(
+    call: Any, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("run", config, "--set", "data.root=~nobody-of-this-name/x") == 2
+    assert "'~nobody-of-this-name/x'" in capsys.readouterr().err
 
 
 def test_resume_of_a_folder_without_a_run(

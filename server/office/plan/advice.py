@@ -173,10 +173,6 @@ REFUSED = (
     "The noise multiplier of the configuration spends epsilon {epsilon:.3g}, more than the run's "
     "own {cap:g}: hospitals will refuse before the last round."
 )
-DELTA = (
-    "delta = {delta:g} is not below 1 / records = {limit:.1g}: a mechanism that publishes one "
-    "record at random would keep it."
-)
 
 
 def notes(asked: Question, plan: Planned) -> Iterator[str]:
@@ -195,5 +191,5 @@ def notes(asked: Question, plan: Planned) -> Iterator[str]:
         yield TRUSTED.format(unit=unit.name)
     elif asked.tasks == most_tasks(asked):
         yield TASKS.format(tasks=asked.tasks, records=asked.records)
-    if not unit.whole and mechanism.delta * asked.records >= 1:
-        yield DELTA.format(delta=mechanism.delta, limit=1 / asked.records)
+    if problem := mechanism.empty_promise(asked.units or asked.records):
+        yield f"Hospitals will refuse: {problem}."

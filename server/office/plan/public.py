@@ -19,12 +19,12 @@ import numpy as np
 import torch
 
 from metaward.client.inner import Kept, Update
+from metaward.client.prepared import prepare
 from metaward.client.tasks.base import Hospital
 from metaward.client.work import (
     one_thread,
     open_hospital,
     open_setting,
-    prepare,
     stream,
     tasks_of,
 )

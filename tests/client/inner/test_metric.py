@@ -18,7 +18,7 @@ from metaward.client.models.mlp import Mlp
 from metaward.client.models.scatter import Scatter
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import ACCURACY, CLASSIFICATION, REGRESSION
-from metaward.privacy import UNITS, OpenSession, Rehearsal
+from metaward.privacy import UNITS, Batch, OpenSession, Rehearsal
 from metaward.privacy.session import ParameterGroup
 from tests.client.inner.test_private_paths import silent
 from tests.privacy.attacked import FLAT, SUPPORT, records
@@ -207,6 +207,33 @@ def test_steps_are_gradient_descent_on_metric_and_prototypes() -> None:
     x = torch.from_numpy(task.query_x)
     expected = (x @ mix.T @ means.T + bias).detach()
     torch.testing.assert_close(learner.adapt(setting, theta, support, 3)(x), expected)
+
+
+@pytest.mark.parametrize("steps", [0, 7])
+def test_with_a_spread_the_scale_of_the_covariance_changes_nothing(steps: int) -> None:
+    """Before any step the classes are those without it, and the spread is as declared."""
+    setting = Setting(Mlp(()), SPEC)
+    support = setting.support(episode())
+    theta = pack(torch.tensor([[2.0, 0.5], [0.5, 1.0]]).double())
+    free = Metric(lr=0.05, spread=3.0)
+    x = torch.from_numpy(np.random.default_rng(3).normal(size=(40, 2))) * 3
+    outputs = [free.adapt(setting, c * theta, support, steps)(x) for c in (1, 100)]
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    usual = [Metric(lr=0.05).adapt(setting, c * theta, support, steps)(x) for c in (1, 100)]
+    assert (usual[0] - usual[1]).abs().max() > 0.1
+    before = [m.adapt(setting, theta, support, 0)(x).argmax(dim=1) for m in (free, Metric())]
+    assert before[0].tolist() == before[1].tolist()
+    whitened = support.x @ whitening(unpack(theta), free.shrink).T
+    moved = free._factor(whitened) * (whitened - whitened.mean(dim=0))
+    assert float(moved.square().sum(dim=1).mean()) == pytest.approx(9.0, rel=1e-5)
+
+
+def test_a_support_without_spread_keeps_its_scale() -> None:
+    setting = Setting(Mlp(()), SPEC)
+    same = Batch(torch.ones(4, 2), torch.tensor([0, 1, 0, 1]), np.arange(4))
+    learner = Metric(spread=3.0)
+    found = learner.adapt(setting, learner.initial(setting, 1), same, 3)(torch.ones(1, 2))
+    assert bool(torch.isfinite(found).all())
 
 
 def test_a_known_nuisance_is_looked_past() -> None:

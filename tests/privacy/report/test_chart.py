@@ -131,6 +131,8 @@ def test_losses_are_rounded_up_and_what_is_left_down(value: float) -> None:
 
 def test_numbers_as_they_are_printed() -> None:
     assert percent_up(0.55332) == "55.4 %"
+    assert percent_up(0.999665) == "99.97 %"
+    assert percent_up(1.0) == "100.0 %"
     assert numbers.show_loss(8.0) == "8.00"
     assert numbers.show_loss(2.001) == "2.01"
     assert numbers.show_loss(0.0501) == "0.051"

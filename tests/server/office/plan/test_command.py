@@ -139,7 +139,7 @@ def test_units_with_something_to_know(
     for settings, words in (
         (["privacy={mechanism: whole, unit: hospital}"], "it must be trusted"),
         (["privacy.noise_multiplier=1.0"], "hospitals will refuse before the last round"),
-        (["privacy.delta=5e-3", "client.tasks.records=300"], "not below 1 / records"),
+        (["privacy.delta=5e-3", "client.tasks.records=300"], "not below 1 / 300 (records"),
     ):
         options = [part for text in settings for part in ("--set", text)]
         assert call("privacy", "plan", path, *options) == 0
