@@ -25,7 +25,9 @@ import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 from epsilon import Case, Result, half_width, read, run_of, work_off
@@ -179,29 +181,51 @@ def table(plans: Sequence[Result], results: Sequence[Result]) -> str:
     return "\n".join([head, "|---|---|---|---|---|---|---|---|", *body])
 
 
+T = TypeVar("T", bound="Asked")
+
+
+class Asked(Protocol):
+    """A trial by its name, and the epsilons that it is run at."""
+
+    @property
+    def name(self) -> str:
+        """The name that results are saved under."""
+
+    @property
+    def epsilons(self) -> tuple[float, ...]:
+        """In the order of the table."""
+
+
+def arguments(text: str | None, trials: Sequence[Asked]) -> argparse.Namespace:
+    """What was typed; ``text`` is the docstring of the benchmark."""
+    parser = argparse.ArgumentParser(description=(text or "").split("\n", 1)[0])
+    parser.add_argument("--data", help="folder of the real data")
+    parser.add_argument("--only", nargs="+", choices=[t.name for t in trials])
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
+    parser.add_argument("--plan", action="store_true", help="save the forecasts, and stop")
+    parser.add_argument("--table", action="store_true", help="measure nothing")
+    return parser.parse_args()
+
+
+def missing(
+    trials: Sequence[T], saved: Path, asked: argparse.Namespace
+) -> list[tuple[T, float, int]]:
+    """Trial, epsilon and seed of each run that was asked for and is not saved."""
+    done = {(r["trial"], r["epsilon"], r["seed"]) for r in read(saved)}
+    wanted = [t for t in trials if not asked.only or t.name in asked.only]
+    every = product(((t, e) for t in wanted for e in t.epsilons), SEEDS)
+    jobs = [(trial, epsilon, seed) for (trial, epsilon), seed in every]
+    return [] if asked.table else [(t, e, s) for t, e, s in jobs if (t.name, e, s) not in done]
+
+
 def main() -> None:
     """Plan, or measure what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--data", help="folder of the real data")
-    parser.add_argument("--only", nargs="+", choices=[t.name for t in TRIALS])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
-    parser.add_argument("--plan", action="store_true", help="save what the plan says, and stop")
-    parser.add_argument("--table", action="store_true", help="measure nothing")
-    asked = parser.parse_args()
+    asked = arguments(__doc__, TRIALS)
     if asked.plan:
         plans = [plan(trial, epsilon) for trial in TRIALS for epsilon in trial.epsilons]
         PLANS.write_text(json.dumps(plans, indent=1) + "\n", encoding="utf-8")
         return
-    done = {(r["trial"], r["epsilon"], r["seed"]) for r in read(SAVED)}
-    todo = [
-        (trial, epsilon, seed)
-        for trial in TRIALS
-        for epsilon in trial.epsilons
-        for seed in SEEDS
-        if (not asked.only or trial.name in asked.only)
-        and (trial.name, epsilon, seed) not in done
-        and not asked.table
-    ]
+    todo = missing(TRIALS, SAVED, asked)
     work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
     print(table(read(PLANS), read(SAVED)))
 

@@ -19,7 +19,6 @@ neither; where the gain's 95 % t-interval over three seeds reaches zero, the row
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from epsilon import Result, metaward, read, run_of, work_off
-from foretold import SEEDS, right, scale
+from foretold import SEEDS, arguments, missing, right, scale
 
 from metaward import sim
 
@@ -186,27 +185,13 @@ def table(plans: Sequence[Result], results: Sequence[Result]) -> str:
 
 def main() -> None:
     """Rehearse, or measure what is missing, then print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0] if __doc__ else "")
-    parser.add_argument("--data", help="folder of the real data")
-    parser.add_argument("--only", nargs="+", choices=[t.name for t in TRIALS])
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, one core each")
-    parser.add_argument("--plan", action="store_true", help="save what rehearsals say, and stop")
-    parser.add_argument("--table", action="store_true", help="measure nothing")
-    asked = parser.parse_args()
-    jobs = [(trial, epsilon) for trial in TRIALS for epsilon in trial.epsilons]
+    asked = arguments(__doc__, TRIALS)
     if asked.plan:
         told = {(p["trial"], p["epsilon"]) for p in read(PLANS)}
-        work_off(plan, [(t, e) for t, e in jobs if (t.name, e) not in told], PLANS, asked.jobs)
+        jobs = [(t, e) for t in TRIALS for e in t.epsilons if (t.name, e) not in told]
+        work_off(plan, jobs, PLANS, asked.jobs)
         return
-    done = {(r["trial"], r["epsilon"], r["seed"]) for r in read(SAVED)}
-    todo = [
-        (trial, epsilon, seed)
-        for trial, epsilon in jobs
-        for seed in SEEDS
-        if (not asked.only or trial.name in asked.only)
-        and (trial.name, epsilon, seed) not in done
-        and not asked.table
-    ]
+    todo = missing(TRIALS, SAVED, asked)
     work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
     print(table(read(PLANS), read(SAVED)))
 

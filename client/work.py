@@ -216,7 +216,9 @@ def _open(desk: Desk, request: Request, node: Node, *roles: Role) -> Hospital:
 
 def check_promise(mechanism: Mechanism, hospital: Hospital) -> None:
     """``PolicyError`` where the guarantee says nothing at a hospital of so many units."""
-    if problem := mechanism.empty_promise(len(set(mechanism.unit.owners(hospital)))):
+    owners = mechanism.unit.owners(hospital)
+    units = {owners[row] for row in hospital.rows.tolist()}
+    if problem := mechanism.empty_promise(len(units)):
         raise PolicyError("policy-delta", problem)
 
 

@@ -15,6 +15,7 @@ from metaward.client import work
 from metaward.client.guard import open_guard
 from metaward.client.tasks.medmnist import MedMnist
 from metaward.privacy import UNITS, Attendance, Mark, Refusal, Release, Scores
+from metaward.privacy.asked import PolicyError
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.noise import SeededNoise, SystemNoise
 from tests.client.bedside import OPEN, RECORD, Site, ask, code, reply_to, request, site, theta
@@ -200,6 +201,15 @@ def test_a_delta_that_publishing_a_record_at_random_keeps_is_refused(
     assert (answer == Refusal("policy-delta")) == refused
     assert isinstance(answer, Refusal | Attendance | Release)
     assert ask("query.roster", request(run), UNSEEN, **config) != Refusal("policy-delta")
+
+
+def test_the_records_that_count_are_the_hospitals_own() -> None:
+    """Hospitals of one file share its arrays; ``rows`` says which are theirs."""
+    whole = work.open_hospital(RECORD.client.tasks, 0, None, 1)
+    mechanism = protecting("record", delta=1 / 1000)
+    work.check_promise(mechanism, replace(whole, rows=whole.rows[:999]))
+    with pytest.raises(PolicyError, match="not below 1 / 1000 "):
+        work.check_promise(mechanism, replace(whole, rows=whole.rows[:1000]))
 
 
 def test_where_a_hospital_is_the_unit_there_is_no_such_delta() -> None:

@@ -48,8 +48,8 @@ from metaward.sim import Sim
 GRADIENTS = (3.0, 30.0)
 """Limits of the ratio: below the first a run cannot work, below the second it is doubtful. The
 ratio supposes that all clipped vectors agree. At the start, on the phantoms, query gradients of
-tasks that number classes afresh have a mean of 2 to 7 % of the clip norm (benchmarks/agreement.py):
-a ratio of 30 is one of 2 in truth."""
+tasks that number classes afresh have a mean of 2 to 7 % of the clip norm (``privacy plan --public``
+measures it, ``agreement`` in its JSON): a ratio of 30 is one of 2 in truth."""
 
 MOMENTS = (1.0, 10.0)
 """The same where theta follows second moments, whose mean has 27 to 84 % of the clip norm there.
