@@ -1,6 +1,7 @@
 """The result folder of a run: its files, and how a reader finds out how the run ended.
 
-run.json            the run's own id, when it was started, by which code, simulated or not
+run.json            the run's own id, when it was started, by which code, simulated or not, and
+                    the SHA-256 of its configuration and of the hospitals' records that are here
 config.json         the resolved configuration, every default filled in
 metrics.jsonl       one line per round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
@@ -103,13 +104,16 @@ class Folder:
         about: dict[str, Any] = self._object("run.json")
         return about
 
+    def note(self, more: dict[str, Any]) -> None:
+        """Add to run.json."""
+        self.write_json("run.json", self.about() | more)
+
     def begin(self, simulated: bool, code: str) -> None:
         """Write down that a process starts to work on the run, and the version of its code."""
         about = self.about()
         codes = dict.fromkeys([*about.get("code", []), code])
         starts = about.get("starts", 0) + 1
-        begun = {"simulated": simulated, "starts": starts, "code": list(codes)}
-        self.write_json("run.json", about | begun)
+        self.note({"simulated": simulated, "starts": starts, "code": list(codes)})
 
     @property
     def start(self) -> Path:
