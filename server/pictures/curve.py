@@ -72,8 +72,8 @@ def _ways(axes: Axes, table: ScoreTable) -> None:
         axes.plot([low, high], [y, y], color=colour, linewidth=7, alpha=0.25)
     axes.set_yticks(range(len(table.rows)), [row.learner for row in table.rows])
     axes.invert_yaxis()
-    axes.set_xlabel(f"query {table.score.label} ({table.episodes} tasks of each hospital)")
-    axes.set_title("Unseen hospitals, before (hollow) and after adaptation")
+    axes.set_xlabel(f"query {table.score.label}")
+    axes.set_title(f"Before (hollow) and after adaptation, {table.episodes} tasks each")
 
 
 def _validation(axes: Axes, folder: Folder, scale: float) -> None:
