@@ -15,6 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from inspect import get_annotations, isfunction
 from typing import Any, Protocol, get_type_hints
 
 from metaward.errors import InputError
@@ -118,6 +119,15 @@ def _annotated(cls: type[Any]) -> set[str]:
 
 def _spell_out(cls: type[Any]) -> None:
     """Replace names of types by the types, since a worker does not know the program's names."""
-    if "__annotations__" in vars(cls):
-        hints = get_type_hints(cls, include_extras=True)
-        cls.__annotations__ = {name: hints[name] for name in cls.__annotations__}
+    for one in cls.__mro__:
+        own = not one.__module__.startswith(("builtins", "typing", "metaward."))
+        if own and "__annotations__" in vars(one):
+            hints = get_type_hints(one, include_extras=True)
+            one.__annotations__ = {name: hints[name] for name in one.__annotations__}
+
+
+def spell_out_parameters(make: Callable[..., Any]) -> None:
+    """The same for the parameters of a function, or for those by which a class is made."""
+    function = getattr(make, "__init__") if isinstance(make, type) else make  # noqa: B009
+    if isfunction(function):
+        function.__annotations__ = get_annotations(function, eval_str=True)

@@ -96,8 +96,9 @@ class Result:
 
         ``learner``, ``steps`` of adaptation, mean score over the unseen hospitals ``before`` and
         ``after`` it, ``low`` and ``high`` (95 % interval of ``after`` over tasks), ``worst`` and
-        ``worst_hospital``, ``hospitals`` (name -> score), and ``gap`` with ``gap_low`` and
-        ``gap_high``: how much better the first learner is. Accuracies are in [0, 1].
+        ``worst_hospital``, ``hospitals`` (name -> score) and ``hospitals_before``, and ``gap`` with
+        ``gap_low`` and ``gap_high``: how much better the first learner is. Accuracies are in
+        [0, 1].
 
         ``InputError`` where the run is not finished.
         """

@@ -17,8 +17,9 @@ from metaward import sim
 from metaward.client import shipping
 from metaward.server import body
 from metaward.server.evaluate import ScoreTable
-from metaward.server.folder import Folder, Status, claimed
+from metaward.server.folder import Folder, Status, claimed, now
 from metaward.server.office.report.write import write_ended, write_finished
+from metaward.server.page.write import write_page
 from metaward.server.report import write_reports
 from metaward.server.run import Observer, Run
 from metaward.server.version import code_version
@@ -59,6 +60,7 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
             write_reports(run, folder, tables, job.kept)
             write_finished(folder)
             _draw(run, folder, tables[0])
+            write_page(folder, finished=now())
         except KeyboardInterrupt:
             _end(folder, "interrupted", "stopped by the user")
             raise

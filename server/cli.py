@@ -23,6 +23,8 @@ from metaward.server.data import data
 from metaward.server.deploy.command import deploy
 from metaward.server.folder import Folder
 from metaward.server.office.commands import ledger, privacy
+from metaward.server.page.command import report
+from metaward.server.progress import progress
 from metaward.server.start import execute, new_folder, unfinished
 from metaward.server.terminal import complain, say
 from metaward.server.version import code_version
@@ -31,6 +33,7 @@ cli = typer.Typer(
     help="Federated meta-learning for hospitals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    suggest_commands=False,  # click suggests them already
 )
 tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_help=True)
 cli.add_typer(tasks, name="tasks")
@@ -38,6 +41,7 @@ cli.add_typer(data, name="data")
 cli.add_typer(deploy, name="deploy")
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
+cli.command()(report)
 
 
 def _say_version(wanted: bool) -> None:
@@ -105,7 +109,7 @@ def phantom(
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
     try:
-        with show.progress(folder, quiet=as_json) as observe:
+        with progress(folder, quiet=as_json) as observe:
             execute(run, folder, observe)
     except KeyboardInterrupt:
         complain(f"interrupted; go on with: metaward resume {folder.path}")

@@ -30,10 +30,11 @@ class LearnerRow:
     """One learner's row of the final table of one score.
 
     ``before`` and ``after`` are means over the hospitals' means; ``low`` and ``high`` are the 95 %
-    interval of ``after`` over episodes; ``worst`` is the worst hospital's mean after adaptation,
-    and ``worst_hospital`` its name; ``hospitals`` has every hospital's mean after adaptation;
-    ``gap`` and its bounds are the paired advantage of the run's own learner over this one, over
-    hospitals.
+    interval of ``after`` over episodes, clipped to the range of the score; ``worst`` is the
+    worst hospital's mean after adaptation, and ``worst_hospital`` its name; ``hospitals`` has
+    every hospital's mean after adaptation, and ``hospitals_before`` that before it (None in results
+    of earlier versions); ``gap`` and its bounds are the paired advantage of the run's
+    own learner over this one, over hospitals.
     """
 
     learner: str
@@ -48,6 +49,7 @@ class LearnerRow:
     gap: float | None = None
     gap_low: float | None = None
     gap_high: float | None = None
+    hospitals_before: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,18 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
     after = float(np.mean(list(means.values())))
     half = Z95 * sqrt(sum(_variance_of_mean(a.after[place]) for a in judged.answers)) / len(means)
     worst = score.worst(means)
-    before = float(np.mean([_mean(a.before[place]) for a in judged.answers]))
+    starts = {a.hospital: _mean(a.before[place]) for a in judged.answers}
     return LearnerRow(
         learner=judged.learner,
         steps=judged.steps,
-        before=before,
+        before=float(np.mean(list(starts.values()))),
         after=after,
-        low=after - half,
-        high=after + half,
+        low=max(after - half, score.lowest),
+        high=min(after + half, score.highest),
         worst=means[worst],
         worst_hospital=worst,
         hospitals=means,
+        hospitals_before=starts,
     )
 
 
@@ -120,8 +123,14 @@ def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:
     return main | ({"others": dict(zip(list(rows)[1:], others, strict=True))} if others else {})
 
 
+DIGITS = 7
+"""Significant digits of a float32, the form in which hospitals send scores."""
+
+
 def _mean(values: NDArray[np.float32]) -> float:
-    return float(values.mean(dtype=np.float64))
+    """The mean to the digits that its values have: further ones only tell how they were rounded,
+    and would make two learners with the same hits differ by 1e-10."""
+    return float(f"{values.mean(dtype=np.float64):.{DIGITS}g}")
 
 
 def _variance_of_mean(values: NDArray[np.float32]) -> float:

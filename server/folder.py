@@ -10,6 +10,7 @@ theta.safetensors   the shared initialisation that is the result
 body.safetensors    its body, from which another run can start (server.start)
 start.safetensors   the body that this run started from, if it did
 result.json         the final tables; report.md the same for people; curve.png, spent.png: pictures
+report.html         what the run was, what it learned and how its rounds went, as one page
 privacy.json        the privacy report; privacy.html the same for people
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
@@ -42,8 +43,16 @@ from metaward.strategies.marks import Marks, SeenMark
 
 WRITTEN = (
     *("config.json", "metrics.jsonl", "checkpoints", "baselines", "theta.safetensors"),
-    *("body.safetensors", "start.safetensors", "result.json", "report.md", "curve.png"),
-    *("spent.png", "sine.png", "privacy.json", "privacy.html", "audit.json", "status.json"),
+    *("body.safetensors", "start.safetensors", "result.json", "report.md", "report.html"),
+    *(
+        "curve.png",
+        "spent.png",
+        "sine.png",
+        "privacy.json",
+        "privacy.html",
+        "audit.json",
+        "status.json",
+    ),
     *("marks.jsonl", "hospitals", "hospitals.log", "flower.log"),
 )
 """What a run writes beside run.json, by which it claims the folder."""

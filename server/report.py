@@ -92,7 +92,8 @@ def markdown(table: ScoreTable) -> list[str]:
 LEGEND = (
     "- before / after: query score of theta as it arrives, and after `steps` adaptation steps on "
     "the support set; the mean over hospitals.",
-    "- 95 % interval: of `after`, over episodes, the hospitals taken as fixed.",
+    "- 95 % interval: of `after`, over episodes, the hospitals taken as fixed; clipped to "
+    "the values that the score can have.",
     "- gap: how much better the first row is than this one, with a 95 % t-interval over hospitals "
     "(paired, the hospitals taken as a sample).",
     "- All learners see the same episodes. The data of these evaluation-only hospitals is not "

@@ -88,7 +88,10 @@ class Run:
         while not stale(evaluation, best, state.round) and (step := next(rounds, None)):
             state, report = step
             seconds, began = time.monotonic() - began, time.monotonic()
-            self._note(folder, contender, {**asdict(report), "seconds": round(seconds, 3)})
+            row = {**asdict(report), "seconds": round(seconds, 3)}
+            if contender.private and self.sim.privacy.unit.noise_at_server:
+                del row["norms"]  # they arrive without noise, and no epsilon covers them
+            self._note(folder, contender, row)
             last = state.round == strategy.num_rounds
             if last or state.round % evaluation.every == 0:
                 self._watch(folder, contender, strategy, state)

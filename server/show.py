@@ -1,15 +1,13 @@
-"""The output of the command line: progress, final tables, the hospitals' records."""
+"""The output of the command line: final tables, the hospitals' records."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from rich.console import Console, Group
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Group
 
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.kinds import Score
@@ -18,60 +16,10 @@ from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
 from metaward.server.keep import Chosen
 from metaward.server.report import cells
-from metaward.server.run import Observer
 from metaward.server.terminal import BAD, FAINT, Piece, line, table
 from metaward.sim import Sim, data_root
 
 COLUMNS = ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap")
-
-
-@contextmanager
-def progress(folder: Folder, quiet: bool) -> Iterator[Observer]:
-    """A bar for each phase with round, loss, score and time left; ``quiet`` shows nothing."""
-    console = Console(stderr=True)
-    if quiet:
-        yield lambda row: None
-        return
-    console.print(f"results in {folder.path}", highlight=False, soft_wrap=True)
-    columns = (
-        TextColumn("{task.description:<12}"),
-        BarColumn(bar_width=30),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(*columns, console=console) as bars:
-        yield Bars(bars)
-
-
-class Bars:
-    """Turns rows of metrics.jsonl into progress bars."""
-
-    def __init__(self, bars: Progress) -> None:
-        self.bars = bars
-        self.tasks: dict[str, Any] = {}
-        self.notes: dict[str, dict[str, str]] = {}
-
-    def __call__(self, row: Mapping[str, Any]) -> None:
-        """Show one row."""
-        phase = row["phase"]
-        if phase not in self.tasks:
-            self.tasks[phase] = self.bars.add_task(phase, total=row.get("of"), note="")
-            self.notes[phase] = {}
-        note = self.notes[phase]
-        if row.get("loss") is not None:
-            note["loss"] = f"loss {row['loss']:.3f}"
-        if "after" in row:
-            note["score"] = f"unseen {row['before']:.3f} -> {row['after']:.3f}"
-        if row.get("validation"):
-            chosen = f" (best: round {row['best']})" if "best" in row else ""
-            note["validation"] = f"validation {row['validation']['after']:.3f}{chosen}"
-        if row.get("rejected"):
-            note["rejected"] = f"{len(row['rejected'])} rejected"
-        if "learner" in row:
-            note["learner"] = row["learner"]
-        text = ", ".join(note.values())
-        self.bars.update(self.tasks[phase], completed=row.get("round"), note=text)
 
 
 def final(run: Sim, folder: Folder) -> Piece:
@@ -121,7 +69,8 @@ def holdings(run: Sim) -> list[dict[str, Any]]:
 def holdings_table(rows: list[dict[str, Any]]) -> Piece:
     """The table of ``holdings`` for people."""
     cells_of = (map(_text, row.values()) for row in rows)
-    return table(list(rows[0]), map(list, cells_of), right={"records", "patients"})
+    right, unbroken = {"records", "patients"}, {"hospital"}
+    return table(list(rows[0]), map(list, cells_of), right=right, unbroken=unbroken)
 
 
 def _classes(hospital: Hospital) -> dict[str, int]:

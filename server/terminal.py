@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -18,14 +18,26 @@ Piece = RenderableType
 GOOD, BAD, WARN, FAINT = "bold green", "bold red", "bold yellow", "dim"
 
 
+NARROWEST, WIDEST = 116, 200
+"""The least width of what is printed, and the largest one of a table in a file or a pipe."""
+
+
 def say(*pieces: Piece) -> None:
-    """Print the pieces, at least 116 columns wide; ``Text`` is not wrapped, so paths stay whole.
+    """Print the pieces; ``Text`` is not wrapped, so paths stay whole. A table in a file or a pipe
+    is as wide as its cells need.
 
     Square brackets are text, never markup.
     """
-    console = Console(width=max(116, Console().width), highlight=False, markup=False)
     for piece in pieces:
+        console = Console(width=_width(piece), highlight=False, markup=False)
         console.print(piece, soft_wrap=isinstance(piece, Text))
+
+
+def _width(piece: Piece) -> int:
+    console = Console()
+    if console.is_terminal or not isinstance(piece, Table | Group):
+        return max(NARROWEST, console.width)
+    return max(NARROWEST, Console(width=WIDEST, markup=False).measure(piece).maximum)
 
 
 def answer(content: Any, pieces: Sequence[Piece], as_json: bool) -> None:

@@ -26,6 +26,7 @@ from metaward.strategies.checks import Ranges, Rejected, check_release, check_sc
 from metaward.strategies.combine import Combine
 from metaward.strategies.leg import Leg
 from metaward.strategies.marks import Marks
+from metaward.strategies.outcome import RoundReport, outcome
 from metaward.strategies.outer import Outer, State
 from metaward.strategies.roster import Roster
 
@@ -52,17 +53,6 @@ class MetaState:
     round: int
     theta: Vector
     outer: State
-
-
-@dataclass(frozen=True)
-class RoundReport:
-    """The outcome of a round; ``rejected`` maps a hospital to why its reply did not count."""
-
-    round: int
-    accepted: tuple[str, ...]
-    rejected: Mapping[str, str]
-    loss: float | None
-    update_norm: float
 
 
 @dataclass
@@ -120,7 +110,7 @@ class MetaStrategy(Strategy):
         combined = self.protect(np.stack([a.update for a in accepted]), self.combine, number)
         at = min((number - 1) / self.num_rounds, 1.0)
         theta, outer = self.outer.step(state.theta, combined, state.outer, at)
-        return MetaState(number, theta, outer), _report(number, accepted, rejected, combined)
+        return MetaState(number, theta, outer), outcome(number, accepted, rejected, combined)
 
     def begin(self, theta: Vector) -> MetaState:
         """The state before round 1."""
@@ -285,16 +275,3 @@ def _sort(
         else:
             valid.append(answer)
     return valid, rejected
-
-
-def _report(
-    number: int, accepted: Sequence[Release], rejected: Mapping[str, str], combined: Vector
-) -> RoundReport:
-    losses = [a.loss for a in accepted if a.loss is not None]
-    return RoundReport(
-        round=number,
-        accepted=tuple(a.hospital for a in accepted),
-        rejected=dict(rejected),
-        loss=float(np.mean(losses)) if losses else None,
-        update_norm=float(np.linalg.norm(combined.astype(np.float64))),
-    )

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from metaward.client.models.base import Architecture, build
-from metaward.plugins import of_protocol
+from metaward.plugins import of_protocol, spell_out_parameters
 
 Make = Callable[..., nn.Module]
 """(input_shape, option=default, ...) -> the body, which gives features (batch, features)."""
@@ -90,6 +90,7 @@ def _copies(module: nn.Module) -> Make:
 
 def _options(name: str, make: Any) -> list[tuple[str, Any, Any]]:
     """Name, type and default of each parameter after the first one."""
+    spell_out_parameters(make)
     parameters = list(inspect.signature(make, eval_str=True).parameters.values())
     if not parameters:
         raise TypeError(f"{name}: what makes a network needs a parameter for the input's shape")

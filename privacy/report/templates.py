@@ -20,10 +20,11 @@ FOLDER = Path(__file__).parent
 
 
 @cache
-def environment(*, escape: bool) -> Environment:
-    """Where templates come from; ``escape``: every value is escaped, as a page of HTML needs."""
+def environment(*more: Path, escape: bool) -> Environment:
+    """Where templates come from: this folder and ``more``; ``escape``: every value is escaped, as a
+    page of HTML needs."""
     environment = Environment(
-        loader=FileSystemLoader(FOLDER),
+        loader=FileSystemLoader([FOLDER, *more]),
         autoescape=escape,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -20,6 +20,7 @@ from metaward.server.deploy.up import Deployment, check_size, default_policy, de
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder, claimed
+from metaward.server.progress import progress
 from metaward.server.terminal import say, tell
 
 deploy = typer.Typer(help="Run a real deployment of Flower.", no_args_is_help=True)
@@ -65,7 +66,7 @@ def up(
     if not as_json:
         tell(f"starting a SuperLink and {local} SuperNodes in {site.root}")
     with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:
-        with show.progress(folder, quiet=as_json) as observe:
+        with progress(folder, quiet=as_json) as observe:
             live.carry_out(run, folder, observe)
         print_result(run, folder, as_json)
         if keep:

@@ -167,6 +167,11 @@ def _reply(future: Future[bytes], message: Message) -> Message | None:
         assert isinstance(reply, Message)
         return reply
     except BrokenProcessPool:
+        HOSPITAL_LOG.error(
+            "no answer from node %d: its worker process died; if nothing above says why, it was "
+            "killed, as a machine without free memory does: try fewer server.workers",
+            message.metadata.dst_node_id,
+        )
         return Message(Error(ErrorCode.CLIENT_APP_CRASHED, None), reply_to=message)
 
 
@@ -254,7 +259,11 @@ def _begin(log_file: Path, plugins: bytes) -> None:
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _log_to(log_file)
-    shipping.unpack(plugins)
+    try:
+        shipping.unpack(plugins)
+    except Exception:
+        HOSPITAL_LOG.exception("the registered parts cannot be set up in a worker process")
+        raise
     parent = multiprocessing.parent_process()
     assert parent is not None
 

@@ -25,10 +25,14 @@ def draw_spent(run: Sim, folder: Folder, table: ScoreTable) -> None:
         own = table.rows[0].learner
         axes.plot(x, after, marker="o", color=COLOURS[0], label=f"{own}, adapted")
         axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-        for row, colour in list(zip(table.rows, COLOURS * 9, strict=False))[1:]:
-            axes.axhline(scale * row.after, color=colour, linewidth=1, label=row.learner)
+        for row, colour in zip(table.rows, COLOURS * 9, strict=False):
+            mine = row is table.rows[0]
+            style, label = ("--", f"{own}, final") if mine else ("-", row.learner)
+            axes.axhline(scale * row.after, color=colour, linestyle=style, linewidth=1, label=label)
         axes.set_xlim(left=0)
-        axes.set_xlabel(f"epsilon spent, at delta {budget.delta:g}")
+        few, many = run.server.evaluation.episodes, table.episodes
+        tasks = f"curve: {few} tasks of each hospital; level lines: {many}, final"
+        axes.set_xlabel(f"epsilon spent, at delta {budget.delta:g} ({tasks})")
         axes.set_ylabel(f"query {table.score.label}")
         axes.set_title(f"What is learned for what is spent (unit: {run.privacy.unit.name})")
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

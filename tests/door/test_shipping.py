@@ -60,6 +60,39 @@ def test_a_plain_script_runs_with_worker_processes(program: Path) -> None:
     assert "refused" not in log
 
 
+NAMED = """
+from __future__ import annotations
+from typing import Annotated
+from pydantic import Field
+import torch
+import metaward as mw
+Width = Annotated[int, Field(ge=1)]
+
+@mw.register.network("named")
+class Named(torch.nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], width: Width = 16) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(input_shape[0], width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(self.layer(x))
+"""
+
+
+def test_types_that_only_the_script_names_reach_a_worker(tmp_path: Path) -> None:
+    """Without a guard, and with annotations as texts: a worker knows none of the script's names."""
+    pack = "from metaward.client import shipping; open('packed', 'wb').write(shipping.packed())\n"
+    (tmp_path / "script.py").write_text(NAMED + pack, encoding="utf-8")
+    assert python("script.py", cwd=tmp_path).returncode == 0
+    worker = (
+        "from pathlib import Path; from metaward.client import shipping\n"
+        "shipping.unpack(Path('packed').read_bytes())\n"
+        "from metaward import register; print(register.names()['network'])\n"
+    )
+    done = python("-c", worker, cwd=tmp_path)
+    assert done.stdout == "['named']\n", done.stderr
+
+
 @pytest.mark.flower
 def test_the_same_script_on_flowers_runtime(program: Path) -> None:
     script = (program / "script.py").read_text(encoding="utf-8")

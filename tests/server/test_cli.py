@@ -205,3 +205,15 @@ def test_the_installed_command_starts() -> None:
     command = Path(sys.executable).with_name("metaward")
     found = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     assert "run" in found.stdout
+
+
+def test_a_typo_gets_one_suggestion(call: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("privacy", "plam") == 2
+    assert capsys.readouterr().err.count("Did you mean") == 1
+
+
+def test_report_says_what_is_wrong(
+    call: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("report", tmp_path) == 2
+    assert "holds no run" in capsys.readouterr().err

@@ -115,10 +115,12 @@ def test_gap_is_scipys_paired_interval(pairs: list[tuple[float, float]], score: 
     other = row(score, **{n: [b] for n, (_, b) in zip(names[::-1], pairs[::-1], strict=True)})
     found = with_gap(other, own, score)
     a, b = np.array(pairs).T if score.higher_is_better else np.array(pairs).T[::-1]
-    assert found.gap == pytest.approx((a - b).mean(), abs=1e-12)
+    assert found.gap == pytest.approx((a - b).mean(), abs=1e-6)  # means have 7 digits
     if np.ptp(a - b) > 1e-3:
         low, high = ttest_rel(a, b).confidence_interval(0.95)
-        assert (found.gap_low, found.gap_high) == (pytest.approx(low), pytest.approx(high))
+        assert (found.gap_low, found.gap_high) == tuple(
+            pytest.approx(v, rel=1e-4, abs=1e-5) for v in (low, high)
+        )
 
 
 def test_gap_keeps_the_rest_of_the_row() -> None:
@@ -172,3 +174,17 @@ def test_scores_are_found_by_their_names() -> None:
     assert (kept["before"], kept["after"]) == (1.5, 3.0)
     assert kept["others"][ACCURACY.name]["after"] == 0.75
     assert "others" not in watched(judged, (ACCURACY,))
+
+
+def test_an_interval_ends_where_the_score_does() -> None:
+    one = row(a=[1.0, 1.0, 0.75], b=[1.0, 1.0, 1.0])
+    assert one.after + (one.after - one.low) > 1
+    assert one.high == 1.0
+    assert row(MEAN_SQUARED_ERROR, a=[0.0, 3.0]).low == 0.0
+
+
+def test_how_float32_rounds_makes_no_gap() -> None:
+    """The same hits in another order and share: 0.1 + 0.3 is 0.2 + 0.2, but not as float32."""
+    one, other = row(a=[0.1, 0.3]), row(a=[0.2, 0.2])
+    assert with_gap(other, one, ACCURACY).gap == 0.0
+    assert np.float32([0.1, 0.3]).mean(dtype=float) != np.float32([0.2, 0.2]).mean(dtype=float)

@@ -50,3 +50,10 @@ def test_programs_get_json_without_infinities(capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out) == {"epsilon": "unlimited", "of": [[1, 2.5]]}
     answer({}, ["for people"], as_json=False)
     assert capsys.readouterr().out == "for people\n"
+
+
+def test_a_table_in_a_pipe_is_as_wide_as_its_cells(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"University Hospital of {place} {'x' * 30}" for place in ("North", "South", "West")]
+    say(table(("a", "b", "c"), [names], unbroken={"a"}))
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)

@@ -36,9 +36,9 @@ def test_sgd_round_is_theta_plus_the_mean_update() -> None:
     mean = np.mean([update(h, asked) for h in sorted(TRAIN)], axis=0, dtype=np.float64)
     expected = THETA + np.float32(0.5) * mean.astype(np.float32)
     assert state.theta.tobytes() == expected.tobytes()
-    assert report == RoundReport(
-        1, tuple(sorted(TRAIN)), {}, 0.5, pytest.approx(np.linalg.norm(mean))
-    )
+    each = {h: pytest.approx(np.linalg.norm(update(h, asked))) for h in sorted(TRAIN)}
+    combined = pytest.approx(np.linalg.norm(mean))
+    assert report == RoundReport(1, tuple(sorted(TRAIN)), {}, 0.5, combined, each)
 
 
 @pytest.mark.parametrize(

@@ -160,7 +160,7 @@ def test_every_text_of_the_report_is_escaped() -> None:
 def test_names_cannot_turn_the_text_around() -> None:
     turned = "\u202eytinummoc"
     text = page(report(hospitals=(hospital(turned, 1.0),)))
-    assert f"<bdi>{turned}</bdi>" in text
+    assert f'<bdi class="unbroken">{turned}</bdi>' in text
 
 
 def test_no_privacy_stands_in_large_letters() -> None:

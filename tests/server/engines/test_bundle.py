@@ -107,8 +107,13 @@ def test_it_holds_the_app_and_nothing_else(app: Path, bundle: Path) -> None:
         folder: {f"{folder}/{path.name}" for path in (sim.HERE / folder).glob("*.yaml")}
         for folder in ("configs", "policies")
     }
-    templates = {f"privacy/report/{name}.md" for name in ("page.html", "page.css", "verdict")}
+    templates = {
+        path.relative_to(sim.HERE).as_posix()
+        for folder in ("privacy/report", "server/page")
+        for path in (sim.HERE / folder).glob("*.md")
+    }
     assert all(files.values())
+    assert len(templates) >= 6
     assert names == code.union(*files.values()) | TOP | templates | {".info/CONTENT"}
     assert all((app / name).exists() for name in STRAY)
 

@@ -1,0 +1,135 @@
+"""report.html: whole, self-contained, true to the result folder, and fit for a phone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from metaward.door import run as carry_out
+from metaward.errors import InputError
+from metaward.server.folder import Folder
+from metaward.server.page.plot import Series, plot
+from metaward.server.page.rounds import Phase, presences, turned_away
+from metaward.server.page.write import write_page
+from tests.privacy.report.report_browser import Browser, browser
+from tests.server.small import small
+
+VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
+RUN = small("server.evaluation.baselines=[scratch, fedavg]")
+
+
+class Read(HTMLParser):
+    """The elements of a page, those that are not closed, and its text."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Folder:
+    """A finished run in which sine-01 was rejected twice, by its metrics."""
+    path = carry_out(RUN, tmp_path_factory.mktemp("page") / "run").path
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    for row in [row for row in rows if "accepted" in row][:2]:
+        row["rejected"]["sine-01"] = "norm-above-cap"
+        row["accepted"] = [name for name in row["accepted"] if name != "sine-01"]
+    (path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return Folder(path)
+
+
+@pytest.fixture(scope="module")
+def page(folder: Folder) -> Read:
+    assert (folder.path / "report.html").is_file(), "the run has written it"
+    return Read(write_page(folder).read_text(encoding="utf-8"))
+
+
+def test_it_is_whole_and_asks_for_nothing(page: Read) -> None:
+    assert page.open == []
+    assert page.all("script") == page.all("link") == []
+    links = [one["href"] or "" for one in page.all("a")]
+    assert "privacy.html" in links
+    assert not [link for link in links if "//" in link]
+    assert all((one["src"] or "").startswith("data:") and one["alt"] for one in page.all("img"))
+    drawings = [one for one in page.all("svg") if one.get("role") == "img"]
+    assert len(drawings) > 10
+    assert all(one.get("aria-label") or one.get("aria-labelledby") for one in drawings)
+    assert all("aria-hidden" in one for one in page.all("svg") if one not in drawings)
+
+
+def test_it_shows_the_final_table_and_who_was_rejected(page: Read, folder: Folder) -> None:
+    saved = json.loads((folder.path / "result.json").read_text())
+    for row in saved["tables"][0]["rows"]:
+        assert f"{row['after']:.3f}" in page.text
+    assert "Answers of 1 hospital were rejected:" in " ".join(page.text.split())
+    assert "norm-above-cap (2)" in page.text
+    assert "client.tasks.hospitals" in page.text, "what differs from the default"
+
+
+def test_rejections_are_counted_by_round_and_hospital(folder: Folder) -> None:
+    phase = Phase("reptile", list(folder.rows()))
+    first = presences(RUN, phase)[0]
+    assert (first.hospital, first.asked - first.accepted) == ("sine-01", 2)
+    assert first.stretches[0].accepted is False
+    assert {one.hospital for one in turned_away([phase])} == {"sine-01"}
+
+
+def test_a_run_without_a_result_has_no_page(folder: Folder, tmp_path: Path) -> None:
+    begun = Folder(tmp_path / "begun")
+    begun.create(RUN)
+    with pytest.raises(InputError, match="no result to report"):
+        write_page(begun)
+
+
+def test_a_single_point_is_no_curve() -> None:
+    assert plot("title", "label", [Series("a", [1], [0.5])], 3) is None
+    drawn = plot("title", "label", [Series("a", [1, 2], [0.5, 0.75], [0.4, 0.7], [0.6, 0.8])], 3)
+    assert drawn is not None
+    assert drawn.words == "a: 0.500 in round 1, 0.750 in round 2."
+    assert drawn.lines[0].path.count("L") == 1
+    assert drawn.lines[0].band.count("L") == 3
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    if shutil.which("chromium") is None:
+        pytest.skip("chromium is not on the PATH: apt install chromium")
+    with browser(tmp_path_factory.mktemp("profile")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_it_fits_its_window(tab: Browser, page: Read, folder: Folder, width: int) -> None:
+    tab.shape(width, "light")
+    tab.open(folder.path / "report.html")
+    assert tab.value("document.styleSheets[0].cssRules.length") > 50
+    assert tab.value("document.documentElement.scrollWidth") <= width
+    asked = [event["request"]["url"] for event in tab.named("Network.requestWillBeSent")]
+    assert [url for url in asked if not url.startswith("data:")] == asked[:1], "the page itself"
+    assert tab.named("Log.entryAdded") == []
