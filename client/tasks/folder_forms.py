@@ -28,7 +28,7 @@ from metaward.client.tasks.folder_recordings import (
 )
 
 
-class Form(NamedTuple):
+class FolderForm(NamedTuple):
     """``lies_in`` a folder or not; the ``files`` that are read then, and what reads them."""
 
     lies_in: Callable[[Path], bool]
@@ -47,10 +47,10 @@ def _with_images(folder: Path) -> list[Path]:
 
 
 FORMS = (
-    Form(*_one(ARRAYS), arrays),
-    Form(*_one(TABLE), table),
-    Form(_one(LABELS)[0], _with_images, images),
-    Form(holds_recordings, files, recordings),
+    FolderForm(*_one(ARRAYS), arrays),
+    FolderForm(*_one(TABLE), table),
+    FolderForm(_one(LABELS)[0], _with_images, images),
+    FolderForm(holds_recordings, files, recordings),
 )
 """The first that lies in a folder is read."""
 
