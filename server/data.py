@@ -22,14 +22,15 @@ from metaward.server.terminal import BAD, GOOD, Piece, answer, line, table
 from metaward.sim import Sim
 
 data = typer.Typer(help="A hospital's own files: check them, or write an example.")
-Form = Literal["images", "table", "arrays"]
+Form = Literal["images", "table", "arrays", "physionet"]
 """The names of ``FORMS``."""
 
 
 @dataclass(frozen=True)
 class Holding:
-    """What one hospital's folder holds: ``tasks`` are the disjoint ones that its records make, and
-    ``fault`` says what is wrong, with file and line."""
+    """What one hospital's folder holds: ``tasks`` are the disjoint ones that its records make,
+    ``left_out`` says what became no record and why, and ``fault`` what is wrong, with file and
+    line."""
 
     hospital: str
     role: str
@@ -37,6 +38,7 @@ class Holding:
     patients: int = 0
     classes: str = ""
     tasks: int = 0
+    left_out: str = ""
     fault: str | None = None
 
 
@@ -97,11 +99,12 @@ def _checked(run: Sim, source: OwnFiles, index: int, directory: Path) -> Holding
         len(np.unique(found.patients)),
         found.note["records"],
         len(tasks),
+        found.note.get("left out", ""),
     )
 
 
 def _shown(found: list[Holding]) -> list[Piece]:
-    """A line for each hospital; below them, unbroken, what is wrong."""
+    """A line for each hospital; below them, unbroken, what was left out and what is wrong."""
     columns = ("hospital", "role", "records", "patients", "of each class", "tasks", "")
     rows = [
         (
@@ -110,5 +113,6 @@ def _shown(found: list[Holding]) -> list[Piece]:
         )
         for one in found
     ]
+    lacking = [line(f"{one.hospital}: left out: {one.left_out}") for one in found if one.left_out]
     faults = [line(f"{one.hospital}: {one.fault}", BAD) for one in found if one.fault]
-    return [table(columns, rows, right=("records", "patients", "tasks")), *faults]
+    return [table(columns, rows, right=("records", "patients", "tasks")), *lacking, *faults]

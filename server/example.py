@@ -16,11 +16,13 @@ from PIL import Image
 
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.beats import NAMES as BEATS
-from metaward.client.tasks.beats import Beats
+from metaward.client.tasks.beats import RATE, Beats
+from metaward.client.tasks.ecg import SAMPLES
 from metaward.client.tasks.folder_files import ARRAYS, IMAGES, LABELS, TABLE
 from metaward.client.tasks.phantom import NAMES as FINDINGS
 from metaward.client.tasks.phantom import Phantom
 from metaward.options import ConfigError
+from metaward.server.example_recordings import RHYTHM, SYMBOLS, write_recordings
 
 HOSPITALS = ("north", "south", "east", "west")
 """The last one takes no part in training."""
@@ -96,10 +98,20 @@ def _table(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     return tasks, {"network": "mlp", "hidden": []}
 
 
+def _physionet(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """RECORDS, and for each patient a recording of one lead (*.hea, *.dat, *.atr)."""
+    for index, place in _places(folder):
+        write_recordings(place, RECORDS, 12, np.random.default_rng([SEED, index]))
+    recording = {"rate": float(RATE), "ignore": [RHYTHM], "units": "mV"}
+    tasks = {"classes": list(SYMBOLS), "shape": [1, SAMPLES], "recording": recording}
+    return tasks, {"network": "scatter", "grid": 8}
+
+
 FORMS: dict[str, Callable[[Path], tuple[dict[str, Any], dict[str, Any]]]] = {
     "images": _images,
     "table": _table,
     "arrays": _arrays,
+    "physionet": _physionet,
 }
 
 

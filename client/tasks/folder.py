@@ -26,13 +26,14 @@ from metaward.client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from metaward.client.tasks.folder_files import Read, RecordForm, read
+from metaward.client.tasks.folder_files import Read, RecordForm
+from metaward.client.tasks.folder_forms import read
+from metaward.client.tasks.folder_windows import REACH, Recording, Word, fits
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.preparation import Preparation, Step
 from metaward.client.tasks.roster import Role
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
-Word = Annotated[str, Field(min_length=1, max_length=200)]
 Scaled = tuple[Word, float, float]
 
 
@@ -40,11 +41,11 @@ Scaled = tuple[Word, float, float]
 class OwnFiles(FewShot):
     """Options of ``client.tasks.source: folder``.
 
-    Three forms are read: ``records.csv``, a table; ``labels.csv`` beside ``images/`` with PNG, JPEG
+    Four forms are read: ``records.csv``, a table; ``labels.csv`` beside ``images/`` with PNG, JPEG
     or DICOM files; ``records.npz`` with arrays ``x`` (n, *shape), ``y`` (n,), and ``patient`` and
-    ``id`` (n,) where they are known. Tables name these columns ``label``, ``patient`` and ``id``,
-    and an image's file ``file``. Classes, scales and choices are declared here, so that nothing
-    about one record depends on another.
+    ``id`` (n,) where they are known; recordings of PhysioNet (WFDB) with annotations. Tables name
+    these columns ``label``, ``patient`` and ``id``, and an image's file ``file``. Classes, scales
+    and choices are declared here, so that nothing about one record depends on another.
     """
 
     train: tuple[Name, ...]
@@ -59,16 +60,21 @@ class OwnFiles(FewShot):
     """Further labels that other hospitals alone hold; an empty list: all hold `classes`."""
     shape: tuple[Annotated[int, Field(ge=1, le=4096)], ...] = ()
     """The shape of a record: `[1, height, width]` for grey images, `[3, height, width]` for
-    colours, which are resized to it; that of an array; an empty list for tables."""
+    colours, which are resized to it; that of an array; `[leads, samples]` for recordings; an empty
+    list for tables."""
     columns: tuple[Scaled, ...] = ()
     """Of a table, the columns of numbers, each as `[name, centre, unit]`: a value becomes
     (value - centre) / unit. Take centre and unit from guidelines, not from the records."""
     choices: tuple[tuple[Word, ...], ...] = ()
     """Of a table, the columns of words, each as `[name, value, value, ...]`: a number, 0 or 1, for
     each of the values."""
+    recording: Recording | None = None
+    """What is taken of recordings (WFDB); null where there are none."""
     preparation = Preparation(
         Step(
-            "not used", "Records are scaled by constants of the configuration or the file format."
+            "not used",
+            "Records are scaled by constants of the configuration or the file format; a beat of a "
+            "recording may have its own mean taken off. No record touches another.",
         ),
         Step("no", "What was done to the files before is known to the hospital alone."),
         "Each hospital's own.",
@@ -117,12 +123,34 @@ class OwnFiles(FewShot):
                 all(len(set(choice)) == len(choice) > 2 for choice in self.choices),
                 "choices: each is [name, value, value, ...] with two different values or more",
             ),
+            *self._rules_of_recordings(),
+        )
+
+    def _rules_of_recordings(self) -> tuple[tuple[bool, str], ...]:
+        asked, shape = self.recording, self.shape
+        if asked is None:
+            return ()
+        if len(shape) != 2:
+            return ((False, f"shape = {list(shape)}: recordings need [leads, samples]"),)
+        both = sorted({*asked.ignore} & {*self.classes, *self.novel})
+        return (
+            (
+                fits(shape[1], asked.rate),
+                f"shape = {list(shape)}: at recording.rate = {asked.rate:g} a window goes further "
+                f"than {REACH:g} s from its annotation; take fewer samples",
+            ),
+            (
+                len(set(asked.leads)) == len(asked.leads) and len(asked.leads) in (0, shape[0]),
+                f"recording.leads = {list(asked.leads)}: name each lead once, and as many as "
+                f"shape = {list(shape)} has",
+            ),
+            (not both, f"recording.ignore = {both}: these are classes, too; name each once"),
         )
 
     @property
     def form(self) -> RecordForm:
         """How files are read."""
-        return RecordForm(self.input_shape, self.columns, self.choices)
+        return RecordForm(self.input_shape, self.columns, self.choices, self.recording)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -171,9 +199,11 @@ class OwnFiles(FewShot):
         number = {label: k for k, label in enumerate((*self.classes, *self.novel))}
         for label, where in zip(found.labels.tolist(), found.where, strict=True):
             if label not in known:
+                ignored = " or recording.ignore" if self.recording else ""
                 raise DataError(
                     f"{where}: label {label!r}; hospital {seat.name} ({seat.role}) holds "
-                    f"{', '.join(known)}; add it to client.tasks.classes or novel, or leave it out"
+                    f"{', '.join(known)}; add it to client.tasks.classes or novel{ignored}, or "
+                    "leave it out"
                 )
         return np.array([number[label] for label in found.labels.tolist()], np.int64)
 
@@ -202,4 +232,5 @@ def note(found: Read) -> dict[str, str]:
     return {
         "records": ", ".join(f"{label} {count}" for label, count in counts),
         "patients": str(len(np.unique(found.patients))),
+        **({"left out": found.left_out} if found.left_out else {}),
     }

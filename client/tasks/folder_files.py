@@ -1,7 +1,7 @@
 """Reading a hospital's own files: images with a list of labels, a table, or arrays.
 
-What lies in the folder decides how it is read: ``records.npz``, ``records.csv``, or ``labels.csv``
-beside ``images/``. Every fault names the file, the line and the way out.
+``folder_forms`` says which of these lies in a folder. Every fault names the file, the line and the
+way out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
-from metaward.client.tasks.files import DataFile, frozen, stamp
+from metaward.client.tasks.files import DataFile, frozen
 from metaward.client.tasks.folder_images import pixels
+from metaward.client.tasks.folder_windows import Recording
 
 ARRAYS, TABLE, LABELS, IMAGES = "records.npz", "records.csv", "labels.csv", "images"
 EXAMPLE = "metaward data example DIR writes a folder as it must be"
@@ -34,17 +35,20 @@ These names are fixed: a run's yaml comes from outside and must not choose who a
 @dataclass(frozen=True)
 class RecordForm:
     """How records become the network's input: ``shape`` of one record; ``columns`` of a table with
-    the centre and unit of each, and ``choices`` with the values of each column of words."""
+    the centre and unit of each, and ``choices`` with the values of each column of words;
+    ``recording``, what is taken of recorded signals."""
 
     shape: tuple[int, ...]
     columns: tuple[tuple[str, float, float], ...]
     choices: tuple[tuple[str, ...], ...]
+    recording: Recording | None = None
 
 
 class Read(NamedTuple):
     """Records in the order of the file: ``x`` (n, *shape) float32, ``labels``, ``patients`` and
     ``ids`` (n,) as text, ``stored`` (n, 32) the SHA-256 of what the folder says of each apart from
-    its names, and ``where`` (n,) the file and line of each, for errors."""
+    its names, and ``where`` (n,) the file and line of each, for errors. ``left_out`` says in words
+    what of the folder became no record."""
 
     x: NDArray[np.float32]
     labels: NDArray[np.str_]
@@ -52,23 +56,7 @@ class Read(NamedTuple):
     ids: NDArray[np.str_]
     stored: NDArray[np.uint8]
     where: tuple[str, ...]
-
-
-def read(folder: Path, form: RecordForm) -> Read:
-    """All records of a folder; ``DataError`` where something is missing or wrong."""
-    for name, reader in ((ARRAYS, _arrays), (TABLE, _table), (LABELS, _images)):
-        if (folder / name).is_file():
-            return reader(folder, form, stamps(folder))
-    raise DataError(
-        f"{folder} holds none of {ARRAYS}, {TABLE} and {LABELS} (with {IMAGES}/); {EXAMPLE}"
-    )
-
-
-def stamps(folder: Path) -> tuple[Any, ...]:
-    """What changes when any file that is read changes."""
-    names = [folder / name for name in (ARRAYS, TABLE, LABELS)]
-    images = sorted((folder / IMAGES).iterdir()) if (folder / IMAGES).is_dir() else []
-    return tuple((path.name, stamp(path)) for path in [*names, *images] if path.is_file())
+    left_out: str = ""
 
 
 # ---------------------------------------------------------------------------------- tables
@@ -96,7 +84,8 @@ def lines(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
         raise DataError(f"{path} cannot be read as a table in UTF-8 ({error})") from error
 
 
-def _cell(where: str, row: dict[str, str], column: str) -> str:
+def said(where: str, row: dict[str, str], column: str) -> str:
+    """The cell of a column; ``DataError`` where it is empty."""
     if not row[column]:
         raise DataError(f"{where}: column {column} is empty; fill it in, or leave the line out")
     return row[column]
@@ -104,13 +93,13 @@ def _cell(where: str, row: dict[str, str], column: str) -> str:
 
 def _named(where: str, row: dict[str, str], number: int) -> tuple[str, str, str]:
     """Label, patient and id of a record; one that names no patient is a patient of its own."""
-    identity = _cell(where, row, ID) if ID in row else str(number)
-    patient = _cell(where, row, PATIENT) if PATIENT in row else identity
-    return _cell(where, row, LABEL), patient, identity
+    identity = said(where, row, ID) if ID in row else str(number)
+    patient = said(where, row, PATIENT) if PATIENT in row else identity
+    return said(where, row, LABEL), patient, identity
 
 
 def _number(where: str, row: dict[str, str], column: str) -> float:
-    text = _cell(where, row, column)
+    text = said(where, row, column)
     try:
         value = float(text)
     except ValueError:
@@ -121,7 +110,7 @@ def _number(where: str, row: dict[str, str], column: str) -> float:
 
 
 def _choice(where: str, row: dict[str, str], column: str, values: Sequence[str]) -> list[float]:
-    text = _cell(where, row, column)
+    text = said(where, row, column)
     if text not in values:
         raise DataError(
             f"{where}: column {column} holds {text!r}; client.tasks.choices knows "
@@ -131,7 +120,7 @@ def _choice(where: str, row: dict[str, str], column: str, values: Sequence[str])
 
 
 @lru_cache(maxsize=64)
-def _table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
+def table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     """``records.csv``: numbers are scaled by their column's centre and unit, words one-hot."""
     path, x, names, wheres, stored = folder / TABLE, [], [], [], []
     words = [choice[0] for choice in form.choices]
@@ -143,11 +132,11 @@ def _table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
         x.append(features)
         names.append(_named(where, row, number))
         wheres.append(where)
-        stored.append(_digest(_said(row)))
-    return _read(path, np.array(x, np.float32), names, stored, wheres)
+        stored.append(digest(_told(row)))
+    return gathered(path, np.array(x, np.float32), names, stored, wheres)
 
 
-def _said(row: dict[str, str]) -> bytes:
+def _told(row: dict[str, str]) -> bytes:
     """What a line says about the patient, whatever it is called, asked for, or written like: all
     its cells but id, patient and label, by the name of their column, numbers in one form."""
     rest = sorted(
@@ -167,7 +156,7 @@ def _plain(cell: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
+def images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     """``labels.csv`` names the files in ``images/``; grey values become -1 to 1 by constants."""
     path, x, names, wheres, stored = folder / LABELS, [], [], [], []
     if len(form.shape) != 3 or form.shape[0] not in (1, 3):
@@ -176,21 +165,21 @@ def _images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
             "[1, height, width] for grey ones or [3, height, width] for colours"
         )
     for number, (where, row) in enumerate(lines(path, [FILE, LABEL])):
-        file = folder / IMAGES / _cell(where, row, FILE)
+        file = folder / IMAGES / said(where, row, FILE)
         if not file.resolve().is_relative_to((folder / IMAGES).resolve()) or not file.is_file():
             raise DataError(f"{where}: {file} does not exist; the files lie in {folder / IMAGES}")
         x.append(pixels(where, file, form.shape))
         names.append(_named(where, row, number))
         wheres.append(where)
-        stored.append(_digest(file.read_bytes()))
-    return _read(path, np.array(x, np.float32), names, stored, wheres)
+        stored.append(digest(file.read_bytes()))
+    return gathered(path, np.array(x, np.float32), names, stored, wheres)
 
 
 # ---------------------------------------------------------------------------------- arrays
 
 
 @lru_cache(maxsize=64)
-def _arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
+def arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     """``records.npz``: ``x`` (n, *shape) numbers, ``y`` (n,), and ``patient`` and ``id`` (n,) where
     they are known."""
     path = folder / ARRAYS
@@ -216,15 +205,16 @@ def _arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     patients = found.get("patient", ids).astype(str)
     names = list(zip(found["y"].astype(str), patients, ids, strict=True))
     where = [f"{path}, row {k}" for k in range(n)]
-    stored = [_digest(one.tobytes()) for one in found["x"].astype(np.float64)]
-    return _read(path, x, names, stored, where)
+    stored = [digest(one.tobytes()) for one in found["x"].astype(np.float64)]
+    return gathered(path, x, names, stored, where)
 
 
-def _digest(data: bytes) -> bytes:
+def digest(data: bytes) -> bytes:
+    """SHA-256, as ``Read.stored`` holds it."""
     return hashlib.sha256(data).digest()
 
 
-def _read(
+def gathered(
     path: Path,
     x: NDArray[np.float32],
     names: Sequence[tuple[str, str, str]],

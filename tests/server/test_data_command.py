@@ -17,7 +17,7 @@ def call(monkeypatch: pytest.MonkeyPatch) -> Call:
     return caller(monkeypatch)
 
 
-@pytest.mark.parametrize("form", ["images", "table", "arrays"])
+@pytest.mark.parametrize("form", ["images", "table", "arrays", "physionet"])
 def test_an_example_is_in_order_and_becomes_a_run(
     form: str, tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,123 @@
+"""Reading one recording with the package ``wfdb``: its signals and its annotations.
+
+The package is an extra, ``pip install 'metaward[physionet]'``. A signal is checked against the sum
+that its header holds, as PhysioNet writes it, before any of it is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from metaward.client.errors import DataError
+
+HEADER = ".hea"
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A recording: its name, and its header's path."""
+
+    name: str
+    header: Path
+
+    def beside(self, ending: str) -> Path:
+        """The file of this recording with another ending."""
+        return self.header.with_name(f"{self.header.name.removesuffix(HEADER)}.{ending}")
+
+
+class Signal(NamedTuple):
+    """A recording: ``stored`` (length, leads) as in the file, ``physical`` in the header's units
+    with NaN for what is missing, names and units of the leads, and samples a second."""
+
+    stored: NDArray[np.int64]
+    physical: NDArray[np.float64]
+    leads: tuple[str, ...]
+    units: tuple[str, ...]
+    fs: float
+
+
+class Annotations(NamedTuple):
+    """Annotations of a recording: sample numbers (n,) and symbols (n,)."""
+
+    at: NDArray[np.int64]
+    symbols: NDArray[np.str_]
+
+
+def read_signal(one: Listed) -> Signal:
+    """All leads; ``DataError`` where a file is missing, damaged, or in segments."""
+    wfdb, name = _package(one), str(one.header.with_suffix(""))
+    try:
+        header = wfdb.rdheader(name)
+    except Exception as error:  # the package raises whatever its readers do
+        raise DataError(f"{one.header} is no header that can be read ({error})") from error
+    _check_header(one, header)
+    try:
+        record = wfdb.rdrecord(name, physical=False)
+        stored = np.asarray(record.d_signal, np.int64)
+        physical = np.asarray(record.dac(expanded=False), np.float64)
+    except Exception as error:
+        files = ", ".join(dict.fromkeys(header.file_name))
+        raise DataError(f"{one.header}: its signal {files} cannot be read ({error})") from error
+    _check_sums(one, header, record)
+    return Signal(stored, physical, tuple(header.sig_name), tuple(header.units), float(header.fs))
+
+
+def read_annotations(one: Listed, ending: str) -> Annotations:
+    """The annotations in the file with this ending; ``DataError`` where there is none to read."""
+    wfdb, file = _package(one), one.beside(ending)
+    if not file.is_file():
+        raise DataError(
+            f"{one.header}: {file} does not exist; put the annotations there, or name their ending "
+            f"in {file.with_name('ANNOTATORS')}"
+        )
+    try:
+        found = wfdb.rdann(str(one.header.with_suffix("")), ending)
+        at, symbols = np.asarray(found.sample, np.int64), np.array(found.symbol, str)
+    except Exception as error:
+        raise DataError(f"{file} holds no annotations that can be read ({error})") from error
+    fs = wfdb.rdheader(str(one.header.with_suffix(""))).fs
+    if found.fs not in (None, fs):
+        raise DataError(f"{file} counts {found.fs:g} samples a second, and {one.header} {fs:g}")
+    return Annotations(at, symbols)
+
+
+def _package(one: Listed) -> Any:
+    try:
+        import wfdb
+    except ImportError as error:
+        raise DataError(
+            f"{one.header} is a recording; pip install 'metaward[physionet]' reads it"
+        ) from error
+    return wfdb
+
+
+def _check_header(one: Listed, header: Any) -> None:
+    """That the signal lies in files that are there."""
+    if getattr(header, "n_seg", None):
+        raise DataError(
+            f"{one.header} is a recording in segments; write it as one (wfdb.rdrecord, then wrsamp)"
+        )
+    if not header.n_sig:
+        raise DataError(f"{one.header} has no leads")
+    for name in dict.fromkeys(header.file_name):
+        file = one.header.with_name(name)
+        if not file.is_file():
+            raise DataError(f"{one.header}: its signal {file} does not exist; add the file")
+
+
+def _check_sums(one: Listed, header: Any, record: Any) -> None:
+    """That each lead has the sum in its header, where that holds one of the samples as they are."""
+    if header.checksum is None or any(count != 1 for count in header.samps_per_frame):
+        return
+    sums = zip(header.sig_name, header.checksum, record.calc_checksum(), strict=True)
+    for lead, given, found in sums:
+        if given is not None and (given - found) % 65536:
+            raise DataError(
+                f"{one.header}: lead {lead} has the checksum {found}, and its header says {given}; "
+                "get a good copy of the recording"
+            )
