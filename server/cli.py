@@ -21,6 +21,7 @@ from metaward.server import show
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.data import data
 from metaward.server.deploy.command import deploy
+from metaward.server.evaluations.command import WithLists, evaluate
 from metaward.server.folder import Folder
 from metaward.server.office.commands import ledger, privacy
 from metaward.server.start import execute, new_folder, unfinished
@@ -36,6 +37,7 @@ tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_hel
 cli.add_typer(tasks, name="tasks")
 cli.add_typer(data, name="data")
 cli.add_typer(deploy, name="deploy")
+cli.command(cls=WithLists)(evaluate)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
 

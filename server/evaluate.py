@@ -84,9 +84,7 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
     if not judged.answers:
         raise ValueError(f"{judged.learner}: no unseen hospital gave scores")
     place = judged.answers[0].names.index(score.name)  # the same in all: others were rejected
-    means = {a.hospital: _mean(a.after[place]) for a in judged.answers}
-    after = float(np.mean(list(means.values())))
-    half = Z95 * sqrt(sum(_variance_of_mean(a.after[place]) for a in judged.answers)) / len(means)
+    means, after, half = over_episodes({a.hospital: a.after[place] for a in judged.answers})
     worst = score.worst(means)
     before = float(np.mean([_mean(a.before[place]) for a in judged.answers]))
     return LearnerRow(
@@ -100,6 +98,16 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
         worst_hospital=worst,
         hospitals=means,
     )
+
+
+def over_episodes(
+    values: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, float], float, float]:
+    """Every hospital's mean over its episodes (episodes,), the mean of these means, and half of its
+    95 % interval over episodes, the hospitals taken as fixed."""
+    means = {hospital: _mean(one) for hospital, one in values.items()}
+    half = Z95 * sqrt(sum(_variance_of_mean(one) for one in values.values())) / len(means)
+    return means, float(np.mean(list(means.values()))), half
 
 
 def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
@@ -120,10 +128,10 @@ def watched(judged: Judged, scores: Sequence[Score]) -> dict[str, Any]:
     return main | ({"others": dict(zip(list(rows)[1:], others, strict=True))} if others else {})
 
 
-def _mean(values: NDArray[np.float32]) -> float:
+def _mean(values: NDArray[Any]) -> float:
     return float(values.mean(dtype=np.float64))
 
 
-def _variance_of_mean(values: NDArray[np.float32]) -> float:
+def _variance_of_mean(values: NDArray[Any]) -> float:
     n = len(values)
     return float(values.var(ddof=1, dtype=np.float64)) / n if n > 1 else 0.0

@@ -10,6 +10,7 @@ body.safetensors    its body, from which another run can start (server.start)
 start.safetensors   the body that this run started from, if it did
 result.json         the final tables; report.md the same for people; curve.png, spent.png: pictures
 privacy.json        the privacy report; privacy.html the same for people
+evaluations/        the run judged again in detail (server.evaluations)
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
 marks.jsonl         the last known entry of each hospital's ledger, by its replies
