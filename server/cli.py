@@ -19,6 +19,7 @@ from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
 from metaward.server.arguments import Config, Json, Set
+from metaward.server.comparing.command import compare
 from metaward.server.data import data
 from metaward.server.deploy.command import deploy
 from metaward.server.evaluations.command import WithLists, evaluate
@@ -38,6 +39,7 @@ cli.add_typer(tasks, name="tasks")
 cli.add_typer(data, name="data")
 cli.add_typer(deploy, name="deploy")
 cli.command(cls=WithLists)(evaluate)
+cli.command()(compare)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
 

@@ -35,7 +35,7 @@ def checked(exam: Exam, place: Path, jobs: int) -> Sized:
     if jobs < 1:
         raise ConfigError([f"{jobs} is refused: allowed is 1 or more"], "--jobs")
     check_machine(exam.run)
-    _require_free(place)
+    require_free(place)
     fits = sized(exam)
     if not fits.shots:
         reasons = [f"{shots} is refused: {why}" for shots, why in fits.left_out.items()]
@@ -95,13 +95,13 @@ def new_folder(place: Path) -> Iterator[Path]:
         raise ConfigError([text], str(place)) from error
     try:
         yield folder
-        _require_free(place)
+        require_free(place)
         folder.replace(place)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _require_free(place: Path) -> None:
+def require_free(place: Path) -> None:
     """``FolderTakenError`` where something is there already."""
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise FolderTakenError(f"{place} is not an empty folder; name a new one")
