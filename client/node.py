@@ -5,7 +5,7 @@ says which hospital of the roster this is; ``policy`` and ``ledger`` are the fil
 ``client.guard``; ``data-root`` is the data folder (else the environment's METAWARD_DATA);
 ``device`` is where it computes: cpu, cuda or cuda:N (else METAWARD_DEVICE, else cpu); ``memory`` is
 the folder of ``client.memory`` (in a simulation it is that of the ledgers); ``download`` is true
-where missing data files may be downloaded.
+where missing data files may be downloaded. In a simulation ``client.sitting`` adds keys of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from metaward.client.desk import Desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.guard import Guard, NodeConfig, open_guard, simulation_folder
 from metaward.client.memory import Memory, Stub
+from metaward.client.sitting import THE_RUNS_OWN, Sitting, of_config
 from metaward.client.tasks.base import Seat
 from metaward.privacy.ledger import RequestKey
 from metaward.privacy.wire import Request
@@ -35,6 +36,7 @@ class Node:
     """One hospital's own side of a request.
 
     ``root`` is None without a data folder, ``memory`` is None where the learner keeps nothing.
+    ``sitting`` says on which tasks it is judged: always the run's own ones at a real hospital.
     """
 
     index: int
@@ -42,6 +44,7 @@ class Node:
     device: str
     guard: Guard
     memory: Memory | None
+    sitting: Sitting = THE_RUNS_OWN
 
 
 def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
@@ -54,7 +57,8 @@ def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
     guard = _guard(config, desk, request, index)
     try:
         memory = _memory(config, desk, request, index, guard)
-        return Node(index, _data_root(config), _device(config), guard, memory)
+        sitting = of_config(config) if simulation_folder(config) else THE_RUNS_OWN
+        return Node(index, _data_root(config), _device(config), guard, memory, sitting)
     except NodeError as error:
         guard.refused(error.code, str(error), request.run, request.round)
         raise

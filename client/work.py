@@ -103,9 +103,9 @@ def _keep(node: Node, request: Request, update: Update, reply: bytes) -> None:
 def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     """Scores of theta before and after adaptation on this hospital's episodes.
 
-    The episodes depend on the hospital alone, not on the round or the learner: every learner of a
-    run is judged on the same ones. No epsilon covers them, so a hospital that trains, or ever did,
-    gives no scores.
+    The episodes depend on the hospital and its sitting, not on the round or the learner: every
+    learner of a run is judged on the same ones. No epsilon covers them, so a hospital that trains,
+    or ever did, gives no scores.
     """
     hospital = _open(desk, request, node, "unseen", "validation")
     node.guard.refuse_if_charged()
@@ -123,10 +123,10 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
         metrics=names,
     )
     node.guard.admit(asked, request.mark)
-    rng = stream(desk.seed, "evaluate", node.index, 0)
+    rng, sitting = stream(desk.seed, "evaluate", node.index, node.sitting.draw), node.sitting
     with one_thread():
-        start = torch.from_numpy(theta).to(setting.device)
-        ready = prepare(hospital, setting)
+        start, ready = torch.from_numpy(theta).to(setting.device), prepare(hospital, setting)
+        ready = sitting.resized(ready, desk.source, node.index, node.root, desk.seed)
         pairs = [
             judge(setting, desk.learner, start, ready.episode(rng)) for _ in range(request.episodes)
         ]

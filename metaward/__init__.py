@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from metaward import register
     from metaward.client.tasks.arrays import Records
-    from metaward.door import columns, load, open, plan, resume, run
+    from metaward.door import columns, compare, load, open, plan, resume, run
     from metaward.errors import MetawardError
     from metaward.options import ConfigError
     from metaward.result import Model, Result
@@ -40,6 +40,7 @@ _HOMES = {
     "Records": "metaward.client.tasks.arrays",
     "Result": "metaward.result",
     "columns": "metaward.door",
+    "compare": "metaward.door",
     "load": "metaward.door",
     "open": "metaward.door",
     "plan": "metaward.door",
@@ -54,6 +55,7 @@ __all__ = [
     "Records",
     "Result",
     "columns",
+    "compare",
     "load",
     "open",
     "plan",

@@ -1,4 +1,4 @@
-"""The functions of ``import metaward``: load, plan, run, resume, open and columns."""
+"""The functions of ``import metaward``: load, plan, run, resume, open, compare and columns."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from metaward import sim
 from metaward.options import ConfigError
 from metaward.result import Result
+from metaward.server.comparing.command import compared
 from metaward.server.folder import Folder
 from metaward.server.office.plan.advice import advised
 from metaward.server.office.plan.plan import Planned
@@ -129,6 +130,24 @@ def open(path: str | Path) -> Result:
     if not Folder(Path(path)).exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
     return Result(Path(path))
+
+
+def compare(results: Sequence[str | Path], out: str | Path | None = None) -> dict[str, Any]:
+    """Set runs side by side: what differs in them, and what each of them reached.
+
+    Args:
+        results: two or more result folders; runs that are not finished have no scores.
+        out: a new folder for tables and a picture; None: nothing is written.
+
+    Returns:
+        ``runs`` (a dict for each), ``differing`` (key -> run -> value), and ``pairs``: paired
+        differences of every two runs that were judged on the same episodes, or why not.
+
+    Raises:
+        ConfigError: fewer than two folders, or one without a run.
+        FolderTakenError: ``out`` holds something.
+    """
+    return compared([Path(one) for one in results], Path(out) if out else None).plain()
 
 
 def columns(rows: Iterable[Mapping[str, Any]]) -> dict[str, list[Any]]:

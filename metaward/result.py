@@ -21,6 +21,9 @@ from metaward.client.tasks.base import TaskSpec
 from metaward.client.work import one_thread
 from metaward.errors import InputError
 from metaward.privacy import Batch
+from metaward.server.evaluations.evaluate import JOBS, checked, evaluated, free_place
+from metaward.server.evaluations.exam import EPISODES, JudgingRole, exam_of
+from metaward.server.evaluations.finished import open_finished
 from metaward.server.folder import Folder
 from metaward.sim import Sim
 
@@ -156,6 +159,54 @@ class Result:
             support = Batch(prepared(records), torch.from_numpy(labels), np.arange(len(records)))
             predictor = learner.adapt(setting, torch.from_numpy(self.theta), support, count)
         return Model(classes, spec.input_shape, lambda x: predictor(prepared(x.numpy())))
+
+    def evaluate(
+        self,
+        *,
+        episodes: int = EPISODES,
+        shots: Sequence[int] | None = None,
+        steps: Sequence[int] | None = None,
+        queries: int | None = None,
+        hospitals: JudgingRole = "unseen",
+        baselines: Sequence[str] | None = None,
+        out: str | Path | None = None,
+        jobs: int = JOBS,
+        seed: int = 0,
+        overrides: Sequence[str] = (),
+    ) -> dict[str, Any]:
+        """Judge the run again in detail, and return what evaluation.json holds.
+
+        Args:
+            episodes: at all hospitals together, spread evenly, for each number of shots.
+            shots: support records of each class; None: 1, 5, 10, 20 and the run's own.
+            steps: adaptation steps; None: 0, 5, 20 and the run's own.
+            queries: query records of each class; None: as the run.
+            hospitals: "unseen" or "validation"; those that trained never judge.
+            baselines: their names; None: all that need no training, or were trained.
+            out: a new folder for tables and pictures; None: one under ``evaluations``.
+            jobs: processes that share the hospitals; they change no number.
+            seed: which episodes; 0 begins with those of the final table.
+            overrides: texts "client.inner.lr=0.1" on how learners adapt.
+
+        Raises:
+            ConfigError: the run is not finished, or a wish cannot be met.
+            FolderTakenError: ``out`` holds something.
+        """
+        finished = open_finished(self.path)
+        exam = exam_of(
+            finished,
+            role=hospitals,
+            episodes=episodes,
+            shots=shots,
+            steps=steps,
+            queries=queries,
+            baselines=baselines,
+            seed=seed,
+            settings=overrides,
+        )
+        place = Path(out) if out else free_place(self.path, exam)
+        fits = checked(exam, place, jobs)
+        return evaluated(finished, exam, fits, place, jobs, lambda row: None).plain()
 
     def _setting(self, spec: TaskSpec, classes: Sequence[Any] | NDArray[Any] | None) -> Setting:
         """The setting for this number of classes; ``InputError`` if theta does not fit it."""

@@ -19,8 +19,10 @@ from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
 from metaward.server.arguments import Config, Json, Set
+from metaward.server.comparing.command import compare
 from metaward.server.data import data
 from metaward.server.deploy.command import deploy
+from metaward.server.evaluations.command import WithLists, evaluate
 from metaward.server.folder import Folder
 from metaward.server.office.commands import ledger, privacy
 from metaward.server.page.command import report
@@ -39,6 +41,8 @@ tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_hel
 cli.add_typer(tasks, name="tasks")
 cli.add_typer(data, name="data")
 cli.add_typer(deploy, name="deploy")
+cli.command(cls=WithLists)(evaluate)
+cli.command()(compare)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
 cli.command()(report)

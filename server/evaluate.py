@@ -86,9 +86,7 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
     if not judged.answers:
         raise ValueError(f"{judged.learner}: no unseen hospital gave scores")
     place = judged.answers[0].names.index(score.name)  # the same in all: others were rejected
-    means = {a.hospital: _mean(a.after[place]) for a in judged.answers}
-    after = float(np.mean(list(means.values())))
-    half = Z95 * sqrt(sum(_variance_of_mean(a.after[place]) for a in judged.answers)) / len(means)
+    means, after, half = over_episodes({a.hospital: a.after[place] for a in judged.answers})
     worst = score.worst(means)
     starts = {a.hospital: _mean(a.before[place]) for a in judged.answers}
     return LearnerRow(
@@ -103,6 +101,16 @@ def summarise(judged: Judged, score: Score) -> LearnerRow:
         hospitals=means,
         hospitals_before=starts,
     )
+
+
+def over_episodes(
+    values: Mapping[str, NDArray[Any]],
+) -> tuple[dict[str, float], float, float]:
+    """Every hospital's mean over its episodes (episodes,), the mean of these means, and half of its
+    95 % interval over episodes, the hospitals taken as fixed."""
+    means = {hospital: _mean(one) for hospital, one in values.items()}
+    half = Z95 * sqrt(sum(_variance_of_mean(one) for one in values.values())) / len(means)
+    return means, float(np.mean(list(means.values()))), half
 
 
 def with_gap(row: LearnerRow, own: LearnerRow, score: Score) -> LearnerRow:
@@ -127,12 +135,12 @@ DIGITS = 7
 """Significant digits of a float32, the form in which hospitals send scores."""
 
 
-def _mean(values: NDArray[np.float32]) -> float:
+def _mean(values: NDArray[Any]) -> float:
     """The mean to the digits that its values have: further ones only tell how they were rounded,
     and would make two learners with the same hits differ by 1e-10."""
     return float(f"{values.mean(dtype=np.float64):.{DIGITS}g}")
 
 
-def _variance_of_mean(values: NDArray[np.float32]) -> float:
+def _variance_of_mean(values: NDArray[Any]) -> float:
     n = len(values)
     return float(values.var(ddof=1, dtype=np.float64)) / n if n > 1 else 0.0

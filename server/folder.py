@@ -12,6 +12,7 @@ start.safetensors   the body that this run started from, if it did
 result.json         the final tables; report.md the same for people; curve.png, spent.png: pictures
 report.html         what the run was, what it learned and how its rounds went, as one page
 privacy.json        the privacy report; privacy.html the same for people
+evaluations/        the run judged again in detail (server.evaluations)
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
 marks.jsonl         the last known entry of each hospital's ledger, by its replies
