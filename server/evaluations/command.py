@@ -12,7 +12,6 @@ import typer
 from typer.core import TyperCommand
 
 from metaward.options import ConfigError
-from metaward.server import show
 from metaward.server.arguments import Json, Set
 from metaward.server.evaluations.evaluate import (
     JOBS,
@@ -35,6 +34,7 @@ from metaward.server.evaluations.report import (
 )
 from metaward.server.evaluations.tables import SizeTable
 from metaward.server.folder import Folder
+from metaward.server.progress import progress
 from metaward.server.terminal import FAINT, Piece, line, say, table
 
 LISTS = ("--shots", "--steps")
@@ -95,7 +95,7 @@ def evaluate(
     )
     place = out or free_place(result, exam)
     fits = checked(exam, place, jobs)
-    with show.progress(Folder(place), quiet=json_) as observe:
+    with progress(Folder(place), quiet=json_) as observe:
         made = evaluated(finished, exam, fits, place, jobs, observe)
     print(as_json(made), end="") if json_ else say(*_shown(made, place))
 
