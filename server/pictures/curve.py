@@ -6,9 +6,11 @@ have chosen.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
@@ -24,6 +26,8 @@ def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:
     with picture(folder.path / "curve.png", height=5.0) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(3, 4))
         _rounds(left, folder, table)
+        judges = run.server.evaluation.judges.capitalize()
+        left.set_title(f"{judges} hospitals, while theta is learned")
         _hospitals(right, table)
         known = left.get_legend_handles_labels()
         figure.legend(*known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
@@ -32,23 +36,30 @@ def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:
 def _rounds(axes: Axes, folder: Folder, table: ScoreTable) -> None:
     scale = table.score.scale
     points = [row for row in folder.rows() if "after" in row]
-    x: list[Any] = [row["round"] for row in points]
-    own = table.rows[0].learner
-    dot = "o" if len(points) < FEW else None
-    after = [scale * r["after"] for r in points]
-    axes.plot(x, after, marker=dot, color=COLOURS[0], label=f"{own}, adapted")
-    low, high = ([scale * r[key] for r in points] for key in ("low", "high"))
-    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    axes.plot(x, [scale * r["before"] for r in points], ":", color=COLOURS[0], label="not adapted")
+    if points:
+        _watched(axes, points, table)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _validation(axes, folder, scale)
     for row, colour in list(zip(table.rows, COLOURS * 9, strict=False))[1:]:
         axes.axhline(scale * row.after, color=colour, linewidth=1, label=row.learner)
     axes.set_xlabel("round")
-    if dot and x:
+    axes.set_ylabel(f"query {table.score.label}")
+
+
+def _watched(axes: Axes, points: Sequence[Mapping[str, Any]], table: ScoreTable) -> None:
+    """The unseen hospitals' scores; there are none where they do not judge."""
+    scale, x = table.score.scale, [row["round"] for row in points]
+    own = table.rows[0].learner
+    dot = "o" if len(points) < FEW else None
+    after, low, high = ([scale * row[key] for row in points] for key in ("after", "low", "high"))
+    axes.plot(x, after, marker=dot, color=COLOURS[0], label=f"{own}, adapted")
+    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    before = [scale * row["before"] for row in points]
+    axes.plot(x, before, ":", color=COLOURS[0], label="not adapted")
+    if dot:
         axes.set_xticks(x)
         axes.set_xlim(x[0] - 1, x[-1] + 1)
-    axes.set_ylabel(f"query {table.score.label}")
-    axes.set_title("Unseen hospitals, while theta is learned")
 
 
 def _validation(axes: Axes, folder: Folder, scale: float) -> None:
