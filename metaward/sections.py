@@ -121,6 +121,9 @@ class Evaluation:
     patience: Positive | None = None
     """With `keep: best`, training stops when its best round is this many evaluations old; null: it
     takes all rounds."""
+    judges: Literal["unseen", "validation"] = "unseen"
+    """The hospitals that judge the result. With `validation` those set aside for it do so, and the
+    unseen ones are never evaluated: settings can be compared without a look at them."""
     baselines: tuple[Baseline, ...] = ("scratch", "fedavg", "fedavg_names", "centroid")
     """The baselines that the run's learner is compared with."""
     scratch_steps: Natural = 0

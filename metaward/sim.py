@@ -62,6 +62,11 @@ class Sim:
             client.warm_up,
         )
 
+    def judging(self) -> list[str]:
+        """The names of the hospitals that judge the result (``server.evaluation.judges``)."""
+        role = self.server.evaluation.judges
+        return [seat.name for seat in self.client.tasks.roster() if seat.role == role]
+
     def mapping(self) -> dict[str, Any]:
         """The whole configuration as plain data, every default filled in; ``parse`` reads it."""
         mapping: dict[str, Any] = plain(self)
@@ -170,7 +175,13 @@ def cross_faults(run: Sim) -> list[str]:
 def choice_faults(run: Sim) -> Iterator[str]:
     """Faults where a round is to be chosen and no hospital is set aside to choose it."""
     evaluation, roster = run.server.evaluation, run.client.tasks.roster()
-    if evaluation.keep == "best" and not any(seat.role == "validation" for seat in roster):
+    aside = any(seat.role == "validation" for seat in roster)
+    if evaluation.judges == "validation" and not aside:
+        yield (
+            "server.evaluation.judges: validation needs hospitals for validation; set "
+            "client.tasks.validation (arrays: Records with role validation), or judges: unseen"
+        )
+    if evaluation.keep == "best" and not aside:
         yield (
             "server.evaluation.keep: best needs hospitals for validation, which choose the round; "
             "set client.tasks.validation (arrays: Records with role validation), or keep: last; "

@@ -68,7 +68,7 @@ class ScoreTable:
 
 @dataclass(frozen=True)
 class Judged:
-    """A learner that adapted in ``steps`` steps, and its scores from the unseen hospitals."""
+    """A learner that adapted in ``steps`` steps, and its scores from the hospitals that judge."""
 
     learner: str
     steps: int
@@ -82,9 +82,9 @@ def table(score: Score, episodes: int, judged: Sequence[Judged]) -> ScoreTable:
 
 
 def summarise(judged: Judged, score: Score) -> LearnerRow:
-    """One row from the unseen hospitals' answers; ``ValueError`` where there are none."""
+    """One row from the judging hospitals' answers; ``ValueError`` where there are none."""
     if not judged.answers:
-        raise ValueError(f"{judged.learner}: no unseen hospital gave scores")
+        raise ValueError(f"{judged.learner}: no hospital gave scores")
     place = judged.answers[0].names.index(score.name)  # the same in all: others were rejected
     means, after, half = over_episodes({a.hospital: a.after[place] for a in judged.answers})
     worst = score.worst(means)

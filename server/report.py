@@ -52,7 +52,8 @@ def report(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> st
         "",
         f"**{claim(run)}**",
         "",
-        f"Unseen hospitals, {tables[0].episodes} episodes each, {spec.outputs} outputs, "
+        f"{run.server.evaluation.judges.capitalize()} hospitals, {tables[0].episodes} episodes "
+        f"each, {spec.outputs} outputs, "
         f"seed {run.seed}, {run.server.rounds} rounds.",
         "",
         *choices(run, tables[0].score, kept),

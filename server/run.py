@@ -50,7 +50,7 @@ class Run:
         self.opponents = opponents(run)
         seats = run.client.tasks.roster()
         self.train = [s.name for s in seats if s.role == "train"]
-        self.unseen = [s.name for s in seats if s.role == "unseen"]
+        self.judging = run.judging()
         self.validation = [s.name for s in seats if s.role == "validation"]
         self.kept: list[Chosen] = []
         roll_call = Request(0, run.desk().json())
@@ -141,7 +141,7 @@ class Run:
         return MetaStrategy(
             roster=self.roster,
             train=self.train,
-            unseen=self.unseen,
+            unseen=self.judging,
             desk=run.desk().json(),
             seed=run.seed,
             num_rounds=run.server.rounds,
@@ -167,8 +167,13 @@ class Run:
     def _watch(
         self, folder: Folder, contender: Contender, strategy: MetaStrategy, state: MetaState
     ) -> None:
-        """A small evaluation on the unseen hospitals for the curve; no choice depends on it."""
-        scores, rejected = self._scores(contender, strategy, state, self.unseen)
+        """A small evaluation on the unseen hospitals for the curve; no choice depends on it.
+
+        There is none where those for validation judge: they are evaluated in any case.
+        """
+        if self.sim.server.evaluation.judges == "validation":
+            return
+        scores, rejected = self._scores(contender, strategy, state, self.judging)
         self._note(folder, contender, {"round": state.round, "rejected": rejected, **scores})
 
     def _validate(
@@ -210,11 +215,11 @@ class Run:
         return (watched(judged, self.scores) if answers else {}), rejected
 
     def judge(self, contender: Contender, theta: Vector) -> Judged:
-        """A learner's scores in the final table; every unseen hospital must answer."""
+        """A learner's scores in the final table; every hospital that judges must answer."""
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, strategy.desk, theta, episodes)
-        answers, rejected = strategy.evaluate(self.grid, self.unseen, request)
+        answers, rejected = strategy.evaluate(self.grid, self.judging, request)
         if rejected:
             raise QuorumError(
                 f"final evaluation of {contender.name}: no scores from {_reasons(rejected)}"

@@ -30,7 +30,7 @@ def final(run: Sim, folder: Folder) -> Piece:
     main = run.client.tasks.spec().kind.scores[0]
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
-        *(_scored(scores[one["metric"]], one) for one in tables),
+        *(_scored(run, scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),
         *(line(one.text(main)) for one in kept if one.scores),
         line(claim(run), BAD),
@@ -38,9 +38,10 @@ def final(run: Sim, folder: Folder) -> Piece:
     )
 
 
-def _scored(score: Score, saved: Mapping[str, Any]) -> Piece:
+def _scored(run: Sim, score: Score, saved: Mapping[str, Any]) -> Piece:
     """One table of result.json."""
-    title = f"Unseen hospitals, {saved['episodes']} episodes each ({score.label})"
+    judges = run.server.evaluation.judges.capitalize()
+    title = f"{judges} hospitals, {saved['episodes']} episodes each ({score.label})"
     rows = (cells(LearnerRow(**row), score) for row in saved["rows"])
     unbroken = [name for name in COLUMNS if name != "worst hospital"]
     return table(COLUMNS, rows, title=title, right=COLUMNS[1:], unbroken=unbroken)

@@ -29,7 +29,8 @@ def draw_curve(run: Sim, folder: Folder, table: ScoreTable) -> None:
     with picture(folder.path / "curve.png", height=5.0) as figure:
         left, right = figure.subplots(1, 2, width_ratios=(3, 4))
         points = [row for row in folder.rows() if "after" in row]
-        if len(points) > 1:
+        chosen = [row for row in folder.rows() if "validation" in row]
+        if max(len(points), len(chosen)) > 1:
             _rounds(left, run, folder, points, table)
         else:
             _ways(left, table)
@@ -42,14 +43,8 @@ def _rounds(
     axes: Axes, run: Sim, folder: Folder, points: Sequence[Mapping[str, Any]], table: ScoreTable
 ) -> None:
     scale, own = table.score.scale, table.rows[0].learner
-    x: list[Any] = [row["round"] for row in points]
-    before, after, low, high = (
-        [scale * row[key] for row in points] for key in ("before", "after", "low", "high")
-    )
-    dot = "o" if len(points) < FEW else None
-    axes.plot(x, after, marker=dot, color=COLOURS[0], label=f"{own}, adapted")
-    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
-    axes.plot(x, before, ":", marker=dot, color=COLOURS[0], label="not adapted")
+    if points:
+        _watched(axes, points, table)
     _validation(axes, folder, scale)
     for row, colour in zip(table.rows, COLOURS * 9, strict=False):
         style, label = ("--", f"{own}, final") if row is table.rows[0] else ("-", row.learner)
@@ -58,7 +53,21 @@ def _rounds(
     axes.set_xlabel(f"round (curve: {few} tasks of each hospital; level lines: {many}, final)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(f"query {table.score.label}")
-    axes.set_title("Unseen hospitals, while theta is learned")
+    judges = run.server.evaluation.judges.capitalize()
+    axes.set_title(f"{judges} hospitals, while theta is learned")
+
+
+def _watched(axes: Axes, points: Sequence[Mapping[str, Any]], table: ScoreTable) -> None:
+    """The unseen hospitals' scores; there are none where they do not judge."""
+    scale, own = table.score.scale, table.rows[0].learner
+    x: list[Any] = [row["round"] for row in points]
+    before, after, low, high = (
+        [scale * row[key] for row in points] for key in ("before", "after", "low", "high")
+    )
+    dot = "o" if len(points) < FEW else None
+    axes.plot(x, after, marker=dot, color=COLOURS[0], label=f"{own}, adapted")
+    axes.fill_between(x, low, high, color=COLOURS[0], alpha=0.15, linewidth=0)
+    axes.plot(x, before, ":", marker=dot, color=COLOURS[0], label="not adapted")
 
 
 def _ways(axes: Axes, table: ScoreTable) -> None:

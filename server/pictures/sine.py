@@ -20,15 +20,15 @@ from metaward.sim import Sim
 
 
 def draw_sine(run: Sim, folder: Folder, table: ScoreTable) -> None:
-    """Write sine.png: three unseen hospitals' first tasks, where the run's tasks are sinusoids."""
+    """Write sine.png: the first tasks of three hospitals that judge, where tasks are sinusoids."""
     source = run.client.tasks
     if not isinstance(source, Sine):
         return
     seats = source.roster()
-    unseen = [i for i, seat in enumerate(seats) if seat.role == "unseen"][:3]
+    judging = [i for i, seat in enumerate(seats) if seat.name in run.judging()][:3]
     with picture(folder.path / "sine.png", height=3.6) as figure:
-        panels = figure.subplots(1, len(unseen), squeeze=False)[0]
-        for axes, index in zip(panels, unseen, strict=True):
+        panels = figure.subplots(1, len(judging), squeeze=False)[0]
+        for axes, index in zip(panels, judging, strict=True):
             _panel(axes, run, source, index, folder)
             axes.set_title(seats[index].name)
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)

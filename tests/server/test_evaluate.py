@@ -76,7 +76,7 @@ def test_one_hospital_and_one_episode_have_no_spread() -> None:
 
 
 def test_no_scores_are_an_error() -> None:
-    with pytest.raises(ValueError, match="reptile: no unseen hospital gave scores"):
+    with pytest.raises(ValueError, match="reptile: no hospital gave scores"):
         summarise(Judged("reptile", 5, []), ACCURACY)
 
 

@@ -15,6 +15,11 @@ from metaward.server.baselines import opponents
 from metaward.server.body import StoredBody
 from metaward.sim import Sim
 
+JUDGED_BY_VALIDATION = (
+    "Those set aside for validation judge the result, and the unseen ones give no scores. What is "
+    "chosen by these scores, in the run or among several runs, depends on their records, and no "
+    "epsilon covers that."
+)
 CHOSEN_BY: dict[Literal["last", "best"], tuple[str, str]] = {
     "last": ("Nothing in the run is chosen by them.", "The run itself tunes nothing."),
     "best": (
@@ -45,6 +50,8 @@ def touches(run: Sim, start: StoredBody | None) -> tuple[Touch, ...]:
     treatment = run.privacy.treatment
     covered: Covered = "yes" if run.privacy.unit.protected else "no"
     chosen, tuned = CHOSEN_BY[run.server.evaluation.keep]
+    if run.server.evaluation.judges == "validation":
+        chosen = JUDGED_BY_VALIDATION
     used: dict[TouchName, tuple[Covered, str]] = {
         "training": (covered, treatment.training),
         "query": (covered, treatment.query),

@@ -27,6 +27,7 @@ from metaward.server.office.report.gather import from_folder, training_rows
 from metaward.server.office.report.hospital import hospital
 from metaward.server.office.report.mechanism import mechanism
 from metaward.server.office.report.touches import beside, touches
+from metaward.sim import Sim
 
 log = logging.getLogger("metaward.server")
 
@@ -94,8 +95,14 @@ def _run(dossier: Dossier) -> ReportedRun:
         finished=utc(dossier.since) if dossier.since and ending != "running" else None,
         rounds=dossier.rounds,
         rounds_planned=run.server.rounds,
-        evaluation_hospitals=sum(seat.judges for seat in run.client.tasks.roster()),
+        evaluation_hospitals=evaluated(run),
     )
+
+
+def evaluated(run: Sim) -> int:
+    """How many hospitals give scores: those that judge the result, and those for validation."""
+    roster = run.client.tasks.roster()
+    return len({*run.judging(), *(seat.name for seat in roster if seat.role == "validation")})
 
 
 def _evidence(dossier: Dossier) -> Evidence:
