@@ -31,8 +31,10 @@ class Phase:
 
     @property
     def watched(self) -> Rows:
-        """The rows with scores of the unseen hospitals."""
-        return [row for row in self.rows if "after" in row]
+        """The rows with scores of the hospitals that judge, the unseen ones or those for
+        validation."""
+        unseen = [row for row in self.rows if "after" in row]
+        return unseen or [row | row["validation"] for row in self.rows if row.get("validation")]
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,7 @@ def durations(phases: Sequence[Phase]) -> list[Duration]:
 
 
 def scores(phase: Phase, scale: float) -> Series:
-    """The score after adaptation at the unseen hospitals, with its band."""
+    """The score after adaptation at the hospitals that judge, with its band."""
     rows = phase.watched
     after, low, high = ([scale * row[key] for row in rows] for key in ("after", "low", "high"))
     return Series(phase.learner, [row["round"] for row in rows], after, low, high)

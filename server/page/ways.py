@@ -62,7 +62,7 @@ class Scale:
 
 
 def together(rows: Sequence[LearnerRow], score: Score) -> Ways:
-    """Each learner's way over all unseen hospitals, with the interval of the final table."""
+    """Each learner's way over all hospitals that judge, with the interval of the final table."""
     scale = Scale.over(score, (v for r in rows for v in (r.before, r.after, r.low, r.high)))
     ways = [
         Way(
@@ -76,11 +76,11 @@ def together(rows: Sequence[LearnerRow], score: Score) -> Ways:
         )
         for row in rows
     ]
-    return scale.named("all unseen hospitals", ways)
+    return scale.named("all hospitals that judge", ways)
 
 
 def at_each(rows: Sequence[LearnerRow], score: Score) -> list[Ways]:
-    """Each learner's way at each unseen hospital, all hospitals on one scale."""
+    """Each learner's way at each hospital that judges, all hospitals on one scale."""
     known = [v for row in rows for v in row.hospitals.values()]
     known += [v for row in rows for v in (row.hospitals_before or {}).values()]
     scale = Scale.over(score, known)

@@ -44,10 +44,10 @@ HERE = Path(__file__).parent
 NAME, TEMPLATE = "report.html", "run.html.md"
 STYLES = (SHARED / "page.css.md", HERE / "run.css.md")
 PICTURES = {
-    "spent.png": "The score at unseen hospitals over the epsilon that was spent, as a curve; the "
-    "table above has its last values",
-    "sine.png": "Three sinusoids of unseen hospitals with ten known points each, and the learner's "
-    "fit before and after adaptation",
+    "spent.png": "The score at the hospitals that judge over the epsilon that was spent, as a "
+    "curve; the table above has its last values",
+    "sine.png": "Three sinusoids of the hospitals that judge with ten known points each, and the "
+    "learner's fit before and after adaptation",
 }
 """The pictures of a run that the page shows, and what is to be seen on them."""
 LISTED = 200
@@ -85,7 +85,7 @@ def page(folder: Folder, place: Path, finished: str) -> str:
             facts=facts(run, about, saved),
             tables=tables,
             cells=cells,
-            curves=_curves(trained, score),
+            curves=_curves(trained, score, run.server.evaluation.judges),
             few=run.server.evaluation.episodes,
             together=together(tables[0].rows, score),
             hospitals=at_each(tables[0].rows, score),
@@ -125,13 +125,13 @@ def _tables(run: Sim, saved: Mapping[str, Any]) -> list[ScoreTable]:
     ]
 
 
-def _curves(trained: list[Phase], score: Score) -> Plot | None:
+def _curves(trained: list[Phase], score: Score, judges: str) -> Plot | None:
     """The learning curves, the run's own first, before and after adaptation."""
     first = trained[0]
     before = [score.scale * row["before"] for row in first.watched]
     start = Series(f"{first.learner}, not adapted", [r["round"] for r in first.watched], before)
     lines = [scores(phase, score.scale) for phase in trained]
-    title, label = "Score at the unseen hospitals over the rounds", score.label
+    title, label = f"Score at the {judges} hospitals over the rounds", score.label
     return plot(title, label, [lines[0], start, *lines[1:]], score.digits)
 
 

@@ -107,6 +107,15 @@ def test_a_run_without_a_result_has_no_page(folder: Folder, tmp_path: Path) -> N
         write_page(begun)
 
 
+def test_where_hospitals_for_validation_judge_the_page_says_so(tmp_path: Path) -> None:
+    settings = ("client.tasks.validation=2", "server.evaluation.judges=validation")
+    folder = Folder(carry_out(small(*settings), tmp_path / "run").path)
+    text = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert "at the validation hospitals" in text
+    assert "Score at the validation hospitals over the rounds" in text
+    assert "unseen hospitals" not in Read(text).text.split("Configuration")[0]
+
+
 def test_a_single_point_is_no_curve() -> None:
     assert plot("title", "label", [Series("a", [1], [0.5])], 3) is None
     drawn = plot("title", "label", [Series("a", [1, 2], [0.5, 0.75], [0.4, 0.7], [0.6, 0.8])], 3)
