@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import sys
@@ -133,6 +134,9 @@ def main() -> NoReturn:
     for ending in (signal.SIGTERM, signal.SIGHUP):  # as schedulers and closed terminals end it
         if signal.getsignal(ending) is signal.SIG_DFL:  # nohup asks for something else
             signal.signal(ending, signal.default_int_handler)
+    for stream in (sys.stdout, sys.stderr):  # a name that it cannot spell loses no finished run
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = cli(standalone_mode=False)
     except click.ClickException as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -145,6 +146,17 @@ def test_resume_of_a_folder_without_a_run(
 ) -> None:
     assert call("resume", tmp_path) == 2
     assert "holds no run" in capsys.readouterr().err
+
+
+def test_a_name_that_the_terminal_cannot_spell_is_spelled_out(
+    call: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a finished run would end with a traceback where its folder is called so."""
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(written, encoding="ascii"))
+    assert call("resume", "é") == 2
+    sys.stderr.flush()
+    assert b"\\xe9: holds no run" in written.getvalue()
 
 
 def test_tasks_show(call: Any, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
