@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from metaward.errors import MetawardError
     from metaward.options import ConfigError
     from metaward.result import Model, Result
+    from metaward.server.events import numbers
 
 # The folders of this package are at the top of the repository: client, privacy, strategies, server.
 # A checkout links to them and an installation holds them here; Flower's bundles leave links out,
@@ -42,6 +43,7 @@ _HOMES = {
     "columns": "metaward.door",
     "compare": "metaward.door",
     "load": "metaward.door",
+    "numbers": "metaward.server.events",
     "open": "metaward.door",
     "plan": "metaward.door",
     "resume": "metaward.door",
@@ -57,6 +59,7 @@ __all__ = [
     "columns",
     "compare",
     "load",
+    "numbers",
     "open",
     "plan",
     "register",

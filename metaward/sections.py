@@ -176,6 +176,9 @@ class Server:
     start: str | None = None
     """A file from which the body starts, such as the `body.safetensors` of a run on public records;
     null: as the network draws it. The report names where it comes from."""
+    events: tuple[Literal["tensorboard"], ...] = ()
+    """Programs that draw metrics while a run goes on: `[tensorboard]` writes its event files into
+    the result folder."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     flower: Flower = field(default_factory=Flower)

@@ -16,6 +16,7 @@ evaluations/        the run judged again in detail (server.evaluations)
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
 marks.jsonl         the last known entry of each hospital's ledger, by its replies
+events/             event files for the programs of server.events
 hospitals/          the ledgers of simulated hospitals, and what learners kept there
 hospitals.log       what hospitals logged locally (simulation only)
 flower.log          the output of Flower's processes, if the run failed
@@ -54,7 +55,7 @@ WRITTEN = (
         "audit.json",
         "status.json",
     ),
-    *("marks.jsonl", "hospitals", "hospitals.log", "flower.log"),
+    *("marks.jsonl", "events", "hospitals", "hospitals.log", "flower.log"),
 )
 """What a run writes beside run.json, by which it claims the folder."""
 

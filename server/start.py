@@ -7,7 +7,7 @@ from pathlib import Path
 from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.options import ConfigError
-from metaward.server import body
+from metaward.server import body, events
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder, claimed
 from metaward.server.inputs import changes, inputs_of
@@ -53,15 +53,17 @@ def unfinished(path: Path) -> tuple[Sim, Folder]:
 def execute(run: Sim, folder: Folder, observe: Observer) -> None:
     """Carry out the run; the hospitals' last log lines are added to errors that they cause."""
     try:
-        ENGINES[run.server.engine](run, folder, observe)
+        with events.observing(run, folder, observe) as everyone:
+            ENGINES[run.server.engine](run, folder, everyone)
     except (QuorumError, RosterError) as error:
         error.add_note("".join(folder.hospital_lines(last=LAST_LINES)))
         raise
 
 
 def check_machine(run: Sim) -> None:
-    """``ConfigError`` for a wrong data folder or a missing GPU, before anything is written."""
+    """``ConfigError`` for a wrong data folder, a missing package or GPU; nothing is written yet."""
     data_root(run)
+    events.check(run)
     try:
         check_device(run.server.device)
     except NodeError as error:
