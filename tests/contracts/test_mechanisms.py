@@ -124,7 +124,7 @@ def test_it_says_what_it_protects(mechanism: Mechanism) -> None:
     if mechanism.budget is not None:
         assert f"{mechanism.budget.epsilon:g}" in mechanism.claim
         assert f"{mechanism.budget.delta:g}" in mechanism.claim
-        assert re.search(r"right at most (100\.0|[5-9]\d\.\d) % of the time", mechanism.claim)
+        assert re.search(r"right at most (100\.0|[5-9]\d\.\d+) % of the time", mechanism.claim)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_it_says_what_it_protects(mechanism: Mechanism) -> None:
     [
         ("epsilon: 1.0", "55.4"),
         ("epsilon: 8.0", "79.8"),
-        ("epsilon: 8.0, sampling_rate: 0.5", "100.0"),
+        ("epsilon: 8.0, sampling_rate: 0.5", "99.97"),
         ("epsilon: 1.0, sampling_rate: 0.5", "73.2"),
     ],
 )

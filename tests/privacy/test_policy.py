@@ -121,6 +121,7 @@ def test_an_excess_is_refused_under_its_code_and_names_both_values(
 def test_every_code_has_a_test() -> None:
     met = {row[3] for row in EXCESSES} | {"policy-missing", "policy-unreadable"}  # test_policy_file
     met |= {"policy-plugin"}  # below
+    met |= {"policy-delta"}  # tests/client/test_guard.py
     assert met == POLICY_CODES
 
 
