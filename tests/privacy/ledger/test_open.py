@@ -173,7 +173,7 @@ def test_a_full_disk(ledger: Ledger, path: Path) -> None:
 
 
 def test_a_ledger_that_is_held(ledger: Ledger, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("privacy.ledger.file.BUSY_SECONDS", 0.05)
+    monkeypatch.setattr("metaward.privacy.ledger.file.BUSY_SECONDS", 0.05)
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerError, match="another process") as error:
