@@ -56,6 +56,16 @@ class Finished:
 
 def open_finished(path: Path) -> Finished:
     """The finished run in a folder; ``ConfigError`` where it cannot be judged from here."""
+    finished = open_learned(path)
+    if not finished.folder.about().get("simulated"):
+        text = "the run was deployed: its hospitals are not on this machine, so none can be asked"
+        raise ConfigError([text], str(path))
+    return finished
+
+
+def open_learned(path: Path) -> Finished:
+    """The finished run in a folder, simulated or deployed: what it learned needs none of its
+    hospitals. ``ConfigError`` where there is no such run."""
     folder = Folder(path)
     if not folder.exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
@@ -63,9 +73,6 @@ def open_finished(path: Path) -> Finished:
     if status != "finished":
         why = f" ({reason})" if reason else ""
         text = f"the run is {status}{why}, not finished; go on with it: metaward resume {path}"
-        raise ConfigError([text], str(path))
-    if not folder.about().get("simulated"):
-        text = "the run was deployed: its hospitals are not on this machine, so none can be asked"
         raise ConfigError([text], str(path))
     run = folder.config()
     return Finished(folder, run, _theta(path / "theta.safetensors", run))
