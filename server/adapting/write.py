@@ -36,7 +36,8 @@ def _draw(made: AdaptedRun, folder: Path) -> None:
     from metaward.server.pictures import adapted  # here: matplotlib takes a second
 
     found, score = made.verdict, next(s for s in made.scores if s.name == "ece")
-    ece = f"{score.label}: {score.text(found.rows[0].scores[score.name].mean)}"
+    mean = score.text(found.rows[0].scores[score.name].mean)
+    ece = f"{score.label}: {mean} in the mean of the splits"
     adapted.draw_reliability(folder / "reliability.png", found.reliability, ece)
     adapted.draw_confusion(folder / "confusion.png", found.confusion, made.held.classes)
 

@@ -44,7 +44,7 @@ def draw_confusion(path: Path, found: NDArray[np.int64], classes: Sequence[str])
     share = 100 * found / np.maximum(found.sum(axis=1, keepdims=True), 1)
     with picture(path, height=5.6) as figure:
         axes = figure.subplots()
-        shown = axes.imshow(share, vmin=0, vmax=100, cmap="Blues")
+        shown = axes.imshow(share, vmin=0, vmax=100, cmap="Blues", aspect="auto")
         figure.colorbar(shown, ax=axes, label="% of the true class")
         axes.set_xticks(range(len(classes)), classes, rotation=30, ha="right")
         axes.set_yticks(range(len(classes)), classes)
