@@ -17,13 +17,13 @@ from metaward.client.tasks.kinds import Score
 from metaward.client.work import one_thread
 from metaward.errors import InputError
 from metaward.options import ConfigError
-from metaward.server.adapting.judge import Verdict, judge
+from metaward.server.adapting.judge import SideBySide, judge
 from metaward.server.adapting.model import Model, setting_for
 from metaward.server.adapting.records import Labelled, form_of, read_labelled
-from metaward.server.adapting.saved import Described, Origin
+from metaward.server.adapting.saved import Described, ModelOrigin
 from metaward.server.adapting.scores import scores_of
-from metaward.server.adapting.splits import Split, final_support, split
-from metaward.server.adapting.ways import Bench, bench_of, ways_of
+from metaward.server.adapting.splits import PatientSplit, final_support, split
+from metaward.server.adapting.ways import RecordBench, bench_of, ways_of
 from metaward.server.baselines import claim
 from metaward.server.evaluations.finished import Finished
 from metaward.sim import Sim
@@ -61,7 +61,7 @@ class AdaptedRun:
     held: Labelled
     wish: Wish
     scores: tuple[Score, ...]
-    verdict: Verdict
+    verdict: SideBySide
     rows: np.ndarray
     model: Model
     module: Portable
@@ -93,7 +93,7 @@ def adapt_run(finished: Finished, folder: Path, wish: Wish) -> AdaptedRun:
     return AdaptedRun(finished, held, wish, scores, verdict, rows, model, module, about)
 
 
-def splits_of(held: Labelled, wish: Wish) -> list[Split]:
+def splits_of(held: Labelled, wish: Wish) -> list[PatientSplit]:
     """The splits; split k is the same whatever the number of splits."""
     return [
         split(held, wish.shots, np.random.default_rng([wish.seed, k])) for k in range(wish.draws)
@@ -105,7 +105,7 @@ def described(finished: Finished, held: Labelled, mixed: bool) -> Described:
     run, folder = finished.run, finished.folder
     words = _preparation(run)
     network: dict[str, Any] = NETWORK.plain(run.client.model)
-    origin = Origin(folder.id, run.name, claim(run))
+    origin = ModelOrigin(folder.id, run.name, claim(run))
     return Described(held.classes, form_of(run), words, network, mixed, origin)
 
 
@@ -115,7 +115,9 @@ def _preparation(run: Sim) -> str:
     return here if here == there else f"{here} The run's own records: {there}"
 
 
-def _model(finished: Finished, bench: Bench, held: Labelled, rows: np.ndarray, steps: int) -> Model:
+def _model(
+    finished: Finished, bench: RecordBench, held: Labelled, rows: np.ndarray, steps: int
+) -> Model:
     run = finished.run
     theta = torch.from_numpy(finished.theta)
     with one_thread():

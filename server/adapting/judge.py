@@ -14,8 +14,8 @@ from metaward.client.tasks.kinds import Score
 from metaward.client.work import one_thread
 from metaward.server.adapting.records import Labelled
 from metaward.server.adapting.scores import Reliability, confusion, reliability
-from metaward.server.adapting.splits import Split
-from metaward.server.adapting.ways import Way
+from metaward.server.adapting.splits import PatientSplit
+from metaward.server.adapting.ways import Rival
 
 MIDDLE = (2.5, 97.5)
 """Percentiles of the splits' scores between which 95 % of them lie."""
@@ -41,7 +41,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class SideBySide:
     """``rows``, the adapted learner first; and of its predictions, pooled over the splits, their
     ``reliability`` and ``confusion`` (N, N). ``support`` and ``judges`` are how many records each
     side has in the mean."""
@@ -54,14 +54,14 @@ class Verdict:
 
 
 def judge(
-    held: Labelled, splits: Sequence[Split], ways: Sequence[Way], scores: Sequence[Score]
-) -> Verdict:
+    held: Labelled, splits: Sequence[PatientSplit], ways: Sequence[Rival], scores: Sequence[Score]
+) -> SideBySide:
     """Every way on the same splits; the first one in more detail."""
     y = torch.from_numpy(held.y)
     values, outputs = _all(splits, ways, scores, y)
     rows = tuple(_row(way, values[k], values[0], scores, k) for k, way in enumerate(ways))
     pooled, labels = torch.cat(outputs), torch.cat([y[one.judges] for one in splits])
-    return Verdict(
+    return SideBySide(
         rows,
         reliability(pooled, labels),
         confusion(pooled, labels),
@@ -71,7 +71,7 @@ def judge(
 
 
 def _all(
-    splits: Sequence[Split], ways: Sequence[Way], scores: Sequence[Score], y: Tensor
+    splits: Sequence[PatientSplit], ways: Sequence[Rival], scores: Sequence[Score], y: Tensor
 ) -> tuple[NDArray[np.float64], list[Tensor]]:
     """Values (ways, scores, splits), and the first way's outputs in each split."""
     values, first = np.empty((len(ways), len(scores), len(splits))), []
@@ -85,7 +85,7 @@ def _all(
 
 
 def _row(
-    way: Way,
+    way: Rival,
     values: NDArray[np.float64],
     first: NDArray[np.float64],
     scores: Sequence[Score],

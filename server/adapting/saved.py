@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +37,7 @@ NEEDED = ("onnx", "onnxscript")
 
 
 @dataclass(frozen=True)
-class Origin:
+class ModelOrigin:
     """The run that a model comes from: its id, name, and what it claims about its hospitals'
     privacy."""
 
@@ -57,7 +57,7 @@ class Described:
     preparation: str
     network: dict[str, Any]
     mixed: bool
-    origin: Origin
+    origin: ModelOrigin
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -72,7 +72,6 @@ class _Holder:
     """Reads a network by its name and options, as a run's yaml does."""
 
     network: Annotated[Architecture, NETWORK]
-    unused: int = field(default=0)
 
 
 def write_tensors(place: Path, module: Portable, about: Described) -> None:

@@ -22,14 +22,14 @@ HELD_OUT = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Split:
+class PatientSplit:
     """Rows of the records that support and of those that judge, neither empty of any class."""
 
     support: IntArray
     judges: IntArray
 
 
-def split(held: Labelled, shots: int | None, rng: np.random.Generator) -> Split:
+def split(held: Labelled, shots: int | None, rng: np.random.Generator) -> PatientSplit:
     """One split: ``shots`` records of each class support, or with None all but a held-out fifth.
 
     Patients are taken in a random order for one side, each only if a class still needs records
@@ -45,7 +45,7 @@ def split(held: Labelled, shots: int | None, rng: np.random.Generator) -> Split:
     raise InputError(_no_order(held, shots))
 
 
-def final_support(held: Labelled, shots: int | None, first: Split) -> IntArray:
+def final_support(held: Labelled, shots: int | None, first: PatientSplit) -> IntArray:
     """The rows that the model that is written is fitted to: all of them, or those of ``first``."""
     return first.support if shots else np.arange(len(held.y))
 
@@ -82,18 +82,18 @@ def _all_classes(held: Labelled, side: np.ndarray) -> bool:
     return len(np.unique(held.y[side])) == len(held.classes)
 
 
-def _k_shot(held: Labelled, mine: np.ndarray, shots: int, rng: np.random.Generator) -> Split:
+def _k_shot(held: Labelled, mine: np.ndarray, shots: int, rng: np.random.Generator) -> PatientSplit:
     """``shots`` of the records of each class on the support's side; the rest of that side is not
     used, because its patients support."""
     picks = [
         rng.choice(np.flatnonzero(mine & (held.y == c)), shots, replace=False)
         for c in range(len(held.classes))
     ]
-    return Split(np.concatenate(picks), np.flatnonzero(~mine))
+    return PatientSplit(np.concatenate(picks), np.flatnonzero(~mine))
 
 
-def _rest(mine: np.ndarray) -> Split:
-    return Split(np.flatnonzero(~mine), np.flatnonzero(mine))
+def _rest(mine: np.ndarray) -> PatientSplit:
+    return PatientSplit(np.flatnonzero(~mine), np.flatnonzero(mine))
 
 
 def _no_order(held: Labelled, shots: int | None) -> str:

@@ -27,7 +27,7 @@ ITERATIONS = 1000
 """The most steps of the logistic model's solver."""
 
 
-class Way(NamedTuple):
+class Rival(NamedTuple):
     """A row of the report: ``outputs`` maps the rows of support and judging records to the judging
     ones' outputs (n, N), whose softmax are the probabilities."""
 
@@ -36,7 +36,7 @@ class Way(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Bench:
+class RecordBench:
     """A setting, and all records of the hospital as its networks take them."""
 
     setting: Setting
@@ -47,7 +47,7 @@ class Bench:
         """The records of these rows."""
         return Batch(self.x[rows], self.y[rows], rows)
 
-    def way(self, name: str, learner: Algorithm, theta: Tensor, steps: int) -> Way:
+    def way(self, name: str, learner: Algorithm, theta: Tensor, steps: int) -> Rival:
         """The learner from ``theta``, adapted in so many steps."""
 
         def outputs(support: IntArray, judges: IntArray) -> Tensor:
@@ -56,16 +56,16 @@ class Bench:
                 found = predictor(self.x[judges])
             return torch.nan_to_num(found)  # steps that diverged leave a network that knows nothing
 
-        return Way(name, outputs)
+        return Rival(name, outputs)
 
 
-def bench_of(setting: Setting, held: Labelled) -> Bench:
+def bench_of(setting: Setting, held: Labelled) -> RecordBench:
     """All records, through the fixed front once."""
     prepared = torch.from_numpy(setting.prepare(held.x.copy()))
-    return Bench(setting, prepared, torch.from_numpy(held.y))
+    return RecordBench(setting, prepared, torch.from_numpy(held.y))
 
 
-def ways_of(finished: Finished, bench: Bench, held: Labelled, steps: int) -> Iterator[Way]:
+def ways_of(finished: Finished, bench: RecordBench, held: Labelled, steps: int) -> Iterator[Rival]:
     """The adapted learner first; then the same before its steps, and what it has to beat."""
     run, mine = finished.run, own(finished.run)
     theta = torch.from_numpy(finished.theta)
@@ -85,7 +85,7 @@ def judged_setting(finished: Finished, held: Labelled) -> Setting:
     return setting_for(finished.run, len(held.classes))
 
 
-def _start(finished: Finished, bench: Bench, one: Contender) -> Tensor:
+def _start(finished: Finished, bench: RecordBench, one: Contender) -> Tensor:
     """Where a contender without training starts, as in the run's own final table."""
     run, setting = finished.run, bench.setting
     theta = np.asarray(one.learner.initial(setting, run.seed).numpy(), np.float32)
@@ -95,7 +95,7 @@ def _start(finished: Finished, bench: Bench, one: Contender) -> Tensor:
     return torch.from_numpy(theta)
 
 
-def _centroid(finished: Finished, held: Labelled) -> Way:
+def _centroid(finished: Finished, held: Labelled) -> Rival:
     (one,) = centroid(finished.run)
     assert one.network is not None
     spec = replace(finished.run.client.tasks.spec(), outputs=len(held.classes))
@@ -103,7 +103,7 @@ def _centroid(finished: Finished, held: Labelled) -> Way:
     return bench.way(one.name, one.learner, torch.zeros(0), 1)
 
 
-def _logistic(held: Labelled) -> Way:
+def _logistic(held: Labelled) -> Rival:
     """Scikit-learn's logistic model of the raw records, each coordinate in units of the support's
     own deviation, with its usual penalty."""
     x = held.x.reshape(len(held.x), -1)
@@ -113,4 +113,4 @@ def _logistic(held: Labelled) -> Way:
         model.fit(x[support], held.y[support])
         return torch.from_numpy(model.predict_log_proba(x[judges]))
 
-    return Way("logistic model (scikit-learn)", outputs)
+    return Rival("logistic model (scikit-learn)", outputs)

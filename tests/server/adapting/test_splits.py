@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from metaward.errors import InputError
 from metaward.server.adapting.records import Labelled
-from metaward.server.adapting.splits import Split, final_support, split
+from metaward.server.adapting.splits import PatientSplit, final_support, split
 
 
 def held(labels: list[int], patients: list[int]) -> Labelled:
@@ -20,7 +20,7 @@ def held(labels: list[int], patients: list[int]) -> Labelled:
     return Labelled(Path("ward"), np.zeros((len(y), 1), np.float32), y, who, names)
 
 
-def check(one: Split, ward: Labelled) -> None:
+def check(one: PatientSplit, ward: Labelled) -> None:
     assert not set(ward.patients[one.support]) & set(ward.patients[one.judges])
     for side in (one.support, one.judges):
         assert len(set(side.tolist())) == len(side)
