@@ -19,6 +19,7 @@ from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
+from metaward.server.adapting.command import adapt, predict
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.comparing.command import compare
 from metaward.server.data import data
@@ -47,6 +48,8 @@ cli.command()(compare)
 cli.add_typer(ledger, name="ledger")
 cli.add_typer(privacy, name="privacy")
 cli.command()(report)
+cli.command()(adapt)
+cli.command()(predict)
 
 
 def _say_version(wanted: bool) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from pydantic import Field
 from torch import Tensor
 
+from metaward.client.inner.fitted import at_point
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend, plain_gradient
 from metaward.client.models import Layer
@@ -88,7 +89,8 @@ class Algorithm(Protocol):
         """A predictor fitted to the support set; ``steps = 0`` uses theta without adaptation.
 
         It maps x (n, *input_shape) to the outputs of the kind of task: (n, N) logits for N-way
-        tasks, (n, targets) for regression.
+        tasks, (n, targets) for regression. Where it is a ``Fitted``, a hospital can write it as a
+        module.
         """
         ...
 
@@ -145,4 +147,4 @@ class GradientLearner(Algorithm):
         """Full-batch gradient descent on the support set from theta."""
         net = setting.network(setting.spec.outputs)
         phi, _ = descend(plain_gradient(setting, net), theta, [support] * steps, self.lr)
-        return lambda x: net.forward(phi, x)
+        return at_point(setting, phi)

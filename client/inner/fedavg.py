@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaward.client.inner.fitted import at_point
 from metaward.client.inner.reptile import Reptile, minibatches, named, pooled, whole
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import decay, descend, plain_gradient, private_gradient
@@ -71,7 +72,7 @@ class FedAvg(Reptile):
         net = setting.network(setting.spec.outputs)
         phi = self._start(setting, net, theta)
         phi, _ = descend(plain_gradient(setting, net), phi, [support] * steps, self.lr)
-        return lambda x: net.forward(phi, x)
+        return at_point(setting, phi)
 
     def _network(self, setting: Setting) -> Network:
         spec = setting.spec

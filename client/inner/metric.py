@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from metaward.client.inner.base import Algorithm, Rate, Steps, require_classes
+from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
 from metaward.client.inner.steps import descend
@@ -97,18 +98,22 @@ class Metric(Algorithm):
         measure = features(setting)
         seen = Batch(measure(support.x), support.y, support.rows)
 
-        def outputs(phi: Tensor, x: Tensor) -> Tensor:
-            mix, weights, bias = torch.split(phi, [width**2, ways * width, ways])
-            return functional.linear(x @ mix.view(width, width).T, weights.view(ways, width), bias)
+        def parts(phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            mix, weights, biases = torch.split(phi, [width**2, ways * width, ways])
+            return mix.view(width, width), weights.view(ways, width), biases
 
         def gradient(phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
             phi = phi.detach().requires_grad_()
-            loss = setting.spec.kind.losses(outputs(phi, batch.x), batch.y).mean()
+            mix, weights, biases = parts(phi)
+            outputs = functional.linear(batch.x @ mix.T, weights, biases)
+            loss = setting.spec.kind.losses(outputs, batch.y).mean()
             return torch.autograd.grad(loss, phi)[0], loss.detach()
 
         start = self._start(theta, seen, ways)
         phi, _ = descend(gradient, start, [seen] * steps, self.lr)
-        return lambda x: outputs(phi, measure(x))
+        mix, weights, biases = parts(phi)
+        body, known = setting.network(0), setting.network(0).initial(0).to(theta)
+        return Fitted(body, known, weights, biases, mix)
 
     def _start(self, theta: Tensor, support: Batch, ways: int) -> Tensor:
         """Metric (d, d) and the linear head of the class means in it, as one vector.

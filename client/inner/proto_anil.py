@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from metaward.client.inner.base import Algorithm, Lambda, Rate, Steps, require_classes
+from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.metric import class_means, kept_means
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
@@ -121,8 +122,8 @@ class ProtoAnil(Algorithm):
         means = torch.stack([features[support.y == c].mean(dim=0) for c in range(ways)])
         seen = support._replace(x=features)
         phi = self._descended(setting, means, [seen] * steps, OpenSession())
-        head = _head(*means.shape[::-1])
-        return lambda x: head.forward(phi, body.forward(theta, x))
+        weights, biases = phi[:-ways].view_as(means), phi[-ways:]
+        return Fitted(body, theta, weights, biases)
 
     def _means(self, setting: Setting, batches: Sequence[Batch], session: Session) -> Kept:
         """The class means, as the hospital keeps them."""

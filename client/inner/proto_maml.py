@@ -20,6 +20,7 @@ from torch.func import grad
 from torch.nn import functional
 
 from metaward.client.inner.base import GradientLearner, require_classes
+from metaward.client.inner.fitted import at_point
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend, plain_gradient, private_gradient
@@ -114,7 +115,7 @@ def from_prototypes(
     with torch.no_grad():
         start = with_prototypes(setting, theta, support)
     phi, _ = descend(plain_gradient(setting, net), start, [support] * steps, lr)
-    return lambda x: net.forward(phi, x)
+    return at_point(setting, phi)
 
 
 def with_prototypes(setting: Setting, theta: Tensor, support: Batch) -> Tensor:

@@ -16,6 +16,7 @@ from metaward.client.models.base import (
 )
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
+from metaward.client.models.portable import Portable
 from metaward.client.models.scatter import Scatter
 
 MODELS: dict[str, type[Architecture]] = {
@@ -30,6 +31,7 @@ __all__ = [
     "Architecture",
     "Layer",
     "Network",
+    "Portable",
     "check_architecture",
     "fed_shape",
     "network",

@@ -111,7 +111,8 @@ def strengths(x: Tensor, filters: Tensor, cell: tuple[int, ...]) -> Tensor:
     even, odd = responses[:, 0::2], responses[:, 1::2]
     modulus = (even.square() + odd.square() + FLOOR**2).sqrt()
     maps = torch.cat([modulus, *(part.relu() for part in (even, -even, z, -z))], dim=1)
-    return (_statistics(maps, cell) + FLOOR).log().reshape(len(x), -1)
+    # len(x) would be a constant to torch.export, which follows shapes
+    return (_statistics(maps, cell) + FLOOR).log().reshape(x.shape[0], -1)
 
 
 def _statistics(maps: Tensor, cell: tuple[int, ...]) -> Tensor:

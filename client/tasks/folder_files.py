@@ -36,12 +36,14 @@ These names are fixed: a run's yaml comes from outside and must not choose who a
 class RecordForm:
     """How records become the network's input: ``shape`` of one record; ``columns`` of a table with
     the centre and unit of each, and ``choices`` with the values of each column of words;
-    ``recording``, what is taken of recorded signals."""
+    ``recording``, what is taken of recorded signals. ``labelled`` False, which no task of a run
+    has, reads no labels: each is empty, and the files need none."""
 
     shape: tuple[int, ...]
     columns: tuple[tuple[str, float, float], ...]
     choices: tuple[tuple[str, ...], ...]
     recording: Recording | None = None
+    labelled: bool = True
 
 
 class Read(NamedTuple):
@@ -91,11 +93,11 @@ def said(where: str, row: dict[str, str], column: str) -> str:
     return row[column]
 
 
-def _named(where: str, row: dict[str, str], number: int) -> tuple[str, str, str]:
+def _named(where: str, row: dict[str, str], number: int, labelled: bool) -> tuple[str, str, str]:
     """Label, patient and id of a record; one that names no patient is a patient of its own."""
     identity = said(where, row, ID) if ID in row else str(number)
     patient = said(where, row, PATIENT) if PATIENT in row else identity
-    return said(where, row, LABEL), patient, identity
+    return said(where, row, LABEL) if labelled else "", patient, identity
 
 
 def _number(where: str, row: dict[str, str], column: str) -> float:
@@ -124,13 +126,13 @@ def table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     """``records.csv``: numbers are scaled by their column's centre and unit, words one-hot."""
     path, x, names, wheres, stored = folder / TABLE, [], [], [], []
     words = [choice[0] for choice in form.choices]
-    needed = [*(name for name, _, _ in form.columns), *words, LABEL]
+    needed = [*(name for name, _, _ in form.columns), *words, *[LABEL] * form.labelled]
     for number, (where, row) in enumerate(lines(path, needed)):
         features = [(_number(where, row, c) - centre) / unit for c, centre, unit in form.columns]
         for column, *values in form.choices:
             features += _choice(where, row, column, values)
         x.append(features)
-        names.append(_named(where, row, number))
+        names.append(_named(where, row, number, form.labelled))
         wheres.append(where)
         stored.append(digest(_told(row)))
     return gathered(path, np.array(x, np.float32), names, stored, wheres)
@@ -164,12 +166,12 @@ def images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
             f"{folder} holds images, but client.tasks.shape is {list(form.shape)}; give "
             "[1, height, width] for grey ones or [3, height, width] for colours"
         )
-    for number, (where, row) in enumerate(lines(path, [FILE, LABEL])):
+    for number, (where, row) in enumerate(lines(path, [FILE, *[LABEL] * form.labelled])):
         file = folder / IMAGES / said(where, row, FILE)
         if not file.resolve().is_relative_to((folder / IMAGES).resolve()) or not file.is_file():
             raise DataError(f"{where}: {file} does not exist; the files lie in {folder / IMAGES}")
         x.append(pixels(where, file, form.shape))
-        names.append(_named(where, row, number))
+        names.append(_named(where, row, number, form.labelled))
         wheres.append(where)
         stored.append(digest(file.read_bytes()))
     return gathered(path, np.array(x, np.float32), names, stored, wheres)
@@ -189,6 +191,8 @@ def arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
             found = {key: archive[key] for key in archive.files}
     except Exception as error:  # numpy raises whatever its readers do
         raise source.damaged(path, f"it cannot be read ({error})") from error
+    if not form.labelled and "x" in found and found["x"].ndim:
+        found["y"] = np.full(len(found["x"]), "")
     if not {"x", "y"} <= found.keys():
         raise source.damaged(path, f"it has the arrays {sorted(found)}, and needs x and y")
     n = len(found["y"])

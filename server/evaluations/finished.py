@@ -56,6 +56,20 @@ class Finished:
 
 def open_finished(path: Path) -> Finished:
     """The finished run in a folder; ``ConfigError`` where it cannot be judged from here."""
+    folder = _finished(path)
+    if not folder.about().get("simulated"):
+        text = "the run was deployed: its hospitals are not on this machine, so none can be asked"
+        raise ConfigError([text], str(path))
+    return _opened(folder)
+
+
+def open_learned(path: Path) -> Finished:
+    """The finished run in a folder, simulated or deployed: what it learned needs none of its
+    hospitals. ``ConfigError`` where there is no such run."""
+    return _opened(_finished(path))
+
+
+def _finished(path: Path) -> Folder:
     folder = Folder(path)
     if not folder.exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
@@ -64,11 +78,12 @@ def open_finished(path: Path) -> Finished:
         why = f" ({reason})" if reason else ""
         text = f"the run is {status}{why}, not finished; go on with it: metaward resume {path}"
         raise ConfigError([text], str(path))
-    if not folder.about().get("simulated"):
-        text = "the run was deployed: its hospitals are not on this machine, so none can be asked"
-        raise ConfigError([text], str(path))
+    return folder
+
+
+def _opened(folder: Folder) -> Finished:
     run = folder.config()
-    return Finished(folder, run, _theta(path / "theta.safetensors", run))
+    return Finished(folder, run, _theta(folder.path / "theta.safetensors", run))
 
 
 def _theta(path: Path, run: Sim) -> Vector:

@@ -1,0 +1,167 @@
+"""An adapted model as files: its tensors with all that a prediction needs to know.
+
+model.safetensors   every tensor; its metadata say classes, input shape, how records are read and
+                    prepared, the network, and the run that it comes from with that run's claim
+model.pt2           the same by torch.export: records in, outputs out, no code of ours needed
+model.onnx          the same for other programs, where the extra ``onnx`` is installed
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+from pydantic import TypeAdapter
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from metaward.client.desk import NETWORK
+from metaward.client.models import Architecture, Portable
+from metaward.client.tasks.folder_files import RecordForm
+from metaward.errors import InputError
+from metaward.files import write_synced
+from metaward.options import build, plain
+
+FORMAT = "metaward adapted model 1"
+TENSORS, EXPORTED, ONNX = "model.safetensors", "model.pt2", "model.onnx"
+NEEDED = ("onnx", "onnxscript")
+
+
+@dataclass(frozen=True)
+class ModelOrigin:
+    """The run that a model comes from: its id, name, and what it claims about its hospitals'
+    privacy."""
+
+    run: str
+    name: str
+    privacy: str
+
+
+@dataclass(frozen=True)
+class Described:
+    """What a file says about its model: ``classes`` (N,) in the order of the outputs, ``form``, how
+    records are read, ``preparation`` in words, the ``network`` and whether its features are
+    ``mixed``, and the ``origin``."""
+
+    classes: tuple[str, ...]
+    form: RecordForm
+    preparation: str
+    network: dict[str, Any]
+    mixed: bool
+    origin: ModelOrigin
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of a record; a table's is the number of its columns and choices."""
+        form = self.form
+        table = len(form.columns) + sum(len(choice) - 1 for choice in form.choices)
+        return form.shape if not table else (table,)
+
+
+@dataclass(frozen=True)
+class _Holder:
+    """Reads a network by its name and options, as a run's yaml does."""
+
+    network: Annotated[Architecture, NETWORK]
+
+
+def write_tensors(place: Path, module: Portable, about: Described) -> None:
+    """Write model.safetensors."""
+    tensors = {name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}
+    metadata = {"format": FORMAT, "about": json.dumps(plain(asdict(about)))}
+    write_synced(place / TENSORS, save(tensors, metadata))
+
+
+def read_model(place: Path) -> tuple[Portable, Described]:
+    """The model of a folder that `metaward adapt` wrote; ``InputError`` where there is none, its
+    files are damaged, or its network is not known here."""
+    path = place / TENSORS
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise ValueError("it does not say that it is a model of metaward adapt")
+        about = TypeAdapter(Described).validate_json(metadata["about"])
+        return _module(about, tensors), about
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        text = f"{path} cannot be read ({error}); name a folder that metaward adapt wrote"
+        raise InputError(text) from error
+
+
+def _module(about: Described, tensors: dict[str, Tensor]) -> Portable:
+    faults: list[str] = []
+    holder = build(_Holder, {"network": about.network}, "", faults)
+    if holder is None:
+        raise ValueError("; ".join(faults))
+    module = Portable(holder.network, about.input_shape, len(about.classes), about.mixed)
+    module.load_state_dict(tensors)
+    return module
+
+
+# ------------------------------------------------------------------------- other programs
+
+
+def write_exports(place: Path, module: Portable, input_shape: tuple[int, ...]) -> dict[str, str]:
+    """Write model.pt2 and model.onnx; for each file that cannot be written, why."""
+    absent = {}
+    with _quiet():
+        try:
+            exported = _exported(module, input_shape)
+            torch.export.save(exported, place / EXPORTED)
+        except Exception as error:  # torch.export raises whatever a network of one's own does
+            why = f"torch.export cannot follow this network ({type(error).__name__})"
+            return {EXPORTED: why, ONNX: why}
+        lacking = [name for name in NEEDED if find_spec(name) is None]
+        if lacking:
+            return {ONNX: f"{lacking[0]} is not installed: pip install 'metaward[onnx]'"}
+        try:
+            _write_onnx(place / ONNX, exported, input_shape)
+        except Exception as error:  # as above
+            absent[ONNX] = f"this network has no ONNX form ({type(error).__name__})"
+            (place / ONNX).unlink(missing_ok=True)
+    return absent
+
+
+def _exported(module: Portable, input_shape: tuple[int, ...]) -> torch.export.ExportedProgram:
+    """The module for any number of records."""
+    records = torch.zeros(2, *input_shape)
+    several = {0: torch.export.Dim("records")}
+    return torch.export.export(module, (records,), dynamic_shapes=(several,))
+
+
+def _write_onnx(
+    path: Path, exported: torch.export.ExportedProgram, input_shape: tuple[int, ...]
+) -> None:
+    torch.onnx.export(
+        exported,
+        (torch.zeros(2, *input_shape),),
+        path,
+        input_names=["records"],
+        output_names=["outputs"],
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporters' warnings about their own insides from the user."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
