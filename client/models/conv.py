@@ -1,4 +1,4 @@
-"""Convolutional networks for images (2-D) and signals (1-D)."""
+"""Convolutional networks for signals (1-D), images (2-D) and volumes (3-D)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from metaward.client.models.base import Architecture
 
 Width = Annotated[int, Field(ge=1, le=1024)]
 Depth = Annotated[int, Field(ge=1, le=6)]
+LAYERS: dict[int, tuple[type[nn.Module], type[nn.Module]]] = {
+    2: (nn.Conv1d, nn.MaxPool1d),
+    3: (nn.Conv2d, nn.MaxPool2d),
+    4: (nn.Conv3d, nn.MaxPool3d),
+}
+"""The convolution and the pool for inputs with this number of axes, the channels being one."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,7 @@ class Conv(Architecture):
 
     The network of Vinyals et al. (2016, Matching Networks for One Shot Learning), with GroupNorm
     (Wu, He 2018) in place of batch statistics, which would let records touch each other. The number
-    of spatial axes follows the task: (C, L) signals, (C, H, W) images.
+    of spatial axes follows the task: (C, L) signals, (C, H, W) images, (C, D, H, W) volumes.
     """
 
     width: Width = 32
@@ -43,8 +49,7 @@ class Conv(Architecture):
         """``depth`` blocks and a flatten: (batch, C, ...) -> (batch, features)."""
         self.features(input_shape)
         channels = [input_shape[0]] + [self.width] * self.depth
-        convolution = nn.Conv1d if len(input_shape) == 2 else nn.Conv2d
-        pool = nn.MaxPool1d if len(input_shape) == 2 else nn.MaxPool2d
+        convolution, pool = LAYERS[len(input_shape)]
         layers: list[nn.Module] = []
         for before, after in pairwise(channels):
             stride = 2 if self.halve == "stride" else 1
@@ -55,10 +60,10 @@ class Conv(Architecture):
 
     def features(self, input_shape: tuple[int, ...]) -> int:
         """Width times what ``depth`` halvings leave of each axis (pool rounds down, stride up)."""
-        if len(input_shape) not in (2, 3):
+        if len(input_shape) not in LAYERS:
             raise ValueError(
-                f"network conv takes signals (C, L) or images (C, H, W), not shape {input_shape}; "
-                "choose client.model.network: mlp"
+                "network conv takes signals (C, L), images (C, H, W) or volumes (C, D, H, W), not "
+                f"shape {input_shape}; choose client.model.network: mlp"
             )
         size = self.width
         for axis in input_shape[1:]:

@@ -1,9 +1,11 @@
-"""Medical images: MedMNIST sets of 28 x 28 pixels, or a folder that ``metaward phantom`` wrote.
+"""Medical images: MedMNIST sets of every size, or a folder that ``metaward phantom`` wrote.
 
 Yang et al. (2023, "MedMNIST v2: a large-scale lightweight benchmark for 2D and 3D biomedical image
 classification", Scientific Data 10:41). Meta-training hospitals draw from the official train
 split, unseen hospitals from the official test split, and hospitals set aside for validation from
 the official val split. A hospital holds one data set, so a task never mixes the findings of two.
+
+A record is ``set/split/row`` at every size, so that no size gives an old record a new budget.
 
 MedMNIST names no patients: every image counts as a patient of its own here, so a guarantee "for a
 patient" is really a guarantee for an image.
@@ -15,7 +17,7 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +27,6 @@ from metaward.client.errors import DataError
 from metaward.client.tasks.base import (
     ROLES,
     FewShot,
-    FloatArray,
     Hospital,
     IntArray,
     Role,
@@ -39,21 +40,20 @@ from metaward.client.tasks.dealing import deal_evenly, deal_skewed
 from metaward.client.tasks.files import Stamp, frozen, stamp
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.medmnist_files import (
-    SIDE,
     Pool,
-    Projection,
     Split,
-    facts,
     open_file,
     originals,
     read_pool,
 )
+from metaward.client.tasks.medmnist_images import Projection, to_input
+from metaward.client.tasks.medmnist_questions import Questions
+from metaward.client.tasks.medmnist_sets import SIDE, Facts, How, Size, check_forms, facts
 from metaward.client.tasks.preparation import GREY_VALUES, Preparation, Step
 from metaward.client.tasks.roster import place_of
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
 SPLIT_OF: dict[Role, Split] = {"train": "train", "unseen": "test", "validation": "val"}
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as PIL converts
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,10 @@ class MedMnist(FewShot):
     - ``scanner``: by the machine that took the images; ``scanner`` scales how much machines differ;
     - ``modality``: not at all; only the set itself differs from hospital to hospital.
 
-    ``canonical`` needs one set and all its classes.
+    ``canonical`` needs one set and all its classes. An image of ChestMNIST may show several
+    findings, so each of its tasks asks for one of them: two classes, records with it and without
+    it. They are dealt by the first finding that they show, or none. The classes of RetinaMNIST are
+    grades, whose order is not used.
     """
 
     ways: Annotated[int, Field(ge=2, le=1000)] = 2
@@ -91,12 +94,13 @@ class MedMnist(FewShot):
     """How uneven the case mix of a hospital is under `dirichlet`; 0 gives equal shares."""
     scanner: Annotated[float, Field(ge=0, le=2)] = 1.0
     """How much machines differ under `scanner`; 0: not at all."""
-    size: Literal[28] = 28
-    """Pixels along each axis."""
+    size: Size = 28
+    """Pixels along each axis, of the files that are read; 3-D sets have 28 and 64."""
     channels: Literal[1, 3] | None = None
-    """The number of channels that all images are converted to; null: images stay as they are."""
-    projection: Literal["mean", "max"] = "mean"
-    """How volumes of the 3-D sets become images."""
+    """The number of channels that all images are converted to: with 3 a grey image becomes three
+    equal channels, with 1 colours become grey; null: images stay as they are."""
+    projection: How = "mean"
+    """How volumes of the 3-D sets become images; `none`: they stay volumes."""
     axis: Literal[0, 1, 2] = 0
     """The axis along which volumes are projected."""
     download: bool = False
@@ -124,14 +128,19 @@ class MedMnist(FewShot):
             if count < len(sets):
                 raise ValueError(f"{key} = {list(sets)}: {count} hospitals cannot hold them all")
         known = [facts(flag) for flag in self.all_sets]
-        self._check_classes({f.flag: len(f.classes) for f in known})
-        channels = {f.flag: f.channels for f in known}
-        if self.channels is None and len(set(channels.values())) > 1:
-            raise ValueError(f"datasets with channels {channels}: set channels to 1 or 3")
+        self._check_classes(known)
+        check_forms(known, self.size, self.projection, self.channels)
         if self.partition == "modality" and len(known) < 2:
             raise ValueError("partition = modality: name at least two datasets")
 
-    def _check_classes(self, classes: dict[str, int]) -> None:
+    def _check_classes(self, known: list[Facts]) -> None:
+        classes = {f.flag: len(f.classes) for f in known}
+        several = [f.flag for f in known if f.several]
+        if several and self.ways != 2:
+            raise ValueError(
+                f"ways = {self.ways}: {several[0]} may show several findings at once, so a task "
+                "asks for one of them; set ways to 2"
+            )
         if self.ways > min(classes.values()):
             raise ValueError(f"ways = {self.ways}: a data set has fewer classes: {classes}")
         if self.canonical and (len(classes) > 1 or self.ways != min(classes.values())):
@@ -168,19 +177,21 @@ class MedMnist(FewShot):
         return tuple(self.place(i).seat for i in range(count))
 
     def spec(self) -> TaskSpec:
-        """28 x 28 pixels; the vocabulary counts the classes of ``datasets``."""
-        channels = self.channels or facts(self.datasets[0]).channels
+        """``size`` pixels along two axes, or three; the vocabulary counts the classes of
+        ``datasets``."""
+        first = facts(self.datasets[0])
+        shape = (self.channels or first.channels, *[self.size] * first.space(self.projection))
         vocabulary = sum(len(facts(flag).classes) for flag in self.datasets)
-        return TaskSpec(
-            CLASSIFICATION, (channels, SIDE, SIDE), self.ways, vocabulary, self.canonical
-        )
+        return TaskSpec(CLASSIFICATION, shape, self.ways, vocabulary, self.canonical)
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Open one hospital's share of its set; ``seed`` decides which records it gets."""
         place = self.place(index)
-        path = open_file(place.flag, root, self.download)
+        path = open_file(place.flag, self.size, root, self.download)
         share = _share(self, place, seed, path, stamp(path))
-        names, own = facts(place.flag).classes, share.y[share.rows] - self.offset(place.flag)
+        first, names = self.offset(place.flag), facts(place.flag).counted_as
+        own = share.y[share.rows] - first
+        several = None if share.shown is None else Questions(share.shown, first)
         counts = Counter(names[c] for c in own.tolist()).most_common()
         hospital = Hospital(
             seat=place.seat,
@@ -189,7 +200,7 @@ class MedMnist(FewShot):
             rows=share.rows,
             ids=share.ids,
             patients=share.ids,
-            draw=partial(draw_classes, self),
+            draw=partial(several.draw if several else draw_classes, self),
             view=partial(to_input, channels=self.spec().input_shape[0]),
             stored=share.stored,
             note={
@@ -198,7 +209,7 @@ class MedMnist(FewShot):
                 "case mix": "; ".join(f"{name} {count}" for name, count in counts),
             },
         )
-        usable_classes(self, hospital)
+        (several.usable if several else usable_classes)(self, hospital)
         return hospital
 
 
@@ -230,16 +241,7 @@ class OwnRecords(NamedTuple):
     ids: NDArray[np.str_]
     stored: Stored
     scanner: Scanner | None
-
-
-def to_input(images: NDArray[Any], channels: int) -> FloatArray:
-    """Grey values (k, 28, 28[, 3]) -> (k, channels, 28, 28), 0..255 becoming -1..1."""
-    values = (images.astype(np.float32) - 127.5) / 127.5
-    if images.ndim == 4 and channels == 1:
-        values = values @ LUMA
-    if values.ndim == 4:
-        return np.ascontiguousarray(np.moveaxis(values, 3, 1))
-    return np.repeat(values[:, None], channels, axis=1)
+    shown: NDArray[np.bool_] | None
 
 
 @lru_cache(maxsize=256)
@@ -249,12 +251,14 @@ def _share(source: MedMnist, place: Place, seed: int, path: Path, stamp: Stamp) 
     rows = shares[place.number]
     if source.partition != "scanner":
         stored = Stored(pool.stored, np.arange(len(y)))
-        return OwnRecords(pool.images, y, rows, pool.ids, stored, None)
+        return OwnRecords(pool.images, y, rows, pool.ids, stored, None, pool.shown)
     rng = place.rng(seed, place.number)
     scanner = draw_scanner(source.scanner, rng)
+    scanner = scanner._replace(blur=scanner.blur * (source.size / SIDE))
     seen = frozen(scanner.render(pool.images[rows], rng))
     own, stored = np.arange(len(rows)), Stored(pool.stored, rows)
-    return OwnRecords(seen, frozen(y[rows]), own, frozen(pool.ids[rows]), stored, scanner)
+    shown = None if pool.shown is None else frozen(pool.shown[rows])
+    return OwnRecords(seen, frozen(y[rows]), own, frozen(pool.ids[rows]), stored, scanner, shown)
 
 
 @lru_cache(maxsize=32)
@@ -263,7 +267,7 @@ def _dealt(
 ) -> tuple[Pool, IntArray, tuple[IntArray, ...]]:
     """The split, its class indices, and the rows of each of its hospitals."""
     projection, split = Projection(source.projection, source.axis), SPLIT_OF[place.role]
-    pool = read_pool(path, stamp, place.flag, split, projection)
+    pool = read_pool(path, stamp, place.flag, split, projection, source.size)
     rows = originals(place.flag, path, split)
     labels = pool.labels[rows]
     by_class = [rows[labels == c] for c in np.unique(labels)]

@@ -21,9 +21,11 @@ class Scanner(NamedTuple):
     noise: float
 
     def render(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-        """Images (n, side, side) or (n, side, side, channels) as this machine shows them."""
+        """Images (n, side, side[, 3]) or volumes (n, side, side, side) as this machine shows
+        them; colours stay apart."""
         grey = images.astype(np.float32) / 255
-        spread = (0, self.blur, self.blur, 0)[: grey.ndim]
+        colour = images.shape[-1] == 3
+        spread = (0, *[self.blur] * (grey.ndim - 1 - colour), *[0] * colour)
         seen = self.gain * gaussian_filter(grey, sigma=spread) ** self.gamma
         seen += self.noise * rng.standard_normal(seen.shape, dtype=np.float32)
         return np.round(255 * np.clip(seen, 0, 1)).astype(np.uint8)

@@ -21,8 +21,8 @@ from metaward.client.tasks import medmnist as ours
 from metaward.client.tasks import medmnist_files
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.dealing import deal_evenly, deal_skewed
-from metaward.client.tasks.medmnist import MedMnist, to_input
-from metaward.client.tasks.medmnist_files import Projection
+from metaward.client.tasks.medmnist import MedMnist
+from metaward.client.tasks.medmnist_images import Projection, to_input
 from metaward.client.tasks.phantom_findings import FINDINGS
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
@@ -297,7 +297,6 @@ def test_volumes_are_projected(folder: Folder) -> None:
             {"datasets": ("brainmnist",)},
             "datasets: brainmnist is unknown; allowed are pathmnist.*phantomct",
         ),
-        ({"datasets": ("chestmnist",)}, "chestmnist is multi-label.*allowed are pathmnist"),
         ({"datasets": ()}, "datasets = .*at least one"),
         ({"datasets": ("breastmnist",) * 2}, "name each set once"),
         ({"hospitals": 1}, "1 hospitals cannot hold them all"),
