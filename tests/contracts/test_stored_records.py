@@ -26,7 +26,13 @@ from metaward.client.tasks.medmnist import MedMnist
 from metaward.client.tasks.omniglot import Omniglot
 from metaward.privacy import UNITS
 from tests.client.bedside import RECORD
-from tests.client.tasks import test_ecg, test_heart, test_medmnist, test_omniglot
+from tests.client.tasks import (
+    test_ecg,
+    test_heart,
+    test_medmnist,
+    test_medmnist_forms,
+    test_omniglot,
+)
 
 SMALL = {"ways": 2, "shots": 1, "queries": 2}
 
@@ -58,6 +64,8 @@ class Files:
         ):
             arrays = test_medmnist.made_up(flag, classes, shape)
             folder.write(flag, self.changed(arrays, "train_images", 3, 7))
+        chest = test_medmnist_forms.separable("chestmnist", 64)
+        folder.write("chestmnist", self.changed(chest, "train_images", 3, 7), size=64)
 
     def beats(self) -> None:
         test_ecg.write(self.root, self.changed(test_ecg.made_up(), "x", 0, 1))
@@ -106,6 +114,15 @@ SOURCES: dict[str, Made] = {
         **SMALL, datasets=("breastmnist",), partition="scanner", hospitals=3, unseen=1
     ),
     "volumes": lambda _: MedMnist(**SMALL, datasets=("nodulemnist3d",), hospitals=3, unseen=1),
+    "volumes as they are": lambda _: MedMnist(
+        **SMALL, datasets=("nodulemnist3d",), projection="none", hospitals=3, unseen=1
+    ),
+    "several findings": lambda _: MedMnist(
+        **SMALL, datasets=("chestmnist",), size=64, hospitals=3, unseen=1
+    ),
+    "several findings by scanner": lambda _: MedMnist(
+        **SMALL, datasets=("chestmnist",), size=64, partition="scanner", hospitals=3, unseen=1
+    ),
     "ecg": lambda _: Ecg(**SMALL, hospitals=3, unseen=2),
     "omniglot": lambda _: Omniglot(**SMALL),
     "rotations": lambda _: Omniglot(**SMALL, rotations=True),
@@ -182,6 +199,25 @@ CHOICES: dict[str, tuple[type[Any], list[dict[str, Any]]]] = {
                 {"datasets": IMAGES["datasets"][::-1], "ways": 2, "shots": 2, "train_shots": 3},
                 {"datasets": ("breastmnist",), "canonical": True, "partition": "scanner"},
             )
+        ],
+    ),
+    "volumes": (
+        MedMnist,
+        [
+            {**SMALL, "datasets": ("nodulemnist3d",), **options}
+            for options in (
+                {"hospitals": 2},
+                {"projection": "none"},
+                {"projection": "none", "channels": 3},
+                {"projection": "none", "partition": "scanner"},
+            )
+        ],
+    ),
+    "several findings": (
+        MedMnist,
+        [
+            {**SMALL, "datasets": ("chestmnist",), "size": 64, **options}
+            for options in ({}, {"channels": 3}, {"partition": "scanner"}, {"skew": 0.0})
         ],
     ),
     "ecg": (

@@ -13,9 +13,11 @@ from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+from medmnist import INFO
 
 from metaward.client import work
 from metaward.client.desk import Desk
@@ -29,7 +31,10 @@ from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import Records, as_source
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.folder import OwnFiles
+from metaward.client.tasks.medmnist import MedMnist
 from metaward.privacy import MECHANISMS, UNITS, Answer, Mechanism, Release, Unit
+from tests.client.tasks.test_medmnist import Folder
+from tests.client.tasks.test_medmnist_forms import separable
 from tests.needed import needed
 from tests.privacy.lockstep import INDEX, ROOT, Lived, Names, Twin, live
 
@@ -99,6 +104,28 @@ def of_files() -> type[Any]:
     return Written
 
 
+@cache
+def of_images() -> type[Any]:
+    """The source ``medmnist``, with a data folder of made-up sets that is written for it."""
+    root, patch = Path(mkdtemp()), pytest.MonkeyPatch()
+    with patch.context() as blessed:
+        for flag in ("chestmnist", "nodulemnist3d"):
+            Folder(root, blessed).write(flag, separable(flag))
+        entries = {flag: INFO[flag] for flag in ("chestmnist", "nodulemnist3d")}
+
+    class Pictured(MedMnist):
+        def hospital(self, index: int, root_: Path | None, seed: int) -> Hospital:
+            with mock.patch.dict(INFO, entries):
+                return super().hospital(index, root, seed)
+
+    return Pictured
+
+
+IMAGES: dict[str, dict[str, Any]] = {
+    "findings": {"datasets": ("chestmnist",)},
+    "volumes": {"datasets": ("nodulemnist3d",), "projection": "none"},
+}
+"""Forms of MedMNIST that the default options leave out."""
 ARRAYS = {"arrays": False, "targets": True}
 FILES = {
     "train": ("north", "south"),
@@ -113,6 +140,9 @@ def twin_of(name: str) -> Twin:
     if name == "files":
         written = modest(of_files(), **FILES)
         return lambda gone: written
+    if name in IMAGES:
+        pictured = modest(of_images(), **IMAGES[name])
+        return lambda gone: pictured
     if name in ARRAYS:
         return lambda gone: modest(of_arrays(ARRAYS[name], gone))
     source = modest(TASKS[name])
@@ -195,10 +225,18 @@ def cases() -> Iterator[Any]:
                     if case.desk is not None and not needs_files(source):
                         yield pytest.param(case, id=str(case))
     for source in (name for name in TASKS if name != "folder" and needs_files(name)):  # "files" is
-        for mechanism in mechanisms():
-            every = (Case(mechanism, source, learner, None) for learner in QUICK)
-            fitting = next(case for case in every if case.desk is not None)
+        for fitting in quick(source):
             yield pytest.param(fitting, id=str(fitting), marks=real)
+    for source in IMAGES:
+        for fitting in quick(source):
+            yield pytest.param(fitting, id=str(fitting))
+
+
+def quick(source: str) -> Iterator[Case]:
+    """Each mechanism with the first learner of ``QUICK`` that fits."""
+    for mechanism in mechanisms():
+        every = (Case(mechanism, source, learner, None) for learner in QUICK)
+        yield next(case for case in every if case.desk is not None)
 
 
 def check(lived: Lived) -> None:
@@ -238,6 +276,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, targets in ARRAYS.items():
         monkeypatch.setitem(TASKS, name, of_arrays(targets, NOBODY))
     monkeypatch.setitem(TASKS, "files", of_files())
+    monkeypatch.setitem(TASKS, "pictures", of_images())
 
 
 @pytest.mark.parametrize("case", list(cases()))

@@ -14,6 +14,8 @@ from metaward.client.tasks.kinds import CLASSIFICATION
 CASES: dict[str, tuple[Architecture, tuple[int, ...]]] = {
     "images": (Conv(width=4, depth=2, groups=2), (3, 8, 9)),
     "strides": (Conv(width=4, depth=3, groups=4, halve="stride"), (1, 9, 5)),
+    "volumes": (Conv(width=4, depth=2, groups=2), (1, 5, 4, 6)),
+    "stepped volumes": (Conv(width=4, depth=2, groups=2, halve="stride"), (2, 3, 4, 5)),
     "signals": (Conv(width=6, depth=3, groups=3), (2, 17)),
     "table": (Mlp((5, 4)), (7,)),
     "flattened": (Mlp((6,)), (2, 3, 2)),
@@ -212,7 +214,7 @@ def test_networks_with_state_beside_the_vector_are_refused(norm: nn.Module) -> N
         Network(body, 4, 2)
 
 
-@pytest.mark.parametrize("shape", [(8,), (1, 2, 3, 4), ()])
+@pytest.mark.parametrize("shape", [(8,), (1, 2, 3, 4, 5), ()])
 def test_conv_names_shapes_it_cannot_take(shape: tuple[int, ...]) -> None:
     for ask in (Conv().features, Conv().body):
         with pytest.raises(ValueError, match=r"signals.*images.*not shape \(.*network: mlp"):

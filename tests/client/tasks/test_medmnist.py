@@ -23,6 +23,7 @@ from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.dealing import deal_evenly, deal_skewed
 from metaward.client.tasks.medmnist import MedMnist
 from metaward.client.tasks.medmnist_images import Projection, to_input
+from metaward.client.tasks.medmnist_sets import Size, suffix
 from metaward.client.tasks.phantom_findings import FINDINGS
 from metaward.client.tasks.scanner import Scanner, draw_scanner
 
@@ -48,16 +49,17 @@ class Folder:
     def __init__(self, root: Path, patch: pytest.MonkeyPatch) -> None:
         self.root, self.patch = root, patch
 
-    def write(self, flag: str, arrays: Arrays, below: str = "medmnist", **facts: Any) -> Path:
-        path = self.root / below / f"{flag}.npz"
+    def write(self, flag: str, arrays: Arrays, below: str = "medmnist", size: Size = 28) -> Path:
+        path = self.root / below / f"{flag}{suffix(size)}.npz"
         path.parent.mkdir(exist_ok=True)
         np.savez(path, **arrays)
-        self.bless(flag, path, **facts)
+        counts = {split: len(arrays[f"{split}_labels"]) for split in COUNTS}
+        self.bless(flag, path, size, n_samples=counts)
         return path
 
-    def bless(self, flag: str, path: Path, **facts: Any) -> None:
+    def bless(self, flag: str, path: Path, size: Size = 28, **facts: Any) -> None:
         digest = hashlib.md5(path.read_bytes()).hexdigest()
-        facts = {"n_samples": COUNTS, "MD5": digest, **facts}
+        facts = {f"MD5{suffix(size)}": digest, **facts}
         self.patch.setitem(medmnist.INFO, flag, {**medmnist.INFO[flag], **facts})
 
     def write_phantom(self, flag: str, below: str = ".") -> Path:
@@ -413,17 +415,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str
         thread.join()
 
 
-def test_download_fetches_checks_and_keeps(folder: Folder, server: tuple[Path, str]) -> None:
+@pytest.mark.parametrize("size", [28, 64])
+def test_download_fetches_checks_and_keeps(
+    folder: Folder, server: tuple[Path, str], size: Size
+) -> None:
     served, address = server
-    path = folder.root / "medmnist" / "breastmnist.npz"
-    path.rename(served / "breastmnist.npz")
-    folder.bless("breastmnist", served / "breastmnist.npz", url=f"{address}/breastmnist.npz")
+    path = folder.write("breastmnist", made_up("breastmnist", shape=(size, size)), size=size)
+    path.rename(served / path.name)
+    url = {f"url{suffix(size)}": f"{address}/{path.name}"}
+    folder.bless("breastmnist", served / path.name, size, **url)
     with pytest.raises(DataError, match="does not exist"):
-        MedMnist().hospital(0, folder.root, 0)
-    hospital = MedMnist(download=True).hospital(0, folder.root, 0)
+        MedMnist(size=size).hospital(0, folder.root, 0)
+    hospital = MedMnist(size=size, download=True).hospital(0, folder.root, 0)
     assert len(hospital.rows) > 30
-    assert path.read_bytes() == (served / "breastmnist.npz").read_bytes()
-    assert MedMnist().hospital(0, folder.root, 0).rows.tolist() == hospital.rows.tolist()
+    assert path.read_bytes() == (served / path.name).read_bytes()
+    again = MedMnist(size=size).hospital(0, folder.root, 0)
+    assert again.rows.tolist() == hospital.rows.tolist()
 
 
 @pytest.mark.parametrize("broken", ["no such file", "other content", "no server"])
