@@ -65,6 +65,6 @@ def _places(axes: Axes, values: list[object]) -> list[float]:
             axes.set_xscale("log")
         return numbers
     names = list(dict.fromkeys(value_text(value) for value in values))
-    axes.set_xticks(range(len(names)), names)
+    axes.set_xticks(range(len(names)), names, fontsize=8, wrap=True)
     axes.set_xlim(-0.5, len(names) - 0.5)
     return [float(names.index(value_text(value))) for value in values]

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from metaward.server.engines import ENGINES
+from metaward.server.sweeping.place import SweepPlace
+from metaward.server.sweeping.trials import SweepPlan
 from tests.server.small import small
 
 COMMAND = [sys.executable, "-m", "metaward", "sweep"]
@@ -43,3 +46,15 @@ def without_times(found: Any) -> Any:
 def read(out: Path) -> Any:
     """sweep.json of a folder, without times."""
     return without_times(json.loads((out / "sweep.json").read_text(encoding="utf-8")))
+
+
+def quiet(text: str) -> None:
+    """Says nothing."""
+
+
+def carry_here(plan: SweepPlan, place: SweepPlace, leave: int = 0) -> None:
+    """Run the trials in this process, one after the other, without the last ``leave`` ones."""
+    with place.claimed(plan):
+        for trial in plan.trials[: len(plan.trials) - leave]:
+            place.trial(trial).create(trial.run)
+            ENGINES["inprocess"](trial.run, place.trial(trial), lambda row: None)

@@ -119,6 +119,7 @@ def test_keys_of_training_tasks_may_vary() -> None:
     ("keys", "words"),
     [
         ({}, "nothing is varied"),
+        ({"grid": [RATE]}, "must be a mapping, as in {key: value}"),
         ({"grid": {RATE: 0.1}}, "must be a list of values"),
         ({"grid": {RATE: []}}, "must be a list of values"),
         ({"grid": {RATE: [0.1, 0.1]}}, "a value is there twice"),
