@@ -11,8 +11,9 @@ from metaward.server.pictures.figure import COLOURS, picture
 from metaward.server.sweeping.outcome import SweepOutcome, SweepRow
 from metaward.server.sweeping.text import value_text
 
-ACROSS, LARGE_RATIO = 3, 20.0
-"""Panels side by side; and from which ratio of its values on an axis is logarithmic."""
+ACROSS, LARGE_RATIO, LONGEST = 3, 20.0, 24
+"""Panels side by side; from which ratio of its values on an axis is logarithmic; and the most
+characters of a value that is no number."""
 
 
 def draw_sweep(path: Path, found: SweepOutcome) -> None:
@@ -65,6 +66,7 @@ def _places(axes: Axes, values: list[object]) -> list[float]:
             axes.set_xscale("log")
         return numbers
     names = list(dict.fromkeys(value_text(value) for value in values))
-    axes.set_xticks(range(len(names)), names, fontsize=8, wrap=True)
+    labels = [name if len(name) <= LONGEST else f"{name[: LONGEST - 1]}…" for name in names]
+    axes.set_xticks(range(len(names)), labels, fontsize=8)
     axes.set_xlim(-0.5, len(names) - 0.5)
     return [float(names.index(value_text(value))) for value in values]

@@ -124,8 +124,8 @@ def _built(mapping: Any, values: Mapping[str, Any], faults: list[str]) -> Sim | 
     """The run with these keys set; None, with lines added to ``faults``, where it has faults."""
     changed = dict(mapping)
     try:
-        for key, value in values.items():
-            place(changed, key, value)
+        for key in sorted(values, key=lambda key: key.count(".")):  # whole parts before their keys
+            place(changed, key, values[key])
         return sim.parse(changed)
     except ConfigError as error:
         faults += error.faults

@@ -149,6 +149,15 @@ def test_trials_are_whole_runs_that_validation_hospitals_judge(tmp_path: Path) -
     assert chosen == base, "what trials have of their own is not in the configuration that is kept"
 
 
+def test_a_key_of_a_part_that_is_varied_as_a_whole_holds(tmp_path: Path) -> None:
+    part = {"algorithm": "reptile", "lr": 0.5, "steps": 1, "adapt_steps": 1}
+    path = sweep_file(tmp_path, grid={RATE: [0.02, 0.05], "client.inner": [part]})
+    assert [one.run.mapping()["client"]["inner"]["lr"] for one in planned(path).combinations] == [
+        0.02,
+        0.05,
+    ]
+
+
 def test_without_seeds_it_is_the_runs_own(tmp_path: Path) -> None:
     assert [t.seed for t in planned(sweep_file(tmp_path, seeds=[])).trials] == [5, 5]
 
