@@ -212,6 +212,7 @@ _WORDS = {
     "float_type": "must be a number, without quotes",
     "bool_type": "must be true or false",
     "string_type": "must be text; put it in quotes",
+    "dict_type": "must be a mapping, as in {key: value}",
     "tuple_type": "must be a list, as in [a, b]",
 }
 

@@ -30,6 +30,7 @@ from metaward.server.office.commands import ledger, privacy
 from metaward.server.page.command import report
 from metaward.server.progress import progress
 from metaward.server.start import execute, new_folder, unfinished
+from metaward.server.sweeping.command import sweep
 from metaward.server.terminal import complain, say
 from metaward.server.version import code_version
 
@@ -50,6 +51,7 @@ cli.add_typer(privacy, name="privacy")
 cli.command()(report)
 cli.command()(adapt)
 cli.command()(predict)
+cli.command()(sweep)
 
 
 def _say_version(wanted: bool) -> None:

@@ -21,6 +21,7 @@ SLOW = (
     "door/test_command",
     "server/test_run",
     "server/test_kill",
+    "sweeping/test_sweep",
     "ledger/test_kill",
     "privacy/test_two_worlds",
 )

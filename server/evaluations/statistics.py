@@ -63,10 +63,15 @@ def fixed_hospitals(values: Mapping[str, Numbers]) -> Interval:
 
 def sampled_hospitals(means: Sequence[float]) -> Interval | None:
     """The t-interval of the mean over hospitals; None for one hospital."""
-    n, mean = len(means), float(np.mean(means))
+    return t_interval(means)
+
+
+def t_interval(values: Sequence[float]) -> Interval | None:
+    """Student's t-interval of the mean of independent values; None for fewer than two."""
+    n, mean = len(values), float(np.mean(values))
     if n < 2:
         return None
-    half = float(stdtrit(n - 1, 0.975) * np.std(means, ddof=1) / sqrt(n))
+    half = float(stdtrit(n - 1, 0.975) * np.std(values, ddof=1) / sqrt(n))
     return Interval(mean - half, mean + half)
 
 
