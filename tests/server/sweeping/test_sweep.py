@@ -20,6 +20,7 @@ from metaward.server.folder import BusyError, Folder, FolderTakenError
 from metaward.server.sweeping.command import swept
 from metaward.server.sweeping.place import SweepPlace
 from metaward.server.sweeping.trials import planned
+from tests.server.office.privacy_desk import PRIVATE
 from tests.server.sweeping.desk import carry_here, quiet, read, start, sweep_file
 from tests.server.test_cli import metaward
 
@@ -102,10 +103,11 @@ def test_every_file_is_there_and_no_unseen_hospital_was_asked(whole: Path) -> No
 
 
 def test_killed_and_started_again_it_gives_the_same(tmp_path: Path) -> None:
-    file = sweep_file(tmp_path, ROUNDS, grid={"client.inner.lr": [0.02]})
+    """Under privacy, so that what was paid is compared as well."""
+    file = sweep_file(tmp_path, *PRIVATE, "server.rounds=10", grid={"client.inner.lr": [0.02]})
     process = start(file, "--out", tmp_path / "killed")
     trial = Folder(tmp_path / "killed" / "trials" / "001-seed-1")
-    wait_for(lambda: any(row["round"] >= 3 for row in trial.rows()))
+    wait_for(lambda: any(row["round"] >= 2 for row in trial.rows()))
     plan, place = planned(file), SweepPlace(tmp_path / "killed")
     with pytest.raises(BusyError, match="another sweep is working in this folder"):
         swept(plan, place, 1, quiet)
@@ -119,6 +121,7 @@ def test_killed_and_started_again_it_gives_the_same(tmp_path: Path) -> None:
     carry_here(plan, whole)
     swept(plan, whole, 1, quiet)
     assert read(place.path) == read(whole.path)
+    assert read(place.path)["privacy"]["together"] > 0
 
 
 @pytest.mark.long
