@@ -56,7 +56,7 @@ def measure(hospitals: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as home:
         folder = Folder(Path(home))
         total = hospitals + UNSEEN
-        with InProcessGrid(total, 2, None, folder.hospital_log) as grid:
+        with InProcessGrid(total, 2, None, folder) as grid:
             job = Run(run, grid, folder, lambda row: None)
             job.roster.gather(grid)
             strategy = job.strategy(job.own)

@@ -3,7 +3,9 @@
 The server names no path and no device, and makes no hospital open a connection. ``partition-id``
 says which hospital of the roster this is; ``policy`` and ``ledger`` are the files of
 ``client.guard``; ``data-root`` is the data folder (else the environment's METAWARD_DATA);
-``device`` is where it computes: cpu, cuda or cuda:N (else METAWARD_DEVICE, else cpu); ``memory`` is
+``device`` is where it computes: cpu, cuda or cuda:N (else METAWARD_DEVICE, else cpu); ``inner`` is
+how the inner loops of several tasks are computed: auto, loop or batched (else METAWARD_INNER, else
+auto), and ``chunk`` the most tasks at once (else METAWARD_CHUNK, else 64); ``memory`` is
 the folder of ``client.memory`` (in a simulation it is that of the ledgers); ``download`` is true
 where missing data files may be downloaded. In a simulation ``client.sitting`` adds keys of its own.
 """
@@ -15,12 +17,14 @@ import os
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast, get_args
 
 import torch
 
 from metaward.client.desk import Desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.guard import Guard, NodeConfig, open_guard, simulation_folder
+from metaward.client.inner.at_once import AUTO, TasksAtOnce, Way
 from metaward.client.memory import Memory, Stub
 from metaward.client.sitting import THE_RUNS_OWN, Sitting, of_config
 from metaward.client.tasks.base import Seat
@@ -45,6 +49,7 @@ class Node:
     guard: Guard
     memory: Memory | None
     sitting: Sitting = THE_RUNS_OWN
+    at_once: TasksAtOnce = AUTO
 
 
 def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
@@ -58,7 +63,8 @@ def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
     try:
         memory = _memory(config, desk, request, index, guard)
         sitting = of_config(config) if simulation_folder(config) else THE_RUNS_OWN
-        return Node(index, _data_root(config), _device(config), guard, memory, sitting)
+        root, device, at_once = _data_root(config), _device(config), _at_once(config)
+        return Node(index, root, device, guard, memory, sitting, at_once)
     except NodeError as error:
         guard.refused(error.code, str(error), request.run, request.round)
         raise
@@ -112,9 +118,24 @@ def _data_root(config: NodeConfig) -> Path | None:
 
 
 def _device(config: NodeConfig) -> str:
-    named = str(config.get("device") or os.environ.get("METAWARD_DEVICE") or "cpu")
+    named = _own(config, "device", "cpu")
     check_device(named)
     return named
+
+
+def _own(config: NodeConfig, name: str, otherwise: str) -> str:
+    """The hospital's own word: in its node config, else in its environment."""
+    return str(config.get(name) or os.environ.get(f"METAWARD_{name.upper()}") or otherwise)
+
+
+def _at_once(config: NodeConfig) -> TasksAtOnce:
+    way, chunk = _own(config, "inner", AUTO.way), _own(config, "chunk", str(AUTO.chunk))
+    if way not in get_args(Way):
+        known = ", ".join(get_args(Way))
+        raise NodeError("device-missing", f"inner: {way!r} is not one of {known}")
+    if not chunk.isdecimal() or int(chunk) < 1:
+        raise NodeError("device-missing", f"chunk: {chunk!r} is no number of tasks from 1 on")
+    return TasksAtOnce(cast("Way", way), int(chunk))
 
 
 def _memory(

@@ -6,7 +6,7 @@ same request gives the same answer in every engine and with any number of worker
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
 from metaward.client.inner import Algorithm, Kept, Setting, Update
+from metaward.client.inner.at_once import AUTO, OneByOne, Task, TasksAtOnce, Work
 from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
@@ -50,7 +51,7 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     hospital = _open(desk, request, node, "train")
     check_promise(desk.mechanism, hospital)
     guard, theta, opening = node.guard, _theta(request), request.round == 1
-    shared = open_setting(desk, node.device)
+    shared = open_setting(desk, node.device, node.at_once)
     with one_thread():
         share = tasks_of(desk, prepare(hospital, shared), node.index, request.round)
         setting = shared.recalling(_recalled(node, request))
@@ -109,7 +110,7 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     """
     hospital = _open(desk, request, node, "unseen", "validation")
     node.guard.refuse_if_charged()
-    theta, setting = _theta(request), open_setting(desk, node.device)
+    theta, setting = _theta(request), open_setting(desk, node.device, node.at_once)
     names, mechanism = setting.spec.kind.score_names, desk.mechanism
     name = hospital.seat.name
     asked = Asked(
@@ -127,24 +128,37 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     with one_thread():
         start, ready = torch.from_numpy(theta).to(setting.device), prepare(hospital, setting)
         ready = sitting.resized(ready, desk.source, node.index, node.root, desk.seed)
-        pairs = [
-            judge(setting, desk.learner, start, ready.episode(rng)) for _ in range(request.episodes)
-        ]
+        pairs: list[tuple[list[float], list[float]]] = []
+        while left := request.episodes - len(pairs):
+            some = [ready.episode(rng) for _ in range(min(left, setting.at_once.chunk))]
+            pairs += judge(setting, desk.learner, start, some)
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)
 
 
 def judge(
-    setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episode: Episode
-) -> tuple[list[float], list[float]]:
-    """One episode's query scores before and after adaptation to its support set."""
-    support, query = setting.support(episode), setting.query(episode)
-    scores = []
-    for steps in (0, algorithm.adapt_steps):
-        predict = algorithm.adapt(setting, theta, support, steps)
+    setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episodes: Sequence[Episode]
+) -> list[tuple[list[float], list[float]]]:
+    """Each episode's query scores before and after adaptation to its support set."""
+    key, points = (setting.network, "adapt", algorithm), [theta] * len(episodes)
+
+    def program(theta: torch.Tensor, task: Task) -> tuple[torch.Tensor, ...]:
+        support, query = setting.support(task), setting.query(task)
+        predictors = [
+            algorithm.adapt(setting, theta, support, steps) for steps in (0, algorithm.adapt_steps)
+        ]
         with torch.no_grad():
-            scores.append(setting.spec.kind.measure(predict(query.x), query.y))
-    return scores[0], scores[1]
+            before, after = (predict(query.x) for predict in predictors)
+        return before, after
+
+    way = setting.at_once if algorithm.takes_stacks else OneByOne()
+    found = way.run(Work(key, program, points, episodes, setting.stack))
+    measure = setting.spec.kind.measure
+    labels = [torch.from_numpy(episode.query_y) for episode in episodes]
+    return [
+        (measure(before.cpu(), y), measure(after.cpu(), y))
+        for (before, after), y in zip(found, labels, strict=True)
+    ]
 
 
 def tasks_of(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
@@ -246,13 +260,15 @@ def _dealt(
 
 
 @lru_cache(maxsize=8)
-def _setting(architecture: Architecture, source: TaskSource, device: str) -> Setting:
-    return Setting(architecture, source.spec(), device)
+def _setting(
+    architecture: Architecture, source: TaskSource, device: str, at_once: TasksAtOnce
+) -> Setting:
+    return Setting(architecture, source.spec(), device, at_once.on(device))
 
 
-def open_setting(desk: Desk, device: str = "cpu") -> Setting:
+def open_setting(desk: Desk, device: str = "cpu", at_once: TasksAtOnce = AUTO) -> Setting:
     """The networks for this run's tasks on one device, built once per process."""
-    return _setting(desk.architecture, desk.source, device)
+    return _setting(desk.architecture, desk.source, device, at_once)
 
 
 def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> np.random.Generator:

@@ -13,6 +13,7 @@ from pydantic import Field
 
 from metaward.client.desk import LEARNER, NETWORK, SOURCE, Positive
 from metaward.client.inner import Algorithm, WarmUp
+from metaward.client.inner.at_once import Way
 from metaward.client.models import Architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
@@ -171,6 +172,12 @@ class Server:
     """Worker processes of a simulation, one torch thread each."""
     device: Annotated[str, Field(pattern=r"^(cpu|cuda(:\d+)?)$")] = "cpu"
     """The device of the simulated hospitals. In a deployment each hospital sets its own."""
+    inner: Way = "auto"
+    """How simulated hospitals compute the inner loops of several tasks: `loop` one after the other,
+    `batched` as one program of tensors, on a GPU also those of hospitals side by side, or `auto`:
+    `batched` on a GPU, `loop` on a CPU."""
+    chunk: Positive = 64
+    """The most tasks at once where inner loops are batched; lower it where memory runs out."""
     out: str = "results"
     """The folder in which a new result folder is made for each run."""
     start: str | None = None

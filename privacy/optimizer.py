@@ -113,7 +113,7 @@ def noisy_gradients(
     module = GradSampleModule(own.module, loss_reduction="sum")
     optimizer = ExactOptimizer(module, clip, noise_multiplier, units, noise)
     optimizer.total = others
-    most = rows(int(mask.sum()))
+    most = rows(int(mask.sum()), gpu=mask.is_cuda)
     parts = [(place, part) for place in places for part in _parts(place.group, most)]
     for number, (place, part) in enumerate(parts):
         own.move(place.phi)

@@ -77,7 +77,10 @@ class Objective:
     loss: Callable[[Tensor, Tensor], Tensor]
 
     def __call__(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-        """One loss a record (n,)."""
+        """One loss a record: (n,), or (tasks, n) at points ``phi`` (tasks, dim)."""
+        if phi.ndim == 2:
+            together: Tensor = vmap(self)(phi, x, y)
+            return together
         return self.loss(self.forward(phi, x), y)
 
 
@@ -218,9 +221,10 @@ class OpenSession(Session):
 
 
 def _slope(losses: Losses, phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+    """The gradient of the mean loss; of each task's own at points ``phi`` (tasks, dim)."""
     phi = phi.detach().requires_grad_()
-    loss = losses(phi, batch.x, batch.y).mean()
-    return torch.autograd.grad(loss, phi)[0], loss.detach()
+    loss = losses(phi, batch.x, batch.y).mean(dim=-1)
+    return torch.autograd.grad(loss.sum(), phi)[0], loss.detach()
 
 
 @dataclass

@@ -47,6 +47,14 @@ class Algorithm(Protocol):
         return False
 
     @property
+    def takes_stacks(self) -> bool:
+        """Whether ``adapt`` and the direction that ``over_tasks`` is given take stacks of tasks.
+
+        theta is (tasks, dim) then, and all that comes out has the task axis first.
+        """
+        return False
+
+    @property
     def adapt_steps(self) -> int:
         """How many steps an unseen hospital adapts for."""
         ...
@@ -87,6 +95,8 @@ class Algorithm(Protocol):
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """A predictor fitted to the support set; ``steps = 0`` uses theta without adaptation.
+
+        A learner that ``takes_stacks`` also fits a predictor for each of several tasks at once.
 
         It maps x (n, *input_shape) to the outputs of the kind of task: (n, N) logits for N-way
         tasks, (n, targets) for regression. Where it is a ``Fitted``, a hospital can write it as a
@@ -130,6 +140,11 @@ class GradientLearner(Algorithm):
     def inner_steps(self) -> int:
         """The option ``steps``."""
         return self.steps
+
+    @property
+    def takes_stacks(self) -> bool:
+        """Gradient descent on several tasks is that on each of them."""
+        return True
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""

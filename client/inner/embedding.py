@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor
 
+from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import (
     Algorithm,
     Lambda,
@@ -25,7 +27,7 @@ from metaward.client.inner.base import (
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Predictor, Setting, Update
-from metaward.client.inner.steps import decay, over_tasks, pooled_gradient
+from metaward.client.inner.steps import decay, over_tasks, pooled_gradient, together
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
@@ -53,6 +55,11 @@ class Embedding(Algorithm):
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Above 0: the hospital takes a step of this rate after every task, each by a noisy sum."""
 
+    @property
+    def takes_stacks(self) -> bool:
+        """Its steps are those of Proto-MAML."""
+        return True
+
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""
         refuse_mixed_tasks(unit, self.local_lr)
@@ -76,16 +83,18 @@ class Embedding(Algorithm):
     ) -> Update:
         """-(mean gradient over the records of all tasks), minus lambda * theta."""
         slope = pooled_gradient(setting, self._network(setting), session, "support")
+        pull = decay(self.layers(setting), torch.ones_like(theta), self.l2, session)
 
-        def direction(theta: Tensor, tasks: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        def direction(theta: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
             g, loss = slope([(theta, named(setting, task)) for task in tasks])
-            return -g - decay(self.layers(setting), theta, self.l2, session), loss
+            return -g - pull * theta, loss
 
-        return over_tasks(theta, episodes, direction, self.local_lr, session)
+        each = together(setting, (self, session.trained))
+        return over_tasks(theta, episodes, direction, self.local_lr, session, each)
 
     def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
         """Proto-MAML's adaptation of the body; 0 steps is the prototypes alone."""
-        body = theta[: self._network(setting).head.start]
+        body = theta[..., : self._network(setting).head.start]
         return from_prototypes(setting, body, support, steps, self.lr)
 
     def _network(self, setting: Setting) -> Network:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -90,5 +91,12 @@ class FedAvg(Reptile):
     def _start(self, setting: Setting, net: Network, theta: Tensor) -> Tensor:
         if not self.names:
             return theta
-        fresh = net.initial(self.head_seed).to(theta)
-        return torch.cat([theta[: self._network(setting).head.start], fresh[net.head]])
+        head = _drawn(net, self.head_seed, theta.device).to(theta)[net.head]
+        body = theta[..., : self._network(setting).head.start]
+        return torch.cat([body, head.expand(*theta.shape[:-1], -1)], dim=-1)
+
+
+@lru_cache(maxsize=16)
+def _drawn(net: Network, seed: int, device: torch.device) -> Tensor:
+    """The network's start, drawn and copied to the device once for all tasks."""
+    return net.initial(seed).to(device)

@@ -18,7 +18,8 @@ class Fitted:
     ``body`` has no head of its own and stands at ``theta`` (dim,); ``mix`` (features, features)
     maps its features, where there is one; ``weights`` (N, features) and ``biases`` (N,) are the
     head. All learners whose predictors are of this kind can be written as a module
-    (``portable``), whatever they did to find these tensors.
+    (``portable``), whatever they did to find these tensors. Where there are predictors of several
+    tasks, all of it has an axis for them before the others.
     """
 
     body: Network
@@ -31,7 +32,9 @@ class Fitted:
         """The outputs (n, N) for records (n, ...) that went through the fixed front."""
         features = self.body.forward(self.theta, x)
         if self.mix is not None:
-            features = features @ self.mix.T
+            features = features @ self.mix.mT
+        if self.weights.ndim == 3:
+            return features @ self.weights.mT + self.biases.unsqueeze(-2)
         return functional.linear(features, self.weights, self.biases)
 
     def portable(self, architecture: Architecture, input_shape: tuple[int, ...]) -> Portable:
@@ -49,8 +52,8 @@ class Fitted:
 
 
 def at_point(setting: Setting, phi: Tensor) -> Fitted:
-    """The network of the task's outputs at ``phi`` (dim,), body and head."""
+    """The network of the task's outputs at ``phi``, (dim,) or (tasks, dim), body and head."""
     net = setting.network(setting.spec.outputs)
-    head, cut = phi[net.head], net.outputs * net.features
-    weights, biases = head[:cut].view(net.outputs, net.features), head[cut:]
-    return Fitted(setting.network(0), phi[: net.head.start], weights, biases)
+    head, cut = phi[..., net.head], net.outputs * net.features
+    weights = head[..., :cut].view(*phi.shape[:-1], net.outputs, net.features)
+    return Fitted(setting.network(0), phi[..., : net.head.start], weights, head[..., cut:])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
+from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import GradientLearner
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import (
@@ -18,6 +19,7 @@ from metaward.client.inner.steps import (
     over_tasks,
     pooled_gradient,
     private_gradient,
+    together,
 )
 from metaward.client.models import Network
 from metaward.client.tasks.base import Episode
@@ -81,22 +83,22 @@ class Maml(GradientLearner):
 
     def _exact(self, setting: Setting, net: Network) -> MetaGradient:
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:
-            return setting.objective(net)(phi, batch.x, batch.y).mean()
+            return setting.objective(net)(phi, batch.x, batch.y).mean(dim=-1)
 
         def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             start = phi = theta.detach().requires_grad_()
             for _ in range(self.steps):
-                (g,) = torch.autograd.grad(loss_at(phi, support), phi, create_graph=True)
+                (g,) = torch.autograd.grad(loss_at(phi, support).sum(), phi, create_graph=True)
                 phi = phi - self.lr * g
             loss = loss_at(phi, query)
-            return torch.autograd.grad(loss, start)[0], loss.detach()
+            return torch.autograd.grad(loss.sum(), start)[0], loss.detach()
 
         return each(one)
 
     def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
         inner = private_gradient(setting, net, session, "support")
         outer = private_gradient(setting, net, session, "query")
-        chosen = net.mask(session.trained).to(setting.device)
+        chosen = net.mask(session.trained, setting.device)
 
         def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
             def one(x: Tensor, y: Tensor) -> Tensor:
@@ -140,11 +142,11 @@ def meta_update(
     session: Session,
 ) -> Update:
     """The update: minus the meta-gradient of the query loss + (lambda/2) |theta|^2."""
+    pull = decay(learner.layers(setting), torch.ones_like(theta), learner.l2, session)
 
-    def direction(theta: Tensor, episodes: Sequence[Episode]) -> tuple[Tensor, Tensor]:
-        tasks = [(setting.support(e), setting.query(e)) for e in episodes]
-        g, loss = meta_gradient(theta, tasks)
-        pull = decay(learner.layers(setting), theta, learner.l2, session)
-        return -(g + pull), loss
+    def direction(theta: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
+        g, loss = meta_gradient(theta, [(setting.support(t), setting.query(t)) for t in tasks])
+        return -(g + pull * theta), loss
 
-    return over_tasks(theta, episodes, direction, learner.local_lr, session)
+    each = together(setting, (learner, session.trained))
+    return over_tasks(theta, episodes, direction, learner.local_lr, session, each)

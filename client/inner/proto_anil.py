@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from metaward.client.inner.base import Algorithm, Lambda, Rate, Steps, require_classes
 from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.metric import class_means, kept_means
+from metaward.client.inner.proto_maml import class_prototypes
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
 from metaward.client.inner.steps import decay, descend
@@ -71,6 +72,11 @@ class ProtoAnil(Algorithm):
         """The option ``steps``."""
         return self.steps
 
+    @property
+    def takes_stacks(self) -> bool:
+        """Heads of several tasks are trained as one is."""
+        return True
+
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """``ValueError`` without classes, or if tasks are clipped alone: they are pooled here."""
         require_classes(spec, "proto_anil")
@@ -119,11 +125,10 @@ class ProtoAnil(Algorithm):
         body, ways = setting.network(0), setting.spec.outputs
         with torch.no_grad():
             features = body.forward(theta, support.x)
-        means = torch.stack([features[support.y == c].mean(dim=0) for c in range(ways)])
+        means = class_prototypes(features, support.y, ways)
         seen = support._replace(x=features)
         phi = self._descended(setting, means, [seen] * steps, OpenSession())
-        weights, biases = phi[:-ways].view_as(means), phi[-ways:]
-        return Fitted(body, theta, weights, biases)
+        return Fitted(body, theta, phi[..., :-ways].view_as(means), phi[..., -ways:])
 
     def _means(self, setting: Setting, batches: Sequence[Batch], session: Session) -> Kept:
         """The class means, as the hospital keeps them."""
@@ -143,8 +148,9 @@ class ProtoAnil(Algorithm):
         self, setting: Setting, prototypes: Tensor, batches: Sequence[Batch], session: Session
     ) -> Tensor:
         """The head after one step for each batch, from the head of the prototypes."""
-        head = _head(prototypes.shape[1], len(prototypes))
-        objective, mask = setting.objective(head), head.mask({"head"}).to(setting.device)
+        classes, features = prototypes.shape[-2:]
+        head = _head(features, classes)
+        objective, mask = setting.objective(head), head.mask({"head"}, setting.device)
 
         def gradient(phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
             return session.gradient(objective, [(phi, batch)], "support", mask)
@@ -153,8 +159,8 @@ class ProtoAnil(Algorithm):
 
     def _start(self, prototypes: Tensor) -> Tensor:
         """The linear head (classes * (features + 1),) whose outputs order classes by distance."""
-        weights, biases = 2 * prototypes, -prototypes.square().sum(dim=1)
-        return self.temperature * torch.cat([weights.reshape(-1), biases])
+        weights, biases = 2 * prototypes, -prototypes.square().sum(dim=-1)
+        return self.temperature * torch.cat([weights.flatten(-2), biases], dim=-1)
 
     def _outer(
         self,
@@ -176,7 +182,7 @@ class ProtoAnil(Algorithm):
         losses = setting.spec.kind.losses
         logits = _logits(self.temperature, weights, biases)
         objective = Objective(body.module, body.forward, lambda out, y: losses(logits(out), y))
-        mask = body.mask(session.trained).to(setting.device)
+        mask = body.mask(session.trained, setting.device)
         at = [(theta, batch._replace(x=sequence))]
         return session.gradient(objective, at, "query", mask)
 

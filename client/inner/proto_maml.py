@@ -79,8 +79,8 @@ class ProtoMaml(GradientLearner):
             start = with_prototypes(setting, theta, support)
             moved, _ = descend(step, start.detach(), [support] * self.steps, self.lr)
             phi = start + (moved - start).detach()
-            loss = setting.objective(net)(phi, query.x, query.y).mean()
-            return torch.autograd.grad(loss, theta)[0], loss.detach()
+            loss = setting.objective(net)(phi, query.x, query.y).mean(dim=-1)
+            return torch.autograd.grad(loss.sum(), theta)[0], loss.detach()
 
         return each(one)
 
@@ -121,13 +121,21 @@ def from_prototypes(
 def with_prototypes(setting: Setting, theta: Tensor, support: Batch) -> Tensor:
     """The body theta and the head of nearest class means of its features, as one vector (dim,)."""
     features = setting.network(0).forward(theta, support.x)
-    classes = range(setting.spec.outputs)
-    return _start(theta, torch.stack([features[support.y == c].mean(dim=0) for c in classes]))
+    return _start(theta, class_prototypes(features, support.y, setting.spec.outputs))
+
+
+def class_prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
+    """Class means (..., N, d) of ``features`` (..., n, d) with ``labels`` (..., n).
+
+    They are products of matrices, which any number of tasks can take at once.
+    """
+    members = functional.one_hot(labels, ways).to(features).mT
+    return members @ features / members.sum(dim=-1, keepdim=True)
 
 
 def _start(theta: Tensor, means: Tensor) -> Tensor:
     """theta and the linear head that measures squared distances to ``means`` (N, features)."""
-    return torch.cat([theta, (2 * means).reshape(-1), -means.square().sum(dim=1)])
+    return torch.cat([theta, (2 * means).flatten(-2), -means.square().sum(dim=-1)], dim=-1)
 
 
 def _noisy_means(setting: Setting, theta: Tensor, support: Batch, session: Session) -> Tensor:
@@ -155,7 +163,7 @@ def _query_gradient(
     coordinates, and its gradient of the head to those of its task. Both are clipped as one vector.
     """
     net, dim = setting.network(setting.spec.outputs), len(theta)
-    chosen = net.mask(session.trained | {"head"}).to(setting.device)[:dim].nonzero().squeeze(1)
+    chosen = net.mask(session.trained | {"head"}, setting.device)[:dim].nonzero().squeeze(1)
     head = net.dim - dim
 
     def at(phi: Tensor, place: int) -> Contribution:
@@ -189,7 +197,7 @@ def _way_back(
 ) -> Tensor:
     """Noisy mean over the tasks of (d prototypes / d theta)^T pull (dim,), one sum for all."""
     body = setting.network(0)
-    chosen = body.mask(session.trained).to(setting.device).nonzero().squeeze(1)
+    chosen = body.mask(session.trained, setting.device).nonzero().squeeze(1)
 
     def at(weights: Tensor) -> Contribution:
         def one(x: Tensor, y: Tensor) -> Tensor:

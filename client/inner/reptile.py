@@ -11,6 +11,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import GradientLearner
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import (
@@ -19,6 +20,7 @@ from metaward.client.inner.steps import (
     over_tasks,
     pooled_gradient,
     private_gradient,
+    together,
 )
 from metaward.client.tasks.base import Episode
 from metaward.privacy import Batch, Session
@@ -52,8 +54,9 @@ class Reptile(GradientLearner):
         net = setting.network(setting.spec.outputs)
         step = private_gradient(setting, net, session, "support")
         last = pooled_gradient(setting, net, session, "support")
+        pull = decay(self.layers(setting), torch.ones_like(theta), self.l2, session)
 
-        def direction(theta: Tensor, tasks: Sequence[Episode]) -> tuple[Tensor, Tensor]:
+        def direction(theta: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
             ends, moved = [], torch.zeros_like(theta)
             for task in tasks:
                 batches = minibatches(whole(setting, task), self.batch, self.steps, rng)
@@ -61,38 +64,43 @@ class Reptile(GradientLearner):
                 moved = moved + (phi - theta) / len(tasks)
                 ends.append((phi, batches[-1]))
             g, loss = last(ends)  # nothing starts at phi_T: the last steps are only averaged
-            pull = decay(self.layers(setting), theta, self.l2, session)
-            return moved - self.lr * g - pull, loss
+            return moved - self.lr * g - pull * theta, loss
 
-        return over_tasks(theta, episodes, direction, self.local_lr, session)
-
-
-def whole(setting: Setting, episode: Episode) -> Batch:
-    """Support and query of a task together."""
-    s, q = setting.support(episode), setting.query(episode)
-    return pooled([s, q])
+        key = None if self.takes_batches else (self, session.trained)
+        each = together(setting, key)
+        return over_tasks(theta, episodes, direction, self.local_lr, session, each)
 
 
-def named(setting: Setting, episode: Episode) -> Batch:
+def whole(setting: Setting, task: Task) -> Batch:
+    """Support and query of a task together; of each task of a stack."""
+    return pooled([setting.support(task), setting.query(task)])
+
+
+def named(setting: Setting, task: Task) -> Batch:
     """Support and query together, each record labelled with its class's name, not its number."""
-    batch = whole(setting, episode)
-    return batch._replace(y=torch.from_numpy(episode.classes).to(setting.device)[batch.y])
+    batch, classes = whole(setting, task), torch.as_tensor(task.classes).to(setting.device)
+    return batch._replace(y=torch.take_along_dim(classes, batch.y, dim=-1))
 
 
 def pooled(batches: Sequence[Batch]) -> Batch:
-    """Several batches as one."""
-    x, y = (torch.cat([getattr(b, name) for b in batches]) for name in ("x", "y"))
-    return Batch(x, y, np.concatenate([b.rows for b in batches]))
+    """Several batches as one; several stacks of the same tasks as one stack."""
+    axis = batches[0].rows.ndim - 1
+    x, y = (torch.cat([getattr(b, name) for b in batches], dim=axis) for name in ("x", "y"))
+    return Batch(x, y, np.concatenate([b.rows for b in batches], axis=axis))
 
 
 def minibatches(batch: Batch, size: int, steps: int, rng: np.random.Generator) -> list[Batch]:
     """``steps`` batches of ``size`` records, passing over all of them before any comes again.
 
-    ``size = 0`` (or one that covers the set) gives the full set every time.
+    ``size = 0`` (or one that covers the set) gives the full set every time. Each task of a stack
+    has draws of its own, those that it would have alone.
     """
     x, y, rows = batch
-    if size == 0 or size >= len(y):
+    if size == 0 or size >= rows.shape[-1]:
         return [batch] * steps
+    if rows.ndim == 2:
+        each = [minibatches(one, size, steps, rng) for one in batch.unstack()]
+        return [Batch.stack(step) for step in zip(*each, strict=True)]
     order: list[int] = []
     while len(order) < steps * size:
         order += rng.permutation(len(y)).tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaward.client.inner.at_once import AtOnce, OneByOne, Task, TaskStack, stacked
 from metaward.client.models import Architecture, Network, fed_shape, network
 from metaward.client.tasks.base import Episode, FloatArray, IntArray, TaskSpec
 from metaward.privacy import Batch, Objective
@@ -44,11 +45,17 @@ class Setting:
     ``spec`` and all records of an algorithm have the shape that comes out of the network's fixed
     front, if it has one: ``prepare`` computes that part once a record. ``kept`` is what the last
     update at this hospital returned as ``keep``: empty at first, in adaptation, and for all
-    learners that do not remember.
+    learners that do not remember. ``at_once`` computes what is to be done for several tasks.
     """
 
-    def __init__(self, architecture: Architecture, spec: TaskSpec, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+    def __init__(
+        self,
+        architecture: Architecture,
+        spec: TaskSpec,
+        device: str = "cpu",
+        at_once: AtOnce | None = None,
+    ) -> None:
+        self.device, self.at_once = torch.device(device), at_once or OneByOne()
         self.spec = replace(spec, input_shape=fed_shape(architecture, spec.input_shape))
         self.network: Callable[[int], Network] = cache(
             lambda outputs: network(architecture, self.spec, outputs, self.device)
@@ -68,6 +75,8 @@ class Setting:
 
     def recalling(self, kept: Kept) -> Setting:
         """A copy of this setting in which ``kept`` has these vectors, moved to the device."""
+        if not kept and not self.kept:
+            return self
         other = copy(self)
         other.kept = {name: vector.to(self.device) for name, vector in kept.items()}
         return other
@@ -76,13 +85,29 @@ class Setting:
         """The task's loss of a network, one for each record."""
         return Objective(net.module, net.forward, self.spec.kind.losses)
 
-    def support(self, episode: Episode) -> Batch:
+    def support(self, task: Task) -> Batch:
         """The support set as tensors on the device."""
-        return self._batch(episode.support_x, episode.support_y, episode.support_rows)
+        if isinstance(task, TaskStack):
+            return task.support
+        return self._batch(task.support_x, task.support_y, task.support_rows)
 
-    def query(self, episode: Episode) -> Batch:
+    def query(self, task: Task) -> Batch:
         """The query set as tensors on the device."""
-        return self._batch(episode.query_x, episode.query_y, episode.query_rows)
+        if isinstance(task, TaskStack):
+            return task.query
+        return self._batch(task.query_x, task.query_y, task.query_rows)
+
+    def stack(self, episodes: Sequence[Episode]) -> TaskStack:
+        """Episodes of equal sizes as one, on the device."""
+
+        def batch(part: str) -> Batch:
+            x, y, rows = (
+                [getattr(e, f"{part}_{name}") for e in episodes] for name in ("x", "y", "rows")
+            )
+            return Batch(stacked(x, self.device), stacked(y, self.device), np.stack(rows))
+
+        classes = stacked([episode.classes for episode in episodes], self.device)
+        return TaskStack(batch("support"), batch("query"), classes)
 
     def _batch(self, x: NDArray[Any], y: NDArray[Any], rows: IntArray) -> Batch:
         to = self.device

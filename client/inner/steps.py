@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
 
+from metaward.client.inner.at_once import Task, Work
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode
@@ -14,7 +15,12 @@ from metaward.privacy import Batch, Kind, OpenSession, Session
 
 Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
-Direction = Callable[[Tensor, Sequence[Episode]], tuple[Tensor, Tensor]]
+Direction = Callable[[Tensor, Sequence[Task]], tuple[Tensor, Tensor]]
+"""(theta (dim,), tasks) -> their mean direction (dim,) and loss. Where a learner ``takes_stacks``,
+theta (tasks, dim) and one stack of tasks -> a direction (tasks, dim) and a loss (tasks,) for each.
+"""
+Each = Callable[[Direction, Tensor, Sequence[Episode]], list[tuple[Tensor, Tensor]]]
+"""The direction and the loss of each episode alone, all at the same theta (dim,)."""
 
 
 def descend(
@@ -44,7 +50,7 @@ def private_gradient(setting: Setting, net: Network, session: Session, kind: Kin
 
 def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Pooled:
     """The mean gradient over several tasks, each at its own phi, with one noise for the mean."""
-    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
+    losses, mask = setting.objective(net), net.mask(session.trained, setting.device)
     return lambda at: session.gradient(losses, at, kind, mask)
 
 
@@ -53,8 +59,36 @@ def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind)
 
     ``descend`` takes it as it takes the gradient of one task.
     """
-    losses, mask = setting.objective(net), net.mask(session.trained).to(setting.device)
+    losses, mask = setting.objective(net), net.mask(session.trained, setting.device)
     return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
+
+
+def one_by_one(
+    direction: Direction, theta: Tensor, episodes: Sequence[Episode]
+) -> list[tuple[Tensor, Tensor]]:
+    """One episode after the other."""
+    return [direction(theta, [episode]) for episode in episodes]
+
+
+def together(setting: Setting, key: Hashable | None) -> Each:
+    """All episodes as the setting computes several tasks (``client.inner.at_once``).
+
+    ``key`` names what the direction does to its tasks: whatever it depends on beside theta, the
+    tasks and the setting's networks. None where it draws random numbers.
+    """
+
+    def each(
+        direction: Direction, theta: Tensor, episodes: Sequence[Episode]
+    ) -> list[tuple[Tensor, Tensor]]:
+        def program(theta: Tensor, task: Task) -> tuple[Tensor, ...]:
+            return direction(theta, [task])
+
+        points = [theta] * len(episodes)
+        known = key and (setting.network, key)
+        found = setting.at_once.run(Work(known, program, points, episodes, setting.stack))
+        return [(delta, loss) for delta, loss in found]
+
+    return each
 
 
 def over_tasks(
@@ -63,25 +97,32 @@ def over_tasks(
     direction: Direction,
     local_lr: float,
     session: Session,
+    each: Each = one_by_one,
 ) -> Update:
     """A hospital's update from the mean direction that its tasks want theta to move in.
 
     Without a local rate it is the mean direction at theta. Where sums are noised, ``direction`` is
-    called once for all tasks, so that a mean over tasks gets one noise; otherwise it is called for
-    each task, and the session combines the results. With a local rate theta moves after every task,
-    and the update is the whole way it moved (Fallah, Mokhtari, Ozdaglar 2020: Personalized
-    Federated Learning with Theoretical Guarantees).
+    called once for all tasks, so that a mean over tasks gets one noise; otherwise each task has a
+    direction of its own, which ``each`` finds, and the session combines them. With a local rate
+    theta moves after every task, and the update is the whole way it moved (Fallah, Mokhtari,
+    Ozdaglar 2020: Personalized Federated Learning with Theoretical Guarantees).
     """
-    here, losses, directions = theta, [], []
-    alone = session.raw or local_lr > 0
-    for group in [[e] for e in episodes] if alone else [episodes]:
-        delta, loss = direction(here, group)
+    if local_lr:
+        return _moving(theta, episodes, direction, local_lr)
+    pairs = each(direction, theta, episodes) if session.raw else [direction(theta, episodes)]
+    directions, losses = zip(*pairs, strict=True)
+    return Update(session.combine(directions), torch.stack(losses).mean())
+
+
+def _moving(
+    theta: Tensor, episodes: Sequence[Episode], direction: Direction, local_lr: float
+) -> Update:
+    here, losses = theta, []
+    for episode in episodes:
+        delta, loss = direction(here, [episode])
         losses.append(loss)
-        directions.append(delta)
-        if local_lr:  # else a task whose direction is not finite would reach the others: 0 * inf
-            here = here + local_lr * delta
-    mean_loss = torch.stack(losses).mean()
-    return Update(here - theta if local_lr else session.combine(directions), mean_loss)
+        here = here + local_lr * delta
+    return Update(here - theta, torch.stack(losses).mean())
 
 
 def decay(layers: Sequence[Layer], theta: Tensor, weight: float, session: Session) -> Tensor:

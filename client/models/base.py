@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, vmap
 
 from metaward.client.models.check import check_body, check_looks
 from metaward.client.tasks.base import TaskSpec
@@ -127,6 +127,7 @@ class Network:
             self.module.add_module(name, layer)
         _forget(self.module)
         self.outputs, self.features, self._start = outputs, features, start
+        self._masks: dict[tuple[frozenset[ParameterGroup], str], Tensor] = {}
         trained = {name: p for name, p in self.module.named_parameters() if p.requires_grad}
         self.names = list(trained)
         self.shapes = [p.shape for p in trained.values()]
@@ -153,11 +154,15 @@ class Network:
             for name, size in zip(self.names, self.sizes, strict=True)
         )
 
-    def mask(self, groups: Iterable[ParameterGroup]) -> Tensor:
-        """Which coordinates (dim,) bool belong to ``groups``."""
-        wanted = set(groups)
-        pieces = [torch.full((layer.size,), layer.group in wanted) for layer in self.layers()]
-        return torch.cat([torch.zeros(0, dtype=torch.bool), *pieces])
+    def mask(self, groups: Iterable[ParameterGroup], device: torch.device | str = "cpu") -> Tensor:
+        """Which coordinates (dim,) bool belong to ``groups``; copied to a device once."""
+        wanted = frozenset(groups)
+        known = self._masks.get((wanted, str(device)))
+        if known is None:
+            pieces = [torch.full((layer.size,), layer.group in wanted) for layer in self.layers()]
+            known = torch.cat([torch.zeros(0, dtype=torch.bool), *pieces]).to(device)
+            self._masks[wanted, str(device)] = known
+        return known
 
     def split(self, phi: Tensor) -> dict[str, Tensor]:
         """Views of the flat vector (dim,) as named parameters; differentiable but for a frame."""
@@ -168,7 +173,14 @@ class Network:
         }
 
     def forward(self, phi: Tensor, x: Tensor) -> Tensor:
-        """Outputs (batch, outputs) of the network at ``phi`` (dim,) for ``x`` (batch, ...)."""
+        """Outputs (batch, outputs) of the network at ``phi`` (dim,) for ``x`` (batch, ...).
+
+        Several tasks at once, each at its own point: ``phi`` (tasks, dim), ``x`` (tasks, batch,
+        ...), and outputs (tasks, batch, outputs).
+        """
+        if phi.ndim == 2:
+            together: Tensor = vmap(self.forward)(phi, x)
+            return together
         out = functional_call(self.module, self.split(phi), (x,))
         assert isinstance(out, Tensor)
         return out

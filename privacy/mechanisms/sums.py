@@ -217,7 +217,8 @@ class NoisySums(Session):
         for (one, (x, y, _)), group in zip(contributions, groups, strict=True):
             # as coarse as for all units together, so that adding the tasks' sums is exact as well
             drawn = self._drawn(group)
-            part = clipped_sum(one, x, y, group, units, clip, drawn, rows(dim))
+            chunk = rows(dim, gpu=x.is_cuda)
+            part = clipped_sum(one, x, y, group, units, clip, drawn, chunk)
             total = total.to(part.device) + part
         return total
 

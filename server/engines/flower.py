@@ -156,6 +156,8 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "no_proxy": "127.0.0.1,localhost",
         "METAWARD_DATA": str(root) if root else "",
         "METAWARD_DEVICE": run.server.device,
+        "METAWARD_INNER": run.server.inner,
+        "METAWARD_CHUNK": str(run.server.chunk),
         "METAWARD_SIMULATION": str(folder.hospitals.resolve()),
         shipping.VARIABLE: str(home / PLUGINS),
         "METAWARD_HOSPITAL_LOG": str(folder.hospital_log.resolve()),

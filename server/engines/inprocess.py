@@ -20,9 +20,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -31,6 +32,8 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from metaward.client import shipping
+from metaward.client.inner.at_once import AUTO, TasksAtOnce
+from metaward.client.inner.company import side_by_side
 from metaward.server.app import conduct
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
@@ -47,26 +50,55 @@ def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
     hospitals = len(run.client.tasks.roster())
     with (
         hospital_log(folder.hospital_log),
-        InProcessGrid(hospitals, run.server.workers, root, folder, run.server.device) as grid,
+        InProcessGrid(hospitals, run.server.workers, root, folder, machine(run)) as grid,
     ):
         conduct(run, grid, folder, observe, simulated=True)
+
+
+class Machine(NamedTuple):
+    """What the simulated hospitals compute on, and how."""
+
+    device: str = "cpu"
+    at_once: TasksAtOnce = AUTO
+
+    def config(self) -> dict[str, Any]:
+        """The keys of a node config that say it."""
+        return {"device": self.device, "inner": self.at_once.way, "chunk": self.at_once.chunk}
+
+    @property
+    def beside(self) -> int:
+        """How many hospitals of one process compute side by side."""
+        return self.at_once.on(self.device).chunk
+
+
+CPU = Machine()
+
+
+def machine(run: Sim) -> Machine:
+    """What a configuration says of it."""
+    return Machine(run.server.device, TasksAtOnce(run.server.inner, run.server.chunk))
 
 
 class InProcessGrid(Grid):
     """``hospitals`` nodes; a context manager, because worker processes must be ended.
 
-    ``root`` and ``device`` are the data folder and the device in every hospital's node config;
+    ``root`` is the data folder and ``machine`` the device in every hospital's node config;
     ``folder`` is that of the run, in which its hospitals keep their ledgers.
     """
 
     def __init__(
-        self, hospitals: int, workers: int, root: Path | None, folder: Folder, device: str = "cpu"
+        self,
+        hospitals: int,
+        workers: int,
+        root: Path | None,
+        folder: Folder,
+        machine: Machine = CPU,
     ) -> None:
         TaskIdentity.task_id = TaskIdentity.run_id = RUN_ID
         TaskIdentity.node_id = SERVER_NODE
         self._run = Run.create_empty(RUN_ID)
         self._hospitals, self._root, self._folder = hospitals, root, folder
-        self._device = device
+        self._machine = machine
         self._workers = (
             [_Worker(folder.hospital_log) for _ in range(workers)] if workers > 1 else []
         )
@@ -126,11 +158,14 @@ class InProcessGrid(Grid):
 
     def _here(self, sent: Sequence[Message], timeout: float | None) -> list[Message]:
         deadline = time.monotonic() + timeout if timeout else None
-        replies = []
-        for message in sent:
+        replies: list[Message] = []
+        for start in range(0, len(sent), self._machine.beside):
             if deadline and time.monotonic() > deadline:
                 break
-            replies.append(pickle.loads(_work(*self._packed(message))))
+            some = sent[start : start + self._machine.beside]
+            jobs = [partial(_work, *self._packed(message)) for message in some]
+            answers = side_by_side(jobs) if len(jobs) > 1 else [job() for job in jobs]
+            replies += map(pickle.loads, answers)
         return replies
 
     def _there(self, sent: Sequence[Message], timeout: float | None) -> list[Message]:
@@ -152,7 +187,7 @@ class InProcessGrid(Grid):
             "partition-id": node - FIRST_NODE,
             "num-partitions": self._hospitals,
             "simulation": str(self._folder.hospitals.resolve()),
-            "device": self._device,
+            **self._machine.config(),
         }
         if self._root:
             config["data-root"] = str(self._root)

@@ -20,7 +20,12 @@ from numpy.typing import NDArray
 from metaward.client.sitting import Sitting
 from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
-from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid, hospital_log
+from metaward.server.engines.inprocess import (
+    FIRST_NODE,
+    InProcessGrid,
+    hospital_log,
+    machine,
+)
 from metaward.server.evaluations.exam import Exam
 from metaward.server.evaluations.finished import Finished, Vector
 from metaward.server.folder import Folder
@@ -62,7 +67,7 @@ class JudgingGrid(InProcessGrid):
 
     def __init__(self, run: Sim, workers: int, folder: Folder, present: Iterable[str]) -> None:
         names = [seat.name for seat in run.client.tasks.roster()]
-        super().__init__(len(names), workers, data_root(run), folder, run.server.device)
+        super().__init__(len(names), workers, data_root(run), folder, machine(run))
         self.present = [FIRST_NODE + names.index(name) for name in present]
         self.sitting = Sitting()
 

@@ -171,6 +171,7 @@ def test_arguments_stay_as_they_were() -> None:
 
 def test_rows_bound_the_memory() -> None:
     assert [rows(d) for d in (0, 1, 2**18, 2**20, 2**30)] == [64, 64, 64, 16, 1]
+    assert [rows(d, gpu=True) for d in (0, 2**17, 2**20, 2**30)] == [512, 512, 64, 1]
 
 
 # --------------------------------------------------------------------------- bad input

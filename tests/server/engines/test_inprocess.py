@@ -16,7 +16,7 @@ from metaward.privacy import Answer, Refusal, Release
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from metaward.server.baselines import own
-from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid
+from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid, Machine
 from metaward.server.folder import Folder
 from metaward.server.run import Run
 from metaward.sim import Sim
@@ -104,7 +104,7 @@ def test_push_and_pull_are_refused_clearly(grid: InProcessGrid) -> None:
 def test_simulated_hospitals_learn_the_device_from_their_node_config(
     device: str, kind: type[Answer], tmp_path: Path
 ) -> None:
-    with InProcessGrid(TOTAL, 1, None, made(tmp_path / "run"), device) as grid:
+    with InProcessGrid(TOTAL, 1, None, made(tmp_path / "run"), Machine(device)) as grid:
         job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
         (reply, *_) = grid.send_and_receive(train_messages(job), timeout=60)
     assert isinstance(decode_answer(reply.content), kind)

@@ -1,0 +1,443 @@
+"""What a GPU does with a federation's inner loops: one command, some six minutes.
+
+First, correctness: updates on the GPU against those of the CPU in float64, one task after the other
+against batched and captured, and private gradients against their oracle. Nothing is timed where
+one of them is wrong. Then, on random records of Omniglot's size (Conv-4, 64 channels, 5 classes, 25
+support and 75 query records, 4 tasks a hospital, 5 inner steps):
+
+- rounds of several numbers of hospitals, by each way of computing them, and the memory they take;
+- the share of the peak that they reach; the peak is a product of large matrices, measured here;
+- the private sums of records, of Conv-4 and of the adapter of the default run;
+- whole runs by the command, on the GPU and on the CPU of the same machine, and in Flower's engine
+  with a quarter of the GPU for each hospital where Ray is installed.
+
+    python benchmarks/gpu.py [--device cuda] [--hospitals 16 100 1000] [--runs] [--out FILE]
+
+Every part is written as soon as it is measured, so a run that is cut short leaves what it had.
+On a machine without a GPU, ``--device cpu --hospitals 2`` tries the script itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from metaward.client.inner import ALGORITHMS, Algorithm, Setting
+from metaward.client.inner.at_once import AtOnce, Batched, OneByOne
+from metaward.client.inner.company import side_by_side
+from metaward.client.models.adapter import Adapter
+from metaward.client.models.base import Architecture
+from metaward.client.models.conv import Conv
+from metaward.client.tasks.base import Episode, TaskSpec
+from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.privacy import Batch, Opening, OpenSession, Session
+from metaward.privacy.mechanisms.sums import Sums
+from metaward.privacy.noise import SeededNoise
+from metaward.privacy.session import use
+from metaward.privacy.units import UNITS
+
+HOME = Path(__file__).resolve().parent.parent
+WAYS, SHOTS, QUERIES, TASKS, STEPS = 5, 5, 15, 4, 5
+SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), WAYS, WAYS, False)
+CONV4 = Conv(width=64)
+Figures = dict[str, Any]
+
+
+# ------------------------------------------------------------------------------ tasks and ways
+
+
+def episode(rng: np.random.Generator, dtype: type = np.float32) -> Episode:
+    """A task of random images."""
+
+    def part(n: int) -> tuple[Any, Any, Any]:
+        x = rng.standard_normal((WAYS * n, *SPEC.input_shape), np.float32).astype(dtype)
+        return x, np.repeat(np.arange(WAYS), n), np.arange(WAYS * n)
+
+    (sx, sy, s), (qx, qy, q) = part(SHOTS), part(QUERIES)
+    return Episode(sx, sy, qx, qy, np.arange(WAYS), s, q)
+
+
+def hospitals(number: int, dtype: type = np.float32) -> list[list[Episode]]:
+    """The round's tasks of each hospital."""
+    rng = np.random.default_rng(0)
+    return [[episode(rng, dtype) for _ in range(TASKS)] for _ in range(number)]
+
+
+def learner(name: str) -> Algorithm:
+    """A learner of five steps."""
+    return ALGORITHMS[name](lr=0.1, steps=STEPS)  # type: ignore[call-arg]
+
+
+def a_round(setting: Setting, how: Algorithm, theta: Tensor, tasks: list[list[Episode]]) -> Tensor:
+    """The updates (hospitals, dim) of one round, as the in-process engine has them computed."""
+
+    def update(own: list[Episode]) -> Tensor:
+        return how.update(setting, theta, own, OpenSession(), np.random.default_rng(0)).delta
+
+    jobs, found, beside = (
+        [partial(update, own) for own in tasks],
+        list[Tensor](),
+        setting.at_once.chunk,
+    )
+    for start in range(0, len(jobs), beside):
+        some = jobs[start : start + beside]
+        found += side_by_side(some) if len(some) > 1 else [some[0]()]
+    return torch.stack(found)
+
+
+# ------------------------------------------------------------------------------ measuring
+
+
+def seconds(work: Callable[[], object], device: str, repeats: int = 2) -> list[float]:
+    """Each repeat's time; the device has finished before a clock is read. One more warms up.
+
+    On a CPU there is one repeat, because that only tries the script.
+    """
+    times = []
+    for _ in range(repeats + 1 if device != "cpu" else 2):
+        began = time.perf_counter()
+        work()
+        if device != "cpu":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return times[1:]
+
+
+def peak_memory(device: str) -> float | None:
+    """MB that tensors took at most since the last call; None on a CPU."""
+    if device == "cpu":
+        return None
+    found = torch.cuda.max_memory_allocated() / 1e6
+    torch.cuda.reset_peak_memory_stats()
+    return round(found, 1)
+
+
+def ceilings(device: str) -> Figures:
+    """Products of large matrices in TFLOP/s, and copies in TB/s, bytes read and written."""
+    n = 8192 if device != "cpu" else 512
+    found: Figures = {}
+    for name, dtype, tf32 in (
+        ("float32", torch.float32, False),
+        ("tf32", torch.float32, True),
+        ("bfloat16", torch.bfloat16, False),
+    ):
+        torch.backends.cuda.matmul.allow_tf32 = tf32
+        a, b = (torch.randn(n, n, device=device, dtype=dtype) for _ in range(2))
+        times = seconds(lambda a=a, b=b: a @ b, device, 10)  # type: ignore[misc]
+        found[name] = round(2 * n**3 / statistics.median(times) / 1e12, 2)
+    torch.backends.cuda.matmul.allow_tf32 = False
+    x = torch.randn(n, n, 4, device=device)
+    y = torch.empty_like(x)
+    copies = seconds(lambda: y.copy_(x), device, 10)
+    found["copy"] = round(2 * x.numel() * 4 / statistics.median(copies) / 1e12, 3)
+    return found
+
+
+def flops(name: str) -> int:
+    """Floating-point operations of one task, counted by torch."""
+    setting = Setting(CONV4, SPEC)
+    theta, counter = learner(name).initial(setting, 0), FlopCounterMode(display=False)
+    with counter:
+        a_round(setting, learner(name), theta, [hospitals(1)[0][:1]])
+    return int(counter.get_total_flops())
+
+
+# ------------------------------------------------------------------------------ the parts
+
+
+def correctness(device: str) -> Figures:
+    """The largest relative difference to the CPU's loop in float64, for each learner and way."""
+    found, small = {}, Conv(width=16)
+    tasks = [own[:2] for own in hospitals(2, np.float64)]
+    for name in ("reptile", "fomaml", "maml", "proto_maml"):
+        plain = Setting(small, SPEC)
+        theta = learner(name).initial(plain, 0).double()
+        expected = a_round(plain, learner(name), theta, tasks)
+        for way, at_once in ways(device, 8).items():
+            got = a_round(
+                Setting(small, SPEC, device, at_once), learner(name), theta.to(device), tasks
+            )
+            error = float((got.cpu() - expected).norm() / expected.norm())
+            found[f"{name}, {way}"] = error
+            if not error < 1e-9:
+                raise SystemExit(f"{name}, {way}: differs by {error:.3g} from the CPU's loop")
+    found["private gradients"] = private_error(device)
+    return found
+
+
+def ways(device: str, chunk: int = 64) -> dict[str, AtOnce]:
+    """The ways of computing a round."""
+    found: dict[str, AtOnce] = {"loop": OneByOne(), "batched": Batched(chunk)}
+    return found | ({"graph": Batched(chunk, graphs=True)} if device != "cpu" else {})
+
+
+def rounds(device: str, numbers: Sequence[int], names: Sequence[str]) -> list[Figures]:
+    """Seconds of a round, by learner, number of hospitals and way; convolutions may use TF32."""
+    torch.backends.cudnn.allow_tf32 = True  # torch's own default
+    found = []
+    for name in names:
+        work = flops(name)
+        for number in numbers:
+            tasks = hospitals(number)
+            for way, at_once in ways(device).items():
+                if (way == "loop" or name != names[0]) and number > 100:
+                    continue  # linear in the hospitals, and minutes long
+                found.append(timed_round(device, name, way, at_once, tasks, work))
+                print(found[-1], flush=True)
+    return found
+
+
+def timed_round(
+    device: str,
+    name: str,
+    way: str,
+    at_once: AtOnce,
+    tasks: list[list[Episode]],
+    work: int,
+) -> Figures:
+    """One line of the table."""
+    setting, how = Setting(CONV4, SPEC, device, at_once), learner(name)
+    theta = how.initial(setting, 0).to(device)
+    peak_memory(device)
+    times = seconds(lambda: a_round(setting, how, theta, tasks), device)
+    best = statistics.median(times)
+    return {
+        "learner": name,
+        "hospitals": len(tasks),
+        "way": way,
+        "chunk": at_once.chunk,
+        "seconds": times,
+        "hospitals_per_second": round(len(tasks) / best, 1),
+        "tflops": round(work * TASKS * len(tasks) / best / 1e12, 3),
+        "peak_mb": peak_memory(device),
+    }
+
+
+def chunks(device: str) -> list[Figures]:
+    """The same round by several numbers of tasks at once, with and without TF32."""
+    tasks = hospitals(64 if device != "cpu" else 1)
+    found, work = [], flops("fomaml")
+    for tf32 in (False, True):
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+        for chunk in (16, 64, 256) if device != "cpu" else (4,):
+            at_once = Batched(chunk, graphs=device != "cpu")
+            line = timed_round(device, "fomaml", "graph", at_once, tasks, work)
+            found.append(line | {"tf32": tf32})
+            print(found[-1], flush=True)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return found
+
+
+def grouped(x: Tensor, w: Tensor) -> Tensor:
+    """A convolution."""
+    return functional.conv2d(x, w, padding=1)
+
+
+def product(x: Tensor, w: Tensor) -> Tensor:
+    """The same as a product of matrices of unfolded images."""
+    columns = functional.unfold(x, 3, padding=1)
+    return (w.flatten(1) @ columns).unflatten(-1, x.shape[-2:])
+
+
+def convolutions(device: str) -> list[Figures]:
+    """One layer of Conv-4, forward and backward, with weights of each task's own.
+
+    As groups of one convolution, which is what vmap makes of it, or as products of matrices of
+    unfolded images. Each is the median of a layer's milliseconds for 64 tasks of 25 images.
+    """
+    tasks, n, width = (64, 25, 64) if device != "cpu" else (2, 5, 8)
+    draw = torch.Generator().manual_seed(0)
+    found = []
+    for channels, side in ((1, 28), (width, 14), (width, 7)):
+        x = torch.randn(tasks, n, channels, side, side, generator=draw).to(device)
+        w = torch.randn(tasks, width, channels, 3, 3, generator=draw).to(device)
+        w.requires_grad_()
+        x.requires_grad_(channels > 1)
+
+        for tf32 in (False, True):
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+            for layer in (grouped, product):
+
+                def both(
+                    layer: Callable[[Tensor, Tensor], Tensor] = layer, x: Tensor = x, w: Tensor = w
+                ) -> None:
+                    out = torch.func.vmap(layer)(x, w)
+                    wanted = [t for t in (x, w) if t.requires_grad]
+                    torch.autograd.grad(out.square().sum(), wanted)
+
+                took = 1000 * statistics.median(seconds(both, device, 10))
+                line = {"channels": channels, "side": side, "way": layer.__name__, "tf32": tf32}
+                found.append(line | {"ms": round(took, 3)})
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    return found
+
+
+def private_session(rows: int, noise: float) -> Session:
+    """A session of one gradient over so many records, each a unit of its own."""
+    mechanism = Sums(UNITS["record"], epsilon=8.0, delta=1e-5, clip_norm=1.0)
+    records = Batch(torch.zeros(rows, 1), torch.zeros(rows), np.arange(rows))
+    asked = [use("query", records)]
+    return mechanism.session(Opening(asked, {"query": noise}, np.arange(rows), SeededNoise(0)))
+
+
+def private_gradient(
+    device: str, architecture: Architecture, shape: tuple[int, ...], n: int, dtype: torch.dtype
+) -> Callable[[], Tensor]:
+    """One sum of clipped gradients over n records, without noise: the part that takes time."""
+    spec = TaskSpec(CLASSIFICATION, shape, WAYS, WAYS, False)
+    setting = Setting(architecture, spec, device)
+    net, draw = setting.network(WAYS), torch.Generator().manual_seed(0)
+    x = torch.randn(n, *setting.spec.input_shape, generator=draw).to(device, dtype)
+    batch = Batch(x, torch.arange(n, device=device) % WAYS, np.arange(n))
+    theta = net.initial(0).to(device, dtype)
+    mask = net.mask({"body", "norm", "head"}).to(device)
+
+    def once() -> Tensor:
+        session = private_session(n, 0.0)
+        return session.gradient(setting.objective(net), [(theta, batch)], "query", mask)[0]
+
+    return once
+
+
+def private_error(device: str) -> float:
+    """Clipped sums on the device against the CPU's, in float64."""
+    one, other = (
+        private_gradient(where, CONV4, (1, 28, 28), 32, torch.float64)().cpu()
+        for where in (device, "cpu")
+    )
+    error = float((one - other).norm() / other.norm())
+    if not error < 1e-9:
+        raise SystemExit(f"private gradients differ by {error:.3g} from the CPU's")
+    return error
+
+
+def private(device: str) -> list[Figures]:
+    """Seconds of one private sum over a hospital's records, on the device and on this CPU."""
+    found = []
+    for name, architecture, n in (("conv4", CONV4, 512), ("adapter", Adapter(), 2000)):
+        for where in dict.fromkeys((device, "cpu")):
+            size = n if device != "cpu" else 32
+            work = private_gradient(where, architecture, (1, 28, 28), size, torch.float32)
+            peak_memory(device)
+            times = seconds(work, where)
+            line = {"network": name, "device": where, "records": size, "seconds": times}
+            found.append(line | {"peak_mb": peak_memory(where)})
+            print(found[-1], flush=True)
+    return found
+
+
+# ------------------------------------------------------------------------------ whole runs
+
+RUNS: dict[str, tuple[str, ...]] = {
+    "default": ("sim.yaml", "server.evaluation.baselines=[]"),
+    "phantom": ("configs/phantom.yaml", "server.rounds=20", "server.evaluation.baselines=[]"),
+    "flower": (
+        *("configs/phantom.yaml", "server.rounds=5", "server.evaluation.baselines=[]"),
+        *("server.engine=flower", "server.flower.gpus=0.25"),
+    ),
+}
+
+
+def runs(device: str) -> list[Figures]:
+    """Whole runs by the command on the device and on the CPU: seconds, and what they reached."""
+    found = []
+    for name, (config, *sets) in RUNS.items():
+        if name == "flower" and find_spec("ray") is None:
+            continue
+        for where in dict.fromkeys((device, "cpu")):
+            if name != "phantom" and where == "cpu" != device:
+                continue  # minutes long, and the first run of these says what the ratio is
+            own = [*sets, f"server.device={where}", f"server.workers={1 if where != 'cpu' else 2}"]
+            found.append({"run": name, "device": where} | one_run(config, own))
+            print(found[-1], flush=True)
+    return found
+
+
+def one_run(config: str, sets: Sequence[str]) -> Figures:
+    """A run as a user starts it."""
+    options = [word for text in sets for word in ("--set", text)]
+    with tempfile.TemporaryDirectory() as place:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "metaward", "run", config, *options, "--json"]
+        done = subprocess.run(
+            [*command, "--out", f"{place}/run"],
+            cwd=HOME,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=150,
+        )
+    wall = round(time.perf_counter() - began, 1)
+    if done.returncode:
+        return {"failed": done.stderr[-500:], "wall": wall}
+    row = json.loads(done.stdout)["tables"][0]["rows"][0]
+    return {"wall": wall, "before": row["before"], "after": row["after"], "worst": row["worst"]}
+
+
+# ------------------------------------------------------------------------------ the command
+
+
+def machine(device: str) -> Figures:
+    """What was measured on."""
+    gpu = torch.cuda.get_device_name(0) if device != "cpu" else None
+    return {
+        "gpu": gpu,
+        "torch": torch.__version__,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "cores": os.cpu_count(),
+    }
+
+
+def main() -> None:
+    """Measure part after part, and write after each."""
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    options.add_argument("--device", default="cuda")
+    options.add_argument("--hospitals", type=int, nargs="+", default=[16, 100, 1000])
+    options.add_argument("--learners", nargs="+", default=["fomaml", "maml"])
+    options.add_argument("--runs", action="store_true", help="whole runs by the command as well")
+    options.add_argument("--out", type=Path)
+    asked = options.parse_args()
+    torch.set_num_threads(1)
+    device, found = asked.device, Figures()
+    parts: dict[str, Callable[[], Any]] = {
+        "machine": lambda: machine(device),
+        "correctness": lambda: correctness(device),
+        "ceilings": lambda: ceilings(device),
+        "rounds": lambda: rounds(device, asked.hospitals, asked.learners),
+        "chunks": lambda: chunks(device),
+        "convolutions": lambda: convolutions(device),
+        "private": lambda: private(device),
+    }
+    for name, part in (parts | ({"runs": lambda: runs(device)} if asked.runs else {})).items():
+        began = time.perf_counter()
+        found[name] = part()
+        print(name, f"{time.perf_counter() - began:.1f} s", flush=True)
+        if asked.out:
+            asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,243 @@
+"""How the inner loops of several tasks are computed: one by one, or as one program of tensors.
+
+A learner is written once, for a task or for several tasks that have an axis of their own before the
+records'. What computes it is chosen here. One by one suits a CPU, whose caches hold one task.
+A GPU needs many tasks at once, because each operation of one task is too short to fill it; it
+also spends most of its time between such operations, and a CUDA graph launches all of them at once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from metaward.client.inner.company import companion
+from metaward.client.tasks.base import Episode
+from metaward.privacy import Batch
+
+log = logging.getLogger("metaward.hospital")
+WARM = 3  # runs before a capture, in which libraries set up what they keep
+GRAPHS = 16  # captured programs that are kept
+
+
+class TaskStack(NamedTuple):
+    """Tasks of equal sizes as one: tensors on the device, with a task axis before the records'."""
+
+    support: Batch
+    query: Batch
+    classes: Tensor
+
+
+Task = Episode | TaskStack
+"""One task, or several with an axis of their own."""
+
+Program = Callable[[Tensor, Task], tuple[Tensor, ...]]
+"""(theta (dim,), an episode) -> results; (theta (tasks, dim), a stack of tasks) -> the same with a
+task axis first. A pure function, and what it gives for a task depends on no other task."""
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A program, the tasks that it is for, and the point of each.
+
+    Two works with equal ``key`` do the same to their tasks; None: it equals no other, for instance
+    because it draws random numbers. ``stack`` makes one of tasks of equal sizes.
+    """
+
+    key: Hashable | None
+    program: Program
+    points: Sequence[Tensor]
+    episodes: Sequence[Episode]
+    stack: Callable[[Sequence[Episode]], TaskStack]
+
+
+class AtOnce(Protocol):
+    """How the programs of a process are computed, up to ``chunk`` tasks at once."""
+
+    chunk: int
+
+    def run(self, work: Work) -> list[tuple[Tensor, ...]]:
+        """The results of each task, in order, without the task axis."""
+        ...
+
+
+class OneByOne(AtOnce):
+    """One task after the other."""
+
+    chunk: int = 1
+
+    def run(self, work: Work) -> list[tuple[Tensor, ...]]:
+        """Each task as it is, without a task axis."""
+        pairs = zip(work.points, work.episodes, strict=True)
+        return [work.program(point, episode) for point, episode in pairs]
+
+
+@dataclass(eq=False)
+class Batched(AtOnce):
+    """Up to ``chunk`` tasks at once, also those of hospitals that are simulated side by side.
+
+    Tasks are grouped by their sizes. Where a program is captured as a CUDA graph (``graphs``), a
+    group is filled up to a power of two with copies of one of its tasks, so that few graphs serve
+    groups of any number; what the copies give is dropped.
+    """
+
+    chunk: int = 64
+    graphs: bool = False
+    _captured: dict[Hashable, Program] = field(default_factory=dict)
+
+    def run(self, work: Work) -> list[tuple[Tensor, ...]]:
+        """Wait for the works of hospitals beside this one, if there are any, and join them."""
+        beside = companion()
+        if beside is None or work.key is None:
+            return self.joined([work])[0]
+        found: list[tuple[Tensor, ...]] = beside.join_in(work, self.joined)
+        return found
+
+    def joined(self, works: Sequence[Work]) -> list[list[tuple[Tensor, ...]]]:
+        """The results of several works; those of one key are computed together."""
+        found: list[list[tuple[Tensor, ...]]] = [[()] * len(work.episodes) for work in works]
+        for alike, places in _groups(works).items():
+            for start in range(0, len(places), self.chunk):
+                part = places[start : start + self.chunk]
+                for (number, place), values in zip(
+                    part, self._one(works, alike, part), strict=True
+                ):
+                    found[number][place] = values
+        return found
+
+    def _one(
+        self, works: Sequence[Work], alike: Hashable, part: Sequence[tuple[int, int]]
+    ) -> Iterator[tuple[Tensor, ...]]:
+        """The results of tasks of one group."""
+        first = works[part[0][0]]
+        filled = [*part, *[part[0]] * (self._size(first, len(part)) - len(part))]
+        points = _stacked([works[number].points[place] for number, place in filled])
+        tasks = first.stack([works[number].episodes[place] for number, place in filled])
+        values = self._program(first, (alike, len(filled)), points, tasks)(points, tasks)
+        return zip(*(value[: len(part)].unbind() for value in values), strict=True)
+
+    def _size(self, work: Work, tasks: int) -> int:
+        if not self._captures(work):
+            return tasks
+        return min(self.chunk, 1 << (tasks - 1).bit_length())
+
+    def _captures(self, work: Work) -> bool:
+        return self.graphs and work.key is not None and work.points[0].is_cuda
+
+    def _program(self, work: Work, key: Hashable, points: Tensor, tasks: TaskStack) -> Program:
+        if not self._captures(work):
+            return work.program
+        if key not in self._captured:
+            while len(self._captured) >= GRAPHS:
+                del self._captured[next(iter(self._captured))]
+            self._captured[key] = captured(work.program, points, tasks)
+        return self._captured[key]
+
+
+def captured(program: Program, points: Tensor, tasks: TaskStack) -> Program:
+    """The program as a CUDA graph for these shapes; as it is where it cannot be captured."""
+    try:
+        return _Graph(program, points, tasks)
+    except RuntimeError as error:
+        log.warning("no CUDA graph of an inner loop, it is computed without: %s", error)
+        return program
+
+
+class _Graph:
+    """A program whose operations are recorded once and then launched together."""
+
+    def __init__(self, program: Program, points: Tensor, tasks: TaskStack) -> None:
+        self._program = program  # it holds tensors that the graph reads
+        self._points, self._tasks = points.clone(), _map(torch.clone, tasks)
+        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(WARM):
+                program(self._points, self._tasks)
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._results = program(self._points, self._tasks)
+
+    def __call__(self, points: Tensor, tasks: Task) -> tuple[Tensor, ...]:
+        """Copy the arguments to where the graph reads them; what it wrote is copied as well."""
+        assert isinstance(tasks, TaskStack)
+        self._points.copy_(points)
+        for own, given in zip(_tensors(self._tasks), _tensors(tasks), strict=True):
+            own.copy_(given)
+        self._graph.replay()
+        return tuple(value.clone() for value in self._results)
+
+
+def _tensors(tasks: TaskStack) -> list[Tensor]:
+    (sx, sy, _), (qx, qy, _), classes = tasks
+    return [sx, sy, qx, qy, classes]
+
+
+def _map(change: Callable[[Tensor], Tensor], tasks: TaskStack) -> TaskStack:
+    sx, sy, qx, qy, classes = map(change, _tensors(tasks))
+    return TaskStack(Batch(sx, sy, tasks.support.rows), Batch(qx, qy, tasks.query.rows), classes)
+
+
+def _sizes(episode: Episode) -> Hashable:
+    return episode.support_x.shape, episode.query_x.shape, episode.classes.shape
+
+
+def _groups(works: Sequence[Work]) -> dict[Hashable, list[tuple[int, int]]]:
+    """Which tasks, by the number of their work and their place in it, are done in one go.
+
+    They have the same key, and theta and records of the same shapes. A work that draws random
+    numbers stays in its order: each run of tasks of equal sizes is a group of its own.
+    """
+    groups: dict[Hashable, list[tuple[int, int]]] = {}
+    for number, work in enumerate(works):
+        run, last = 0, None
+        for place, (point, episode) in enumerate(zip(work.points, work.episodes, strict=True)):
+            sizes = _sizes(episode)
+            run, last = run + (work.key is None and sizes != last), sizes
+            alike = (work.key or number, run, point.shape, point.dtype, sizes)
+            groups.setdefault(alike, []).append((number, place))
+    return groups
+
+
+def _stacked(points: Sequence[Tensor]) -> Tensor:
+    """Points (tasks, dim); one that all tasks share is not copied."""
+    if all(point is points[0] for point in points):
+        return points[0].expand(len(points), -1)
+    return torch.stack(list(points))
+
+
+def stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """Arrays of one shape as a tensor on the device, with an axis for them."""
+    return torch.from_numpy(np.stack(arrays)).to(device)
+
+
+Way = Literal["auto", "loop", "batched"]
+
+
+@dataclass(frozen=True)
+class TasksAtOnce:
+    """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
+
+    ``auto`` is batched on a GPU, and one by one on a CPU.
+    """
+
+    way: Way = "auto"
+    chunk: int = 64
+
+    def on(self, device: str) -> AtOnce:
+        """What computes on this device."""
+        gpu = device.startswith("cuda")
+        if self.way == "loop" or (self.way == "auto" and not gpu):
+            return OneByOne()
+        return Batched(self.chunk, graphs=gpu)
+
+
+AUTO = TasksAtOnce()
+"""The choice where none is made."""

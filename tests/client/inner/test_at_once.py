@@ -1,0 +1,218 @@
+"""Many tasks at once give what each gives alone: the same loops, on tensors with a task axis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from metaward.client.inner import Algorithm, Local, ProtoAnil, Setting
+from metaward.client.inner.at_once import (
+    AUTO,
+    AtOnce,
+    Batched,
+    OneByOne,
+    Task,
+    TasksAtOnce,
+    Work,
+)
+from metaward.client.inner.company import companion, side_by_side
+from metaward.client.tasks.base import Episode
+from metaward.client.work import judge
+from metaward.privacy import OpenSession
+from tests.privacy.attacked import CASES, LEARNERS, episodes, records, start
+
+ALL = LEARNERS | {"proto_anil": ProtoAnil(steps=2), "local": Local(lr=0.1, steps=2)}
+PAIRS = [
+    (name, case)
+    for name, learner in ALL.items()
+    for case, (_, spec) in CASES.items()
+    if learner.takes_stacks and (spec.kind.classes or "proto" not in name)
+    if (name, case) not in {("embedding", "curve"), ("embedding, local rate", "curve")}
+]
+every_pair = pytest.mark.parametrize(("name", "case"), PAIRS)
+every_update = pytest.mark.parametrize(  # proto_anil pools its tasks
+    ("name", "case"), [(name, case) for name, case in PAIRS if name != "proto_anil"]
+)
+CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
+
+
+def tasks_of(case: str, seed: int = 1) -> list[Episode]:
+    """Three tasks of one size, and two of another."""
+    spec = CASES[case][1]
+    whole = [e for s in (seed, seed + 1) for e in episodes(records(spec, s))]
+    return [whole[0], cut(whole[1]), *whole[2:], cut(whole[0])]
+
+
+def cut(episode: Episode) -> Episode:
+    """The same task with fewer query records."""
+    x, y, rows = (getattr(episode, f"query_{part}")[:3] for part in ("x", "y", "rows"))
+    e = episode
+    return Episode(e.support_x, e.support_y, x, y, e.classes, e.support_rows, rows)
+
+
+def update(learner: Algorithm, case: str, at_once: AtOnce, seed: int = 1) -> Tensor:
+    setting = Setting(*CASES[case], at_once=at_once)
+    theta, rng = start(setting, learner), np.random.default_rng(5)
+    return learner.update(setting, theta, tasks_of(case, seed), OpenSession(), rng).delta
+
+
+@every_update
+def test_updates_are_those_of_one_task_after_the_other(name: str, case: str) -> None:
+    alone = update(ALL[name], case, OneByOne())
+    for chunk in (1, 2, 64):
+        found = update(ALL[name], case, Batched(chunk))
+        torch.testing.assert_close(found, alone, rtol=0, atol=1e-12)
+    assert alone.abs().max() > 1e-4
+
+
+@every_pair
+def test_an_unseen_hospitals_scores_are_the_same(name: str, case: str) -> None:
+    learner, found = ALL[name], []
+    for at_once in (OneByOne(), Batched(2)):
+        setting = Setting(*CASES[case], at_once=at_once)
+        found.append(judge(setting, learner, start(setting, learner), tasks_of(case)))
+    assert len(found[0]) == 5
+    np.testing.assert_allclose(np.array(found[0]), np.array(found[1]), atol=1e-9)
+    assert len({str(pair) for pair in found[0]}) > 1
+
+
+@every_pair
+def test_predictors_of_several_tasks_are_those_of_each(name: str, case: str) -> None:
+    learner, setting = ALL[name], Setting(*CASES[case])
+    theta, some = start(setting, learner), [*episodes(records(CASES[case][1], 1))]
+    stack = setting.stack(some)
+    outputs = learner.adapt(setting, theta.expand(2, -1), stack.support, 2)(stack.query.x)
+    alone = [learner.adapt(setting, theta, setting.support(e), 2)(setting.query(e).x) for e in some]
+    torch.testing.assert_close(outputs, torch.stack(alone), rtol=0, atol=1e-11)
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["fomaml", "maml", "proto_maml", "reptile", "reptile in batches"])
+def test_hospitals_side_by_side_get_what_each_gets_alone(name: str) -> None:
+    """One program for the tasks of all of them, where it draws no random numbers."""
+    learner, programs = ALL[name], list[int]()
+
+    class Counting(Batched):
+        def joined(self, works: Sequence[Work]) -> list[list[tuple[Tensor, ...]]]:
+            programs.append(len(works))
+            return super().joined(works)
+
+    at_once, case = Counting(), "mlp"
+    setting = Setting(*CASES[case], at_once=at_once)
+
+    def hospital(seed: int) -> Tensor:
+        theta, rng = start(setting, learner), np.random.default_rng(seed)
+        return learner.update(setting, theta, tasks_of(case, seed), OpenSession(), rng).delta
+
+    together = side_by_side([partial(hospital, seed) for seed in (1, 4, 7)])
+    assert programs == ([1] * 3 if name == "reptile in batches" else [3])
+    for seed, found in zip((1, 4, 7), together, strict=True):
+        torch.testing.assert_close(found, hospital(seed), rtol=0, atol=1e-12)
+    assert not torch.allclose(together[0], together[1])
+
+
+def test_tasks_of_two_networks_are_not_mixed() -> None:
+    """Not even where they look alike, and are computed by the same object."""
+    keys, learner = list[object](), ALL["fomaml"]
+
+    class Noting(Batched):
+        def joined(self, works: Sequence[Work]) -> list[list[tuple[Tensor, ...]]]:
+            keys.extend(work.key for work in works)
+            return super().joined(works)
+
+    at_once = Noting()
+    settings = [Setting(*CASES["mlp"], at_once=at_once) for _ in range(2)]
+
+    def hospital(setting: Setting) -> None:
+        theta, rng = start(setting, learner), np.random.default_rng(0)
+        learner.update(setting, theta, tasks_of("mlp"), OpenSession(), rng)
+        judge(setting, learner, theta, tasks_of("mlp"))
+
+    side_by_side([partial(hospital, setting) for setting in settings])
+    assert len(keys) == len(set(keys)) == 4
+
+
+def test_those_beside_go_on_where_one_fails() -> None:
+    """A job's own error is raised in the end; an error of the common work reaches all of them."""
+    went_on = []
+
+    def fails() -> None:
+        raise KeyError("mine")
+
+    def works(name: str, wanted: str) -> str:
+        here = companion()
+        assert here is not None
+        answer = here.join_in(wanted, doubled)
+        went_on.append(name)
+        return str(answer)
+
+    def doubled(texts: Sequence[str]) -> list[str]:
+        if "no" in texts:
+            raise ValueError("all of us")
+        return [text * 2 for text in texts]
+
+    with pytest.raises(KeyError, match="mine"):
+        side_by_side([fails, partial(works, "a", "x"), partial(works, "b", "y")])
+    assert went_on == ["a", "b"]
+    assert side_by_side([partial(works, "c", "x"), lambda: "alone"]) == ["xx", "alone"]
+    with pytest.raises(ValueError, match="all of us"):
+        side_by_side([partial(works, "d", "x"), partial(works, "e", "no")])
+    assert went_on == ["a", "b", "c"]
+    assert companion() is None
+
+
+def test_the_choice() -> None:
+    assert isinstance(AUTO.on("cpu"), OneByOne)
+    gpu = AUTO.on("cuda:0")
+    assert isinstance(gpu, Batched)
+    assert (gpu.graphs, gpu.chunk) == (True, 64)
+    assert isinstance(TasksAtOnce("loop").on("cuda"), OneByOne)
+    cpu = TasksAtOnce("batched", 8).on("cpu")
+    assert isinstance(cpu, Batched)
+    assert (cpu.graphs, cpu.chunk) == (False, 8)
+
+
+# ------------------------------------------------------------------------------ on a GPU
+
+
+@CUDA
+@every_update
+def test_a_gpu_gives_what_a_cpu_gives(name: str, case: str) -> None:
+    """In float64, by a CUDA graph where the learner draws nothing, and again at another theta."""
+    learner, at_once, spec = ALL[name], Batched(4, graphs=True), CASES[case]
+    gpu, cpu = Setting(*spec, "cuda", at_once), Setting(*spec)
+    for factor in (1.0, 0.5):
+        theta = start(cpu, learner) * factor
+
+        def delta(setting: Setting, theta: Tensor) -> Tensor:
+            rng = np.random.default_rng(5)
+            return learner.update(setting, theta, tasks_of(case), OpenSession(), rng).delta.cpu()
+
+        found, alone = delta(gpu, theta.cuda()), delta(cpu, theta)
+        torch.testing.assert_close(found, alone, rtol=1e-9, atol=1e-11)
+    graphs = [type(program).__name__ for program in at_once._captured.values()]
+    rolled = name in {"reptile in batches", "fedavg", "local"} or "local rate" in name
+    assert graphs == ([] if rolled else ["_Graph", "_Graph"])
+
+
+@CUDA
+def test_a_program_that_cannot_be_captured_is_computed_as_it_is(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Here, because it looks at a value on the way."""
+    at_once, setting = Batched(4, graphs=True), Setting(*CASES["mlp"], "cuda")
+
+    def program(theta: Tensor, task: Task) -> tuple[Tensor, ...]:
+        return (theta * float(theta.sum()),)
+
+    points = [torch.ones(3, device="cuda")] * 5
+    for _ in range(2):
+        found = at_once.run(Work("key", program, points, tasks_of("mlp"), setting.stack))
+        # the sum over the three coordinates of all tasks of a chunk: 4 of one size, and 1
+        assert [len(values) for values in found] == [1] * 5
+    assert "no CUDA graph" in caplog.text
