@@ -22,7 +22,7 @@ from metaward.client.inner.reptile import Reptile
 from metaward.privacy import Mechanism, NoPrivacy, Sums
 from metaward.privacy.accounting import gdp
 from metaward.privacy.audit import AuditReport
-from metaward.privacy.audit.structure import mixing
+from metaward.privacy.mixing import mixing
 from metaward.privacy.noise import Noise, SeededNoise, SystemNoise, noisy
 from tests.mechanisms import protecting
 from tests.privacy.attacked import CASES, LEARNERS, desk, pairs
