@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -157,6 +158,21 @@ def test_a_name_that_the_terminal_cannot_spell_is_spelled_out(
     assert call("resume", "é") == 2
     sys.stderr.flush()
     assert b"\\xe9: holds no run" in written.getvalue()
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_schedulers_and_closed_terminals_end_a_command_as_ctrl_c_does(
+    call: Any, ending: signal.Signals
+) -> None:
+    before = signal.signal(ending, signal.SIG_DFL)
+    try:
+        assert call("resume", "nowhere") == 2
+        assert signal.getsignal(ending) is signal.default_int_handler
+        signal.signal(ending, signal.SIG_IGN)  # as nohup does
+        assert call("resume", "nowhere") == 2
+        assert signal.getsignal(ending) is signal.SIG_IGN
+    finally:
+        signal.signal(ending, before)
 
 
 def test_tasks_show(call: Any, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
