@@ -8,6 +8,8 @@ BIN := $(VENV)/bin
 # With real data more tests run: in the folder the user names, or one found in or next to the checkout.
 FOUND := $(firstword $(wildcard $(addsuffix /omniglot/omniglot28.npz,data ../data ../*/data)))
 export METAWARD_DATA ?= $(abspath $(FOUND:/omniglot/omniglot28.npz=))
+# Without a cache of bytecode every process compiles all libraries anew, which takes seconds.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run test test-long lint types build bench clean
 

@@ -3,55 +3,86 @@
 from __future__ import annotations
 
 import io
-import json
 import signal
 import sys
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import click
 import typer
 
-from metaward import sim
-from metaward.client.tasks.phantom import Phantom
-from metaward.client.tasks.phantom_files import write_phantom
-from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
-from metaward.options import ConfigError
-from metaward.sections import EngineName
-from metaward.server import show
-from metaward.server.adapting.command import adapt, predict
-from metaward.server.arguments import Config, Json, Set
-from metaward.server.comparing.command import compare
-from metaward.server.data import data
-from metaward.server.deploy.command import deploy
-from metaward.server.evaluations.command import WithLists, evaluate
-from metaward.server.folder import Folder
-from metaward.server.office.commands import ledger, privacy
-from metaward.server.page.command import report
-from metaward.server.progress import progress
-from metaward.server.start import execute, new_folder, unfinished
-from metaward.server.sweeping.command import sweep
-from metaward.server.terminal import complain, say
+from metaward.errors import BAD_INPUT, MetawardError
+from metaward.server.evaluations.lists import WithLists
+from metaward.server.late import Late, late_group
+from metaward.server.terminal import complain
 from metaward.server.version import code_version
 
+COMMANDS = {
+    "run": Late(
+        "metaward.server.running:run",
+        "Meta-train on the training hospitals and evaluate the result on the unseen ones.",
+    ),
+    "resume": Late(
+        "metaward.server.running:resume",
+        "Go on with the interrupted or failed run in FOLDER from its last checkpoint, bit for bit.",
+    ),
+    "report": Late(
+        "metaward.server.page.command:report",
+        "Write report.html: what a run was, what it learned, and how its rounds went.",
+    ),
+    "evaluate": Late(
+        "metaward.server.evaluations.command:evaluate",
+        "Judge the finished run in RESULT in detail: more episodes, shots, steps and baselines.",
+        WithLists,
+    ),
+    "compare": Late(
+        "metaward.server.comparing.command:compare",
+        "Set runs side by side: what differs in them, and what each of them reached.",
+    ),
+    "sweep": Late(
+        "metaward.server.sweeping.command:sweep",
+        "Compare settings by trials that the hospitals for validation judge, and name the best.",
+    ),
+    "adapt": Late(
+        "metaward.server.adapting.command:adapt",
+        "Adapt the finished run RESULT to a new hospital's labelled records. Nothing is sent.",
+    ),
+    "predict": Late(
+        "metaward.server.adapting.command:predict",
+        "Predict the class of every record with an adapted MODEL; labels need not be there.",
+    ),
+    "tasks": Late(
+        "metaward.server.holdings:tasks",
+        "Show the records that hospitals hold.",
+    ),
+    "data": Late(
+        "metaward.server.data:data",
+        "A hospital's own files: check them, or write an example.",
+    ),
+    "phantom": Late(
+        "metaward.server.holdings:phantom",
+        "Write the phantom hospitals' images to DIRECTORY as .npz files in MedMNIST's layout.",
+    ),
+    "privacy": Late(
+        "metaward.server.office.commands:privacy",
+        "What privacy costs, has cost, and whether it is so.",
+    ),
+    "ledger": Late(
+        "metaward.server.office.accounts.command:ledger",
+        "The hospital's ledger of every use of a record.",
+    ),
+    "deploy": Late(
+        "metaward.server.deploy.command:deploy",
+        "Run a real deployment of Flower.",
+    ),
+}
+
 cli = typer.Typer(
+    cls=late_group(COMMANDS),
     help="Federated meta-learning for hospitals.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     suggest_commands=False,  # click suggests them already
 )
-tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_help=True)
-cli.add_typer(tasks, name="tasks")
-cli.add_typer(data, name="data")
-cli.add_typer(deploy, name="deploy")
-cli.command(cls=WithLists)(evaluate)
-cli.command()(compare)
-cli.add_typer(ledger, name="ledger")
-cli.add_typer(privacy, name="privacy")
-cli.command()(report)
-cli.command()(adapt)
-cli.command()(predict)
-cli.command()(sweep)
 
 
 def _say_version(wanted: bool) -> None:
@@ -68,66 +99,6 @@ def options(
     ] = False,
 ) -> None:
     """Federated meta-learning for hospitals."""
-
-
-@cli.command()
-def run(
-    config: Config = sim.DEFAULT,
-    engine: Annotated[EngineName | None, typer.Option(help="Replaces server.engine.")] = None,
-    set_: Set = None,
-    out: Annotated[Path | None, typer.Option(help="Result folder without a run.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Meta-train on the training hospitals and evaluate the result on the unseen ones."""
-    overrides = list(set_ or []) + ([f"server.engine={engine}"] if engine else [])
-    chosen = sim.load(config, overrides)
-    _execute(chosen, new_folder(chosen, out), as_json)
-
-
-@cli.command()
-def resume(folder: Path, as_json: Json = False) -> None:
-    """Go on with the interrupted or failed run in FOLDER from its last checkpoint, bit for bit."""
-    _execute(*unfinished(folder), as_json)
-
-
-@tasks.command("show")
-def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = False) -> None:
-    """Print what each hospital holds: role, records, patients, classes, scanner."""
-    chosen = sim.load(config, set_ or [])
-    rows = show.holdings(chosen)
-    print(json.dumps(rows, indent=1)) if as_json else say(show.holdings_table(rows))
-
-
-@cli.command()
-def phantom(
-    directory: Annotated[Path, typer.Argument(help="The folder for the files.")],
-    config: Annotated[
-        Path, typer.Option(help="A yaml file whose source is phantom.")
-    ] = sim.DEFAULT,
-    set_: Set = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace files that differ.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Write the phantom hospitals' images to DIRECTORY as .npz files in MedMNIST's layout."""
-    chosen = sim.load(config, set_ or [])
-    source = chosen.client.tasks
-    if not isinstance(source, Phantom):
-        raise ConfigError(["client.tasks.source: must be phantom for this command"], str(config))
-    paths = [str(p) for p in write_phantom(directory, source, chosen.seed, overwrite=overwrite)]
-    print(json.dumps(paths) if as_json else "\n".join(paths))
-
-
-def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
-    try:
-        with progress(folder, quiet=as_json) as observe:
-            execute(run, folder, observe)
-    except KeyboardInterrupt:
-        complain(f"interrupted; go on with: metaward resume {folder.path}")
-        raise typer.Exit(INTERRUPTED) from None
-    if as_json:
-        print((folder.path / "result.json").read_text(encoding="utf-8"))
-    else:
-        say(show.final(run, folder))
 
 
 def main() -> NoReturn:

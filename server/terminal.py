@@ -12,7 +12,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from metaward.privacy.report.values import plain_value
+from metaward.json_text import plain_value
 
 Piece = RenderableType
 GOOD, BAD, WARN, FAINT = "bold green", "bold red", "bold yellow", "dim"

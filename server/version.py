@@ -5,8 +5,10 @@ from __future__ import annotations
 import subprocess
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
-from metaward.sim import HERE
+CHECKOUT = Path(__file__).resolve().parents[1]
+"""Here lies .git where the code is a checkout; `--version` need not import all parts to know."""
 
 
 @cache
@@ -18,9 +20,9 @@ def code_version() -> str:
 
 def _commit() -> str:
     """The commit; "" outside a checkout or without git."""
-    if not (HERE / ".git").exists():  # an installed package inside somebody else's repository
+    if not (CHECKOUT / ".git").exists():  # an installed package inside somebody else's repository
         return ""
-    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty", "--exclude", "*"]
+    command = ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty", "--exclude", "*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

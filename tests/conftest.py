@@ -1,6 +1,7 @@
 """One steady way to run tests: one torch thread; property tests without time limits, the same
 examples every time; slow files first, so that no worker is left alone with one at the end."""
 
+import os
 import signal
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import settings
 
 torch.set_num_threads(1)
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 # A shell starts what it puts into the background deaf to Ctrl-C, and all children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
@@ -29,4 +31,4 @@ SLOW = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow files first, otherwise as found."""
-    items.sort(key=lambda item: not any(part in item.nodeid for part in SLOW))
+    items.sort(key=lambda item: not any(part in item.location[0] for part in SLOW))

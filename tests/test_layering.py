@@ -1,10 +1,10 @@
 """Who may import whom, who may know what: read from the source, not from good intentions.
 
-The layers, inside out: ``errors`` and ``files`` know nothing of ours, ``options`` (with ``plugins``
-and ``yaml_text``) only these; ``privacy`` knows all of them; ``client`` and ``strategies`` know
-them and ``privacy``; ``sim`` puts the parts together; ``server`` knows all. The hospital's side
-never knows ``sim``: what it is sent is a desk. Every import of ours names the package
-``metaward``: a user's own ``client.py`` must not stand in the way.
+The layers, inside out: ``errors``, ``files`` and ``json_text`` know nothing of ours, ``options``
+(with ``plugins`` and ``yaml_text``) only these; ``privacy`` knows all of them; ``client`` and
+``strategies`` know them and ``privacy``; ``sim`` puts the parts together; ``server`` knows all. The
+hospital's side never knows ``sim``: what it is sent is a desk. Every import of ours names the
+package ``metaward``: a user's own ``client.py`` must not stand in the way.
 """
 
 import ast
@@ -29,12 +29,13 @@ TREES = {
     path.relative_to(ROOT).as_posix().removeprefix("metaward/"): ast.parse(path.read_text())
     for path in FILES
 }
-TEXT = {"options", "plugins", "yaml_text"}
+TEXT = {"json_text", "options", "plugins", "yaml_text"}
 BARE = {*PRODUCT, *TEXT, "errors", "files", "sim", "sections", "tests", "benchmarks"}
 
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "json_text": set(),
     "plugins": set(),
     "options": {"plugins"},
     "yaml_text": {"options"},

@@ -18,7 +18,7 @@ from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
-from metaward.privacy.audit.structure import mixing
+from metaward.privacy.mixing import mixing
 
 MOVES = 1e-4
 """By this share of its size a record's output may differ in another batch, by rounding."""

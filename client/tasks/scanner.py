@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 
 class Scanner(NamedTuple):
@@ -23,6 +22,10 @@ class Scanner(NamedTuple):
     def render(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Images (n, side, side[, 3]) or volumes (n, side, side, side) as this machine shows
         them; colours stay apart."""
+        from scipy.ndimage import (
+            gaussian_filter,
+        )  # here: few sources have scanners to import it for
+
         grey = images.astype(np.float32) / 255
         colour = images.shape[-1] == 3
         spread = (0, *[self.blur] * (grey.ndim - 1 - colour), *[0] * colour)

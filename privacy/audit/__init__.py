@@ -22,10 +22,10 @@ from metaward.privacy.audit.structure import (
     effects,
     extremes,
     layer_noise,
-    mixing,
     shape,
 )
 from metaward.privacy.audit.verdict import CONFIDENCE, LEVEL, AuditReport, checks
+from metaward.privacy.mixing import mixing
 from metaward.privacy.price import counts, events
 
 

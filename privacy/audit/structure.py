@@ -7,7 +7,7 @@ two steps has none left; a layer without noise is lost in the average over all c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import combinations
@@ -15,10 +15,9 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from metaward.privacy.audit.bounds import correlation, deviation_band, gaussian_p
-from metaward.privacy.audit.canaries import FORCE, Canaries, ObservedSum
+from metaward.privacy.audit.canaries import Canaries, ObservedSum
 from metaward.privacy.audit.play import Stage
 from metaward.privacy.audit.verdict import Between, Correlation, LayerNoise
 from metaward.privacy.session import Kind
@@ -162,16 +161,3 @@ def extremes(stage: Stage, kinds: Iterable[Kind], d: int = 8) -> dict[Kind, floa
             norm = float(stage.sum_of(vectors, kind).double().norm())
             found[kind] = norm / stage.mechanism.clip_of(kind)
     return found
-
-
-def mixing(outputs: Callable[[Tensor], Tensor], x: Tensor) -> float:
-    """How far the first record's output moves, over its size, when the others are replaced.
-
-    They are made ``FORCE`` times as large, then NaN; infinity where the output is then not finite.
-    """
-    with torch.no_grad():
-        whole = outputs(x)[0]
-        moved = [outputs(torch.cat([x[:1], x[1:] * by]))[0] - whole for by in (FORCE, torch.nan)]
-    size = max(float(whole.abs().max()), 1e-12)
-    farthest = float(torch.stack(moved).abs().max()) / size
-    return farthest if math.isfinite(farthest) else math.inf

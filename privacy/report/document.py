@@ -14,8 +14,8 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.json_schema import GenerateJsonSchema
 
+from metaward.json_text import plain_value
 from metaward.privacy.report.inputs import ReportInputs
-from metaward.privacy.report.values import plain_value
 from metaward.privacy.report.verdict import Federation, Risk, Verdict, federation, judge, risk
 
 

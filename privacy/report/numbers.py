@@ -6,7 +6,7 @@ import math
 from datetime import datetime
 from decimal import Decimal
 
-from metaward.privacy.report.values import UNLIMITED
+from metaward.json_text import UNLIMITED
 from metaward.privacy.rounding import rounded_down, rounded_up
 
 NOTHING = "\u2013"

@@ -6,14 +6,14 @@ Losses (epsilon, mu) may be infinite, which JSON writes as the text "unlimited".
 from __future__ import annotations
 
 import math
-from dataclasses import fields, is_dataclass
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypeAliasType
 
-UNLIMITED = "unlimited"
+from metaward.json_text import UNLIMITED
+
 PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
 UTC = r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"
 
@@ -85,14 +85,3 @@ class Strict:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", strict=True, use_attribute_docstrings=True
     )
-
-
-def plain_value(value: Any) -> Any:
-    """Dataclasses as mappings, tuples as lists, infinity as "unlimited", all the way down."""
-    if is_dataclass(value):
-        return {f.name: plain_value(getattr(value, f.name)) for f in fields(value)}
-    if isinstance(value, dict):
-        return {key: plain_value(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [plain_value(item) for item in value]
-    return UNLIMITED if isinstance(value, float) and value == math.inf else value

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from metaward.files import write_synced
-from metaward.privacy.report.values import plain_value
+from metaward.json_text import plain_value
 from metaward.server.adapting.adapt import AdaptedRun
 from metaward.server.adapting.report import card, markdown, plain_report
 from metaward.server.adapting.saved import write_exports, write_tensors

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from metaward.files import write_synced
-from metaward.privacy.report.values import plain_value
+from metaward.json_text import plain_value
 from metaward.server.arguments import Json
 from metaward.server.comparing.compare import Comparison
 from metaward.server.comparing.compare import compare as side_by_side

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
-from typer.core import TyperCommand
 
 from metaward.options import ConfigError
 from metaward.server.arguments import Json, Set
@@ -36,22 +33,6 @@ from metaward.server.evaluations.tables import SizeTable
 from metaward.server.folder import Folder
 from metaward.server.progress import progress
 from metaward.server.terminal import FAINT, Piece, line, say, table
-
-LISTS = ("--shots", "--steps")
-
-
-class WithLists(TyperCommand):
-    """A command whose ``LISTS`` take several numbers: `--shots 1 5 10` as well as `--shots 1,5`."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Join the numbers after each of these options to one argument."""
-        joined, rest = list[str](), list(args)
-        while rest:
-            joined.append(rest.pop(0))
-            numbers = list(takewhile(str.isdigit, rest)) if joined[-1] in LISTS else []
-            rest = rest[len(numbers) :]
-            joined += [",".join(numbers)] if numbers else []
-        return super().parse_args(ctx, joined)
 
 
 def evaluate(

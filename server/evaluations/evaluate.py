@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from metaward.files import write_synced
+from metaward.json_text import plain_value
 from metaward.options import ConfigError
-from metaward.privacy.report.values import plain_value
 from metaward.server.evaluations.exam import Exam
 from metaward.server.evaluations.examine import examine
 from metaward.server.evaluations.finished import Finished

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
-from scipy.stats import wilcoxon
 
 from metaward.client.tasks.kinds import Score
 from metaward.server.evaluate import over_episodes
@@ -115,6 +114,8 @@ def _student(gaps: Numbers) -> float:
 
 def _ranks(gaps: Numbers) -> float:
     """p of the signed-rank test, exact where no two differences are equal."""
+    from scipy.stats import wilcoxon  # here: scipy.stats takes a second to import
+
     return float(wilcoxon(gaps).pvalue) if gaps.any() else 1.0
 
 

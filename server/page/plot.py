@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.ticker import MaxNLocator
 
 LINES = 8
 """The most lines of one plot; the style sheet has as many colours."""
@@ -100,6 +99,8 @@ def _frame(series: Sequence[Series]) -> PlotFrame:
 
 
 def _ticks(low: float, high: float, whole: bool = False) -> list[float]:
+    from matplotlib.ticker import MaxNLocator  # here: matplotlib takes a second to import
+
     found = MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole).tick_values(low, high)
     return [float(np.round(v, 12)) for v in found if low <= v <= high]
 

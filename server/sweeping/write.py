@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from metaward.files import replace_file
-from metaward.privacy.report.values import plain_value
+from metaward.json_text import plain_value
 from metaward.server.sweeping.outcome import SweepOutcome
 from metaward.server.sweeping.place import SweepPlace, as_yaml
 from metaward.server.sweeping.text import markdown

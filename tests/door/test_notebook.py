@@ -48,5 +48,6 @@ def test_the_readme_shows_what_is_run() -> None:
 
 
 @pytest.mark.flower
+@pytest.mark.long
 def test_flowers_runtime_gives_the_same(said: list[str], tmp_path: Path) -> None:
     assert run(tmp_path, "flower") == said

@@ -40,24 +40,29 @@ def python(*arguments: str, cwd: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
-@pytest.fixture
-def program(tmp_path: Path) -> Path:
-    """A folder with a script, a module beside it, and files whose names are those of ours."""
-    (tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+def program(folder: Path) -> Path:
+    """A script, a module beside it, and files whose names are those of ours, in a folder."""
+    (folder / "script.py").write_text(SCRIPT, encoding="utf-8")
     own = Path(__file__).with_name("own.py").read_text(encoding="utf-8")
-    (tmp_path / "beside.py").write_text(own, encoding="utf-8")
+    (folder / "beside.py").write_text(own, encoding="utf-8")
     for name in ("client", "server", "sim", "options", "privacy", "strategies", "plugins"):
-        (tmp_path / f"{name}.py").write_text("raise RuntimeError('not ours')\n", encoding="utf-8")
-    return tmp_path
+        (folder / f"{name}.py").write_text("raise RuntimeError('not ours')\n", encoding="utf-8")
+    return folder
 
 
-def test_a_plain_script_runs_with_worker_processes(program: Path) -> None:
-    """No ``if __name__ == "__main__"``; own parts in a file beside it; other files in the way."""
-    done = python("script.py", cwd=program)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The result folder of the script on the in-process engine."""
+    folder = program(tmp_path_factory.mktemp("program"))
+    done = python("script.py", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "learned (57,)\n", "the script ran once"
-    log = (program / "out" / "hospitals.log").read_text(encoding="utf-8")
-    assert "refused" not in log
+    return folder / "out"
+
+
+def test_a_plain_script_runs_with_worker_processes(run: Path) -> None:
+    """No ``if __name__ == "__main__"``; own parts in a file beside it; other files in the way."""
+    assert "refused" not in (run / "hospitals.log").read_text(encoding="utf-8")
 
 
 NAMED = """
@@ -94,11 +99,11 @@ def test_types_that_only_the_script_names_reach_a_worker(tmp_path: Path) -> None
 
 
 @pytest.mark.flower
-def test_the_same_script_on_flowers_runtime(program: Path) -> None:
-    script = (program / "script.py").read_text(encoding="utf-8")
-    script = script.replace("workers=2", "workers=1, engine='flower'")
-    (program / "script.py").write_text(script, encoding="utf-8")
-    done = python("script.py", cwd=program)
+def test_the_same_script_on_flowers_runtime(tmp_path: Path) -> None:
+    script = program(tmp_path) / "script.py"
+    flower = SCRIPT.replace("workers=2", "workers=1, engine='flower'")
+    script.write_text(flower, encoding="utf-8")
+    done = python("script.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "learned (57,)\n"
 
@@ -181,17 +186,16 @@ def test_it_is_written_anew_only(written: Path) -> None:
         shipping.write(written)
 
 
-def test_a_result_folder_is_no_place_for_code(program: Path) -> None:
+def test_a_result_folder_is_no_place_for_code(run: Path) -> None:
     """Who opens somebody's results does not run their code: parts are registered anew."""
-    assert python("script.py", cwd=program).returncode == 0
-    held = [path for path in (program / "out").rglob("*") if path.is_file()]
+    held = [path for path in run.rglob("*") if path.is_file()]
     assert not [path for path in held if b"cloudpickle" in path.read_bytes()]
-    found = mw.open(program / "out")
+    found = mw.open(run)
     assert found.table
     with pytest.raises(mw.ConfigError, match="unknown 'clinics'"):
         found.adapt([[0.0] * 5], ["a"])
     register_all()
-    assert mw.open(program / "out").run.client.inner.part == 0.5  # type: ignore[attr-defined]
+    assert mw.open(run).run.client.inner.part == 0.5  # type: ignore[attr-defined]
 
 
 def test_configurations_name_what_is_registered_only() -> None:

@@ -55,14 +55,14 @@ MODEST = {
 the sums as far as it may."""
 SEED = 5
 NOBODY: Names = frozenset()
-real = (
+REAL = (
     pytest.mark.skipif(ROOT is None, reason="METAWARD_DATA is not set: the source has no files"),
     pytest.mark.long,
 )
 """Sources with files take minutes."""
 QUICK = ("metric", "reptile", "maml")
-"""Learners for sources with files, of which the first that fits is enough: who is dealt into which
-task depends on no learner, and every learner is played on the sources without files."""
+"""Learners of which the first that fits is enough for a source: who is dealt into which task
+depends on no learner, and every learner is played on the sources of arrays."""
 
 
 def modest(cls: type[Any], **options: Any) -> Any:
@@ -190,18 +190,23 @@ class Case:
     warm_up: WarmUp | None = None
 
     @cached_property
-    def desk(self) -> Desk | None:
-        """With the first network that all parts go together with; None where there is none."""
+    def network(self) -> Architecture | None:
+        """The first network that all parts go together with; None where there is none."""
         networks = [Mlp((3,)), *map(modest, MODELS.values())]
-        return next((d for d in map(self.on, networks) if not list(d.conflicts())), None)
+        return next((n for n in networks if not list(self.on(n, 1).conflicts())), None)
 
-    def on(self, network: Architecture) -> Desk:
-        """Two rounds a pass, and a third pass that is half done."""
+    @property
+    def desk(self) -> Desk:
+        """With this network, two rounds a pass, and a third pass that is half done."""
+        assert self.network is not None
+        return self.on(self.network, ceil(tasks_of(self.source, self.mechanism.unit) / 2))
+
+    def on(self, network: Architecture, tasks: int) -> Desk:
+        """Five rounds of so many tasks."""
         source, learner = twin_of(self.source)(NOBODY), modest(ALGORITHMS[self.learner])
-        half = ceil(tasks_of(self.source, self.mechanism.unit) / 2)
         first, rounds = self.warm_up, 5
         return Desk(
-            source, network, learner, self.mechanism, half, "passes", SEED, rounds, 1, first
+            source, network, learner, self.mechanism, tasks, "passes", SEED, rounds, 1, first
         )
 
     def __str__(self) -> str:
@@ -217,26 +222,34 @@ def tasks_of(source: str, unit: Unit) -> int:
 
 
 def cases() -> Iterator[Any]:
-    for source in (*TASKS, *ARRAYS, "files"):
-        for learner in ALGORITHMS:
-            for mechanism in mechanisms():
-                for warm_up in (None, WarmUp(centre=True)):
-                    case = Case(mechanism, source, learner, warm_up)
-                    if case.desk is not None and not needs_files(source):
-                        yield pytest.param(case, id=str(case))
-    for source in (name for name in TASKS if name != "folder" and needs_files(name)):  # "files" is
-        for fitting in quick(source):
-            yield pytest.param(fitting, id=str(fitting), marks=real)
-    for source in IMAGES:
-        for fitting in quick(source):
-            yield pytest.param(fitting, id=str(fitting))
+    """Every case; all of a source but the first learner for each mechanism, and the warm-ups, take
+    long where another source has the same ones."""
+    for source in (*TASKS, *ARRAYS, "files", *IMAGES):
+        real = source in TASKS and needs_files(source)
+        if source == "folder":  # it is among them as "files"
+            continue
+        first = list(quick(source))
+        for case in first if real or source in IMAGES else every(source):
+            seldom = source not in ARRAYS and case not in first and case.warm_up is None
+            marks = REAL if real else (pytest.mark.long,) if seldom else ()
+            yield pytest.param(case, id=str(case), marks=marks)
+
+
+def every(source: str) -> Iterator[Case]:
+    """Each mechanism with each learner that fits, with a warm-up and without."""
+    for learner in ALGORITHMS:
+        for mechanism in mechanisms():
+            for warm_up in (None, WarmUp(centre=True)):
+                case = Case(mechanism, source, learner, warm_up)
+                if case.network is not None:
+                    yield case
 
 
 def quick(source: str) -> Iterator[Case]:
     """Each mechanism with the first learner of ``QUICK`` that fits."""
     for mechanism in mechanisms():
-        every = (Case(mechanism, source, learner, None) for learner in QUICK)
-        yield next(case for case in every if case.desk is not None)
+        fitting = (Case(mechanism, source, learner, None) for learner in QUICK)
+        yield next(case for case in fitting if case.network is not None)
 
 
 def check(lived: Lived) -> None:
@@ -282,7 +295,6 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("case", list(cases()))
 @pytest.mark.usefixtures("named")
 def test_nothing_but_charged_sums_tells_the_worlds_apart(case: Case, folder: Path) -> None:
-    assert case.desk is not None
     check(live(case.desk, twin_of(case.source), folder))
 
 
@@ -311,7 +323,7 @@ def test_tasks_that_every_pass_deals_anew_are_found(
 
     monkeypatch.setattr(work, "_dealer", anew)
     monkeypatch.setattr(work, "_fixed_tasks", lambda *_: "the same")
-    faulty(case.on(Mlp((3,))), twin_of(case.source), folder, "sums moved further than was charged")
+    faulty(case.desk, twin_of(case.source), folder, "sums moved further than was charged")
 
 
 @cache
@@ -330,7 +342,7 @@ def test_a_roster_that_depends_on_values_is_found(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(TASKS, "arrays", of_arrays(False, NOBODY))
-    desk = Case(RECORD, "arrays", "fomaml").on(Mlp((3,)))
+    desk = Case(RECORD, "arrays", "fomaml").desk
     monkeypatch.setitem(TASKS, "arrays", picky(NOBODY))
     desk = replace(desk, source=modest(picky(NOBODY)))
     faulty(desk, lambda gone: modest(picky(gone)), folder, "tasks differ")
@@ -345,7 +357,7 @@ def test_a_network_input_that_depends_on_other_records_is_found(
     def centred(gone: Names) -> Any:
         return Centred(modest(of_arrays(False, gone)))
 
-    faulty(Case(RECORD, "arrays", "fomaml").on(Mlp((3,))), centred, folder, "another record")
+    faulty(Case(RECORD, "arrays", "fomaml").desk, centred, folder, "another record")
 
 
 @dataclass(frozen=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer.main
 
-from metaward.server.cli import cli, main
+from metaward.server.cli import COMMANDS, main
+from metaward.server.late import LateCommand
 from tests.server.small import small
 
 README = Path(__file__).parents[2] / "README.md"
@@ -159,6 +160,21 @@ def test_a_name_that_the_terminal_cannot_spell_is_spelled_out(
     assert b"\\xe9: holds no run" in written.getvalue()
 
 
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
+def test_schedulers_and_closed_terminals_end_a_command_as_ctrl_c_does(
+    call: Any, ending: signal.Signals
+) -> None:
+    before = signal.signal(ending, signal.SIG_DFL)
+    try:
+        assert call("resume", "nowhere") == 2
+        assert signal.getsignal(ending) is signal.default_int_handler
+        signal.signal(ending, signal.SIG_IGN)  # as nohup does
+        assert call("resume", "nowhere") == 2
+        assert signal.getsignal(ending) is signal.SIG_IGN
+    finally:
+        signal.signal(ending, before)
+
+
 def test_tasks_show(call: Any, config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert call("tasks", "show", config, "--json") == 0
     rows = json.loads(capsys.readouterr().out)
@@ -203,12 +219,13 @@ def test_unknown_options_are_bad_input(call: Any) -> None:
 
 def test_every_command_and_option_stands_in_the_readme() -> None:
     text = README.read_text(encoding="utf-8")
-    group = typer.main.get_command(cli)
-    names = {"tasks show", *group.commands} - {"tasks"}  # type: ignore[attr-defined]
+    names = {"tasks show", *COMMANDS} - {"tasks"}
     assert names >= {"run", "resume", "phantom", "tasks show"}
     for name in names:
         assert f"metaward {name}" in text, f"README does not mention metaward {name}"
-    options = {o for p in group.commands["run"].params for o in p.opts if o.startswith("--")}  # type: ignore[attr-defined]
+    run = LateCommand("run", COMMANDS["run"]).load()
+    options = {o for p in run.params for o in p.opts if o.startswith("--")}
+    assert options >= {"--set", "--engine", "--out", "--json"}
     for option in options:
         assert option in text, f"README does not mention {option}"
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from tests.server.small import small
 
 COMMAND = [sys.executable, "-c", "from metaward.server.cli import main; main()"]
 SETTINGS = (
-    "server.rounds=60",
-    "server.workers=2",
-    "server.evaluation.every=30",
+    "server.rounds=32",
+    "server.evaluation.every=16",
     "server.checkpoint.every=4",
 )
 
@@ -62,65 +62,45 @@ def wait_for_round(folder: Folder, number: int) -> None:
     pytest.fail(f"round {number} was not reached")
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    path = tmp_path_factory.mktemp("kill")
-    (path / "small.yaml").write_text(json.dumps(small(*SETTINGS).mapping()))
-    finish(start("run", str(path / "small.yaml"), "--out", str(path / "whole")))
-    return Folder(path / "whole")
-
-
-@pytest.mark.parametrize("number", [3, 43])
-def test_sigkill_and_resume(whole: Folder, tmp_path: Path, number: int) -> None:
-    config, out = str(whole.path.parent / "small.yaml"), tmp_path / "run"
-    process = start("run", config, "--out", str(out))
-    wait_for_round(Folder(out), number)
-    time.sleep(random.Random(number).random() * 0.05)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+def ends(process: subprocess.Popen[str], how: signal.Signals) -> str:
+    """Send a signal: Ctrl-C as a terminal does, to every process of the group, any other to the
+    command alone, whose workers must end with it. What the command said."""
+    (os.killpg if how == signal.SIGINT else os.kill)(process.pid, how)
+    _, errors = process.communicate(timeout=30)
     deadline = time.monotonic() + 10
     while session(process) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not session(process), "workers outlived the run"
-    assert Folder(out).status()[0] == "running"
-    finish(start("resume", str(out)))
+    return errors
+
+
+ENDINGS = {3: signal.SIGKILL, 6: signal.SIGTERM, 9: signal.SIGINT, 14: signal.SIGKILL}
+"""After which round the run is ended, and how; the first time there is no checkpoint yet."""
+
+
+def test_ended_in_every_way_and_resumed_to_the_whole_runs_result(tmp_path: Path) -> None:
+    config, out, whole = tmp_path / "small.yaml", tmp_path / "run", Folder(tmp_path / "whole")
+    config.write_text(json.dumps(small(*SETTINGS, "server.workers=2").mapping()))
+    process = start("run", str(config), "--out", str(out))
+    for number, how in ENDINGS.items():
+        wait_for_round(Folder(out), number)
+        time.sleep(random.Random(number).random() * 0.05)
+        errors = ends(process, how)
+        if how == signal.SIGKILL:
+            assert Folder(out).status()[0] == "running"
+        else:
+            assert process.returncode == 130, errors
+            assert Folder(out).status() == ("interrupted", "stopped by the user")
+            assert f"metaward resume {out}" in errors.replace("\n", "")
+        process = start("resume", str(out))
+    finish(process)
+
+    whole.create(small(*SETTINGS, "server.workers=1"))
+    ENGINES["inprocess"](whole.config(), whole, lambda row: None)
     for name in (
         "theta.safetensors",
-        "baselines/fedavg/checkpoints/round-000060/state.safetensors",
+        "baselines/fedavg/checkpoints/round-000032/state.safetensors",
     ):
         assert (out / name).read_bytes() == (whole.path / name).read_bytes()
     tables = [json.loads((p / "result.json").read_text())["tables"] for p in (out, whole.path)]
     assert tables[0] == tables[1]
-
-
-@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP])
-def test_a_scheduler_that_ends_a_run_leaves_it_resumable(
-    ending: signal.Signals, whole: Folder, tmp_path: Path
-) -> None:
-    """The signal goes to the command alone; its workers end with it."""
-    config, out = str(whole.path.parent / "small.yaml"), tmp_path / "run"
-    process = start("run", config, "--out", str(out))
-    wait_for_round(Folder(out), 10)
-    os.kill(process.pid, ending)
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130, errors
-    assert Folder(out).status() == ("interrupted", "stopped by the user")
-    deadline = time.monotonic() + 10
-    while session(process) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not session(process), "workers outlived the run"
-
-
-def test_ctrl_c_leaves_a_resumable_run(whole: Folder, tmp_path: Path) -> None:
-    config, out = str(whole.path.parent / "small.yaml"), tmp_path / "run"
-    process = start("run", config, "--out", str(out))
-    wait_for_round(Folder(out), 10)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    _, errors = process.communicate(timeout=30)
-    assert process.returncode == 130
-    assert f"metaward resume {out}" in errors.replace("\n", "")
-    assert Folder(out).status()[0] == "interrupted"
-    finish(start("resume", str(out)))
-    assert (out / "theta.safetensors").read_bytes() == (
-        whole.path / "theta.safetensors"
-    ).read_bytes()

@@ -10,11 +10,11 @@ import typer
 from metaward import sim
 from metaward.client.audit import SECONDS, audit_run
 from metaward.errors import FAILED
+from metaward.json_text import plain_value
 from metaward.options import ConfigError
 from metaward.privacy.audit import AuditReport
 from metaward.privacy.noise import SystemNoise
 from metaward.privacy.report.sections import Audit
-from metaward.privacy.report.values import plain_value
 from metaward.server.arguments import Json, Records, Set, Tasks
 from metaward.server.folder import Folder, now
 from metaward.server.office.accounts.places import result_folder

@@ -32,8 +32,8 @@ SETTINGS = (
     "privacy={mechanism: none}",  # so that the result can be that of a simulation
     "client.tasks.hospitals=1",
     "client.tasks_per_round=4",
-    "server.rounds=2",
-    "server.evaluation.every=2",
+    "server.rounds=1",
+    "server.evaluation.every=1",
     "server.evaluation.final_episodes=10",
     "server.evaluation.baselines=[]",
 )

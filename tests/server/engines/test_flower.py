@@ -93,7 +93,50 @@ def in_process(path: Path, *settings: str) -> Folder:
 # ------------------------------------------------------------------------------ whole runs
 
 
+def finished_like_the_other_engine(folder: Folder, after: int, settings: tuple[str, ...]) -> None:
+    """Resumed in this process it ends as an uninterrupted run of the in-process engine."""
+    rows: list[Any] = []
+    ENGINES["flower"](folder.config(), folder, rows.append)
+    assert nothing_left(folder)
+    assert folder.status() == ("finished", "")
+    assert not (folder.path / "flower.log").exists()
+    assert folder.hospital_log.read_text() == ""
+    own = [row for row in rows if row["phase"] == "reptile"]
+    assert own == list(folder.rows())[-len(own) :]
+    assert after <= own[0]["round"] < own[-1]["round"] == folder.config().server.rounds
+    assert [row for row in rows if row["phase"] == "fedavg"]
+
+    other = in_process(folder.path.with_name("whole"), *settings, "server.workers=1")
+    assert [r["round"] for r in folder.rows()] == [r["round"] for r in other.rows()]
+    theta = "theta.safetensors"
+    assert (folder.path / theta).read_bytes() == (other.path / theta).read_bytes()
+    results = [json.loads((f.path / "result.json").read_text()) for f in (folder, other)]
+    assert results[0]["tables"] == results[1]["tables"]
+
+
+def killed_after_round(process: subprocess.Popen[str], folder: Folder, number: int) -> None:
+    """The command has no chance to tidy up, and nothing is left of it."""
+    wait_for_round(folder, number)
+    process.kill()
+    process.communicate()
+    assert nothing_left(folder)
+    assert folder.status()[0] == "running"
+
+
 @pytest.mark.flower
+@pytest.mark.timeout(900)
+def test_killed_and_resumed_to_the_result_of_the_other_engine(tmp_path: Path) -> None:
+    settings = ("server.rounds=16", "server.evaluation.every=8", "server.checkpoint.every=1")
+    config, folder, before = tmp_path / "small.json", Folder(tmp_path / "run"), homes()
+    config.write_text(json.dumps(small(*settings, "server.workers=2").mapping()))
+    process = start("run", str(config), "--engine", "flower", "--out", str(folder.path))
+    killed_after_round(process, folder, 3)
+    finished_like_the_other_engine(folder, 3, settings)
+    assert homes() <= before
+
+
+@pytest.mark.flower
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_path: Path) -> None:
     settings = ("server.rounds=40", "server.evaluation.every=20", "server.checkpoint.every=1")
@@ -108,12 +151,7 @@ def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_
     assert nothing_left(folder)
     assert folder.status() == ("interrupted", "stopped by the user")
 
-    process = start("resume", str(folder.path))
-    wait_for_round(folder, 3)
-    process.kill()  # no chance to tidy up
-    process.communicate()
-    assert nothing_left(folder)
-    assert folder.status()[0] == "running"
+    killed_after_round(start("resume", str(folder.path)), folder, 3)
 
     process = start("resume", str(folder.path))
     found = wait_for_round(folder, 8)
@@ -125,24 +163,8 @@ def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_
     assert folder.status()[0] == "failed"
     assert "Starting Flower Simulation" in (folder.path / "flower.log").read_text()
 
-    rows: list[Any] = []
-    ENGINES["flower"](folder.config(), folder, rows.append)
-    assert nothing_left(folder)
+    finished_like_the_other_engine(folder, 8, settings)
     assert homes() <= before
-    assert folder.status() == ("finished", "")
-    assert not (folder.path / "flower.log").exists()
-    assert folder.hospital_log.read_text() == ""
-    own = [row for row in rows if row["phase"] == "reptile"]
-    assert own == list(folder.rows())[-len(own) :]
-    assert 8 <= own[0]["round"] < own[-1]["round"] == 40
-    assert [row for row in rows if row["phase"] == "fedavg"]
-
-    other = in_process(tmp_path / "whole", *settings, "server.workers=1")
-    assert [r["round"] for r in folder.rows()] == [r["round"] for r in other.rows()]
-    theta = "theta.safetensors"
-    assert (folder.path / theta).read_bytes() == (other.path / theta).read_bytes()
-    results = [json.loads((f.path / "result.json").read_text()) for f in (folder, other)]
-    assert results[0]["tables"] == results[1]["tables"]
 
 
 # -------------------------------------------------------------------- how an end is found

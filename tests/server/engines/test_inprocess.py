@@ -32,9 +32,10 @@ def made(path: Path) -> Folder:
     return folder
 
 
-@pytest.fixture
-def grid(tmp_path: Path) -> Iterator[InProcessGrid]:
-    with InProcessGrid(TOTAL, 2, None, made(tmp_path / "run")) as grid:
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InProcessGrid]:
+    """One for all tests that leave it whole, as a grid must be after what they do to it."""
+    with InProcessGrid(TOTAL, 2, None, made(tmp_path_factory.mktemp("grid") / "run")) as grid:
         yield grid
 
 
@@ -75,7 +76,7 @@ def test_an_overrun_leaves_no_answer_and_the_next_leg_is_whole(
     grid: InProcessGrid, tmp_path: Path
 ) -> None:
     job = Run(RUN, grid, made(tmp_path), lambda row: None, simulated=True)
-    assert list(grid.send_and_receive(train_messages(job), timeout=0.01)) == []
+    assert list(grid.send_and_receive(train_messages(job), timeout=1e-4)) == []
     replies = list(grid.send_and_receive(train_messages(job), timeout=60))
     assert all(isinstance(decode_answer(reply.content), Release) for reply in replies)
     assert len(replies) == 4
