@@ -61,7 +61,7 @@ def a_round(setting: Setting, how: Algorithm, theta: Tensor, tasks: list[list[Ep
     jobs, found, beside = (
         [partial(update, own) for own in tasks],
         list[Tensor](),
-        setting.at_once.chunk,
+        setting.at_once.beside,
     )
     for start in range(0, len(jobs), beside):
         some = jobs[start : start + beside]
@@ -150,7 +150,7 @@ def timed_round(
         "learner": name,
         "hospitals": len(tasks),
         "way": way,
-        "chunk": at_once.chunk,
+        "chunk": at_once.most(len(theta)),
         "seconds": times,
         "hospitals_per_second": round(len(tasks) / best, 1),
         "tflops": round(work * TASKS * len(tasks) / best / 1e12, 3),

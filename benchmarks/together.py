@@ -1,10 +1,11 @@
-"""How much faster the inner loops run for all tasks in one pass than one task after the other.
+"""When do inner loops run faster for all tasks at once than one task after the other, on a CPU?
 
-One hospital's round of FOMAML, on one core, in one process: the product's readable loop and the
-engine of ``tests/client/inner/together.py`` in turn, so that a drifting machine slows both.
-The ratio is the loop's time over the engine's; above 1 the engine is faster.
+Training (FOMAML, 5 steps) and adaptation (10 steps) of one hospital's tasks, on one core, in one
+process: ``loop`` and ``batched`` in turn, so that a drifting machine slows both. The ratio is the
+loop's time over the batched one's; above 1 batching is faster. ``server.inner: auto`` follows the
+table (``metaward.client.inner.at_once``).
 
-    PYTHONPATH=. python benchmarks/together.py [--rounds 7] [--out FILE]
+    python benchmarks/together.py [--rounds 7] [--out FILE]
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import platform
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,63 +23,90 @@ import numpy as np
 import torch
 
 from metaward import sim
-from metaward.client.inner import Algorithm
+from metaward.client.inner import Setting
+from metaward.client.inner.at_once import Batched, OneByOne
 from metaward.client.inner.maml import Fomaml
-from metaward.client.work import open_hospital, open_setting, stream
+from metaward.client.prepared import prepare
+from metaward.client.work import judge, open_hospital, stream
 from metaward.privacy import OpenSession
-from tests.client.inner.together import FomamlTogether
 
+SINE, PHANTOM = "configs/sine.yaml", "configs/phantom.yaml"
+MLP = "client.model={network: mlp, hidden: %s}"
 CASES = (
-    ("configs/sine.yaml", 4, ()),
-    ("configs/sine.yaml", 25, ()),
-    ("configs/phantom.yaml", 6, ()),
-    ("configs/phantom.yaml", 6, ("client.model.width=64",)),
+    (SINE, 4, ()),
+    (SINE, 64, ()),
+    (PHANTOM, 64, (MLP % "[16]",)),
+    (PHANTOM, 64, (MLP % "[64, 64]",)),
+    (PHANTOM, 64, (MLP % "[256]",)),
+    (PHANTOM, 64, ("client.model={network: scatter}",)),
+    (PHANTOM, 64, ("client.model={network: adapter}",)),
+    (PHANTOM, 16, ("client.model={network: conv, width: 8, depth: 2}",)),
+    (PHANTOM, 16, ("client.model={network: conv, width: 16}",)),
+    (PHANTOM, 4, ("client.model={network: conv, width: 64}",)),
 )
-LOOP, TOGETHER = Fomaml(lr=0.01, steps=5), FomamlTogether(lr=0.01, steps=5)
+LEARNER = Fomaml(lr=0.01, steps=5)
 
 
 def measured(config: str, tasks: int, overrides: tuple[str, ...], rounds: int) -> dict[str, Any]:
     """Ratios of one case; the first round warms up and is left out."""
     run = sim.load(sim.HERE / config, overrides)
-    desk = run.desk()
-    setting = open_setting(desk)
-    hospital, rng = open_hospital(desk.source, 0, None, run.seed), stream(run.seed, "train", 0, 1)
+    spec, source = run.client.tasks.spec(), run.client.tasks
+    ways = [Setting(run.client.model, spec, at_once=way) for way in (OneByOne(), Batched())]
+    hospital = prepare(open_hospital(source, 0, None, run.seed), ways[0])
+    rng = stream(run.seed, "train", 0, 1)
     episodes = [hospital.episode(rng) for _ in range(tasks)]
-    theta = LOOP.initial(setting, run.seed)
+    theta = LEARNER.initial(ways[0], run.seed)
 
-    def seconds(learner: Algorithm) -> float:
-        began = time.perf_counter()
-        learner.update(setting, theta, episodes, OpenSession(), np.random.default_rng(0))
-        return time.perf_counter() - began
+    def train(setting: Setting) -> None:
+        LEARNER.update(setting, theta, episodes, OpenSession(), np.random.default_rng(0))
 
-    ratios = [seconds(LOOP) / seconds(TOGETHER) for _ in range(rounds + 1)][1:]
+    def adapt(setting: Setting) -> None:
+        judge(setting, LEARNER, theta, episodes)
+
     return {
         "config": " ".join((config, *overrides)),
         "tasks": tasks,
         "dim": len(theta),
-        "ratio_median": statistics.median(ratios),
-        "ratios": sorted(ratios),
+        "training": ratios(train, ways, rounds),
+        "adaptation": ratios(adapt, ways, rounds),
     }
+
+
+def ratios(work: Callable[[Setting], None], ways: list[Setting], rounds: int) -> dict[str, Any]:
+    """The loop's CPU time over the batched one's, in each round, and the median of that."""
+
+    def seconds(setting: Setting) -> float:
+        began = time.process_time()
+        work(setting)
+        return time.process_time() - began
+
+    loop, batched = ways
+    found = [seconds(loop) / seconds(batched) for _ in range(rounds + 1)][1:]
+    return {"median": statistics.median(found), "ratios": sorted(found)}
 
 
 def main() -> None:
     """Measure and print; ``--out`` also writes the figures."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
     options.add_argument("--rounds", type=int, default=7)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     torch.set_num_threads(1)
+    cases = []
+    for case in CASES:
+        cases.append(measured(*case, chosen.rounds))
+        line = cases[-1]
+        medians = (f"{line[part]['median']:.2f}" for part in ("training", "adaptation"))
+        print(line["config"], line["tasks"], *medians, flush=True)
     figures = {
-        "learner": "fomaml, 5 steps",
+        "learner": "fomaml, 5 steps; adaptation in 10",
         "torch": torch.__version__,
         "python": platform.python_version(),
         "machine": platform.machine(),
-        "cases": [measured(*case, chosen.rounds) for case in CASES],
+        "cases": cases,
     }
-    text = json.dumps(figures, indent=1)
-    print(text)
     if chosen.out:
-        chosen.out.write_text(text + "\n", encoding="utf-8")
+        chosen.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -130,7 +130,7 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
         ready = sitting.resized(ready, desk.source, node.index, node.root, desk.seed)
         pairs: list[tuple[list[float], list[float]]] = []
         while left := request.episodes - len(pairs):
-            some = [ready.episode(rng) for _ in range(min(left, setting.at_once.chunk))]
+            some = [ready.episode(rng) for _ in range(min(left, setting.at_once.most(len(start))))]
             pairs += judge(setting, desk.learner, start, some)
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)

@@ -24,6 +24,9 @@ from metaward.privacy import Batch
 log = logging.getLogger("metaward.hospital")
 WARM = 3  # runs before a capture, in which libraries set up what they keep
 GRAPHS = 16  # captured programs that are kept
+SMALL = 2**16
+"""Coordinates of theta up to which a CPU is faster with many tasks at once: one task's operations
+are then so short that calling them takes longer (``benchmarks/together.py``)."""
 
 
 class TaskStack(NamedTuple):
@@ -58,9 +61,16 @@ class Work:
 
 
 class AtOnce(Protocol):
-    """How the programs of a process are computed, up to ``chunk`` tasks at once."""
+    """How the programs of a process are computed."""
 
-    chunk: int
+    @property
+    def beside(self) -> int:
+        """How many simulated hospitals of a process take turns, so that works can be joined."""
+        return 1
+
+    def most(self, dim: int) -> int:
+        """How many tasks are computed at once where theta has ``dim`` coordinates."""
+        ...
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """The results of each task, in order, without the task axis."""
@@ -70,7 +80,9 @@ class AtOnce(Protocol):
 class OneByOne(AtOnce):
     """One task after the other."""
 
-    chunk: int = 1
+    def most(self, dim: int) -> int:
+        """One."""
+        return 1
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """Each task as it is, without a task axis."""
@@ -90,6 +102,15 @@ class Batched(AtOnce):
     chunk: int = 64
     graphs: bool = False
     _captured: dict[Hashable, Program] = field(default_factory=dict)
+
+    @property
+    def beside(self) -> int:
+        """A task or more of each, in one go."""
+        return self.chunk
+
+    def most(self, dim: int) -> int:
+        """``chunk``."""
+        return self.chunk
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """Wait for the works of hospitals beside this one, if there are any, and join them."""
@@ -218,6 +239,28 @@ def stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
     return torch.from_numpy(np.stack(arrays)).to(device)
 
 
+class BySize(AtOnce):
+    """For a CPU: batched within a hospital where theta has at most ``SMALL`` coordinates.
+
+    Hospitals are not joined, so that a hospital's answer is the same to the last bit in every
+    engine, and with any number of workers.
+    """
+
+    def __init__(self, chunk: int) -> None:
+        self._loop, self._batched = OneByOne(), Batched(chunk)
+
+    def most(self, dim: int) -> int:
+        """``chunk`` where theta is small."""
+        return self._way(dim).most(dim)
+
+    def run(self, work: Work) -> list[tuple[Tensor, ...]]:
+        """By the size of theta."""
+        return self._way(work.points[0].numel()).run(work) if work.points else []
+
+    def _way(self, dim: int) -> AtOnce:
+        return self._batched if dim <= SMALL else self._loop
+
+
 Way = Literal["auto", "loop", "batched"]
 
 
@@ -225,7 +268,7 @@ Way = Literal["auto", "loop", "batched"]
 class TasksAtOnce:
     """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
 
-    ``auto`` is batched on a GPU, and one by one on a CPU.
+    ``auto`` is batched on a GPU, and by the size of theta on a CPU.
     """
 
     way: Way = "auto"
@@ -234,9 +277,9 @@ class TasksAtOnce:
     def on(self, device: str) -> AtOnce:
         """What computes on this device."""
         gpu = device.startswith("cuda")
-        if self.way == "loop" or (self.way == "auto" and not gpu):
+        if self.way == "loop":
             return OneByOne()
-        return Batched(self.chunk, graphs=gpu)
+        return BySize(self.chunk) if self.way == "auto" and not gpu else Batched(self.chunk, gpu)
 
 
 AUTO = TasksAtOnce()

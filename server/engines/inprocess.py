@@ -68,7 +68,7 @@ class Machine(NamedTuple):
     @property
     def beside(self) -> int:
         """How many hospitals of one process compute side by side."""
-        return self.at_once.on(self.device).chunk
+        return self.at_once.on(self.device).beside
 
 
 CPU = Machine()

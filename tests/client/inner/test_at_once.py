@@ -64,8 +64,8 @@ def update(learner: Algorithm, case: str, at_once: AtOnce, seed: int = 1) -> Ten
 @every_update
 def test_updates_are_those_of_one_task_after_the_other(name: str, case: str) -> None:
     alone = update(ALL[name], case, OneByOne())
-    for chunk in (1, 2, 64):
-        found = update(ALL[name], case, Batched(chunk))
+    for at_once in (Batched(1), Batched(2), Batched(64), AUTO.on("cpu")):
+        found = update(ALL[name], case, at_once)
         torch.testing.assert_close(found, alone, rtol=0, atol=1e-12)
     assert alone.abs().max() > 1e-4
 
@@ -167,7 +167,9 @@ def test_those_beside_go_on_where_one_fails() -> None:
 
 
 def test_the_choice() -> None:
-    assert isinstance(AUTO.on("cpu"), OneByOne)
+    by_size = AUTO.on("cpu")
+    assert [by_size.most(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
+    assert by_size.run(Work(None, lambda theta, task: (theta,), [], [], Setting.stack)) == []
     gpu = AUTO.on("cuda:0")
     assert isinstance(gpu, Batched)
     assert (gpu.graphs, gpu.chunk) == (True, 64)
