@@ -23,7 +23,7 @@ from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.prepared import SameRecords, prepare
 from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
-from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
+from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource, TaskSpec
 from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
@@ -246,13 +246,13 @@ def _dealt(
 
 
 @lru_cache(maxsize=8)
-def _setting(architecture: Architecture, source: TaskSource, device: str) -> Setting:
-    return Setting(architecture, source.spec(), device)
+def _setting(architecture: Architecture, spec: TaskSpec, device: str) -> Setting:
+    return Setting(architecture, spec, device)
 
 
 def open_setting(desk: Desk, device: str = "cpu") -> Setting:
     """The networks for this run's tasks on one device, built once per process."""
-    return _setting(desk.architecture, desk.source, device)
+    return _setting(desk.architecture, desk.spec, device)
 
 
 def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> np.random.Generator:

@@ -53,7 +53,7 @@ def evaluated(
     """
     with new_folder(place) as folder:
         cells, failed = examine(finished, exam, fits.shots, jobs, observe, folder)
-        scores = exam.run.client.tasks.spec().kind.scores
+        scores = exam.run.spec().kind.scores
         made = Evaluated(finished, exam, fits, tuple(failed), tables_of(scores, cells))
         (folder / "hospitals.log").unlink(missing_ok=True)
         _write(made, folder)
@@ -73,7 +73,7 @@ def _write(made: Evaluated, folder: Path) -> None:
     run, first = made.exam.run, made.tables[0].score
     shots = nearest(own_shots(run), made.sized.shots)
     steps = nearest(run.client.inner.adapt_steps, made.exam.steps)
-    for score in run.client.tasks.spec().kind.scores:
+    for score in run.spec().kind.scores:
         name = "evaluation.png" if score == first else f"evaluation-{score.name}.png"
         draw_shots(folder / name, [t for t in made.tables if t.score == score], shots, steps)
 
