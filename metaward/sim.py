@@ -20,6 +20,7 @@ from pydantic import Field
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
 from metaward.client.tasks.base import TaskSpec
+from metaward.files import usable
 from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
 from metaward.sections import Client, Data, Server, Strategies
@@ -107,7 +108,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
 
     ``above`` are the files that extend this one. ``ConfigError`` where there is no such file.
     """
-    if not path.exists() or path.is_dir():
+    if not usable(path).exists() or path.is_dir():
         what = "no such file, but a folder" if path.is_dir() else "no such file"
         raise ConfigError([f"{what}; the default one is {DEFAULT.name}"], str(path))
     mapping = read_yaml(path.read_bytes(), str(path))
@@ -139,9 +140,9 @@ def data_root(run: Sim) -> Path | None:
         return None
     try:
         root = Path(named).expanduser().resolve()
-    except RuntimeError as error:  # a user of whom there is none
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, no such name
         raise ConfigError([f"data.root (or METAWARD_DATA): {named!r}: {error}"]) from error
-    if not root.is_dir():
+    if not usable(root).is_dir():
         raise ConfigError([f"data.root (or METAWARD_DATA): {named!r} is not a folder"])
     return root
 

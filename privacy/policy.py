@@ -22,7 +22,7 @@ from metaward.privacy.mechanisms import MECHANISMS
 from metaward.privacy.units import UNITS, UnitName
 from metaward.yaml_text import read_yaml
 
-PLUGIN = r"^(source|network|algorithm|mechanism):[a-z][a-z0-9_]*$"
+PLUGIN = r"^(source|network|algorithm|mechanism|function|metric):[a-z][a-z0-9_]*$"
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0

@@ -15,7 +15,7 @@ import typer
 from metaward import sim
 from metaward.client.tasks.phantom import Phantom
 from metaward.client.tasks.phantom_files import write_phantom
-from metaward.errors import BAD_INPUT, INTERRUPTED, MetawardError
+from metaward.errors import BAD_INPUT, FAILED, INTERRUPTED, MetawardError
 from metaward.options import ConfigError
 from metaward.sections import EngineName
 from metaward.server import show
@@ -152,4 +152,7 @@ def main() -> NoReturn:
             complain(note)
         complain(f"{'error' if error.exit_code == BAD_INPUT else 'failed'}: {error}")
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that vanished, rights that are missing
+        complain(f"failed: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(FAILED)
     sys.exit(code)

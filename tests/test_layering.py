@@ -42,7 +42,7 @@ MAY_IMPORT = {
     "client": {*TEXT, "files", "privacy"},
     "strategies": {*TEXT, "privacy"},
     "sections": {*TEXT, "client", "strategies"},
-    "sim": {*TEXT, "client", "privacy", "sections", "strategies"},
+    "sim": {*TEXT, "client", "files", "privacy", "sections", "strategies"},
     "server": {*TEXT, "client", "files", "privacy", "sections", "sim", "strategies"},
 }
 DOOR = {"door", "register", "result"}

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from metaward.files import write_synced
+from metaward.files import writable, write_synced
 from metaward.options import ConfigError
 from metaward.privacy.report.values import plain_value
 from metaward.server.evaluations.exam import Exam
@@ -102,8 +102,9 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 
 def require_free(place: Path) -> None:
-    """``FolderTakenError`` where something is there already."""
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    """``FolderTakenError`` where something is there already, ``InputError`` where no folder can
+    be."""
+    if writable(place).exists() and (not place.is_dir() or any(place.iterdir())):
         raise FolderTakenError(f"{place} is not an empty folder; name a new one")
 
 

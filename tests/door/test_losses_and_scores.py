@@ -14,6 +14,7 @@ import metaward as mw
 from metaward.client.desk import asked_plugins
 from metaward.client.scores import METRIC, known_scores
 from metaward.privacy import Refusal
+from metaward.sim import HERE, Sim
 from tests.client.bedside import OPEN, Site, request
 from tests.door.own import configuration, register_all
 from tests.door.test_entry_points import Install
@@ -51,12 +52,20 @@ def test_both_reach_the_workers_and_the_tables(tmp_path: Path) -> None:
     assert result.run.client.loss == run.client.loss
     (row,) = result.tables["surprise"]
     assert 0 <= row["low"] <= row["after"] <= row["high"]
-    plain = mw.run(mw.load(run, {"client.loss": None}), tmp_path / "plain")
-    assert plain.theta.shape == result.theta.shape
-    assert (plain.theta != result.theta).any(), "the loss was used"
-    alike = mw.load(run, {"client.loss": {"function": "tempered", "temperature": 1}})
-    same = mw.run(alike, tmp_path / "alike")
-    torch.testing.assert_close(torch.tensor(same.theta), torch.tensor(plain.theta))
+
+
+def test_the_loss_is_what_learners_minimise() -> None:
+    """With temperature 1 it is that of the kind; with another one theta goes elsewhere."""
+    register_all()
+    register_losses_and_scores()
+    outputs, labels = torch.randn(6, 3), torch.arange(6) % 3
+    for temperature, alike in ((1.0, True), (2.0, False)):
+        chosen = {"client.loss": {"function": "tempered", "temperature": temperature}}
+        run = mw.load(configuration(), chosen)
+        own, usual = run.setting(), run.client.tasks.spec().kind.losses
+        net = own.network(3)
+        found = own.objective(net).loss(outputs, labels)
+        assert torch.allclose(found, usual(outputs, labels), atol=1e-5) == alike
 
 
 def test_a_run_without_its_parts_says_so() -> None:
@@ -96,3 +105,16 @@ def test_a_desk_that_names_no_texts_asks_for_no_plug_in() -> None:
     desk = json.loads(mw.load(SMALL).desk().json())
     assert asked_plugins(json.dumps(desk | {"score": 3, "metrics": [None, 4], "loss": 7})) == []
     assert asked_plugins(json.dumps(desk | {"loss": "mine"})) == ["function:mine"]
+
+
+def test_the_guide_shows_what_is_run() -> None:
+    """The lines of docs/python.md, as a reader copies them."""
+    guide = (HERE / "docs" / "python.md").read_text(encoding="utf-8")
+    code = guide[guide.index("**Losses and scores.**") : guide.index("## Packages")]
+    lines = [line for line in code.splitlines() if line.startswith("    ") or not line]
+    known: dict[str, object] = {}
+    exec("\n".join(line.removeprefix("    ") for line in lines), known)
+    run = known["run"]
+    assert isinstance(run, Sim)
+    assert run.spec().kind.score_names == ("accuracy", "surprise", "auroc")
+    assert run.mapping()["client"]["loss"] == {"function": "tempered", "temperature": 2.0}
