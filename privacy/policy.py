@@ -82,8 +82,9 @@ class Policy:
     loss: bool
     """Whether the mean training loss may leave; only where `units` is `[none]`."""
     plugins: tuple[Annotated[str, Field(pattern=PLUGIN)], ...]
-    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`
-    or `mechanism:NAME`. Parts that come with metaward are none."""
+    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`,
+    `mechanism:NAME`, `function:NAME` (a loss) or `metric:NAME`. Parts that come with metaward are
+    none."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]
