@@ -96,8 +96,9 @@ class TaskKind:
         return tuple(score.name for score in self.scores)
 
     def measure(self, outputs: Tensor, labels: Tensor) -> list[float]:
-        """All scores of one task's outputs, in the order of ``scores``."""
-        return [score.measure(outputs, labels) for score in self.scores]
+        """All scores of one task's outputs, in the order of ``scores``, computed on the CPU."""
+        known = outputs.cpu(), labels.cpu()
+        return [score.measure(*known) for score in self.scores]
 
 
 # ---------------------------------------------------------------------------- classification
