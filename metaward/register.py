@@ -199,7 +199,7 @@ def metric(name: str, function: Any = None, *, label: str | None = None, **form:
     Args:
         name: lower-case letters, digits and underscores.
         function: of the outputs of one task's query records, logits (n, N) or outputs (n, targets),
-            and their labels (n,) or (n, targets), as torch tensors; it returns a number.
+            and their labels (n,) or (n, targets), as torch tensors on the CPU; it returns a number.
         label: how tables call it; None: its name.
         higher_is_better: whether a larger number is a better one.
         lowest: the least that it can be; what a hospital sends below it is rejected.
