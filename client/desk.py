@@ -65,8 +65,8 @@ class Desk:
     tasks. ``rewind`` is the most rounds that a resumed run can repeat; a hospital's memory keeps
     its older versions for that many rounds. ``warm_up`` says how the network's frame is learned in
     the first round; None: it is not. ``loss`` and ``class_weights`` say what learners minimise,
-    None the loss of the kind of task; ``score`` and ``metrics`` what judging hospitals send beside
-    the scores of the kind. A baseline that a run trains as well has a desk of its own.
+    None the loss of the kind of task; ``first_score`` and ``further_scores`` what judging hospitals
+    send beside the scores of the kind. A baseline that a run trains as well has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -81,14 +81,14 @@ class Desk:
     warm_up: WarmUp | None = None
     loss: Annotated[Loss | None, LOSS] = None
     class_weights: ClassWeights = "none"
-    score: str | None = None
-    metrics: tuple[str, ...] = ()
+    first_score: str | None = None
+    further_scores: tuple[str, ...] = ()
 
     @property
     def spec(self) -> TaskSpec:
         """The shape of the tasks, with the loss and the scores that the run has chosen."""
         own = with_loss(self.source.spec(), self.loss, self.class_weights)
-        return scored(own, self.score, self.metrics)
+        return scored(own, self.first_score, self.further_scores)
 
     @property
     def first(self) -> FirstRound | None:
@@ -130,7 +130,7 @@ class Desk:
                 f"that; choose a learner that keeps nothing, or a unit of {', '.join(able)}",
             )
         yield from loss_faults(self.source.spec(), self.loss, self.class_weights)
-        yield from score_faults(self.source.spec(), self.score, self.metrics)
+        yield from score_faults(self.source.spec(), self.first_score, self.further_scores)
         if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
@@ -174,7 +174,8 @@ def asked_plugins(text: str) -> list[str]:
         return []
     registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}
     mapping = asked if isinstance(asked, dict) else {}
-    named = [mapping.get("score"), *(mapping.get("metrics") or [])]
+    further = mapping.get("further_scores")
+    named = [mapping.get("first_score"), *(further if isinstance(further, list) else [])]
     return [
         *(n for field, r in registries.items() if r for n in r.asked_plugins(mapping.get(field))),
         *asked_metrics([name for name in named if isinstance(name, str)]),

@@ -165,8 +165,8 @@ YAML = {
     "warm_up": "client.warm_up",
     "loss": "client.loss",
     "class_weights": "client.class_weights",
-    "score": "server.evaluation.score",
-    "metrics": "server.evaluation.metrics",
+    "first_score": "server.evaluation.score",
+    "further_scores": "server.evaluation.metrics",
 }
 """The yaml key of each field of a desk."""
 

@@ -113,8 +113,9 @@ def scored(spec: TaskSpec, main: str | None, further: Sequence[str]) -> TaskSpec
 
 
 def faults(spec: TaskSpec, main: str | None, further: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """``score`` or ``metrics``, and what is wrong with what it names."""
-    for key, names in (("score", [main] if main else []), ("metrics", list(further))):
+    """``first_score`` or ``further_scores``, and what is wrong with what it names."""
+    asked = {"first_score": [main] if main else [], "further_scores": list(further)}
+    for key, names in asked.items():
         for name in names:
             try:
                 score = _found(spec, name)
@@ -124,7 +125,7 @@ def faults(spec: TaskSpec, main: str | None, further: Sequence[str]) -> Iterator
                 yield key, f": {error}"
     twice = sorted({name for name in further if list(further).count(name) > 1})
     if twice:
-        yield "metrics", f": {', '.join(twice)} stands twice"
+        yield "further_scores", f": {', '.join(twice)} stands twice"
 
 
 def _found(spec: TaskSpec, name: str) -> Score:

@@ -110,10 +110,7 @@ def _paired(a: Side, b: Side, comparisons: int) -> TwoRuns:
     why = other_episodes(a, b)
     if why:
         return TwoRuns(a.name, b.name, why=f"not judged on the same episodes: {why}")
-    score, other = score_of(a), score_of(b)
-    if score != other:
-        return TwoRuns(a.name, b.name, why=f"judged by {score.name} and by {other.name}")
-    theirs = b.first["hospitals"]
+    score, theirs = score_of(a), b.first["hospitals"]
     mine = a.first["hospitals"]
     gaps = {name: score.advantage(value, theirs[name]) for name, value in mine.items()}
     values = list(gaps.values())

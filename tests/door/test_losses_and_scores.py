@@ -103,7 +103,10 @@ def test_a_package_offers_both_and_a_policy_names_them(install: Install, tmp_pat
 
 def test_a_desk_that_names_no_texts_asks_for_no_plug_in() -> None:
     desk = json.loads(mw.load(SMALL).desk().json())
-    assert asked_plugins(json.dumps(desk | {"score": 3, "metrics": [None, 4], "loss": 7})) == []
+    assert (
+        asked_plugins(json.dumps(desk | {"first_score": 3, "further_scores": [None, 4], "loss": 7}))
+        == []
+    )
     assert asked_plugins(json.dumps(desk | {"loss": "mine"})) == ["function:mine"]
 
 

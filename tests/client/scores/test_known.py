@@ -85,14 +85,14 @@ def test_the_main_score_comes_first_and_the_kinds_own_stay() -> None:
     ],
 )
 def test_scores_that_cannot_be_asked_for(kind: str, name: str, words: str) -> None:
-    for key, main, further in (("score", name, ()), ("metrics", None, (name,))):
+    for key, main, further in (("first_score", name, ()), ("further_scores", None, (name,))):
         ((found, text),) = faults(SPECS[kind], main, further)
         assert found == key
         assert re.search(words, text), text
 
 
 def test_one_that_stands_twice() -> None:
-    assert list(faults(SPEC, None, ("ece", "ece"))) == [("metrics", ": ece stands twice")]
+    assert list(faults(SPEC, None, ("ece", "ece"))) == [("further_scores", ": ece stands twice")]
 
 
 # --------------------------------------------------------------------------- scores of one's own
