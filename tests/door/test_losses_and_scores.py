@@ -107,6 +107,7 @@ def test_a_desk_that_names_no_texts_asks_for_no_plug_in() -> None:
         asked_plugins(json.dumps(desk | {"first_score": 3, "further_scores": [None, 4], "loss": 7}))
         == []
     )
+    assert asked_plugins(json.dumps(desk | {"further_scores": 4})) == []
     assert asked_plugins(json.dumps(desk | {"loss": "mine"})) == ["function:mine"]
 
 
