@@ -16,12 +16,18 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from metaward.client.inner import ALGORITHMS, Algorithm, FirstRound, Setting, WarmUp
+from metaward.client.losses import LOSSES, Loss, with_loss
+from metaward.client.losses.own import as_loss
+from metaward.client.losses.run import faults as loss_faults
+from metaward.client.losses.weights import ClassWeights
 from metaward.client.models import MODELS, Architecture, check_architecture
 from metaward.client.models.own import as_architecture
 from metaward.client.schedule import Order
+from metaward.client.scores import asked_metrics, scored
+from metaward.client.scores.known import faults as score_faults
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import as_source
-from metaward.client.tasks.base import TaskSource
+from metaward.client.tasks.base import TaskSource, TaskSpec
 from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, UNITS, Mechanism
@@ -44,6 +50,7 @@ def as_mechanism(name: str, thing: Any) -> type[Any]:
 SOURCE = Registry("source", TASKS, Plugins("metaward.tasks", as_source))
 NETWORK = Registry("network", MODELS, Plugins("metaward.networks", as_architecture))
 LEARNER = Registry("algorithm", ALGORITHMS, Plugins("metaward.learners", of_protocol(Algorithm)))
+LOSS = Registry("function", LOSSES, Plugins("metaward.losses", as_loss), short=True)
 MECHANISM = Registry("mechanism", MECHANISMS, Plugins("metaward.mechanisms", as_mechanism), serving)
 
 Positive = Annotated[int, Field(ge=1)]
@@ -57,7 +64,9 @@ class Desk:
     ``schedule`` says which of its records a round takes (``client.schedule``), ``seed`` draws the
     tasks. ``rewind`` is the most rounds that a resumed run can repeat; a hospital's memory keeps
     its older versions for that many rounds. ``warm_up`` says how the network's frame is learned in
-    the first round; None: it is not. A baseline that a run trains as well has a desk of its own.
+    the first round; None: it is not. ``loss`` and ``class_weights`` say what learners minimise,
+    None the loss of the kind of task; ``first_score`` and ``further_scores`` what judging hospitals
+    send beside the scores of the kind. A baseline that a run trains as well has a desk of its own.
     """
 
     source: Annotated[TaskSource, SOURCE]
@@ -70,6 +79,16 @@ class Desk:
     rounds: Positive
     rewind: Positive
     warm_up: WarmUp | None = None
+    loss: Annotated[Loss | None, LOSS] = None
+    class_weights: ClassWeights = "none"
+    first_score: str | None = None
+    further_scores: tuple[str, ...] = ()
+
+    @property
+    def spec(self) -> TaskSpec:
+        """The shape of the tasks, with the loss and the scores that the run has chosen."""
+        own = with_loss(self.source.spec(), self.loss, self.class_weights)
+        return scored(own, self.first_score, self.further_scores)
 
     @property
     def first(self) -> FirstRound | None:
@@ -110,6 +129,8 @@ class Desk:
                 f"{self.mechanism.unit.name} into the updates of later ones, and no noise covers "
                 f"that; choose a learner that keeps nothing, or a unit of {', '.join(able)}",
             )
+        yield from loss_faults(self.source.spec(), self.loss, self.class_weights)
+        yield from score_faults(self.source.spec(), self.first_score, self.further_scores)
         if self.mechanism.unit.protected and self.schedule == "random":
             yield (
                 "schedule",
@@ -153,6 +174,9 @@ def asked_plugins(text: str) -> list[str]:
         return []
     registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}
     mapping = asked if isinstance(asked, dict) else {}
+    further = mapping.get("further_scores")
+    named = [mapping.get("first_score"), *(further if isinstance(further, list) else [])]
     return [
-        name for field, r in registries.items() if r for name in r.asked_plugins(mapping.get(field))
+        *(n for field, r in registries.items() if r for n in r.asked_plugins(mapping.get(field))),
+        *asked_metrics([name for name in named if isinstance(name, str)]),
     ]

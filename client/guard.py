@@ -19,7 +19,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from metaward.client import shipping
-from metaward.client.tasks.kinds import known_scores
+from metaward.client.scores import known_scores
 from metaward.privacy import Charge, Mark, Mechanism
 from metaward.privacy.accounting import allows
 from metaward.privacy.asked import Asked, PolicyError

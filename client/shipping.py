@@ -22,10 +22,11 @@ from types import ModuleType
 
 import cloudpickle
 
-from metaward.client.desk import LEARNER, MECHANISM, NETWORK, SOURCE
+from metaward.client.desk import LEARNER, LOSS, MECHANISM, NETWORK, SOURCE
+from metaward.client.scores import METRIC
 from metaward.plugins import PluginError
 
-REGISTRIES = (SOURCE, NETWORK, LEARNER, MECHANISM)
+REGISTRIES = (SOURCE, NETWORK, LEARNER, MECHANISM, LOSS, METRIC)
 VARIABLE = "METAWARD_PLUGINS"
 
 

@@ -24,13 +24,15 @@ from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
 from metaward.client.prepared import SameRecords, prepare
 from metaward.client.schedule import Dealt, Share, deal, name_of, pass_share, random_share
-from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource
+from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource, TaskSpec
 from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
 from metaward.privacy.wire import Request, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
+HELD = 2**28
+"""Bytes of records of episodes that are drawn before they are judged, all at once."""
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
@@ -128,10 +130,9 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     with one_thread():
         start, ready = torch.from_numpy(theta).to(setting.device), prepare(hospital, setting)
         ready = sitting.resized(ready, desk.source, node.index, node.root, desk.seed)
-        pairs: list[tuple[list[float], list[float]]] = []
-        while left := request.episodes - len(pairs):
-            some = [ready.episode(rng) for _ in range(min(left, setting.at_once.most(len(start))))]
-            pairs += judge(setting, desk.learner, start, some)
+        most = setting.at_once.most(len(start)) if desk.learner.takes_stacks else 1
+        drawn = (ready.episode(rng) for _ in range(request.episodes))
+        pairs = [pair for e in some(drawn, most) for pair in judge(setting, desk.learner, start, e)]
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)
 
@@ -159,6 +160,19 @@ def judge(
         (measure(before.cpu(), y), measure(after.cpu(), y))
         for (before, after), y in zip(found, labels, strict=True)
     ]
+
+
+def some(episodes: Iterator[Episode], most: int) -> Iterator[list[Episode]]:
+    """Up to ``most`` episodes at a time, and no more than ``HELD`` bytes of records."""
+    held: list[Episode] = []
+    for episode in episodes:
+        held.append(episode)
+        size = episode.support_x.nbytes + episode.query_x.nbytes
+        if len(held) == most or (len(held) + 1) * size > HELD:
+            yield held
+            held = []
+    if held:
+        yield held
 
 
 def tasks_of(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
@@ -261,14 +275,14 @@ def _dealt(
 
 @lru_cache(maxsize=8)
 def _setting(
-    architecture: Architecture, source: TaskSource, device: str, at_once: TasksAtOnce
+    architecture: Architecture, spec: TaskSpec, device: str, at_once: TasksAtOnce
 ) -> Setting:
-    return Setting(architecture, source.spec(), device, at_once.on(device))
+    return Setting(architecture, spec, device, at_once.on(device))
 
 
 def open_setting(desk: Desk, device: str = "cpu", at_once: TasksAtOnce = AUTO) -> Setting:
     """The networks for this run's tasks on one device, built once per process."""
-    return _setting(desk.architecture, desk.source, device, at_once)
+    return _setting(desk.architecture, desk.spec, device, at_once)
 
 
 def stream(seed: int, purpose: Purpose, index: int, round: int, *more: int) -> np.random.Generator:

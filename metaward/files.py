@@ -5,6 +5,31 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from metaward.errors import InputError
+
+
+def usable(path: Path) -> Path:
+    """The path itself; ``InputError`` for a name that no file can have, or a place that cannot be
+    looked into."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except (OSError, ValueError) as error:  # ValueError: it holds a zero byte
+        why = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{str(path)!r:.200}: {why}; name another file or folder") from error
+    return path
+
+
+def writable(place: Path) -> Path:
+    """The path itself; ``InputError`` where no folder could be made of this name."""
+    above = next(p for p in usable(place).absolute().parents if p.exists())
+    if not above.is_dir():
+        raise InputError(f"{place} cannot be written: {above} is a file; name another folder")
+    if not place.exists() and not os.access(above, os.W_OK):
+        raise InputError(f"{place} cannot be written: {above} lets nobody write; name another")
+    return place
+
 
 def write_synced(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write a new file with these permissions (less the umask's); wait until it is on the disk."""

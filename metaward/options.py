@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
+from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -36,13 +37,15 @@ class Registry:
     """Marks a field whose value is one entry of a registry, chosen by the yaml key ``by``.
 
     ``parts`` come with metaward; ``plugins``, if given, add others. ``way_out`` can say what to
-    write instead of a name that no entry has.
+    write instead of a name that no entry has. With ``short`` a name alone stands for the part with
+    its defaults.
     """
 
     by: str
-    parts: Mapping[str, type[Any]]
+    parts: Mapping[str, Any]
     plugins: Plugins | None = None
     way_out: Callable[[str], str] = lambda name: ""
+    short: bool = False
 
     def names(self) -> str:
         """The choices, as an error lists them."""
@@ -61,7 +64,8 @@ class Registry:
     def asked_plugins(self, given: Any) -> list[str]:
         """``by:name`` of the plug-in that ``given``, the mapping of a part, asks for, if any;
         nothing is imported."""
-        name = given.get(self.by) if isinstance(given, dict) else None
+        mapping = self._spelled(given)
+        name = mapping.get(self.by) if isinstance(mapping, dict) else None
         return [f"{self.by}:{name}"] if isinstance(name, str) and name not in self.parts else []
 
     def plain(self, part: Any) -> dict[str, Any]:
@@ -71,6 +75,7 @@ class Registry:
 
     def build(self, given: Any, path: str, faults: list[str]) -> Any:
         """The part that ``given`` names, with its options; None where there are faults."""
+        given = self._spelled(given)
         if not isinstance(given, dict) or self.by not in given:
             faults.append(f"{path}.{self.by}: missing; choose from {self.names()}")
             return None
@@ -93,6 +98,10 @@ class Registry:
             )
             return None
         return build(cls, options, f"{path}.", faults)
+
+    def _spelled(self, given: Any) -> Any:
+        """The mapping behind a name that stands alone."""
+        return {self.by: given} if self.short and isinstance(given, str) else given
 
     def _known(self) -> dict[str, type[Any]]:
         """Every class that a part can have; a plug-in has one only after it was used."""
@@ -135,6 +144,10 @@ class Named:
         """The names, for a published schema."""
         return {"type": "string", "enum": list(self.values)}
 
+    def words(self) -> str:
+        """What can be written, in Markdown."""
+        return ", ".join(f"`{name}`" for name in self.values)
+
 
 def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
     """Make a ``cls`` from a mapping; None, with lines added to ``faults``, if there are faults."""
@@ -172,7 +185,7 @@ def plain(value: Any) -> Any:
     for f in fields(value):
         choice = registry_of(hints[f.name]) or named_in(hints[f.name])
         part = getattr(value, f.name)
-        out[f.name] = choice.plain(part) if choice else plain(part)
+        out[f.name] = choice.plain(part) if choice and part is not None else plain(part)
     return out
 
 
@@ -182,7 +195,7 @@ def plain(value: Any) -> Any:
 def _value(hint: Any, given: Any, path: str, faults: list[str]) -> Any:
     registry = registry_of(hint)
     if registry:
-        return registry.build(given, path, faults)
+        return None if _left_out(hint, given) else registry.build(given, path, faults)
     section = section_of(hint)
     if section is not None:
         optional = section is not hint and given is None
@@ -238,6 +251,11 @@ def _missing(hint: Any, path: str) -> str:
     if section is not None:
         return f"{path}: missing; give it a mapping of {', '.join(f.name for f in fields(section))}"
     return f"{path}: missing"
+
+
+def _left_out(hint: Any, given: Any) -> bool:
+    """Whether a part that a run can do without is null."""
+    return given is None and NoneType in get_args(get_args(hint)[0])
 
 
 def _required(spec: Field[Any]) -> bool:

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field
 from importlib.metadata import EntryPoint, entry_points
-from inspect import get_annotations, isfunction
+from inspect import Parameter, get_annotations, isfunction, signature
 from typing import Any, Protocol, get_type_hints
 
 from metaward.errors import InputError
@@ -131,3 +131,23 @@ def spell_out_parameters(make: Callable[..., Any]) -> None:
     function = getattr(make, "__init__") if isinstance(make, type) else make  # noqa: B009
     if isfunction(function):
         function.__annotations__ = get_annotations(function, eval_str=True)
+
+
+def options_of(name: str, make: Callable[..., Any], given: int, what: str) -> list[Any]:
+    """The parameters of a function behind the first ``given`` ones (``what``), as fields for
+    ``make_dataclass``: yaml options. ``TypeError`` where one has no type."""
+    spell_out_parameters(make)
+    parameters = list(signature(make, eval_str=True).parameters.values())
+    if len(parameters) < given:
+        raise TypeError(f"{name}: the function needs parameters for {what}")
+    options = parameters[given:]
+    untyped = [p.name for p in options if p.annotation is p.empty]
+    if untyped:
+        raise TypeError(f"{name}: give {', '.join(untyped)} a type, such as width: int = 16")
+    return [(p.name, p.annotation, _as_field(p)) for p in options]
+
+
+def _as_field(parameter: Parameter) -> Field[Any]:
+    none = parameter.default is parameter.empty
+    made: Field[Any] = field() if none else field(default=parameter.default)
+    return made

@@ -136,7 +136,7 @@ def _type(hint: Any) -> str:
     if origin is tuple:
         return f"list of {_type(inner[0])}"
     if named := named_in(hint):
-        return ", ".join(f"`{name}`" for name in named.values)
+        return named.words()
     if hasattr(hint, "__metadata__"):
         return _type(inner[0])
     return WORDS[hint]

@@ -9,19 +9,24 @@ Registered parts also reach the worker processes of both engines on this machine
 registration of a name replaces the first; names of metaward's own parts cannot be taken
 (``ValueError``). At a real hospital nothing is registered this way: a package that is installed
 there offers its parts by entry points (``metaward.networks``, ``metaward.learners``,
-``metaward.tasks``, ``metaward.mechanisms``), and the hospital's policy names them.
+``metaward.tasks``, ``metaward.losses``, ``metaward.metrics``, ``metaward.mechanisms``), and the
+hospital's policy names them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from typing import Any, TypeVar, overload
 
 from torch import nn
 
-from metaward.client.desk import LEARNER, MECHANISM, NETWORK, SOURCE
+from metaward.client.desk import LEARNER, LOSS, MECHANISM, NETWORK, SOURCE
+from metaward.client.losses.own import Function
 from metaward.client.models.own import Make, OwnNetwork
+from metaward.client.scores import METRIC
 from metaward.client.tasks.arrays import Records
+from metaward.client.tasks.kinds import Score
 from metaward.options import Registry
 
 Part = TypeVar("Part")
@@ -132,9 +137,96 @@ def mechanism(name: str, cls: Any = None) -> Any:
     return _registered(MECHANISM, name, cls)
 
 
+Loss = TypeVar("Loss", bound=Function | type)
+
+
+@overload
+def loss(name: str, function: Loss) -> Loss: ...
+@overload
+def loss(name: str, function: None = None) -> Callable[[Loss], Loss]: ...
+def loss(name: str, function: Any = None) -> Any:
+    """Register a loss as ``client.loss: name``; without ``function``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        function: of the outputs of n records and their labels, as the kind of task has them: logits
+            (n, N) and classes (n,) int64, or outputs and targets (n, targets) float32. It returns
+            one loss for each record (n,). Its other parameters, each with a type, are yaml options.
+            Or a torch loss with ``reduction="none"``, or a frozen dataclass with the members of
+            ``metaward.client.losses.Loss``.
+
+    Raises:
+        TypeError: ``function`` is none of these.
+        ValueError: the name is taken by metaward.
+
+    It is computed for each record alone, by ``torch.func.vmap``, so that no record moves the
+    gradient of another. A configuration that names it is refused (``ConfigError``) where that fails
+    on made-up records: where it branches on values, draws at random, or gives no finite gradient.
+    """
+    return _registered(LOSS, name, function)
+
+
+Measure = TypeVar("Measure", bound=Callable[..., float])
+
+
+@overload
+def metric(
+    name: str,
+    function: Measure,
+    *,
+    label: str | None = None,
+    higher_is_better: bool = True,
+    lowest: float = -inf,
+    highest: float = inf,
+    scale: float = 1,
+    digits: int = 3,
+) -> Measure: ...
+@overload
+def metric(
+    name: str,
+    function: None = None,
+    *,
+    label: str | None = None,
+    higher_is_better: bool = True,
+    lowest: float = -inf,
+    highest: float = inf,
+    scale: float = 1,
+    digits: int = 3,
+) -> Callable[[Measure], Measure]: ...
+def metric(name: str, function: Any = None, *, label: str | None = None, **form: Any) -> Any:
+    """Register a score for ``server.evaluation.metrics``; without ``function``, a decorator.
+
+    Args:
+        name: lower-case letters, digits and underscores.
+        function: of the outputs of one task's query records, logits (n, N) or outputs (n, targets),
+            and their labels (n,) or (n, targets), as torch tensors on the CPU; it returns a number.
+        label: how tables call it; None: its name.
+        higher_is_better: whether a larger number is a better one.
+        lowest: the least that it can be; what a hospital sends below it is rejected.
+        highest: the most that it can be.
+        scale: tables show the number times this.
+        digits: digits after the point in tables.
+
+    Raises:
+        TypeError: ``function`` is none.
+        ValueError: the name is taken by metaward.
+
+    A configuration that names it is refused (``ConfigError``) where it gives no finite number in
+    its range for made-up records.
+    """
+    if function is None:
+        return lambda given: metric(name, given, label=label, **form)
+    if not callable(function):
+        raise TypeError(f"{name}: give a function of outputs and labels, not {function!r:.80}")
+    METRIC.register(
+        name, Score(name, label or name, function, **{"higher_is_better": True, **form})
+    )
+    return function
+
+
 def names() -> dict[str, list[str]]:
     """The parts this process registered: yaml key (``network``, ...) -> names, in their order."""
-    registries = (SOURCE, NETWORK, LEARNER, MECHANISM)
+    registries = (SOURCE, NETWORK, LEARNER, MECHANISM, LOSS, METRIC)
     return {r.by: list(r.plugins.registered) for r in registries if r.plugins}
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from metaward.client.desk import LEARNER, NETWORK, SOURCE, Positive
+from metaward.client.desk import LEARNER, LOSS, NETWORK, SOURCE, Positive
 from metaward.client.inner import Algorithm, WarmUp
 from metaward.client.inner.at_once import Way
+from metaward.client.losses import Loss
+from metaward.client.losses.weights import ClassWeights
 from metaward.client.models import Architecture
 from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
@@ -64,6 +66,12 @@ class Client:
     warm_up: WarmUp | None = None
     """How the coordinates of a network's frame are learned in the first round; null: they are not,
     and the first round is like all others."""
+    loss: Annotated[Loss | None, LOSS] = None
+    """What learners minimise; null: the loss of the kind of task."""
+    class_weights: ClassWeights = "none"
+    """Factors of the losses of each class's records, for tasks in which labels mean the same
+    everywhere; a class that is not named has 1. They are public, and clipping is unchanged.
+    `inverse` is refused, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +130,12 @@ class Evaluation:
     patience: Positive | None = None
     """With `keep: best`, training stops when its best round is this many evaluations old; null: it
     takes all rounds."""
+    score: str | None = None
+    """The score by which rounds and runs are compared, such as `auroc`; null: the first one of the
+    kind of task, `accuracy` or `mse`."""
+    metrics: tuple[str, ...] = ()
+    """Further scores that judging hospitals send, such as `[balanced_accuracy, auroc]`; each has a
+    table of its own."""
     judges: Literal["unseen", "validation"] = "unseen"
     """The hospitals that judge the result. With `validation` those set aside for it do so, and the
     unseen ones are never evaluated: settings can be compared without a look at them."""

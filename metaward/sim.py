@@ -19,6 +19,8 @@ from pydantic import Field
 
 from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
+from metaward.client.tasks.base import TaskSpec
+from metaward.files import usable
 from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
 from metaward.sections import Client, Data, Server, Strategies
@@ -60,7 +62,19 @@ class Sim:
             self.server.rounds,
             self.server.checkpoint.every * self.server.checkpoint.keep,
             client.warm_up,
+            client.loss,
+            client.class_weights,
+            self.server.evaluation.score,
+            self.server.evaluation.metrics,
         )
+
+    def spec(self) -> TaskSpec:
+        """The shape of the run's tasks, with the loss and the scores that it has chosen."""
+        return self.desk().spec
+
+    def setting(self) -> Setting:
+        """What the run's learner works with, on the CPU."""
+        return Setting(self.client.model, self.spec())
 
     def judging(self) -> list[str]:
         """The names of the hospitals that judge the result (``server.evaluation.judges``)."""
@@ -94,7 +108,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
 
     ``above`` are the files that extend this one. ``ConfigError`` where there is no such file.
     """
-    if not path.exists() or path.is_dir():
+    if not usable(path).exists() or path.is_dir():
         what = "no such file, but a folder" if path.is_dir() else "no such file"
         raise ConfigError([f"{what}; the default one is {DEFAULT.name}"], str(path))
     mapping = read_yaml(path.read_bytes(), str(path))
@@ -126,9 +140,9 @@ def data_root(run: Sim) -> Path | None:
         return None
     try:
         root = Path(named).expanduser().resolve()
-    except RuntimeError as error:  # a user of whom there is none
+    except (RuntimeError, OSError, ValueError) as error:  # no such user, no such name
         raise ConfigError([f"data.root (or METAWARD_DATA): {named!r}: {error}"]) from error
-    if not root.is_dir():
+    if not usable(root).is_dir():
         raise ConfigError([f"data.root (or METAWARD_DATA): {named!r} is not a folder"])
     return root
 
@@ -149,6 +163,10 @@ YAML = {
     "learner": "client.inner",
     "schedule": "client.schedule",
     "warm_up": "client.warm_up",
+    "loss": "client.loss",
+    "class_weights": "client.class_weights",
+    "first_score": "server.evaluation.score",
+    "further_scores": "server.evaluation.metrics",
 }
 """The yaml key of each field of a desk."""
 
@@ -214,7 +232,7 @@ def server_noise_faults(run: Sim) -> Iterator[str]:
 
 def learner_faults(run: Sim) -> Iterator[str]:
     """The fault of a learner without anything to learn, such as one that is a baseline only."""
-    setting = Setting(run.client.model, run.client.tasks.spec())
+    setting = run.setting()
     if all(layer.local for layer in run.client.inner.layers(setting)):
         name, network = LEARNER.plain(run.client.inner), NETWORK.plain(run.client.model)
         yield (

@@ -35,7 +35,7 @@ ODD = re.compile(r"[-+]?(0[0-9_]+$|[0-9_]+:)")
 """Numbers that are not what they look like: 010 is 8 in yaml, and 1:30 is 90."""
 
 
-CHOOSING = ("source", "network", "algorithm", "mechanism", "rule", "optimizer")
+CHOOSING = ("source", "network", "algorithm", "mechanism", "rule", "optimizer", "function")
 """Keys that choose a part: where one says another name, the part's other options are not kept."""
 
 

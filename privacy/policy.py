@@ -22,7 +22,7 @@ from metaward.privacy.mechanisms import MECHANISMS
 from metaward.privacy.units import UNITS, UnitName
 from metaward.yaml_text import read_yaml
 
-PLUGIN = r"^(source|network|algorithm|mechanism):[a-z][a-z0-9_]*$"
+PLUGIN = r"^(source|network|algorithm|mechanism|function|metric):[a-z][a-z0-9_]*$"
 
 SMALLEST_CLIP = 1e-6
 LARGEST_NOISE = 65535.0
@@ -82,8 +82,9 @@ class Policy:
     loss: bool
     """Whether the mean training loss may leave; only where `units` is `[none]`."""
     plugins: tuple[Annotated[str, Field(pattern=PLUGIN)], ...]
-    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`
-    or `mechanism:NAME`. Parts that come with metaward are none."""
+    """The plug-ins that the hospital runs, each as `network:NAME`, `algorithm:NAME`, `source:NAME`,
+    `mechanism:NAME`, `function:NAME` (a loss) or `metric:NAME`. Parts that come with metaward are
+    none."""
 
     def __post_init__(self) -> None:
         faults = [*self._guarantee_faults(), *self._evaluation_faults()]

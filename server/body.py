@@ -111,7 +111,7 @@ def check(run: Sim) -> None:
     than the run's."""
     if run.server.start is None:
         return
-    setting, learner = Setting(run.client.model, run.client.tasks.spec()), run.client.inner
+    setting, learner = run.setting(), run.client.inner
     theta = np.asarray(learner.initial(setting, run.seed).numpy(), np.float32)
     begun(read(Path(run.server.start).expanduser()), learner, setting, theta)
 

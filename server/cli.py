@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import click
 import typer
 
-from metaward.errors import BAD_INPUT, MetawardError
+from metaward.errors import BAD_INPUT, FAILED, MetawardError
 from metaward.server.evaluations.lists import WithLists
 from metaward.server.late import Late, late_group
 from metaward.server.terminal import complain
@@ -123,4 +123,7 @@ def main() -> NoReturn:
             complain(note)
         complain(f"{'error' if error.exit_code == BAD_INPUT else 'failed'}: {error}")
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that vanished, rights that are missing
+        complain(f"failed: {error.filename or 'a file'}: {error.strerror or error}")
+        sys.exit(FAILED)
     sys.exit(code)

@@ -37,7 +37,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from metaward.errors import InputError, RunError
-from metaward.files import replace_file, write_synced
+from metaward.files import replace_file, usable, write_synced
 from metaward.options import ConfigError
 from metaward.privacy import Mark
 from metaward.sim import Sim, load_json
@@ -98,7 +98,7 @@ class Folder:
     """One run's result folder."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path = usable(path)
 
     @property
     def checkpoints(self) -> Path:

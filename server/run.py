@@ -44,7 +44,7 @@ class Run:
         self, run: Sim, grid: Grid, folder: Folder, observe: Observer, simulated: bool
     ) -> None:
         self.sim, self.grid, self.folder, self.observe = run, grid, folder, observe
-        self.setting = Setting(run.client.model, run.client.tasks.spec())
+        self.setting = run.setting()
         self.simulated = simulated
         self.own = own(run)
         self.opponents = opponents(run)

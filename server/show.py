@@ -26,8 +26,8 @@ def final(run: Sim, folder: Folder) -> Piece:
     """The final tables of a finished run."""
     saved = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
     tables, kept = saved["tables"], [Chosen(**one) for one in saved["kept"]]
-    scores = {score.name: score for score in run.client.tasks.spec().kind.scores}
-    main = run.client.tasks.spec().kind.scores[0]
+    scores = {score.name: score for score in run.spec().kind.scores}
+    main = run.spec().kind.scores[0]
     legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
     return Group(
         *(_scored(run, scores[one["metric"]], one) for one in tables),

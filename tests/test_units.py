@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from metaward.client.charging import charges
 from metaward.client.schedule import deal
-from metaward.client.tasks.kinds import known_scores
+from metaward.client.scores import known_scores
 from metaward.client.work import open_hospital
 from metaward.options import ConfigError
 from metaward.privacy import MECHANISMS, UNITS, Batch, Opening, Protection, Sums, Unit, Use, Whole

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field, fields, make_dataclass
+from dataclasses import dataclass, fields, make_dataclass
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from metaward.client.models.base import Architecture, build
-from metaward.plugins import of_protocol, spell_out_parameters
+from metaward.plugins import of_protocol, options_of
 
 Make = Callable[..., nn.Module]
 """(input_shape, option=default, ...) -> the body, which gives features (batch, features)."""
@@ -74,7 +73,7 @@ def as_architecture(name: str, thing: Any) -> type[Any]:
     if isinstance(own.make, nn.Module):
         make = _copies(own.make)
     else:
-        options = _options(name, own.make)
+        options = options_of(name, own.make, 1, "the input's shape")
     namespace = {"make": staticmethod(make), "own_start": own.own_start}
     return make_dataclass(
         name.title().replace("_", ""), options, bases=(Made,), namespace=namespace, frozen=True
@@ -86,19 +85,3 @@ def _copies(module: nn.Module) -> Make:
         return deepcopy(module)
 
     return make
-
-
-def _options(name: str, make: Any) -> list[tuple[str, Any, Any]]:
-    """Name, type and default of each parameter after the first one."""
-    spell_out_parameters(make)
-    parameters = list(inspect.signature(make, eval_str=True).parameters.values())
-    if not parameters:
-        raise TypeError(f"{name}: what makes a network needs a parameter for the input's shape")
-    untyped = [p.name for p in parameters[1:] if p.annotation is p.empty]
-    if untyped:
-        raise TypeError(f"{name}: give {', '.join(untyped)} a type, such as width: int = 16")
-    return [(p.name, p.annotation, _default(p)) for p in parameters[1:]]
-
-
-def _default(parameter: inspect.Parameter) -> Any:
-    return field() if parameter.default is parameter.empty else field(default=parameter.default)

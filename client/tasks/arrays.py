@@ -162,8 +162,9 @@ class _OfClasses(FewShot):
 
     def spec(self) -> TaskSpec:
         """N-way classification of such records."""
-        shape, names = self.federation.input_shape, self.federation.trained
-        return TaskSpec(CLASSIFICATION, shape, self.ways, names, self.canonical)
+        shape, known = self.federation.input_shape, self.federation.trained
+        names = tuple(map(str, self.federation.labels[:known]))
+        return TaskSpec(CLASSIFICATION, shape, self.ways, known, self.canonical, names)
 
     def declared_records(self) -> int:
         """Those of the smallest training hospital."""

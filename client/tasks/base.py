@@ -36,7 +36,8 @@ class TaskSpec:
     targets for regression. ``vocabulary`` counts the class names that the meta-training hospitals
     hold (0 where the kind has no classes): federated averaging needs a head of that size.
     ``canonical`` is true when label j means the same finding in every task, false when each task
-    numbers its classes on its own.
+    numbers its classes on its own. ``names`` are the public names of the ``vocabulary``; empty
+    where classes have none, and are told apart by their numbers.
     """
 
     kind: TaskKind
@@ -44,6 +45,7 @@ class TaskSpec:
     outputs: int
     vocabulary: int
     canonical: bool
+    names: tuple[str, ...] = ()
 
     @property
     def classes(self) -> int:

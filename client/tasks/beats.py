@@ -125,9 +125,7 @@ class Beats(FewShot):
 
     def spec(self) -> TaskSpec:
         """One lead of 128 samples, each beat standardised by its own mean and deviation."""
-        return TaskSpec(
-            CLASSIFICATION, (1, SAMPLES), self.ways, len(NAMES), canonical=self.canonical
-        )
+        return TaskSpec(CLASSIFICATION, (1, SAMPLES), self.ways, len(NAMES), self.canonical, NAMES)
 
     def declared_records(self) -> int:
         """The option ``records``."""

@@ -135,7 +135,7 @@ class Ecg(FewShot):
     def spec(self) -> TaskSpec:
         """One lead of 128 samples, each beat standardised by its own mean and deviation."""
         return TaskSpec(
-            CLASSIFICATION, (1, SAMPLES), self.ways, len(self.names), canonical=self.canonical
+            CLASSIFICATION, (1, SAMPLES), self.ways, len(self.names), self.canonical, self.names
         )
 
     def members(self, index: int) -> tuple[int, ...]:

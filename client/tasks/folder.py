@@ -168,9 +168,8 @@ class OwnFiles(FewShot):
 
     def spec(self) -> TaskSpec:
         """N-way classification of records of the declared shape."""
-        return TaskSpec(
-            CLASSIFICATION, self.input_shape, self.ways, len(self.classes), canonical=self.canonical
-        )
+        names, shape = self.classes, self.input_shape
+        return TaskSpec(CLASSIFICATION, shape, self.ways, len(names), self.canonical, names)
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Open one hospital's folder; ``DataError`` where it is not as declared, or too small."""

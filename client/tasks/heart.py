@@ -152,7 +152,7 @@ class Heart(FewShot):
 
     def spec(self) -> TaskSpec:
         """13 features, two classes."""
-        return TaskSpec(CLASSIFICATION, (FEATURES,), 2, 2, canonical=self.canonical)
+        return TaskSpec(CLASSIFICATION, (FEATURES,), 2, 2, self.canonical, ("healthy", "diseased"))
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Open the file of one hospital; ``DataError`` when it cannot fill a task."""

@@ -35,7 +35,8 @@ class Score:
     ``name`` is what policies and result files call it. ``measure`` maps outputs (n, ...) and labels
     (n, ...) to the number, between ``lowest`` and ``highest``; a value that a hospital sends
     outside this range is rejected. Tables show it multiplied by ``scale``, with ``digits`` digits
-    after the point, under ``label``, which names the unit of the scaled value.
+    after the point, under ``label``, which names the unit of the scaled value. ``kinds`` names the
+    kinds of task that it suits; empty where its function decides.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Score:
     highest: float = inf
     scale: float = 1
     digits: int = 3
+    kinds: tuple[str, ...] = ()
 
     def text(self, value: float) -> str:
         """The value in the form that tables show."""
@@ -94,8 +96,9 @@ class TaskKind:
         return tuple(score.name for score in self.scores)
 
     def measure(self, outputs: Tensor, labels: Tensor) -> list[float]:
-        """All scores of one task's outputs, in the order of ``scores``."""
-        return [score.measure(outputs, labels) for score in self.scores]
+        """All scores of one task's outputs, in the order of ``scores``, computed on the CPU."""
+        known = outputs.cpu(), labels.cpu()
+        return [score.measure(*known) for score in self.scores]
 
 
 # ---------------------------------------------------------------------------- classification
@@ -135,6 +138,7 @@ ACCURACY = Score(
     highest=1,
     scale=100,
     digits=1,
+    kinds=("classification",),
 )
 
 CLASSIFICATION = TaskKind(
@@ -176,7 +180,12 @@ def unchanged(spec: TaskSpec, targets: Tensor) -> Tensor:
 
 
 MEAN_SQUARED_ERROR = Score(
-    "mse", "mean squared error", mean_squared_error, higher_is_better=False, lowest=0
+    "mse",
+    "mean squared error",
+    mean_squared_error,
+    higher_is_better=False,
+    lowest=0,
+    kinds=("regression",),
 )
 
 REGRESSION = TaskKind(
@@ -190,8 +199,3 @@ REGRESSION = TaskKind(
 )
 
 KINDS = {kind.name: kind for kind in (CLASSIFICATION, REGRESSION)}
-
-
-def known_scores() -> frozenset[str]:
-    """The names of all scores of all known kinds."""
-    return frozenset(name for kind in KINDS.values() for name in kind.score_names)

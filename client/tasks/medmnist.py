@@ -181,8 +181,8 @@ class MedMnist(FewShot):
         ``datasets``."""
         first = facts(self.datasets[0])
         shape = (self.channels or first.channels, *[self.size] * first.space(self.projection))
-        vocabulary = sum(len(facts(flag).classes) for flag in self.datasets)
-        return TaskSpec(CLASSIFICATION, shape, self.ways, vocabulary, self.canonical)
+        names = tuple(name for flag in self.datasets for name in facts(flag).classes)
+        return TaskSpec(CLASSIFICATION, shape, self.ways, len(names), self.canonical, names)
 
     def hospital(self, index: int, root: Path | None, seed: int) -> Hospital:
         """Open one hospital's share of its set; ``seed`` decides which records it gets."""

@@ -125,9 +125,8 @@ class Phantom(FewShot):
 
     def spec(self) -> TaskSpec:
         """N-way classification of one-channel 28 x 28 images."""
-        return TaskSpec(
-            CLASSIFICATION, (1, SIDE, SIDE), self.ways, self.findings, canonical=self.canonical
-        )
+        names, shape = NAMES[: self.findings], (1, SIDE, SIDE)
+        return TaskSpec(CLASSIFICATION, shape, self.ways, len(names), self.canonical, names)
 
     def declared_records(self) -> int:
         """The option ``records``."""

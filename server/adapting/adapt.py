@@ -85,7 +85,7 @@ def adapt_run(finished: Finished, folder: Path, wish: Wish) -> AdaptedRun:
     rows = final_support(held, wish.shots, splits[0])
     model = _model(finished, bench, held, rows, wish.steps)
     module = model.module()
-    scores = scores_of(run.client.tasks.spec().kind, wish.specificity)
+    scores = scores_of(run.spec().kind, wish.specificity)
     ways = list(ways_of(finished, bench, held, wish.steps))
     verdict = judge(held, splits, ways, scores)
     mixed = isinstance(model.predictor, Fitted) and model.predictor.mix is not None

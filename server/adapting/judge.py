@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from metaward.client.scores.classes import Reliability, confusion, reliability
 from metaward.client.tasks.kinds import Score
 from metaward.client.work import one_thread
 from metaward.server.adapting.records import Labelled
-from metaward.server.adapting.scores import Reliability, confusion, reliability
 from metaward.server.adapting.splits import PatientSplit
 from metaward.server.adapting.ways import Rival
 

@@ -82,7 +82,7 @@ class Model:
 
 def adapted(run: Sim, theta: Vector, x: ArrayLike, y: ArrayLike, steps: int | None) -> Model:
     """The run's learner fitted to labelled records, from ``theta`` (dim,); see ``Result.adapt``."""
-    learner, spec = run.client.inner, run.client.tasks.spec()
+    learner, spec = run.client.inner, run.spec()
     records = records_of(x, spec.input_shape)
     classes, labels = _labels(spec, y, len(records))
     setting = setting_for(run, spec.outputs if classes is None else len(classes))
@@ -96,7 +96,7 @@ def adapted(run: Sim, theta: Vector, x: ArrayLike, y: ArrayLike, steps: int | No
 
 def setting_for(run: Sim, outputs: int) -> Setting:
     """The setting for this number of classes; ``InputError`` if the run's theta does not fit it."""
-    model, learner, spec = run.client.model, run.client.inner, run.client.tasks.spec()
+    model, learner, spec = run.client.model, run.client.inner, run.spec()
     usual = Setting(model, spec)
     if outputs == spec.outputs:
         return usual

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from metaward.client.scores.classes import probabilities
 from metaward.client.work import one_thread
 from metaward.errors import InputError
 from metaward.files import write_synced
 from metaward.options import ConfigError
 from metaward.server.adapting.records import read_folder
 from metaward.server.adapting.saved import Described, read_model
-from metaward.server.adapting.scores import probabilities
 from metaward.server.folder import FolderTakenError
 
 AT_ONCE = 256

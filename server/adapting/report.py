@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from metaward.client.scores.classes import BINS
 from metaward.client.tasks.kinds import Score
 from metaward.server.adapting.adapt import AdaptedRun
 from metaward.server.adapting.judge import MIDDLE, Row, Spread
 from metaward.server.adapting.records import Labelled
-from metaward.server.adapting.scores import BINS
 
 SECRET = (
     "The model was fitted to this hospital's records without any protection. It can give away "

@@ -98,7 +98,7 @@ def _start(finished: Finished, bench: RecordBench, one: Contender) -> Tensor:
 def _centroid(finished: Finished, held: Labelled) -> Rival:
     (one,) = centroid(finished.run)
     assert one.network is not None
-    spec = replace(finished.run.client.tasks.spec(), outputs=len(held.classes))
+    spec = replace(finished.run.spec(), outputs=len(held.classes))
     bench = bench_of(Setting(one.network, spec), held)
     return bench.way(one.name, one.learner, torch.zeros(0), 1)
 

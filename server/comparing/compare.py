@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from metaward.client.tasks.kinds import KINDS, Score
+from metaward.client.scores import score_called
+from metaward.client.tasks.kinds import Score
 from metaward.options import ConfigError
 from metaward.server.comparing.side import Side, side
 from metaward.server.evaluations.statistics import (
@@ -80,11 +81,11 @@ def compare(paths: Sequence[Path]) -> Comparison:
 def score_of(one: Side) -> Score:
     """The main score of a finished run."""
     assert one.table is not None
-    known = {score.name: score for kind in KINDS.values() for score in kind.scores}
     name = one.table["metric"]
-    if name not in known:
+    score = score_called(name)
+    if score is None:
         raise ConfigError([f"its score {name!r} is unknown here"], one.name)
-    return known[name]
+    return score
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

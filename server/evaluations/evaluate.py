@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from metaward.files import write_synced
+from metaward.files import writable, write_synced
 from metaward.json_text import plain_value
 from metaward.options import ConfigError
 from metaward.server.evaluations.exam import Exam
@@ -53,7 +53,7 @@ def evaluated(
     """
     with new_folder(place) as folder:
         cells, failed = examine(finished, exam, fits.shots, jobs, observe, folder)
-        scores = exam.run.client.tasks.spec().kind.scores
+        scores = exam.run.spec().kind.scores
         made = Evaluated(finished, exam, fits, tuple(failed), tables_of(scores, cells))
         (folder / "hospitals.log").unlink(missing_ok=True)
         _write(made, folder)
@@ -73,7 +73,7 @@ def _write(made: Evaluated, folder: Path) -> None:
     run, first = made.exam.run, made.tables[0].score
     shots = nearest(own_shots(run), made.sized.shots)
     steps = nearest(run.client.inner.adapt_steps, made.exam.steps)
-    for score in run.client.tasks.spec().kind.scores:
+    for score in run.spec().kind.scores:
         name = "evaluation.png" if score == first else f"evaluation-{score.name}.png"
         draw_shots(folder / name, [t for t in made.tables if t.score == score], shots, steps)
 
@@ -102,8 +102,9 @@ def new_folder(place: Path) -> Iterator[Path]:
 
 
 def require_free(place: Path) -> None:
-    """``FolderTakenError`` where something is there already."""
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    """``FolderTakenError`` where something is there already, ``InputError`` where no folder can
+    be."""
+    if writable(place).exists() and (not place.is_dir() or any(place.iterdir())):
         raise FolderTakenError(f"{place} is not an empty folder; name a new one")
 
 

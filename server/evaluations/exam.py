@@ -22,6 +22,7 @@ SHOTS, STEPS, EPISODES = (1, 5, 10, 20), (0, 5, 20), 600
 
 FREE = (
     *("client.inner.", "server.evaluation.scratch_steps", "server.evaluation.fine_tune."),
+    *("server.evaluation.score", "server.evaluation.metrics"),
     *("server.device", "server.inner", "server.chunk", "data.root"),
 )
 """Keys that can be set for an evaluation: how learners adapt, and what depends on the machine."""

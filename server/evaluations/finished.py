@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from metaward.client.inner import Setting
 from metaward.errors import InputError
 from metaward.options import ConfigError
 from metaward.server.baselines import BASELINES, Contender
@@ -88,7 +87,7 @@ def _opened(folder: Folder) -> Finished:
 
 def _theta(path: Path, run: Sim) -> Vector:
     """The own learner's theta; ``InputError`` where the file is missing or holds another one."""
-    setting = Setting(run.client.model, run.client.tasks.spec())
+    setting = run.setting()
     expected = tuple(run.client.inner.initial(setting, run.seed).shape)
     try:
         theta = np.asarray(load_file(path)["theta"], np.float32)

@@ -31,6 +31,10 @@ class Interval:
     low: float
     high: float
 
+    def within(self, score: Score) -> Interval:
+        """The part of it that the score can have: no accuracy is above 100 %."""
+        return Interval(max(self.low, score.lowest), min(self.high, score.highest))
+
 
 @dataclass(frozen=True)
 class Tenth:

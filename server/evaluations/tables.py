@@ -117,20 +117,20 @@ def reached(outcome: Outcome, score: Score, place: int) -> Reached:
     before, after = _of(outcome.before, place), _of(outcome.after, place)
     starts, start, _ = over_episodes(before)
     means, mean, _ = over_episodes(after)
-    worst = score.worst(means)
+    worst, sampled = score.worst(means), sampled_hospitals(list(means.values()))
     return Reached(
         learner=outcome.learner,
         steps=outcome.steps,
         before=start,
         after=mean,
-        episodes=fixed_hospitals(after),
-        hospitals=sampled_hospitals(list(means.values())),
+        episodes=fixed_hospitals(after).within(score),
+        hospitals=sampled and sampled.within(score),
         worst=means[worst],
         worst_hospital=worst,
         worst_tenth=worst_tenth(after, score),
         by_hospital={
-            name: AtHospital(starts[name], means[name], fixed_hospitals({name: after[name]}))
-            for name in means
+            name: AtHospital(starts[name], mean, fixed_hospitals({name: after[name]}).within(score))
+            for name, mean in means.items()
         },
     )
 

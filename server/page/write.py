@@ -118,7 +118,7 @@ def _saved(folder: Folder) -> dict[str, Any]:
 
 
 def _tables(run: Sim, saved: Mapping[str, Any]) -> list[ScoreTable]:
-    known = {score.name: score for score in run.client.tasks.spec().kind.scores}
+    known = {score.name: score for score in run.spec().kind.scores}
     return [
         ScoreTable(known[t["metric"]], t["episodes"], tuple(LearnerRow(**r) for r in t["rows"]))
         for t in saved["tables"]

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
-from metaward.server.adapting.scores import BINS, Reliability
+from metaward.client.scores.classes import BINS, Reliability
 from metaward.server.pictures.figure import COLOURS, INK, picture
 
 MOST_NUMBERS = 12

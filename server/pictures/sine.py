@@ -10,7 +10,6 @@ import torch
 from matplotlib.axes import Axes
 from safetensors.numpy import load_file
 
-from metaward.client.inner import Setting
 from metaward.client.tasks.sine import SPAN, Sine
 from metaward.client.work import stream
 from metaward.server.evaluate import ScoreTable
@@ -42,7 +41,7 @@ def _panel(axes: Axes, run: Sim, source: Sine, index: int, folder: Folder) -> No
     group = int(hospital.groups[episode.support_rows[0]])
     axes.plot(grid, source.true_curve(index, run.seed, group, grid), color=INK, label="truth")
     axes.plot(episode.support_x[:, 0], episode.support_y[:, 0], "o", color=INK, markersize=4)
-    setting, learner = Setting(run.client.model, source.spec()), run.client.inner
+    setting, learner = run.setting(), run.client.inner
     theta = torch.from_numpy(load_file(folder.path / "theta.safetensors")["theta"])
     steps = learner.adapt_steps
     for start, count, style, colour, label in (

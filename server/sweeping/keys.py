@@ -11,6 +11,7 @@ FIXED = {
     "seed": "list the seeds of all trials in seeds",
     "client.tasks": COMPARED,
     "server.evaluation.final_episodes": COMPARED,
+    "server.evaluation.score": COMPARED,
     "server.evaluation.judges": "the hospitals for validation judge every trial",
     "server.evaluation.baselines": ALONE,
     "server.evaluation.scratch_steps": ALONE,

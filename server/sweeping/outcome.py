@@ -138,7 +138,7 @@ class SweepOutcome:
 
 def outcome_of(plan: SweepPlan, place: SweepPlace) -> SweepOutcome:
     """Read what the trials' folders hold."""
-    score = plan.base.client.tasks.spec().kind.scores[0]
+    score = plan.base.spec().kind.scores[0]
     rows = [SweepRow(c, tuple(_outcomes(plan.trials, c, place)), score) for c in plan.combinations]
     ordered = tuple(sorted(rows, key=_rank))
     folders = [(trial, place.trial(trial)) for trial in plan.trials]

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from metaward.client.inner import ALGORITHMS
+from metaward.client.losses import LOSSES
 from metaward.client.models import MODELS
 from metaward.client.tasks import TASKS
 from metaward.options import Registry, plain
@@ -24,6 +25,7 @@ from tests.needed import usual
 REGISTRIES: dict[str, dict[str, type[Any]]] = {
     "ALGORITHMS": ALGORITHMS,
     "COMBINE": COMBINE,
+    "LOSSES": LOSSES,
     "MECHANISMS": MECHANISMS,
     "MODELS": MODELS,
     "OUTER": OUTER,

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from metaward.client.desk import LEARNER, MECHANISM, NETWORK, SOURCE
+from metaward.client.shipping import REGISTRIES
 
 
 @pytest.fixture(autouse=True)
 def nothing_stays_registered() -> Iterator[None]:
-    plugins = [r.plugins for r in (SOURCE, NETWORK, LEARNER, MECHANISM) if r.plugins]
+    plugins = [r.plugins for r in REGISTRIES if r.plugins]
     before = [(dict(p.registered), dict(p.entries)) for p in plugins]
     yield
     for plugin, (registered, entries) in zip(plugins, before, strict=True):

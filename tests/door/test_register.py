@@ -90,7 +90,7 @@ def test_two_networks_of_one_module_do_not_share_it() -> None:
     ("make", "text"),
     [
         (3, "bad: give a module or a function that makes one, not 3"),
-        (lambda: nn.Flatten(), "needs a parameter for the input's shape"),
+        (lambda: nn.Flatten(), "the function needs parameters for the input's shape"),
         (lambda input_shape, width=3: nn.Flatten(), "give width a type, such as width: int = 16"),
         (type("Half", (), {"body": None}), "Half lacks features, front, own_start of Architecture"),
     ],
@@ -254,5 +254,7 @@ def test_what_is_registered_is_told() -> None:
         "network": ["small"],
         "algorithm": ["slower"],
         "mechanism": [],
+        "function": [],
+        "metric": [],
     }
     assert len(CENTRES) == 4

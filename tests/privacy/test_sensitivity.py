@@ -17,6 +17,8 @@ from torch import Tensor
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.inner import Algorithm, Setting
+from metaward.client.losses import Focal, Weighted
+from metaward.client.models.mlp import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
 from metaward.privacy import Mechanism, Opening, OpenSession, Use
@@ -25,13 +27,21 @@ from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup, use
 from tests.mechanisms import protecting
-from tests.privacy.attacked import CASES, FLAT, LEARNERS, episodes, norm, pairs, records, start
+from tests.privacy import attacked
+from tests.privacy.attacked import FLAT, LEARNERS, episodes, norm, pairs, records, start
 
 CLIP = 1e-2
 """Small, so that all but the flattest records are cut to it."""
 
 EXACT = 1e-9
 """What float64 networks leave open: sums themselves are exact."""
+
+STEEP = Weighted(Focal(gamma=1.0), (1000.0, 1.0, 0.01, 1.0, 1.0, 1.0, 1.0))
+"""A loss that would move a sum a thousand times as far, were its weights not clipped as well."""
+CASES = {
+    **attacked.CASES,
+    "weighted": (Mlp((5,)), replace(FLAT, kind=replace(FLAT.kind, losses=STEEP))),
+}
 
 Sum = Callable[[Contributions], Tensor]
 

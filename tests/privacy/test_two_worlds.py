@@ -18,12 +18,16 @@ from unittest import mock
 import numpy as np
 import pytest
 from medmnist import INFO
+from torch import Tensor
+from torch.nn import functional
 
 from metaward.client import work
-from metaward.client.desk import Desk
+from metaward.client.desk import LOSS, Desk
 from metaward.client.errors import DataError
 from metaward.client.inner import ALGORITHMS
 from metaward.client.inner.warm_up import WarmUp
+from metaward.client.losses import Focal
+from metaward.client.losses.own import as_loss
 from metaward.client.models import MODELS, Architecture
 from metaward.client.models.mlp import Mlp
 from metaward.client.schedule import Dealt, deal
@@ -296,6 +300,44 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("named")
 def test_nothing_but_charged_sums_tells_the_worlds_apart(case: Case, folder: Path) -> None:
     check(live(case.desk, twin_of(case.source), folder))
+
+
+# --------------------------------------------------------------------- weights and own losses
+
+
+def steep(outputs: Tensor, labels: Tensor) -> Tensor:
+    """A loss from elsewhere."""
+    return functional.cross_entropy(outputs, labels, reduction="none").square()
+
+
+LEARNING = {
+    "focal": {"loss": Focal(gamma=2.0), "class_weights": (("0", 50.0), ("2", 0.1))},
+    "own": {"loss": as_loss("steep", steep)()},
+}
+
+
+@pytest.mark.parametrize("chosen", LEARNING)
+@pytest.mark.parametrize("learner", ["reptile", "maml", "proto_maml", "embedding"])
+@pytest.mark.parametrize("unit", ["record", "patient"])
+@pytest.mark.usefixtures("named")
+def test_a_weighted_loss_moves_sums_no_further(
+    unit: str, learner: str, chosen: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weight is in a record's own vector before that is clipped."""
+    mechanism = next(m for m in mechanisms() if m.unit.name == unit)
+    assert LOSS.plugins is not None
+    monkeypatch.setitem(LOSS.plugins.entries, "steep", type(LEARNING["own"]["loss"]))
+
+    def twin(gone: Names) -> Any:
+        return modest(of_arrays(False, gone), canonical=True)
+
+    desk = Case(mechanism, "arrays", learner).desk
+    assert desk is not None
+    weighted = replace(desk, source=twin(NOBODY), **LEARNING[chosen])  # type: ignore[arg-type]
+    lived = live(weighted, twin, folder)
+    check(lived)
+    assert max(lived.moved) > 0
+    assert {"answered"} == {said[1] for said in lived.a.told if len(said) == 2}
 
 
 # ------------------------------------------------------------------------ that it finds faults

@@ -139,7 +139,7 @@ class Planned:
 def planned(asked: Question) -> Planned:
     """The plan, without notes and suggestions."""
     run = asked.run
-    setting = Setting(run.client.model, run.client.tasks.spec())
+    setting = run.setting()
     tasks, participations = asked.first_round()
     plan = Planned(
         mechanism=run.privacy.name,
@@ -185,7 +185,7 @@ def body_counts(run: Sim) -> bool:
     """Whether the body is trained, or starts as something that no seed has drawn."""
     if run.server.start is not None:
         return True
-    net = Setting(run.client.model, run.client.tasks.spec()).network(0)
+    net = run.setting().network(0)
     return "body" in run.privacy.trained or not net.drawn()
 
 

@@ -41,7 +41,7 @@ class Rehearsed:
 def rehearsed(run: Sim, tasks: int, participations: int) -> Rehearsed:
     """Rounds of so many tasks, with noise for units that take part so often."""
     desk, source = run.desk(), run.client.tasks
-    setting = Setting(run.client.model, source.spec())
+    setting = run.setting()
     share = Share(blank_tasks(setting.spec, source.task_size(), tasks), participations)
     theta = desk.learner.initial(setting, run.seed)
     # which records share a mini-batch costs the same

@@ -38,7 +38,7 @@ def rehearse(run: Sim, seeds: int) -> DressRehearsal:
     private, no_privacy, untrained = (
         np.array([table["rows"][row]["after"] for table in tables]) for row in range(3)
     )
-    score = run.client.tasks.spec().kind.scores[0]
+    score = run.spec().kind.scores[0]
     gain = (no_privacy - untrained) * (1 if score.higher_is_better else -1)
     gains = gain.mean() > _half(gain)
     return DressRehearsal(

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from metaward.client import work
 from metaward.client.inner import Algorithm, Local, ProtoAnil, Setting
 from metaward.client.inner.at_once import (
     AUTO,
@@ -218,3 +219,15 @@ def test_a_program_that_cannot_be_captured_is_computed_as_it_is(
         # the sum over the three coordinates of all tasks of a chunk: 4 of one size, and 1
         assert [len(values) for values in found] == [1] * 5
     assert "no CUDA graph" in caplog.text
+
+
+def test_episodes_are_drawn_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order and none lost; one that is larger than the limit comes alone."""
+    tasks = tasks_of("mlp")
+    size = tasks[0].support_x.nbytes + tasks[0].query_x.nbytes
+    for limit, most, parts in ((10**9, 2, [2, 2, 1]), (2 * size, 64, [2, 2, 1]), (1, 64, [1] * 5)):
+        monkeypatch.setattr(work, "HELD", limit)
+        found = list(work.some(iter(tasks), most))
+        assert [e for part in found for e in part] == tasks
+        assert [len(part) for part in found] == parts or limit == 2 * size
+        assert all(len(part) <= 3 for part in found)

@@ -8,6 +8,7 @@ import torch
 from torch.func import grad, vmap
 from torch.nn import functional
 
+from metaward.client.scores import known_scores
 from metaward.client.tasks.base import TaskSize, TaskSpec
 from metaward.client.tasks.kinds import (
     ACCURACY,
@@ -16,7 +17,6 @@ from metaward.client.tasks.kinds import (
     Labels,
     Score,
     TaskKind,
-    known_scores,
 )
 from metaward.client.tasks.made_up import blank_tasks, random_tasks
 

@@ -24,6 +24,7 @@ CHANGES = {
     "seeded": ("seed=6",),
     "shots": ("client.tasks.shots=5",),
     "many": ("server.evaluation.final_episodes=5",),
+    "other": ("server.evaluation.score=mae",),
 }
 
 
@@ -76,6 +77,14 @@ def test_other_episodes_are_not_paired(runs: dict[str, Path], other: str, why: s
     (pair,) = made.pairs
     assert (pair.better, pair.test) == (None, None)
     assert f"plain and {other} were not judged on the same episodes: {why}" in remarks(made)
+
+
+def test_runs_of_different_main_scores_are_not_paired(runs: dict[str, Path]) -> None:
+    (remark,) = remarks(found(runs, "plain", "other"))
+    assert remark.startswith("plain and other were not judged on the same episodes:")
+    assert "another score" in remark
+    result = json.loads((runs["other"] / "result.json").read_text())
+    assert [one["metric"] for one in result["tables"]] == ["mae", "mse"]
 
 
 def test_p_values_are_corrected_for_the_pairs_that_there_are(runs: dict[str, Path]) -> None:

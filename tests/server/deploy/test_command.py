@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from metaward import sim
-from metaward.client.tasks.kinds import known_scores
+from metaward.client.scores import known_scores
 from metaward.privacy.policy import Policy
 from metaward.server.cli import main
 from metaward.server.deploy import up

@@ -16,6 +16,7 @@ from metaward.client.inner import Setting
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.sine import Sine
 from metaward.client.work import stream
+from metaward.options import ConfigError
 from metaward.server.evaluations.evaluate import as_json, checked, evaluated, free_place
 from metaward.server.evaluations.exam import Exam, exam_of
 from metaward.server.evaluations.finished import Finished, open_finished
@@ -121,6 +122,19 @@ def test_a_baseline_without_scores_is_named_and_left_out(result: Path, tmp_path:
     (line,) = made.lines
     assert line.startswith("from scratch, 10 shots, 40 steps: no scores from unseen-01 (")
     assert line in (tmp_path / "e" / "evaluation.md").read_text()
+
+
+def test_further_scores_of_a_finished_run(result: Path, tmp_path: Path) -> None:
+    """The thetas of its baselines are found, whatever is asked of them."""
+    plain = judged(result, tmp_path / "plain")
+    wished = ("server.evaluation.metrics=[rmse]", "server.evaluation.score=mae")
+    made = judged(result, tmp_path / "more", settings=wished)
+    assert [one.score.name for one in made.tables] == ["mae", "mse", "rmse"]
+    again = [(one.learner, one.after) for one in made.tables[1].learners]
+    assert again == [(one.learner, one.after) for one in plain.tables[0].learners]
+    assert (tmp_path / "more" / "evaluation-rmse.png").is_file()
+    with pytest.raises(ConfigError, match=r"metrics: unknown 'aurco'"):
+        judged(result, tmp_path / "bad", settings=["server.evaluation.metrics=[aurco]"])
 
 
 def test_a_size_that_records_do_not_allow_is_left_out_with_the_reason(

@@ -12,6 +12,7 @@ from scipy.stats import ttest_1samp, wilcoxon
 
 from metaward.client.tasks.kinds import ACCURACY, MEAN_SQUARED_ERROR
 from metaward.server.evaluations.statistics import (
+    Interval,
     Tenth,
     fixed_hospitals,
     holm,
@@ -47,6 +48,8 @@ def test_intervals_by_hand() -> None:
     half = 1.96 * sqrt(1 / 12) / 2
     found = fixed_hospitals(values)
     assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), rel=1e-4)
+    assert Interval(-0.1, 1.2).within(ACCURACY) == Interval(0.0, 1.0), "above 100 % is nothing"
+    assert Interval(-0.1, 1.2).within(MEAN_SQUARED_ERROR) == Interval(0.0, 1.2)
     over = sampled_hospitals([0.25, 0.5, 0.75])
     assert over is not None
     assert over.high - 0.5 == pytest.approx(4.302653 * 0.25 / sqrt(3), rel=1e-6)
