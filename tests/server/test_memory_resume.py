@@ -90,6 +90,7 @@ def start(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.long
 def test_sigkill_and_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = (RECORD, SAVED, "server.rounds=12", "server.evaluation.every=12")
     monkeypatch.setitem(ALGORITHMS, "scaffold", Scaffold)
