@@ -32,6 +32,7 @@ from metaward.server.progress import progress
 from metaward.server.start import execute, new_folder, unfinished
 from metaward.server.sweeping.command import sweep
 from metaward.server.terminal import complain, say
+from metaward.server.tree import tree
 from metaward.server.version import code_version
 
 cli = typer.Typer(
@@ -41,17 +42,6 @@ cli = typer.Typer(
     suggest_commands=False,  # click suggests them already
 )
 tasks = typer.Typer(help="Show the records that hospitals hold.", no_args_is_help=True)
-cli.add_typer(tasks, name="tasks")
-cli.add_typer(data, name="data")
-cli.add_typer(deploy, name="deploy")
-cli.command(cls=WithLists)(evaluate)
-cli.command()(compare)
-cli.add_typer(ledger, name="ledger")
-cli.add_typer(privacy, name="privacy")
-cli.command()(report)
-cli.command()(adapt)
-cli.command()(predict)
-cli.command()(sweep)
 
 
 def _say_version(wanted: bool) -> None:
@@ -85,7 +75,9 @@ def run(
 
 
 @cli.command()
-def resume(folder: Path, as_json: Json = False) -> None:
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The run's result folder.")], as_json: Json = False
+) -> None:
     """Go on with the interrupted or failed run in FOLDER from its last checkpoint, bit for bit."""
     _execute(*unfinished(folder), as_json)
 
@@ -102,7 +94,8 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
 def phantom(
     directory: Annotated[Path, typer.Argument(help="The folder for the files.")],
     config: Annotated[
-        Path, typer.Option(help="A yaml file whose source is phantom.")
+        Path,
+        typer.Option(help="A yaml file whose source is phantom.", show_default=sim.DEFAULT.name),
     ] = sim.DEFAULT,
     set_: Set = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that differ.")] = False,
@@ -115,6 +108,22 @@ def phantom(
         raise ConfigError(["client.tasks.source: must be phantom for this command"], str(config))
     paths = [str(p) for p in write_phantom(directory, source, chosen.seed, overwrite=overwrite)]
     print(json.dumps(paths) if as_json else "\n".join(paths))
+
+
+cli.command()(report)
+cli.command(cls=WithLists)(evaluate)
+cli.command()(compare)
+cli.command()(sweep)
+cli.command()(adapt)
+cli.command()(predict)
+for name, group in {
+    "tasks": tasks,
+    "data": data,
+    "privacy": privacy,
+    "ledger": ledger,
+    "deploy": deploy,
+}.items():
+    cli.add_typer(group, name=name)
 
 
 def _execute(run: sim.Sim, folder: Folder, as_json: bool) -> None:
@@ -143,7 +152,7 @@ def main() -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        code = cli(standalone_mode=False)
+        code = tree(cli)(standalone_mode=False)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -13,9 +13,9 @@ from math import ceil, sqrt
 from typing import Any
 
 import numpy as np
+import scipy  # its part `stats` takes long to import; it comes at its first use
 from numpy.typing import NDArray
 from scipy.special import stdtr, stdtrit
-from scipy.stats import wilcoxon
 
 from metaward.client.tasks.kinds import Score
 from metaward.server.evaluate import over_episodes
@@ -115,7 +115,7 @@ def _student(gaps: Numbers) -> float:
 
 def _ranks(gaps: Numbers) -> float:
     """p of the signed-rank test, exact where no two differences are equal."""
-    return float(wilcoxon(gaps).pvalue) if gaps.any() else 1.0
+    return float(scipy.stats.wilcoxon(gaps).pvalue) if gaps.any() else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:

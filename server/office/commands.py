@@ -7,7 +7,9 @@ from metaward.server.office.audit.command import audit
 from metaward.server.office.plan.command import plan
 from metaward.server.office.report.command import report
 
-privacy = typer.Typer(help="What privacy costs, has cost, and whether it is so.")
+privacy = typer.Typer(
+    help="What privacy costs, has cost, and whether it is so.", no_args_is_help=True
+)
 for command in (plan, show, verify, audit, report):
     privacy.command()(command)
 
