@@ -16,9 +16,10 @@ settings.load_profile("steady")
 SLOW = (
     "server/deploy/",
     "engines/",
-    "door/test_notebook",
+    "door/test_tour",
     "door/test_shipping",
     "door/test_command",
+    "tutorial/",
     "server/test_run",
     "server/test_kill",
     "sweeping/test_sweep",

@@ -31,6 +31,7 @@ from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import Records, as_source
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.folder import OwnFiles
+from metaward.client.tasks.folder_windows import Recording
 from metaward.client.tasks.medmnist import MedMnist
 from metaward.privacy import MECHANISMS, UNITS, Answer, Mechanism, Release, Unit
 from tests.client.tasks.test_medmnist import Folder
@@ -104,6 +105,41 @@ def of_files() -> type[Any]:
     return Written
 
 
+APART, BEATS, STEPS = 210, 36, 100
+"""Samples from beat to beat, beats, and samples a second: what one beat is charged for, a second to
+either side, holds no sample of another."""
+
+
+@cache
+def of_recordings(gone: Names) -> type[Any]:
+    """The source ``folder`` with recordings (WFDB), whose signal is silent around beats that are
+    gone: whatever is made of the others is then made without them."""
+    root, rng = Path(mkdtemp()), np.random.default_rng(1)
+    for name in ("north", "south"):
+        (root / name).mkdir()
+        for patient in range(BEATS // 6):
+            write_beats(root / name, f"p{patient}", f"{name}/p{patient}", rng, gone)
+
+    class Recorded(OwnFiles):
+        def hospital(self, index: int, root_: Path | None, seed: int) -> Hospital:
+            return super().hospital(index, root, seed)
+
+    return Recorded
+
+
+def write_beats(place: Path, name: str, owner: str, rng: np.random.Generator, gone: Names) -> None:
+    """Six beats of one patient; a beat is known by its recording and its sample."""
+    wfdb = pytest.importorskip("wfdb")
+    at = APART // 2 + APART * np.arange(6)
+    signal = rng.integers(-800, 800, (APART * 6, 1)).astype(np.int64)
+    for sample in (one for one in at if f"{owner}/{one}" in gone):
+        signal[sample - APART // 2 : sample + APART // 2] = 0
+    facts = {"fs": STEPS, "units": ["mV"], "sig_name": ["I"], "fmt": ["16"]}
+    scale = {"adc_gain": [200.0], "baseline": [0]}
+    wfdb.wrsamp(name, d_signal=signal, write_dir=str(place), **facts, **scale)
+    wfdb.wrann(name, "atr", at, symbol=list("NVA" * 2), write_dir=str(place))
+
+
 @cache
 def of_images() -> type[Any]:
     """The source ``medmnist``, with a data folder of made-up sets that is written for it."""
@@ -135,8 +171,19 @@ FILES = {
 }
 
 
+BEAT: dict[str, Any] = {
+    **{key: FILES[key] for key in ("train", "unseen")},
+    "classes": ("N", "V", "A"),
+    "shape": (1, 12),
+    "recording": Recording(rate=40.0, centred=True),
+}
+"""Windows that are resampled, and have their own mean taken off."""
+
+
 def twin_of(name: str) -> Twin:
-    """The source of this name; one of arrays is told which records are gone."""
+    """The source of this name; those of arrays and recordings are told which records are gone."""
+    if name == "recordings":
+        return lambda gone: modest(of_recordings(gone), **BEAT)
     if name == "files":
         written = modest(of_files(), **FILES)
         return lambda gone: written
@@ -227,7 +274,7 @@ def cases() -> Iterator[Any]:
     for source in (name for name in TASKS if name != "folder" and needs_files(name)):  # "files" is
         for fitting in quick(source):
             yield pytest.param(fitting, id=str(fitting), marks=real)
-    for source in IMAGES:
+    for source in (*IMAGES, "recordings"):
         for fitting in quick(source):
             yield pytest.param(fitting, id=str(fitting))
 
@@ -277,6 +324,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(TASKS, name, of_arrays(targets, NOBODY))
     monkeypatch.setitem(TASKS, "files", of_files())
     monkeypatch.setitem(TASKS, "pictures", of_images())
+    monkeypatch.setitem(TASKS, "recordings", of_recordings(NOBODY))
 
 
 @pytest.mark.parametrize("case", list(cases()))
