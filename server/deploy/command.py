@@ -17,7 +17,13 @@ from metaward.server import body, show
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.commands import CONNECTION
 from metaward.server.deploy.layout import Site
-from metaward.server.deploy.up import Deployment, check_size, default_policy, deployment
+from metaward.server.deploy.up import (
+    Deployment,
+    check_baselines,
+    check_size,
+    default_policy,
+    deployment,
+)
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder, claimed
@@ -78,6 +84,7 @@ def begun(
     """A new run and its folder; nothing is written if the configuration is wrong."""
     run = sim.load(config, settings)
     check_size(run, local)
+    check_baselines(run)
     body.check(run)
     return run, claimed(run, out)
 
