@@ -8,18 +8,12 @@ threshold of the sensitivity is chosen on the judging records.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    balanced_accuracy_score,
-    brier_score_loss,
-    confusion_matrix,
-    roc_auc_score,
-    roc_curve,
-)
 from torch import Tensor
 
 from metaward.client.tasks.kinds import Score, TaskKind
@@ -63,15 +57,25 @@ def probabilities(outputs: Tensor) -> Floats:
     return np.asarray(torch.softmax(outputs.double(), dim=1).numpy(), np.float64)
 
 
+@cache
+def _metrics() -> Any:
+    """scikit-learn's metrics: they take seconds to import, which other commands need not wait."""
+    from sklearn import metrics
+
+    return metrics
+
+
 def balanced(outputs: Tensor, y: Tensor) -> float:
     """The mean over the classes of the share of their records that is recognised."""
-    return float(balanced_accuracy_score(y.numpy(), outputs.argmax(dim=1).numpy()))
+    return float(_metrics().balanced_accuracy_score(y.numpy(), outputs.argmax(dim=1).numpy()))
 
 
 def auroc(outputs: Tensor, y: Tensor) -> float:
     """The mean over the classes of the area under the curve of one against the rest."""
     p, labels = probabilities(outputs), y.numpy()
-    return float(np.mean([roc_auc_score(labels == c, p[:, c]) for c in np.unique(labels)]))
+    return float(
+        np.mean([_metrics().roc_auc_score(labels == c, p[:, c]) for c in np.unique(labels)])
+    )
 
 
 def sensitivity_at(outputs: Tensor, y: Tensor, specificity: float) -> float:
@@ -79,7 +83,7 @@ def sensitivity_at(outputs: Tensor, y: Tensor, specificity: float) -> float:
     p, labels = probabilities(outputs), y.numpy()
     found = []
     for c in np.unique(labels):
-        wrong, right, _ = roc_curve(labels == c, p[:, c], drop_intermediate=False)
+        wrong, right, _ = _metrics().roc_curve(labels == c, p[:, c], drop_intermediate=False)
         found.append(right[wrong <= 1 - specificity + ROUNDING].max())
     return float(np.mean(found))
 
@@ -88,7 +92,7 @@ def brier(outputs: Tensor, y: Tensor) -> float:
     """The mean squared distance of the probabilities from the true class's (Brier 1950), 0 to 2."""
     p = probabilities(outputs)
     labels = list(range(p.shape[1]))
-    return float(brier_score_loss(y.numpy(), p, labels=labels, scale_by_half=False))
+    return float(_metrics().brier_score_loss(y.numpy(), p, labels=labels, scale_by_half=False))
 
 
 def expected_calibration_error(outputs: Tensor, y: Tensor) -> float:
@@ -114,5 +118,5 @@ def reliability(outputs: Tensor, y: Tensor) -> Reliability:
 def confusion(outputs: Tensor, y: Tensor) -> NDArray[np.int64]:
     """How many records of each class (rows) are taken for each class (columns), (N, N)."""
     labels = list(range(outputs.shape[1]))
-    found = confusion_matrix(y.numpy(), outputs.argmax(dim=1).numpy(), labels=labels)
+    found = _metrics().confusion_matrix(y.numpy(), outputs.argmax(dim=1).numpy(), labels=labels)
     return np.asarray(found, np.int64)
