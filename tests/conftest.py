@@ -19,7 +19,7 @@ SLOW = (
     "door/test_tour",
     "door/test_shipping",
     "door/test_command",
-    "tutorial/",
+    "door/test_tutorial",
     "server/test_run",
     "server/test_kill",
     "sweeping/test_sweep",

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 import metaward as mw
-from tests.tutorial.page import section, typed
+from tests.door.typed_page import section, typed
 
 TITLE = "Files in the layout of MedMNIST"
 COLOURS = ("x[:, None]", "np.moveaxis(x, 3, 1)")

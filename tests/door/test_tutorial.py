@@ -10,7 +10,7 @@ import pytest
 
 import metaward as mw
 from metaward.sim import HERE
-from tests.tutorial.page import commands, section, typed
+from tests.door.typed_page import commands, section, typed
 
 PAGE = "tutorial.md"
 TITLES = re.findall(r"^## (.*)$", (HERE / "docs" / PAGE).read_text(encoding="utf-8"), re.MULTILINE)
