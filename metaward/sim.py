@@ -115,7 +115,7 @@ def _absent(path: Path) -> str:
     if not path.is_dir():
         return f"no such file; the default one is {DEFAULT.name}"
     within = path / "run.yaml"
-    way = f"perhaps {within} is meant" if within.is_file() else f"the default is {DEFAULT.name}"
+    way = f"perhaps {within} is meant" if within.is_file() else f"the default one is {DEFAULT.name}"
     return f"no such file, but a folder; {way}"
 
 
