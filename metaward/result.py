@@ -19,6 +19,8 @@ from metaward.server.evaluations.evaluate import JOBS, checked, evaluated, free_
 from metaward.server.evaluations.exam import EPISODES, JudgingRole, exam_of
 from metaward.server.evaluations.finished import open_finished
 from metaward.server.folder import Folder
+from metaward.server.office.accounts.account import account
+from metaward.server.office.accounts.places import places
 from metaward.sim import Sim
 
 
@@ -86,6 +88,27 @@ class Result:
         self._saved()
         theta: NDArray[np.float32] = load_file(self.path / "theta.safetensors")["theta"]
         return theta
+
+    @property
+    def spent(self) -> list[dict[str, Any]]:
+        """What each hospital has spent by its own ledger, a dict for each.
+
+        ``hospital``, ``learner``, ``participations`` (the most of any one unit), and ``epsilon`` at
+        ``delta`` (infinity where a unit was used without noise). Empty where no ledger lies in the
+        folder: without privacy, and in a deployment, whose hospitals keep theirs.
+        """
+        accounts = (account(path) for path in places([self.path]).ledgers)
+        return [
+            {
+                "hospital": one.hospital,
+                "learner": one.learner,
+                "participations": one.participations,
+                "epsilon": spent.epsilon,
+                "delta": spent.delta,
+            }
+            for one in accounts
+            for spent in one.spent
+        ]
 
     def adapt(self, x: ArrayLike, y: ArrayLike, steps: int | None = None) -> Model:
         """Adapt the shared initialisation to a hospital's own records; nothing is sent anywhere.

@@ -109,8 +109,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     ``above`` are the files that extend this one. ``ConfigError`` where there is no such file.
     """
     if not usable(path).exists() or path.is_dir():
-        what = "no such file, but a folder" if path.is_dir() else "no such file"
-        raise ConfigError([f"{what}; the default one is {DEFAULT.name}"], str(path))
+        raise ConfigError([_absent(path)], str(path))
     mapping = read_yaml(path.read_bytes(), str(path))
     if not isinstance(mapping, dict) or "extends" not in mapping:
         return mapping
@@ -123,6 +122,15 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     if base.resolve() in (one.resolve() for one in (*above, path)):
         raise ConfigError([f"extends: {name} extends this file, directly or by others"], str(path))
     return merged(read(base, (*above, path)), mapping)
+
+
+def _absent(path: Path) -> str:
+    """What to do where this is no file: perhaps it is the folder of one."""
+    if not path.is_dir():
+        return f"no such file; the default one is {DEFAULT.name}"
+    within = path / "run.yaml"
+    way = f"perhaps {within} is meant" if within.is_file() else f"the default one is {DEFAULT.name}"
+    return f"no such file, but a folder; {way}"
 
 
 def load_json(text: str, source: str = "configuration") -> Sim:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from metaward import sim
 from metaward.options import ConfigError
 
 
@@ -19,7 +20,7 @@ def _deltas(deltas: Sequence[float] | None) -> Sequence[float]:
     return deltas or ()
 
 
-Config = Annotated[Path, typer.Argument(help="The run's yaml file.")]
+Config = Annotated[Path, typer.Argument(help="The run's yaml file.", show_default=sim.DEFAULT.name)]
 Set = Annotated[
     list[str] | None, typer.Option("--set", help="Set a key of the file: section.key=value.")
 ]

@@ -18,12 +18,15 @@ from metaward.errors import BAD_INPUT
 from metaward.options import ConfigError
 from metaward.server.arguments import Json
 from metaward.server.example import write_example
-from metaward.server.terminal import BAD, GOOD, Piece, answer, line, table
+from metaward.server.terminal import BAD, FAINT, GOOD, Piece, answer, line, table
 from metaward.sim import Sim
 
-data = typer.Typer(help="A hospital's own files: check them, or write an example.")
+data = typer.Typer(
+    help="A hospital's own files: check them, or write an example.", no_args_is_help=True
+)
 Form = Literal["images", "table", "arrays", "physionet"]
 """The names of ``FORMS``."""
+RUN = "run.yaml"
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Holding:
 def check(
     directory: Annotated[Path, typer.Argument(help="A hospital's folder, or one that holds all.")],
     config: Annotated[
-        Path | None, typer.Option(help="The run's yaml file; without it DIRECTORY/run.yaml.")
+        Path | None,
+        typer.Option(help="The run's yaml file; else run.yaml in DIRECTORY, or beside it."),
     ] = None,
     hospital: Annotated[
         str | None, typer.Option(help="DIRECTORY is that of this hospital alone.")
@@ -54,9 +58,11 @@ def check(
     as_json: Json = False,
 ) -> None:
     """Read what hospitals hold, and say what is wrong in which file and line. Nothing is sent."""
-    run = sim.load(config or directory / "run.yaml")
-    found = list(checked(run, directory, hospital))
-    answer(found, _shown(found), as_json)
+    file = config or beside(directory)
+    if not config and file.parent != directory:
+        hospital = hospital or directory.resolve().name
+    found = list(checked(sim.load(file), directory, hospital))
+    answer(found, [*_shown(found), *_next(found, file)], as_json)
     if any(one.fault for one in found):
         raise typer.Exit(BAD_INPUT)
 
@@ -66,9 +72,26 @@ def example(
     directory: Annotated[Path, typer.Argument(help="A new folder.")],
     form: Annotated[Form, typer.Option(help="The kind of records.")] = "images",
 ) -> None:
-    """Write four made-up hospitals and a run.yaml into DIRECTORY."""
+    """Write four made-up hospitals and a run.yaml into DIRECTORY; print what to type next."""
     file = write_example(directory, form)
     print(f"metaward data check {directory}\nmetaward run {file}")
+
+
+def beside(directory: Path) -> Path:
+    """The yaml file that goes with a folder: in it, or beside it where it is one hospital's own.
+
+    ``ConfigError`` where there is none.
+    """
+    places = [directory / RUN, directory.resolve().parent / RUN]
+    if not directory.is_dir():
+        raise ConfigError(["no such folder"], str(directory))
+    for place in places:
+        if place.is_file():
+            return place
+    raise ConfigError(
+        [f"holds no {RUN}, and there is none beside it; name the run's yaml file with --config"],
+        str(directory),
+    )
 
 
 def checked(run: Sim, directory: Path, hospital: str | None) -> Iterator[Holding]:
@@ -97,10 +120,19 @@ def _checked(run: Sim, source: OwnFiles, index: int, directory: Path) -> Holding
         seat.role,
         len(found.rows),
         len(np.unique(found.patients)),
-        found.note["records"],
+        found.note["of each class"],
         len(tasks),
         found.note.get("left out", ""),
     )
+
+
+def _next(found: list[Holding], file: Path) -> list[Piece]:
+    """The plan to type next, with the records of the smallest training hospital, where all train
+    and none is wrong."""
+    records = [one.records for one in found if one.role == "train"]
+    if not records or len(found) == 1 or any(one.fault for one in found):
+        return []
+    return [line(f"next: metaward privacy plan {file} --records {min(records)}", FAINT)]
 
 
 def _shown(found: list[Holding]) -> list[Piece]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 from PIL import Image
 
 from metaward.client.tasks.base import Hospital
@@ -76,17 +77,18 @@ def _arrays(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _table(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """records.csv: made-up patients with age, pressure, sugar and sex, ill or well."""
+    """records.csv: two visits of made-up patients with age, pressure, sugar, sex; ill or well."""
     for index, place in _places(folder):
         rng = np.random.default_rng([SEED, index])
-        age, sex = rng.normal(55, 12, RECORDS), rng.integers(2, size=RECORDS)
+        visits = np.arange(RECORDS) // 2
+        age, sex = rng.normal(55, 12, RECORDS)[visits], rng.integers(2, size=RECORDS)[visits]
         pressure = 95 + 0.5 * age + rng.normal(0, 14, RECORDS)
         sugar = 90 + 0.3 * age + 6 * sex + rng.normal(0, 15, RECORDS)
         risk = (age - 55) / 12 + (pressure - 122) / 18 + (sugar - 110) / 18 + index / 4
         ill = risk + rng.normal(0, 1, RECORDS) > 0
         rows = [
-            [f"p{k}", f"{age[k]:.0f}", f"{pressure[k]:.0f}", f"{sugar[k]:.0f}", "fm"[sex[k]], word]
-            for k, word in enumerate(np.where(ill, "ill", "well"))
+            [f"p{visits[k]}", *numbers, "fm"[sex[k]], "ill" if ill[k] else "well"]
+            for k, numbers in enumerate(zip(*map(_whole, (age, pressure, sugar)), strict=True))
         ]
         _write(place / TABLE, ["patient", "age", "pressure", "sugar", "sex", "label"], rows)
     tasks = {
@@ -128,6 +130,10 @@ def _names(hospital: Hospital, row: int) -> tuple[str, str]:
     return str(hospital.patients[row]).split("/")[1], str(hospital.ids[row]).split("/")[1]
 
 
+def _whole(values: NDArray[np.float64]) -> list[str]:
+    return [f"{value:.0f}" for value in values]
+
+
 def _write(path: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([names, *rows])
@@ -156,6 +162,7 @@ def _run(folder: Path, tasks: dict[str, Any], network: dict[str, Any]) -> str:
         },
         "server": {
             "rounds": 1,
+            "workers": 1,
             "evaluation": {"every": 1, "baselines": ["no_privacy", "untrained", "scratch"]},
         },
     }

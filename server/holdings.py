@@ -30,7 +30,8 @@ def tasks_show(config: Config = sim.DEFAULT, set_: Set = None, as_json: Json = F
 def phantom(
     directory: Annotated[Path, typer.Argument(help="The folder for the files.")],
     config: Annotated[
-        Path, typer.Option(help="A yaml file whose source is phantom.")
+        Path,
+        typer.Option(help="A yaml file whose source is phantom.", show_default=sim.DEFAULT.name),
     ] = sim.DEFAULT,
     set_: Set = None,
     overwrite: Annotated[bool, typer.Option(help="Replace files that differ.")] = False,

@@ -14,6 +14,8 @@ import click
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from metaward.server.tree import explain, leaves
+
 
 class Late(NamedTuple):
     """A command: where it is, as ``module:name``, and the first lines of its help.
@@ -42,7 +44,10 @@ class LateCommand(click.Command):
             app.add_typer(found, name=self.name)
         else:
             app.command(self.name, cls=self.late.cls)(found)
-        return typer.main.get_group(app).commands[str(self.name)]
+        command = typer.main.get_group(app).commands[str(self.name)]
+        for _, leaf in leaves(command):
+            explain(leaf)
+        return command
 
 
 def late_group(commands: Mapping[str, Late]) -> type[TyperGroup]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from threading import Event, Lock, Thread
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Display
 
 from metaward.server.folder import Folder
@@ -17,6 +18,8 @@ from metaward.server.terminal import tell
 
 SILENCE_SECONDS = 10.0
 """A plain line is printed for a row this long after the last one, whatever the row says."""
+PATIENCE_SECONDS = 30.0
+"""A plain line says that work goes on where the last one is this old, and no row has come."""
 
 
 @contextmanager
@@ -29,13 +32,15 @@ def progress(folder: Folder, quiet: bool) -> Iterator[Observer]:
         return
     tell(f"results in {folder.path}")
     if not console.is_terminal:
-        yield Lines(tell)
+        lines = Lines(tell)
+        with lines.at_work():
+            yield lines
         return
     columns = (
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
         MofNCompleteColumn(),
-        TimeRemainingColumn(),
+        TimeElapsedColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Display(*columns, console=console) as bars:
@@ -72,10 +77,12 @@ class Bars:
         self.bars = bars
         self.tasks: dict[str, Any] = {}
         self.notes = PhaseNotes()
+        self.waiting = bars.add_task("at work", total=None, note="on the first round")
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         """Show one row."""
         phase = row["phase"]
+        self.bars.update(self.waiting, visible=False)
         if phase not in self.tasks:
             self.tasks[phase] = self.bars.add_task(phase, total=row.get("of"), note="")
         note = self.notes.text(row)
@@ -84,20 +91,61 @@ class Bars:
 
 class Lines:
     """Turns rows of metrics.jsonl into lines: one for each evaluated round and each learner of the
-    final table, and for any other row where the last line is ``SILENCE_SECONDS`` old."""
+    final table, and for any other row where the last line is ``SILENCE_SECONDS`` old.
+
+    Within ``at_work`` a line says that work goes on where the last one is ``patience`` seconds old.
+    """
 
     def __init__(
-        self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self,
+        write: Callable[[str], None],
+        clock: Callable[[], float] = time.monotonic,
+        patience: float = PATIENCE_SECONDS,
     ) -> None:
-        self.write, self.clock = write, clock
-        self.notes, self.last = PhaseNotes(), clock()
+        self.write, self.clock, self.patience = write, clock, patience
+        self.notes, self.begun, self.last = PhaseNotes(), clock(), clock()
+        self.place = "no round is done yet"
+        self.lock = Lock()
 
     def __call__(self, row: Mapping[str, Any]) -> None:
         """Show one row, or keep it for the next line of its phase."""
         note = self.notes.text(row)
-        tells = "after" in row or row.get("validation") or "learner" in row
-        if not tells and self.clock() - self.last < SILENCE_SECONDS:
-            return
         place = f"{row['phase']}: {row['round']} of {row['of']}"
-        self.write(f"{place}, {note}" if note else place)
+        tells = "after" in row or row.get("validation") or "learner" in row
+        with self.lock:
+            self.place = f"{place} done"
+            if tells or self.clock() - self.last >= SILENCE_SECONDS:
+                self._say(f"{place}, {note}" if note else place)
+
+    def remind(self) -> None:
+        """Say how far the work is, where nothing has been said for too long."""
+        with self.lock:
+            if self.clock() - self.last >= self.patience:
+                self._say(f"at work for {span(self.clock() - self.begun)}; {self.place}")
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """Say that the work begins, and from then on that it goes on."""
+        self.write(f"at work; a line follows at least every {self.patience:g} seconds")
+        over = Event()
+        thread = Thread(target=self._remind_until, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _remind_until(self, over: Event) -> None:
+        while not over.wait(max(self.patience - (self.clock() - self.last), self.patience / 100)):
+            self.remind()
+
+    def _say(self, text: str) -> None:
+        self.write(text)
         self.last = self.clock()
+
+
+def span(seconds: float) -> str:
+    """A length of time in whole seconds, or in minutes and seconds."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

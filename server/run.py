@@ -130,7 +130,8 @@ class Run:
         except QuorumError as error:
             raise QuorumError(
                 f"the run's own learner is trained and saved, but {contender.name} failed: {error}"
-                "; a lower rate may help (server.evaluation.fine_tune.lr, client.inner.lr), and "
+                "; where no hospital has refused it, a lower rate may help "
+                "(server.evaluation.fine_tune.lr, client.inner.lr), and "
                 "server.evaluation.baselines can do without it"
             ) from error
 

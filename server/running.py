@@ -31,7 +31,9 @@ def run(
     _execute(chosen, new_folder(chosen, out), as_json)
 
 
-def resume(folder: Path, as_json: Json = False) -> None:
+def resume(
+    folder: Annotated[Path, typer.Argument(help="The run's result folder.")], as_json: Json = False
+) -> None:
     """Go on with the interrupted or failed run in FOLDER from its last checkpoint, bit for bit."""
     _execute(*unfinished(folder), as_json)
 

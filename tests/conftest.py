@@ -18,9 +18,10 @@ settings.load_profile("steady")
 SLOW = (
     "server/deploy/",
     "engines/",
-    "door/test_notebook",
+    "door/test_tour",
     "door/test_shipping",
     "door/test_command",
+    "door/test_tutorial",
     "server/test_run",
     "server/test_kill",
     "sweeping/test_sweep",

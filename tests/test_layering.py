@@ -9,6 +9,8 @@ package ``metaward``: a user's own ``client.py`` must not stand in the way.
 
 import ast
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -315,3 +317,10 @@ def assigned(tree: ast.Module) -> set[str]:
     plain = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
     plain += [n.target for n in tree.body if isinstance(n, ast.AnnAssign)]
     return defined | {t.id for t in plain if isinstance(t, ast.Name)}
+
+
+def test_no_command_waits_for_what_few_commands_need() -> None:
+    """Statistics and scikit-learn take seconds to import; a program of its own looks."""
+    look = "import sys, metaward.server.cli; print({'sklearn', 'scipy.stats'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

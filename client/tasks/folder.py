@@ -229,7 +229,6 @@ def note(found: Read) -> dict[str, str]:
     """What `metaward tasks show` and `metaward data check` print about a hospital."""
     counts = zip(*np.unique(found.labels, return_counts=True), strict=True)
     return {
-        "records": ", ".join(f"{label} {count}" for label, count in counts),
-        "patients": str(len(np.unique(found.patients))),
+        "of each class": ", ".join(f"{label} {count}" for label, count in counts),
         **({"left out": found.left_out} if found.left_out else {}),
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import scipy  # its part `stats` takes long to import; it comes at its first use
 from numpy.typing import NDArray
-from scipy import stats
 from scipy.special import ndtri
 
 Floats = NDArray[np.float64]
@@ -45,10 +45,8 @@ def mu_lower_any(inside: Floats, outside: Floats, threshold: float, confidence: 
     the error probability (Nasr et al. 2023: Tight Auditing of Differentially Private Machine
     Learning).
     """
-    found, false = (
-        stats.binomtest(int((scores > threshold).sum()), len(scores)).proportion_ci(confidence)
-        for scores in (inside, outside)
-    )
+    hits = ((int((scores > threshold).sum()), len(scores)) for scores in (inside, outside))
+    found, false = (scipy.stats.binomtest(*one).proportion_ci(confidence) for one in hits)
     if found.low == 0 or false.high == 1:
         return 0.0
     return max(0.0, float(ndtri(found.low) - ndtri(false.high)))
@@ -60,7 +58,7 @@ def deviation_band(values: Floats, level: float) -> tuple[float, float, float]:
     The sum of n squares over s^2 is chi-squared with n degrees of freedom.
     """
     n, total = len(values), float(np.square(values).sum())
-    most, least = (float(stats.chi2.ppf(p, n)) for p in (1 - level / 2, level / 2))
+    most, least = (float(scipy.stats.chi2.ppf(p, n)) for p in (1 - level / 2, level / 2))
     return math.sqrt(total / n), math.sqrt(total / most), math.sqrt(total / least)
 
 
@@ -76,12 +74,12 @@ def correlation(a: Floats, b: Floats) -> tuple[float, float]:
     r = float(a @ b) / size
     if abs(r) >= 1:
         return r, 0.0
-    return r, 2 * float(stats.t.sf(abs(r) * math.sqrt((n - 1) / (1 - r * r)), n - 1))
+    return r, 2 * float(scipy.stats.t.sf(abs(r) * math.sqrt((n - 1) / (1 - r * r)), n - 1))
 
 
 def gaussian_p(values: Floats) -> float:
     """How likely values that are N(0, 1) look so little like it (Kolmogorov, Smirnov)."""
-    return float(stats.kstest(values, "norm").pvalue)
+    return float(scipy.stats.kstest(values, "norm").pvalue)
 
 
 def trials_needed(mu: float, confidence: float) -> int:

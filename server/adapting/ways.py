@@ -9,9 +9,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from metaward.client.inner import Algorithm, Setting
@@ -109,6 +106,10 @@ def _logistic(held: Labelled) -> Rival:
     x = held.x.reshape(len(held.x), -1)
 
     def outputs(support: IntArray, judges: IntArray) -> Tensor:
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.pipeline import make_pipeline
+        from sklearn.preprocessing import StandardScaler
+
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
         model.fit(x[support], held.y[support])
         return torch.from_numpy(model.predict_log_proba(x[judges]))

@@ -14,9 +14,16 @@ from metaward.client.node import check_device
 from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
 from metaward.server import body, show
+from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.commands import CONNECTION
 from metaward.server.deploy.layout import Site
-from metaward.server.deploy.up import Deployment, check_size, default_policy, deployment
+from metaward.server.deploy.up import (
+    Deployment,
+    check_baselines,
+    check_size,
+    default_policy,
+    deployment,
+)
 from metaward.server.engines import EngineError
 from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder, claimed
@@ -34,13 +41,11 @@ def group() -> None:
 @deploy.command("up")
 def up(
     local: Annotated[int, typer.Option(min=1, help="How many hospitals the configuration has.")],
-    config: Annotated[Path, typer.Argument(help="The run's yaml file.")] = sim.DEFAULT,
+    config: Config = sim.DEFAULT,
     directory: Annotated[
         Path, typer.Option("--dir", help="Folder of keys, policies, ledgers and logs.")
     ] = Path("deployment"),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Set a key of the file: section.key=value.")
-    ] = None,
+    set_: Set = None,
     policy: Annotated[
         Path | None,
         typer.Option(help="The policy of each new hospital; others keep theirs."),
@@ -56,7 +61,7 @@ def up(
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep serving after the run, until Ctrl-C.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Start a SuperLink and a SuperNode for each hospital on loopback, and carry out a run."""
     check_device(device)
@@ -79,6 +84,7 @@ def begun(
     """A new run and its folder; nothing is written if the configuration is wrong."""
     run = sim.load(config, settings)
     check_size(run, local)
+    check_baselines(run)
     body.check(run)
     return run, claimed(run, out)
 

@@ -21,6 +21,7 @@ from metaward.client.tasks.base import Role
 from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.privacy import NoPrivacy
+from metaward.server.baselines import BASELINES
 from metaward.server.deploy import commands, layout
 from metaward.server.deploy.layout import HospitalFiles, Site
 from metaward.server.deploy.supervisor import Supervised
@@ -182,6 +183,26 @@ def check_size(run: sim.Sim, hospitals: int) -> None:
             [
                 f"--local {hospitals}: the configuration has {len(roster)} hospitals "
                 f"({shares}); use --local {len(roster)}, or change client.tasks"
+            ]
+        )
+
+
+def check_baselines(run: sim.Sim) -> None:
+    """``ConfigError`` where a private run also trains a baseline without privacy.
+
+    A policy allows the one or the other, so that no hospital would answer both.
+    """
+    if not run.privacy.unit.protected:
+        return
+    names = run.server.evaluation.baselines
+    bare = [n for n in names if any(c.trained and not c.private for c in BASELINES[n](run))]
+    if bare:
+        left = ", ".join(name for name in names if name not in bare)
+        raise ConfigError(
+            [
+                f"server.evaluation.baselines: {', '.join(bare)} trains on the hospitals' records "
+                "without any privacy, which the policy of a private run refuses; leave it out: "
+                f"--set 'server.evaluation.baselines=[{left}]'"
             ]
         )
 

@@ -35,6 +35,7 @@ from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import Records, as_source
 from metaward.client.tasks.base import Hospital
 from metaward.client.tasks.folder import OwnFiles
+from metaward.client.tasks.folder_windows import Recording
 from metaward.client.tasks.medmnist import MedMnist
 from metaward.privacy import MECHANISMS, UNITS, Answer, Mechanism, Release, Unit
 from tests.client.tasks.test_medmnist import Folder
@@ -108,6 +109,41 @@ def of_files() -> type[Any]:
     return Written
 
 
+APART, BEATS, STEPS = 210, 36, 100
+"""Samples from beat to beat, beats, and samples a second: what one beat is charged for, a second to
+either side, holds no sample of another."""
+
+
+@cache
+def of_recordings(gone: Names) -> type[Any]:
+    """The source ``folder`` with recordings (WFDB), whose signal is silent around beats that are
+    gone: whatever is made of the others is then made without them."""
+    root, rng = Path(mkdtemp()), np.random.default_rng(1)
+    for name in ("north", "south"):
+        (root / name).mkdir()
+        for patient in range(BEATS // 6):
+            write_beats(root / name, f"p{patient}", f"{name}/p{patient}", rng, gone)
+
+    class Recorded(OwnFiles):
+        def hospital(self, index: int, root_: Path | None, seed: int) -> Hospital:
+            return super().hospital(index, root, seed)
+
+    return Recorded
+
+
+def write_beats(place: Path, name: str, owner: str, rng: np.random.Generator, gone: Names) -> None:
+    """Six beats of one patient; a beat is known by its recording and its sample."""
+    wfdb = pytest.importorskip("wfdb")
+    at = APART // 2 + APART * np.arange(6)
+    signal = rng.integers(-800, 800, (APART * 6, 1)).astype(np.int64)
+    for sample in (one for one in at if f"{owner}/{one}" in gone):
+        signal[sample - APART // 2 : sample + APART // 2] = 0
+    facts = {"fs": STEPS, "units": ["mV"], "sig_name": ["I"], "fmt": ["16"]}
+    scale = {"adc_gain": [200.0], "baseline": [0]}
+    wfdb.wrsamp(name, d_signal=signal, write_dir=str(place), **facts, **scale)
+    wfdb.wrann(name, "atr", at, symbol=list("NVA" * 2), write_dir=str(place))
+
+
 @cache
 def of_images() -> type[Any]:
     """The source ``medmnist``, with a data folder of made-up sets that is written for it."""
@@ -139,8 +175,19 @@ FILES = {
 }
 
 
+BEAT: dict[str, Any] = {
+    **{key: FILES[key] for key in ("train", "unseen")},
+    "classes": ("N", "V", "A"),
+    "shape": (1, 12),
+    "recording": Recording(rate=40.0, centred=True),
+}
+"""Windows that are resampled, and have their own mean taken off."""
+
+
 def twin_of(name: str) -> Twin:
-    """The source of this name; one of arrays is told which records are gone."""
+    """The source of this name; those of arrays and recordings are told which records are gone."""
+    if name == "recordings":
+        return lambda gone: modest(of_recordings(gone), **BEAT)
     if name == "files":
         written = modest(of_files(), **FILES)
         return lambda gone: written
@@ -225,15 +272,19 @@ def tasks_of(source: str, unit: Unit) -> int:
     return len(deal(made, unit, np.random.default_rng(SEED))) if made else 1
 
 
+WRITTEN = (*IMAGES, "recordings")
+"""Sources whose files are written for the test."""
+
+
 def cases() -> Iterator[Any]:
     """Every case; all of a source but the first learner for each mechanism, and the warm-ups, take
     long where another source has the same ones."""
-    for source in (*TASKS, *ARRAYS, "files", *IMAGES):
+    for source in (*TASKS, *ARRAYS, "files", *WRITTEN):
         real = source in TASKS and needs_files(source)
         if source == "folder":  # it is among them as "files"
             continue
         first = list(quick(source))
-        for case in first if real or source in IMAGES else every(source):
+        for case in first if real or source in WRITTEN else every(source):
             seldom = source not in ARRAYS and case not in first and case.warm_up is None
             marks = REAL if real else (pytest.mark.long,) if seldom else ()
             yield pytest.param(case, id=str(case), marks=marks)
@@ -294,6 +345,7 @@ def named(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(TASKS, name, of_arrays(targets, NOBODY))
     monkeypatch.setitem(TASKS, "files", of_files())
     monkeypatch.setitem(TASKS, "pictures", of_images())
+    monkeypatch.setitem(TASKS, "recordings", of_recordings(NOBODY))
 
 
 @pytest.mark.parametrize("case", list(cases()))

@@ -60,6 +60,59 @@ def test_one_hospital_checks_its_own_folder(
     assert "'wst' is no hospital of the run: north, south, east, west" in capsys.readouterr().err
 
 
+def test_a_hospitals_own_folder_needs_no_option_beside_the_runs_file(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "example", tmp_path / "d", "--form", "arrays")
+    capsys.readouterr()
+    assert call("data", "check", tmp_path / "d" / "west", "--json") == 0
+    assert [one["hospital"] for one in json.loads(capsys.readouterr().out)] == ["west"]
+    (tmp_path / "d" / "run.yaml").unlink()
+    for place in ("west", "."):
+        assert call("data", "check", tmp_path / "d" / place) == 2
+        said = capsys.readouterr().err
+        assert "holds no run.yaml, and there is none beside it; name the run's yaml" in said
+    assert call("data", "check", tmp_path / "e") == 2
+    assert "e: no such folder" in capsys.readouterr().err
+
+
+def test_what_to_type_next_is_said_where_all_is_in_order(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "d" / "run.yaml"
+    call("data", "example", tmp_path / "d", "--form", "arrays")
+    capsys.readouterr()
+    assert call("data", "check", tmp_path / "d") == 0
+    said = capsys.readouterr().out
+    assert f"next: metaward privacy plan {file} --records 240" in said
+    words = said.strip().splitlines()[-1].split()
+    assert call(*words[2:]) == 0
+    assert "epsilon" in capsys.readouterr().out
+    (tmp_path / "d" / "south" / "records.npz").unlink()
+    assert call("data", "check", tmp_path / "d") == 2
+    assert "next:" not in capsys.readouterr().out
+
+
+def test_the_folder_of_a_runs_file_is_taken_for_it_by_nobody(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "example", tmp_path / "d", "--form", "arrays")
+    capsys.readouterr()
+    assert call("run", tmp_path / "d") == 2
+    assert f"but a folder; perhaps {tmp_path / 'd' / 'run.yaml'} is" in capsys.readouterr().err
+
+
+def test_what_hospitals_hold_is_counted_as_for_every_source(
+    tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call("data", "example", tmp_path / "d", "--form", "arrays")
+    capsys.readouterr()
+    assert call("tasks", "show", tmp_path / "d" / "run.yaml", "--json") == 0
+    for row in json.loads(capsys.readouterr().out):
+        assert row["records"] == sum(row["classes"].values()) == 240
+        assert isinstance(row["patients"], int)
+
+
 def test_what_is_there_is_not_written_over(
     tmp_path: Path, call: Call, capsys: pytest.CaptureFixture[str]
 ) -> None:

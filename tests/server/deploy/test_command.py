@@ -56,6 +56,16 @@ def test_hospitals_for_validation_count_too(call: Any) -> None:
     assert "5 hospitals (2 training, 1 unseen, 2 for validation); use --local 5" in said
 
 
+def test_a_baseline_that_every_policy_refuses_is_named_before_anything_starts(call: Any) -> None:
+    """Else the run would fail after its training, when the hospitals are asked for it."""
+    baselines = "server.evaluation.baselines=[untrained, no_privacy]"
+    code, said = call("--local", 3, CONFIG, "--set", baselines)
+    assert code == 2
+    assert "no_privacy trains on the hospitals' records without any privacy" in said
+    assert "--set 'server.evaluation.baselines=[untrained]'" in said
+    assert not list(Path.cwd().iterdir())
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "two", "2.5"])
 def test_a_number_that_is_none_is_refused(call: Any, number: str) -> None:
     code, said = call("--local", number, CONFIG)
