@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.base import (
+    OPEN,
     Algorithm,
     Lambda,
     Rate,
@@ -83,10 +84,17 @@ class Embedding(Algorithm):
 
         return over_tasks(theta, episodes, direction, self.local_lr, session)
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Proto-MAML's adaptation of the body; 0 steps is the prototypes alone."""
         body = theta[: self._network(setting).head.start]
-        return from_prototypes(setting, body, support, steps, self.lr)
+        return from_prototypes(setting, body, support, steps, self.lr, session)
 
     def _network(self, setting: Setting) -> Network:
         return setting.network(setting.spec.vocabulary)
