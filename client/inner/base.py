@@ -8,7 +8,7 @@ same methods: only the learner knows the length and meaning of theta.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -29,6 +29,8 @@ Lambda = Annotated[float, Field(ge=0, le=100)]
 
 OPEN = OpenSession()
 """The session of an adaptation whose result stays at the hospital."""
+FAR = 4.0
+"""The clip norm of features' centre over that of features around it, chosen on phantoms."""
 
 
 class Algorithm(Protocol):
@@ -87,6 +89,11 @@ class Algorithm(Protocol):
         records' values. ``check`` refuses the units whose sessions do not suit the learner.
         """
         ...
+
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """The clip norm of kinds of sums in a noised adaptation, where theta alone tells a good one;
+        of all other kinds it is that of meta-training."""
+        return {}
 
     def adapt(
         self,

@@ -8,7 +8,7 @@ of records is the covariance, and that is what the federation learns.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isqrt
@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import OPEN, Algorithm, Rate, Steps, require_classes
+from metaward.client.inner.base import FAR, OPEN, Algorithm, Rate, Steps, require_classes
 from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.heads import head_steps, joined, parted
 from metaward.client.inner.means import Measure, class_means, plain_means
@@ -30,6 +30,10 @@ from metaward.client.inner.steps import descend
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
+
+NEAR = 0.35
+"""The clip norm of features around their centre, as a share of how far they lie from their class's
+mean by a covariance that is mostly noise where few hospitals made it; chosen on phantoms."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class Metric(Algorithm):
     An unseen hospital measures distances in the metric of the covariance, after ``shrink`` times
     the mean eigenvalue was added to each eigenvalue (Ledoit, Wolf 2004), and takes ``adapt_steps``
     full-batch steps of rate ``lr`` on metric and prototypes together, as Proto-MAML does. Where its
-    adaptation is noised, the steps move the prototypes alone: the metric's coordinates are as many
-    as the features squared, and noise on them would undo what the federation learned.
+    adaptation is noised, class means are summed in the metric's coordinates and around the mean of
+    all, and the steps move them alone: noise on the metric, which has as many coordinates as the
+    features squared, would undo what the federation learned.
     """
 
     lr: Rate = 0.01
@@ -113,6 +118,11 @@ class Metric(Algorithm):
         body, known = setting.network(0), setting.network(0).initial(0).to(theta)
         return Fitted(body, known, *parted(head, setting.spec.outputs), mix)
 
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """A share of how far features lie from their class's mean, by the covariance theta."""
+        near = NEAR * _within(theta, self._mix(theta)) ** 0.5 or 1.0
+        return {"features": near, "centre": FAR * near}
+
     def _together(
         self, setting: Setting, theta: Tensor, seen: Batch, steps: int
     ) -> tuple[Tensor, Tensor]:
@@ -139,13 +149,14 @@ class Metric(Algorithm):
         self, setting: Setting, theta: Tensor, seen: Batch, steps: int, session: Session
     ) -> tuple[Tensor, Tensor]:
         """The same where every sum over records is noised: class means, then steps on the head."""
-        ways, width, mix = setting.spec.outputs, setting.network(0).features, self._mix(theta)
-        means = class_means(lambda x: x, width, [seen], session, ways, self.centre)
-        shares = torch.bincount(seen.y, minlength=ways).to(means) / len(seen.y)
-        mix = mix * self._factor(_spread(theta, mix, means, shares))
+        ways, mix = setting.spec.outputs, self._mix(theta)
         whitened = seen._replace(x=seen.x @ mix.T)
-        start = joined(*_gaussian(means @ mix.T))
-        return mix, head_steps(setting, start, whitened, ways, steps, self.lr, session)
+        means = class_means(lambda z: z, len(mix), [whitened], session, ways, centred=True)
+        shares = torch.bincount(seen.y, minlength=ways).to(means) / len(seen.y)
+        factor = self._factor(_within(theta, mix) + _between(means, shares))
+        start = joined(*_gaussian(factor * means))
+        scaled = whitened._replace(x=factor * whitened.x)
+        return factor * mix, head_steps(setting, start, scaled, ways, steps, self.lr, session)
 
     def _start(self, theta: Tensor, support: Batch, ways: int) -> Tensor:
         """Metric (d, d) and the linear head of the class means in it, as one vector."""
@@ -173,13 +184,17 @@ def _gaussian(means: Tensor) -> tuple[Tensor, Tensor]:
     return means, -means.square().sum(dim=1) / 2
 
 
-def _spread(theta: Tensor, mix: Tensor, means: Tensor, shares: Tensor) -> float:
-    """The mean squared distance of whitened features from their mean, without a look at records:
-    within a class by the covariance theta, between classes by their means (N, d) and shares (N,).
-    """
-    between = (means - shares @ means) @ mix.T
-    within = (mix @ unpack(theta) @ mix.T).trace().clamp(min=0)
-    return float(within + shares @ between.square().sum(dim=1))
+def _within(theta: Tensor, mix: Tensor) -> float:
+    """The mean squared distance of features in the coordinates ``mix`` from their class's mean, by
+    the covariance theta; no record is looked at. What noise has made negative counts as zero."""
+    along = torch.linalg.eigh(unpack(theta).double())
+    variances = along.eigenvalues.clamp(min=0)
+    return float(variances @ (mix.double() @ along.eigenvectors).square().sum(dim=0))
+
+
+def _between(means: Tensor, shares: Tensor) -> float:
+    """That of the classes' means (N, d) from the mean of all, by the classes' shares (N,)."""
+    return float(shares @ (means - shares @ means).square().sum(dim=1))
 
 
 def second_moments(

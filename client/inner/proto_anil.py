@@ -7,7 +7,7 @@ Meta-Dataset (Proto-MAML: the inner loop starts at the head of the class means).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -16,11 +16,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import OPEN, Algorithm, Lambda, Rate, Steps, require_classes
+from metaward.client.inner.base import FAR, OPEN, Algorithm, Lambda, Rate, Steps, require_classes
 from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.heads import head_steps, joined, parted
 from metaward.client.inner.means import class_means, kept_means, plain_means
-from metaward.client.inner.metric import features, vocabulary_means
+from metaward.client.inner.metric import vocabulary_means
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
 from metaward.client.inner.steps import decay
@@ -125,8 +125,8 @@ class ProtoAnil(Algorithm):
     ) -> Predictor:
         """The head of the prototypes, then ``steps`` full-batch steps on it.
 
-        The mean of a class is noised in the body's input, as in meta-training, so that the same
-        clip norm suits it.
+        Where it is noised, class means are summed in the body's output, whose coordinates are white
+        where a first round has learned its frame, and around the mean of all records.
         """
         body, ways = setting.network(0), setting.spec.outputs
         with torch.no_grad():
@@ -134,11 +134,16 @@ class ProtoAnil(Algorithm):
             if session.raw:
                 prototypes = plain_means(seen.x, support.y, ways)
             else:
-                measure, width = features(setting), body.features
-                means = class_means(measure, width, [support], session, ways, self.centre)
-                prototypes = body.forward(theta, means)
+                width = body.features
+                prototypes = class_means(lambda z: z, width, [seen], session, ways, centred=True)
         head = head_steps(setting, self._start(prototypes), seen, ways, steps, self.lr, session)
         return Fitted(body, theta, *parted(head, ways))
+
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """How far features lie from their class's mean where they are white: in each coordinate as
+        far as in any other, of which half is taken for noise of the frame."""
+        near = (setting.network(0).features / 2) ** 0.5
+        return {"features": near, "centre": FAR * near}
 
     def _means(self, setting: Setting, batches: Sequence[Batch], session: Session) -> Kept:
         """The class means, as the hospital keeps them."""

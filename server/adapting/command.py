@@ -22,7 +22,7 @@ from metaward.server.adapting.terms import Terms, terms_of
 from metaward.server.adapting.write import free_place, write_adapted
 from metaward.server.arguments import Json
 from metaward.server.evaluations.evaluate import require_free
-from metaward.server.evaluations.finished import open_learned
+from metaward.server.evaluations.finished import Finished, open_learned
 from metaward.server.evaluations.report import own_shots
 from metaward.server.terminal import FAINT, GOOD, Piece, answer, line, table
 from metaward.sim import Sim
@@ -46,7 +46,9 @@ Epsilon = Annotated[float | None, _term("The most that the model costs any unit.
 Delta = Annotated[float | None, _term("The delta of epsilon; else 1e-5.")]
 Protected = Annotated[str | None, _term("The unit: record or patient; else record.")]
 Clip = Annotated[float | None, _term("Clip norm of gradients; else the run's.")]
-ClipFeatures = Annotated[float | None, _term("Clip norm of features; else the run's.")]
+ClipFeatures = Annotated[
+    float | None, _term("Clip norm of features; else by what the run learned.")
+]
 Train = Annotated[
     list[str] | None, _term("What gradients train: body, norm, head; can be repeated; else head.")
 ]
@@ -83,7 +85,7 @@ def adapt(
     finished = open_learned(result)
     asked: dict[str, Any] = {"epsilon": epsilon, "delta": delta, "unit": unit, "clip": clip}
     asked |= {"clip_features": clip_features, "train": train or None}
-    terms = _terms(private, finished.run, asked, ledger, policy)
+    terms = _terms(private, finished, asked, ledger, policy)
     wish = Wish(
         _shots(shots or (ALL if private else None), finished.run),
         finished.run.client.inner.adapt_steps if steps is None else steps,
@@ -99,11 +101,15 @@ def adapt(
 
 
 def _terms(
-    private: bool, run: Sim, asked: dict[str, Any], ledger: Path | None, policy: Path | None
+    private: bool,
+    finished: Finished,
+    asked: dict[str, Any],
+    ledger: Path | None,
+    policy: Path | None,
 ) -> Terms | None:
     """The terms of a private adaptation; ``ConfigError`` where such are given for another one."""
     if private:
-        return terms_of(run, asked, ledger, policy)
+        return terms_of(finished, asked, ledger, policy)
     given = asked | {"ledger": ledger, "policy": policy}
     for name, value in given.items():
         if value is not None:

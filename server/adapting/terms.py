@@ -7,18 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from metaward.client.inner import Setting
+from metaward.client.inner.base import FAR
 from metaward.client.tasks.kinds import known_scores
-from metaward.options import ConfigError, build, plain
+from metaward.options import ConfigError, build
 from metaward.privacy import Sums
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.policy import Policy
-from metaward.sim import Sim
+from metaward.server.evaluations.finished import Finished
 
 DELTA, UNIT, TRAIN = 1e-5, "record", ("head",)
 """What is taken where nothing is asked. The head alone: noise grows with the coordinates that are
 trained, and one hospital's records are few for those of a whole network."""
 NAMES = {"clip": "clip_norm"}
 """The options that do not have the name of the mechanism's own."""
+SPLIT = {"support": 0.1, "features": 1.0, "centre": 0.1}
+"""How the budget is divided between gradients, class features and their centre; by phantoms."""
 NO_LEDGER = (
     "--private charges the hospital's ledger, and none is named; make one, once in the hospital's "
     "life: metaward ledger init LEDGER --hospital NAME"
@@ -35,7 +41,9 @@ class Terms:
     policy: Policy | None
 
 
-def terms_of(run: Sim, asked: Mapping[str, Any], ledger: Path | None, policy: Path | None) -> Terms:
+def terms_of(
+    finished: Finished, asked: Mapping[str, Any], ledger: Path | None, policy: Path | None
+) -> Terms:
     """The terms, checked before any record is read; ``asked`` has options of the command, None
     for those that nobody named.
 
@@ -47,25 +55,36 @@ def terms_of(run: Sim, asked: Mapping[str, Any], ledger: Path | None, policy: Pa
     if asked.get("epsilon") is None:
         text = "--private needs the most that any record may spend on this model, such as 1"
         raise ConfigError([text], "--epsilon")
-    mechanism = _mechanism(run, {NAMES.get(k, k): v for k, v in asked.items() if v is not None})
+    mechanism = _mechanism(
+        finished, {NAMES.get(k, k): v for k, v in asked.items() if v is not None}
+    )
     opened = Policy.open(policy, known_scores()) if policy is not None else None
     return Terms(mechanism, Ledger.open(ledger), opened)
 
 
-def _mechanism(run: Sim, asked: Mapping[str, Any]) -> Sums:
-    """The run's own clip norms and split, where it has such, under the terms that are asked.
+def _mechanism(finished: Finished, asked: Mapping[str, Any]) -> Sums:
+    """The mechanism under the terms that are asked; nothing of it was chosen by a look at this
+    hospital's records.
 
-    Those were chosen without a look at this hospital's records, and a kind of sum is the same at
-    a new hospital as it was in meta-training.
+    Clip norms are those that theta tells the learner, else the run's own, else the usual one.
     """
-    own = plain(run.privacy) if isinstance(run.privacy, Sums) else {}
-    usual = {"unit": UNIT, "delta": DELTA, "train": list(TRAIN)}
-    fixed = {"noise_multiplier": None, "sampling_rate": 1.0, "large_delta": False}
     faults: list[str] = []
-    made: Sums | None = build(Sums, own | usual | fixed | dict(asked), "", faults)
+    usual = {"unit": UNIT, "delta": DELTA, "train": list(TRAIN), "split": SPLIT}
+    made: Sums | None = build(Sums, usual | _clips(finished, asked) | dict(asked), "", faults)
     if made is None:
         key, _, text = faults[0].partition(": ")
         field = key.partition("[")[0]
         name = next((option for option, own in NAMES.items() if own == field), field)
         raise ConfigError([text], f"--{name.replace('_', '-')}")
     return made
+
+
+def _clips(finished: Finished, asked: Mapping[str, Any]) -> dict[str, float]:
+    """The clip norms of all kinds of sums, as options; those that are asked for come on top."""
+    run = finished.run
+    setting = Setting(run.client.model, run.client.tasks.spec())
+    known = run.client.inner.usual_clips(setting, torch.from_numpy(finished.theta))
+    own = run.privacy if isinstance(run.privacy, Sums) else Sums()
+    features = asked.get("clip_features", known.get("features", own.clip_of("features")))
+    centre = FAR * features if "clip_features" in asked else known.get("centre", FAR * features)
+    return {"clip_norm": own.clip_norm, "clip_features": features, "clip_centre": centre}
