@@ -29,7 +29,7 @@ Lambda = Annotated[float, Field(ge=0, le=100)]
 
 OPEN = OpenSession()
 """The session of an adaptation whose result stays at the hospital."""
-FAR = 4.0
+FAR = 8.0
 """The clip norm of features' centre over that of features around it, chosen on phantoms."""
 
 
@@ -91,8 +91,8 @@ class Algorithm(Protocol):
         ...
 
     def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
-        """The clip norm of kinds of sums in a noised adaptation, where theta alone tells a good one;
-        of all other kinds it is that of meta-training."""
+        """The clip norm of kinds of sums in a noised adaptation, where theta alone tells a good
+        one; of all other kinds it is that of meta-training."""
         return {}
 
     def adapt(

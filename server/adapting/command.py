@@ -46,9 +46,7 @@ Epsilon = Annotated[float | None, _term("The most that the model costs any unit.
 Delta = Annotated[float | None, _term("The delta of epsilon; else 1e-5.")]
 Protected = Annotated[str | None, _term("The unit: record or patient; else record.")]
 Clip = Annotated[float | None, _term("Clip norm of gradients; else the run's.")]
-ClipFeatures = Annotated[
-    float | None, _term("Clip norm of features; else by what the run learned.")
-]
+ClipFeatures = Annotated[float | None, _term("Clip norm of features; else by theta, or the run's.")]
 Train = Annotated[
     list[str] | None, _term("What gradients train: body, norm, head; can be repeated; else head.")
 ]

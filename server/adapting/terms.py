@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,14 +56,13 @@ def terms_of(
     if asked.get("epsilon") is None:
         text = "--private needs the most that any record may spend on this model, such as 1"
         raise ConfigError([text], "--epsilon")
-    mechanism = _mechanism(
-        finished, {NAMES.get(k, k): v for k, v in asked.items() if v is not None}
-    )
+    named = {NAMES.get(key, key): value for key, value in asked.items() if value is not None}
+    mechanism = mechanism_of(finished, named)
     opened = Policy.open(policy, known_scores()) if policy is not None else None
     return Terms(mechanism, Ledger.open(ledger), opened)
 
 
-def _mechanism(finished: Finished, asked: Mapping[str, Any]) -> Sums:
+def mechanism_of(finished: Finished, asked: Mapping[str, Any]) -> Sums:
     """The mechanism under the terms that are asked; nothing of it was chosen by a look at this
     hospital's records.
 
@@ -72,11 +72,17 @@ def _mechanism(finished: Finished, asked: Mapping[str, Any]) -> Sums:
     usual = {"unit": UNIT, "delta": DELTA, "train": list(TRAIN), "split": SPLIT}
     made: Sums | None = build(Sums, usual | _clips(finished, asked) | dict(asked), "", faults)
     if made is None:
-        key, _, text = faults[0].partition(": ")
-        field = key.partition("[")[0]
-        name = next((option for option, own in NAMES.items() if own == field), field)
-        raise ConfigError([text], f"--{name.replace('_', '-')}")
+        raise _as_option(faults, asked)
     return made
+
+
+def _as_option(faults: Sequence[str], asked: Mapping[str, Any]) -> ConfigError:
+    """The first fault of an option that was asked for; other clip norms may follow from it."""
+    named = {re.split(r"[^a-z_]", fault)[0]: fault for fault in reversed(faults)}
+    field = next(name for name in (*asked, *named) if name in named)
+    option = next((option for option, own in NAMES.items() if own == field), field)
+    text = named[field].partition(": ")[2]
+    return ConfigError([text], f"--{option.replace('_', '-')}")
 
 
 def _clips(finished: Finished, asked: Mapping[str, Any]) -> dict[str, float]:

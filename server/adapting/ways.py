@@ -122,6 +122,7 @@ def logistic_of(held: Labelled) -> Rival:
     def outputs(support: IntArray, judges: IntArray) -> Tensor:
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
         model.fit(x[support], held.y[support])
-        return torch.from_numpy(model.predict_log_proba(x[judges]))
+        with np.errstate(divide="ignore"):  # a probability of zero has the logarithm -inf
+            return torch.from_numpy(model.predict_log_proba(x[judges]))
 
     return Rival("logistic model (scikit-learn)", outputs)
