@@ -10,9 +10,11 @@ import numpy as np
 from metaward.client.models import Portable
 from metaward.client.tasks.kinds import Score
 from metaward.options import ConfigError
+from metaward.server.adapting.curve import Curve, curves
 from metaward.server.adapting.fit import published, secret
 from metaward.server.adapting.judge import SideBySide, judge
 from metaward.server.adapting.model import setting_for
+from metaward.server.adapting.private_ways import BEFORE as PRIVATE_BEFORE
 from metaward.server.adapting.private_ways import PrivateWays
 from metaward.server.adapting.promise import Pledge
 from metaward.server.adapting.records import Labelled, read_labelled
@@ -20,7 +22,7 @@ from metaward.server.adapting.saved import Described
 from metaward.server.adapting.scores import scores_of
 from metaward.server.adapting.splits import PatientSplit, final_support, split
 from metaward.server.adapting.terms import Terms
-from metaward.server.adapting.ways import bench_of, ways_of
+from metaward.server.adapting.ways import BEFORE, bench_of, ways_of
 from metaward.server.evaluations.finished import Finished
 
 
@@ -51,7 +53,8 @@ class Wish:
 class AdaptedRun:
     """What an adaptation gave: the ``module`` that is written, fitted to the records ``rows``, and
     as ``stored`` bytes; what files say about it; the ``verdict`` on the way in which it was made;
-    and the ``pledge`` of a model that may be published, None for one that is as secret as records.
+    ``curves`` of its score over shots; and the ``pledge`` of a model that may be published, None
+    for one that is as secret as records. ``before`` is the row without gradient steps.
     """
 
     finished: Finished
@@ -64,6 +67,8 @@ class AdaptedRun:
     stored: bytes
     about: Described
     pledge: Pledge | None = None
+    curves: tuple[Curve, ...] = ()
+    before: str = ""
 
 
 def adapt_run(
@@ -94,7 +99,9 @@ def adapt_run(
         private = PrivateWays(finished, bench, held, terms.mechanism, wish.seed)
         ways = list(private.of(wish.steps))
     verdict = judge(held, splits, ways, scores)
-    return AdaptedRun(finished, held, wish, scores, verdict, rows, *fitted)
+    found = curves(held, ways, scores[0], wish.draws, wish.seed)
+    start = ways[BEFORE if terms is None else PRIVATE_BEFORE].name
+    return AdaptedRun(finished, held, wish, scores, verdict, rows, *fitted, found, start)
 
 
 def splits_of(held: Labelled, wish: Wish) -> list[PatientSplit]:

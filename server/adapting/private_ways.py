@@ -22,6 +22,8 @@ from metaward.server.baselines import own, scratch, untrained
 from metaward.server.evaluations.finished import Finished
 
 STREAM = 11  # the random stream of the noise under which an adaptation is judged
+BEFORE = 2
+"""The place of the learner before its steps among the ways."""
 EXACT = "NO PRIVACY"
 
 

@@ -45,6 +45,7 @@ def plain_report(made: AdaptedRun, absent: dict[str, str]) -> dict[str, Any]:
         "mean_judges": found.judges,
         "fitted_to": len(made.rows),
         "rows": found.rows,
+        "curves": made.curves,
         "reliability": {"bins": BINS, **bins},
         "confusion": found.confusion.tolist(),
         "privacy": plain_pledge(made.pledge),
@@ -130,7 +131,7 @@ def markdown(made: AdaptedRun, absent: dict[str, str]) -> str:
         *_records(made.held),
         "## The model that was written",
         "",
-        _written(made),
+        written(made),
         "",
         *_privacy(made),
         *(f"- {name} is not there: {why}." for name, why in absent.items()),
@@ -190,7 +191,8 @@ def _paid(made: AdaptedRun) -> str:
     return AGAIN if made.pledge.again else "The same command again gives the same model."
 
 
-def _written(made: AdaptedRun) -> str:
+def written(made: AdaptedRun) -> str:
+    """To which records the model that is written was fitted."""
     if made.wish.shots:
         which = "the support of the first split; it has seen no record of another patient"
     else:

@@ -23,6 +23,8 @@ from metaward.server.adapting.records import Labelled
 from metaward.server.baselines import Contender, centroid, own, scratch, untrained
 from metaward.server.evaluations.finished import Finished
 
+BEFORE = 1
+"""The place of the learner before its steps among the ways."""
 ITERATIONS = 1000
 """The most steps of the logistic model's solver."""
 

@@ -9,6 +9,7 @@ from metaward.files import write_synced
 from metaward.privacy.report.values import plain_value
 from metaward.server.adapting.adapt import AdaptedRun
 from metaward.server.adapting.card import card
+from metaward.server.adapting.page import page
 from metaward.server.adapting.report import markdown, plain_report
 from metaward.server.adapting.saved import MODEL, TENSORS, write_exports
 from metaward.server.evaluations.evaluate import new_folder
@@ -33,6 +34,7 @@ def write_adapted(made: AdaptedRun, place: Path) -> dict[str, str]:
         text = json.dumps(plain_value(plain_report(made, absent)), indent=1) + "\n"
         write_synced(local / "adapt.json", text.encode())
         write_synced(local / "report.md", markdown(made, absent).encode())
+        write_synced(local / "report.html", page(made, absent).encode())
     return absent
 
 
