@@ -64,18 +64,17 @@ class Cell:
 @dataclass(frozen=True)
 class Bin:
     """A bin of probabilities in the reliability picture, in per cent of its sides; ``confidence``
-    and ``share`` are the mean probability and the share that is right, ``of_all`` its records."""
+    and ``share`` are the mean probability and the share of its ``count`` that is right."""
 
     left: float
     share: float
     confidence: float
-    of_all: float
     count: int
 
 
 def page(made: AdaptedRun, absent: Mapping[str, str]) -> str:
     """The page as HTML; ``absent`` says of each file that is not there why."""
-    style = "\n".join(one.read_text(encoding="utf-8") for one in STYLES)
+    style = "\n".join(one.read_text(encoding="utf-8") for one in (*STYLES, HERE / "adapted.css.md"))
     return (
         environment(HERE, escape=True)
         .get_template(TEMPLATE)
@@ -192,13 +191,12 @@ def _cell(percent: float, own: bool) -> Cell:
 def bins(made: AdaptedRun) -> list[Bin]:
     """The bins of the reliability picture that hold a prediction."""
     found = made.verdict.reliability
-    counts, all_of_them = found.counts.tolist(), int(found.counts.sum())
+    counts: list[int] = found.counts.tolist()
     return [
         Bin(
             left=round(100 * k / BINS, 2),
             share=round(100 * float(found.right[k]), 2),
             confidence=round(100 * float(found.confidence[k]), 2),
-            of_all=round(100 * count / all_of_them, 2),
             count=count,
         )
         for k, count in enumerate(counts)

@@ -99,7 +99,8 @@ def over_sizes(
     shown = [replace(one, x=[sizes.index(n) for n in one.x]) for one in series[:LINES]]
     frame = _frame(shown)
     places = [Tick(frame.x(at), f"{n:g}") for at, n in enumerate(sizes)]
-    words = " ".join(_words(one, digits, f"at {axis}") for one in series[:LINES])
+    words = " ".join(_words(one, digits, "with") for one in series[:LINES])
+    words = words + f" The numbers are of {axis}."
     return replace(_plot(title, label, shown, frame, places, words), axis=axis)
 
 
