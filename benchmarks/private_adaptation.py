@@ -4,7 +4,7 @@ The unseen hospitals of a finished run on phantoms adapt to their three most fre
 `metaward adapt --private --shots all` does, and are judged on held-out patients:
 
     metaward run --out results/private
-    python benchmarks/private_adaptation.py results/private [--epsilons 8 1] [--records 375]
+    python benchmarks/private_adaptation.py results/private [--hospitals N] [--draws 3]
     python benchmarks/private_adaptation.py --table   # only print what is saved, as Markdown
 """
 
@@ -14,6 +14,7 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,10 +67,12 @@ def rows_at(finished: Finished, held: Labelled, mechanism: Sums, draws: int) -> 
         yield {"way": row.name, "accuracy": 100 * row.scores[accuracy[0].name].mean}
 
 
-def measured(path: Path, epsilons: list[float], most: int, draws: int) -> list[dict[str, Any]]:
+def measured(
+    path: Path, epsilons: list[float], most: int, draws: int, hospitals: int | None
+) -> list[dict[str, Any]]:
     """A row for each hospital, epsilon and way."""
     finished, found = open_learned(path), list[dict[str, Any]]()
-    for number, held in enumerate(wards(finished, most)):
+    for number, held in islice(enumerate(wards(finished, most)), hospitals):
         for epsilon in epsilons:
             mechanism = replace(mechanism_of(finished, {}), epsilon=epsilon)
             for row in rows_at(finished, held, mechanism, draws):
@@ -94,11 +97,13 @@ def main() -> None:
     parser.add_argument("result", nargs="?", type=Path)
     parser.add_argument("--epsilons", type=float, nargs="+", default=[8.0, 1.0])
     parser.add_argument("--records", type=int, default=375, help="of each class")
-    parser.add_argument("--draws", type=int, default=5)
+    parser.add_argument("--draws", type=int, default=3, help="splits of each hospital")
+    parser.add_argument("--hospitals", type=int, help="only the first ones")
     parser.add_argument("--table", action="store_true")
     asked = parser.parse_args()
     if not asked.table:
-        found = measured(asked.result, asked.epsilons, asked.records, asked.draws)
+        sizes = (asked.records, asked.draws, asked.hospitals)
+        found = measured(asked.result, asked.epsilons, *sizes)
         SAVED.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n".join(table(json.loads(SAVED.read_text(encoding="utf-8")))))
 
