@@ -77,10 +77,11 @@ class _Holder:
 
 
 def tensors_of(module: Portable, about: Described) -> bytes:
-    """The content of model.safetensors."""
+    """The content of model.safetensors: equal bytes for equal models, so it has one entry of
+    metadata, because the library writes several in any order."""
     tensors = {name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}
-    metadata = {"format": FORMAT, "about": json.dumps(plain(asdict(about)))}
-    return bytes(save(tensors, metadata))
+    told = {"format": FORMAT, **plain(asdict(about))}
+    return bytes(save(tensors, {"about": json.dumps(told)}))
 
 
 def module_in(stored: bytes, about: Described) -> tuple[Portable, Described]:
@@ -102,9 +103,10 @@ def read_model(place: Path) -> tuple[Portable, Described]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
+        told = json.loads(metadata.get("about", "{}"))
+        if told.pop("format", None) != FORMAT:
             raise ValueError("it does not say that it is a model of metaward adapt")
-        about = TypeAdapter(Described).validate_json(metadata["about"])
+        about = TypeAdapter(Described).validate_json(json.dumps(told))
         return _module(about, tensors), about
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         text = f"{path} cannot be read ({error}); name a folder that metaward adapt wrote"

@@ -147,7 +147,7 @@ def test_under_a_policy_its_budget_counts(typed: Any, tmp_path: Path, ledger: Pa
         ("noise_multiplier: 60 ", "policy-noise"),
         ("clip: 0.5 ", "policy-clip"),
         ("hospital: east ", "policy-hospital"),
-        ("units: [patient] ", "policy-unit: unit: 'record' is asked"),
+        ("units: [patient]\nmechanisms: [sums]", "policy-unit: unit: 'record' is asked"),
         ("epsilon: 1.0 ", "would exceed epsilon = 1"),
     ],
 )
@@ -159,9 +159,9 @@ def test_what_the_policy_forbids_is_refused_before_any_charge(
     change: str,
     words: str,
 ) -> None:
-    key = change.partition(":")[0]
+    keys = tuple(one.partition(" ")[0] for one in change.splitlines())
     lines = POLICY.read_text(encoding="utf-8").splitlines()
-    text = "\n".join(change if one.startswith(f"{key}:") else one for one in lines)
+    text = "\n".join([*(one for one in lines if not one.startswith(keys)), change])
     (tmp_path / "policy.yaml").write_text(text, encoding="utf-8")
     asked = ("--policy", tmp_path / "policy.yaml", "--out", tmp_path / "o", *NORM)
     assert typed(*asked) == 2
