@@ -100,7 +100,7 @@ def over_sizes(
     frame = _frame(shown)
     places = [Tick(frame.x(at), f"{n:g}") for at, n in enumerate(sizes)]
     words = " ".join(_words(one, digits, "with") for one in series[:LINES])
-    words = words + f" The numbers are of {axis}."
+    words = words + f" The numbers count {axis}."
     return replace(_plot(title, label, shown, frame, places, words), axis=axis)
 
 
