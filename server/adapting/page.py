@@ -53,7 +53,7 @@ class ClassRow:
 
 
 @dataclass(frozen=True)
-class Cell:
+class ShadedCell:
     """A cell of the confusion matrix: the share of the true class in per cent, and its shade."""
 
     percent: float
@@ -174,7 +174,7 @@ def class_rows(made: AdaptedRun) -> list[ClassRow]:
     return rows
 
 
-def matrix(made: AdaptedRun) -> list[tuple[str, list[Cell]]]:
+def matrix(made: AdaptedRun) -> list[tuple[str, list[ShadedCell]]]:
     """The confusion matrix, a row for each true class."""
     found = made.verdict.confusion
     share = 100 * found / found.sum(axis=1, keepdims=True)
@@ -184,8 +184,8 @@ def matrix(made: AdaptedRun) -> list[tuple[str, list[Cell]]]:
     ]
 
 
-def _cell(percent: float, own: bool) -> Cell:
-    return Cell(percent, min(TINTS - 1, int(percent * TINTS / 100)), own)
+def _cell(percent: float, own: bool) -> ShadedCell:
+    return ShadedCell(percent, min(TINTS - 1, int(percent * TINTS / 100)), own)
 
 
 def bins(made: AdaptedRun) -> list[Bin]:

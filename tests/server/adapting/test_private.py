@@ -45,13 +45,18 @@ def ledger(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def light(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Few ways are judged, and no other program's form of the model is written."""
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few ways are judged, and none is drawn."""
     usual = private_ways.PrivateWays.of
-    few = lambda self, steps: islice(usual(self, steps), private_ways.BEFORE + 1)  # noqa: E731
-    monkeypatch.setattr(private_ways.PrivateWays, "of", few)
-    monkeypatch.setattr(write, "write_exports", lambda *_: {})
+    first = lambda self, steps: islice(usual(self, steps), private_ways.BEFORE + 1)  # noqa: E731
+    monkeypatch.setattr(private_ways.PrivateWays, "of", first)
     monkeypatch.setattr(write, "_draw", lambda *_: None)
+
+
+@pytest.fixture
+def light(few: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is the model written in other programs' forms."""
+    monkeypatch.setattr(write, "write_exports", lambda *_: {})
 
 
 @pytest.fixture
@@ -308,6 +313,7 @@ def changed(place: Path, folder: Path) -> Path:
     return west
 
 
+@pytest.mark.usefixtures("few")
 def test_in_two_worlds_all_that_may_leave_is_the_same_but_for_noisy_sums(
     place: Path, tmp_path: Path
 ) -> None:
