@@ -69,10 +69,10 @@ def plan(
     now = rehearsed(first if first and opening else algorithm, setting.kept)[0]
     of_a_round = partial(profiles, mechanism.unit, tasks=tasks)
     run = over_run(of_a_round(beginning), of_a_round(later), share.participations)
-    return _plan(mechanism, now, of_a_round(now), run, len(tasks), share.participations)
+    return planned(mechanism, now, of_a_round(now), run, len(tasks), share.participations)
 
 
-def _plan(
+def planned(
     mechanism: Mechanism,
     uses: Sequence[Use],
     within: Sequence[Counts],

@@ -173,7 +173,7 @@ HELD = 64  # vectors of records that are held at a time
 
 @dataclass
 class OpenSession(Session):
-    """Records in the open: for mechanism ``none``, for adaptation, whose result never leaves.
+    """Records in the open: for mechanism ``none``, and for adaptation whose result never leaves.
 
     Also for whole-task and whole-hospital mechanisms, which protect what comes out of it.
     """

@@ -8,7 +8,7 @@ same methods: only the learner knows the length and meaning of theta.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
@@ -18,14 +18,19 @@ from torch import Tensor
 
 from metaward.client.inner.fitted import at_point
 from metaward.client.inner.setting import Predictor, Setting, Update
-from metaward.client.inner.steps import descend, plain_gradient
+from metaward.client.inner.steps import descend, private_gradient
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
-from metaward.privacy import Batch, Session, Unit
+from metaward.privacy import Batch, OpenSession, Session, Unit
 
 Rate = Annotated[float, Field(gt=0, le=100)]
 Steps = Annotated[int, Field(ge=1, le=1000)]
 Lambda = Annotated[float, Field(ge=0, le=100)]
+
+OPEN = OpenSession()
+"""The session of an adaptation whose result stays at the hospital."""
+FAR = 8.0
+"""The clip norm of features' centre over that of features around it, chosen on phantoms."""
 
 
 class Algorithm(Protocol):
@@ -93,7 +98,19 @@ class Algorithm(Protocol):
         """
         ...
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """The clip norm of kinds of sums in a noised adaptation, where theta alone tells a good
+        one; of all other kinds it is that of meta-training."""
+        return {}
+
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """A predictor fitted to the support set; ``steps = 0`` uses theta without adaptation.
 
         A learner that ``takes_stacks`` also fits a predictor for each of several tasks at once.
@@ -101,6 +118,10 @@ class Algorithm(Protocol):
         It maps x (n, *input_shape) to the outputs of the kind of task: (n, N) logits for N-way
         tasks, (n, targets) for regression. Where it is a ``Fitted``, a hospital can write it as a
         module.
+
+        ``session`` is open where the result stays at the hospital. Where it is to be published, the
+        session noises every sum: then records are reached through it alone, as in ``update``, and
+        the sequence of sums must not depend on their values.
         """
         ...
 
@@ -158,8 +179,16 @@ class GradientLearner(Algorithm):
         """The network's layers."""
         return setting.network(setting.spec.outputs).layers()
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Full-batch gradient descent on the support set from theta."""
         net = setting.network(setting.spec.outputs)
-        phi, _ = descend(plain_gradient(setting, net), theta, [support] * steps, self.lr)
+        gradient = private_gradient(setting, net, session, "support")
+        phi, _ = descend(gradient, theta, [support] * steps, self.lr)
         return at_point(setting, phi)

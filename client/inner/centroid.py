@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import Algorithm
+from metaward.client.inner.base import OPEN, Algorithm
+from metaward.client.inner.means import class_means, plain_means
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -50,7 +51,14 @@ class Centroid(Algorithm):
         """An update of zeros."""
         return Update(torch.zeros_like(theta), torch.zeros(()))
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Minus the distance to each class mean; before adaptation (0 steps) nothing is known."""
         x, y, _ = support
         spec = setting.spec
@@ -58,6 +66,12 @@ class Centroid(Algorithm):
         if steps == 0:
             return lambda q: certain.new_zeros(len(q), *certain.shape[1:])
         if not spec.kind.classes:
+            if not session.raw:
+                raise ValueError("the nearest support point shows a record; no noise covers it")
             return lambda q: certain[torch.cdist(q.flatten(1), x.flatten(1)).argmin(dim=1)]
-        means = torch.stack([x[y == c].flatten(1).mean(dim=0) for c in range(spec.outputs)])
+        if session.raw:
+            means = plain_means(x.flatten(1), y, spec.outputs)
+        else:
+            width = x[0].numel()
+            means = class_means(lambda q: q.flatten(1), width, [support], session, spec.outputs)
         return lambda q: -torch.cdist(q.flatten(1), means)

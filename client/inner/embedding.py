@@ -17,6 +17,7 @@ from torch import Tensor
 
 from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import (
+    OPEN,
     Algorithm,
     Lambda,
     Rate,
@@ -92,10 +93,17 @@ class Embedding(Algorithm):
         each = together(setting, (self, session.trained))
         return over_tasks(theta, episodes, direction, self.local_lr, session, each)
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Proto-MAML's adaptation of the body; 0 steps is the prototypes alone."""
         body = theta[..., : self._network(setting).head.start]
-        return from_prototypes(setting, body, support, steps, self.lr)
+        return from_prototypes(setting, body, support, steps, self.lr, session)
 
     def _network(self, setting: Setting) -> Network:
         return setting.network(setting.spec.vocabulary)

@@ -14,10 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from metaward.client.inner.base import OPEN
 from metaward.client.inner.fitted import at_point
 from metaward.client.inner.reptile import Reptile, minibatches, named, pooled, whole
 from metaward.client.inner.setting import Predictor, Setting, Update
-from metaward.client.inner.steps import decay, descend, plain_gradient, private_gradient
+from metaward.client.inner.steps import decay, descend, private_gradient
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
@@ -68,11 +69,19 @@ class FedAvg(Reptile):
         pull = decay(self.layers(setting), theta, self.l2, session)
         return Update(phi - theta - pull, loss)
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Full-batch gradient descent from the global model, with a fresh head under ``names``."""
         net = setting.network(setting.spec.outputs)
         phi = self._start(setting, net, theta)
-        phi, _ = descend(plain_gradient(setting, net), phi, [support] * steps, self.lr)
+        gradient = private_gradient(setting, net, session, "support")
+        phi, _ = descend(gradient, phi, [support] * steps, self.lr)
         return at_point(setting, phi)
 
     def _network(self, setting: Setting) -> Network:

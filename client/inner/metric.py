@@ -8,7 +8,7 @@ of records is the covariance, and that is what the federation learns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import isqrt
@@ -20,14 +20,20 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import Algorithm, Rate, Steps, require_classes
+from metaward.client.inner.base import FAR, OPEN, Algorithm, Rate, Steps, require_classes
 from metaward.client.inner.fitted import Fitted
+from metaward.client.inner.heads import head_steps, joined, parted
+from metaward.client.inner.means import Measure, class_means, plain_means
 from metaward.client.inner.reptile import named
-from metaward.client.inner.setting import Kept, Predictor, Setting, Update
+from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Session, Unit
+
+NEAR = 0.35
+"""The clip norm of features around their centre, as a share of how far they lie from their class's
+mean by a covariance that is mostly noise where few hospitals made it; chosen on phantoms."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,10 @@ class Metric(Algorithm):
 
     An unseen hospital measures distances in the metric of the covariance, after ``shrink`` times
     the mean eigenvalue was added to each eigenvalue (Ledoit, Wolf 2004), and takes ``adapt_steps``
-    full-batch steps of rate ``lr`` on metric and prototypes together, as Proto-MAML does.
+    full-batch steps of rate ``lr`` on metric and prototypes together, as Proto-MAML does. Where its
+    adaptation is noised, class means are summed in the metric's coordinates and around the mean of
+    all, and the steps move them alone: noise on the metric, which has as many coordinates as the
+    features squared, would undo what the federation learned.
     """
 
     lr: Rate = 0.01
@@ -88,15 +97,37 @@ class Metric(Algorithm):
         if "body" not in session.trained:
             return Update(torch.zeros_like(theta), torch.zeros((), device=theta.device))
         batches = [named(setting, episode) for episode in episodes]
-        means = class_means(setting, batches, session, self.centre)
+        means = vocabulary_means(setting, batches, session, self.centre)
         moments = second_moments(setting, batches, means, session)
         return Update(moments - theta, unpack(moments).trace())
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Nearest class means in the metric, then gradient steps; 0 steps uses the means alone."""
+        seen = support._replace(x=features(setting)(support.x))
+        if session.raw:
+            mix, head = self._together(setting, theta, seen, steps)
+        else:
+            mix, head = self._noised(setting, theta, seen, steps, session)
+        body, known = setting.network(0), setting.network(0).initial(0).to(theta)
+        return Fitted(body, known, *parted(head, setting.spec.outputs), mix)
+
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """A share of how far features lie from their class's mean, by the covariance theta."""
+        near = NEAR * _within(theta, self._mix(theta)) ** 0.5 or 1.0
+        return {"features": near, "centre": FAR * near}
+
+    def _together(
+        self, setting: Setting, theta: Tensor, seen: Batch, steps: int
+    ) -> tuple[Tensor, Tensor]:
+        """Metric (d, d) and head after steps on both, from features ``seen`` (n, d)."""
         ways, width = setting.spec.outputs, setting.network(0).features
-        measure = features(setting)
-        seen = Batch(measure(support.x), support.y, support.rows)
 
         def parts(phi: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             mix, weights, biases = torch.split(phi, [width**2, ways * width, ways])
@@ -112,24 +143,58 @@ class Metric(Algorithm):
         start = self._start(theta, seen, ways)
         phi, _ = descend(gradient, start, [seen] * steps, self.lr)
         mix, weights, biases = parts(phi)
-        body, known = setting.network(0), setting.network(0).initial(0).to(theta)
-        return Fitted(body, known, weights, biases, mix)
+        return mix, joined(weights, biases)
+
+    def _noised(
+        self, setting: Setting, theta: Tensor, seen: Batch, steps: int, session: Session
+    ) -> tuple[Tensor, Tensor]:
+        """The same where every sum over records is noised: class means, then steps on the head."""
+        ways, mix = setting.spec.outputs, self._mix(theta)
+        whitened = seen._replace(x=seen.x @ mix.T)
+        means = class_means(lambda z: z, len(mix), [whitened], session, ways, centred=True)
+        shares = torch.bincount(seen.y, minlength=ways).to(means) / len(seen.y)
+        factor = self._factor(_within(theta, mix) + _between(means, shares))
+        start = joined(*_gaussian(factor * means))
+        scaled = whitened._replace(x=factor * whitened.x)
+        return factor * mix, head_steps(setting, start, scaled, ways, steps, self.lr, session)
 
     def _start(self, theta: Tensor, support: Batch, ways: int) -> Tensor:
-        """Metric (d, d) and the linear head of the class means in it, as one vector.
-        The head's outputs are the log densities of normal classes, up to a common term.
-        """
-        mix = _known(theta.cpu().numpy().tobytes(), theta.dtype, self.shrink).to(theta.device)
-        mix = mix * self._factor(support.x @ mix.T)
-        whitened = support.x @ mix.T
-        means = torch.stack([whitened[support.y == c].mean(dim=0) for c in range(ways)])
-        parts = [mix, means, -means.square().sum(dim=1) / 2]
-        return torch.cat([part.reshape(-1) for part in parts])
+        """Metric (d, d) and the linear head of the class means in it, as one vector."""
+        mix = self._mix(theta)
+        around = support.x @ mix.T
+        around = around - around.mean(dim=0)
+        mix = mix * self._factor(float(around.square().sum(dim=1).mean()))
+        means = plain_means(support.x @ mix.T, support.y, ways)
+        return torch.cat([mix.reshape(-1), joined(*_gaussian(means))])
 
-    def _factor(self, whitened: Tensor) -> float:
-        """The factor that gives ``whitened`` (n, d) the spread that the steps begin with."""
-        far = float((whitened - whitened.mean(dim=0)).square().sum(dim=1).mean().sqrt())
-        return 1.0 if self.spread is None or far == 0 else self.spread / far
+    def _mix(self, theta: Tensor) -> Tensor:
+        """The whitening (d, d) of theta."""
+        known = _known(theta.cpu().numpy().tobytes(), theta.dtype, self.shrink)
+        return known.to(theta.device)
+
+    def _factor(self, square: float) -> float:
+        """The factor that gives whitened features, whose mean squared distance from their mean is
+        ``square``, the spread that the steps begin with."""
+        return 1.0 if self.spread is None or square == 0 else self.spread / square**0.5
+
+
+def _gaussian(means: Tensor) -> tuple[Tensor, Tensor]:
+    """Weights (N, d) and biases (N,) of a head whose outputs are the log densities of normal
+    classes with these means and the unit covariance, up to a common term."""
+    return means, -means.square().sum(dim=1) / 2
+
+
+def _within(theta: Tensor, mix: Tensor) -> float:
+    """The mean squared distance of features in the coordinates ``mix`` from their class's mean, by
+    the covariance theta; no record is looked at. What noise has made negative counts as zero."""
+    along = torch.linalg.eigh(unpack(theta).double())
+    variances = along.eigenvalues.clamp(min=0)
+    return float(variances @ (mix.double() @ along.eigenvectors).square().sum(dim=0))
+
+
+def _between(means: Tensor, shares: Tensor) -> float:
+    """That of the classes' means (N, d) from the mean of all, by the classes' shares (N,)."""
+    return float(shares @ (means - shares @ means).square().sum(dim=1))
 
 
 def second_moments(
@@ -146,7 +211,7 @@ def second_moments(
     return session.mean([(spread, batch) for batch in batches], "moments", d * (d + 1) // 2)
 
 
-def features(setting: Setting) -> Callable[[Tensor], Tensor]:
+def features(setting: Setting) -> Measure:
     """x (n, *input_shape) -> the features (n, features) of the body at its start.
 
     The start is the same in every run, and depends on no record.
@@ -193,35 +258,9 @@ def whitening(covariance: Tensor, shrink: float) -> Tensor:
     return root.to(covariance)
 
 
-def class_means(
+def vocabulary_means(
     setting: Setting, batches: Sequence[Batch], session: Session, centred: bool
 ) -> Tensor:
-    """Mean features (vocabulary, features) from one sum; a record adds its own to its class.
-
-    ``centred``: a sum before it gives the mean of all records, and what a record adds is the
-    difference from that. How many records a class has is public.
-    """
-    names, width, measure = setting.spec.vocabulary, setting.network(0).features, features(setting)
-
-    def whole(x: Tensor, y: Tensor) -> Tensor:
-        return measure(x[None])[0]
-
-    pairs = [(whole, batch) for batch in batches]
-    centre = session.mean(pairs, "centre", width) if centred else torch.zeros(width)
-    centre = centre.to(batches[0].x.device)
-
-    def one(x: Tensor, y: Tensor) -> Tensor:
-        mine = whole(x, y) - centre
-        return torch.outer(functional.one_hot(y, names).to(mine), mine).reshape(-1)
-
-    sums = session.mean([(one, batch) for batch in batches], "features", names * width)
-    labels = torch.cat([batch.y for batch in batches])
-    shares = torch.bincount(labels, minlength=names).clamp(min=1).to(sums) / len(labels)
-    return sums.view(names, width) / shares[:, None] + centre
-
-
-def kept_means(means: Tensor, batches: Sequence[Batch]) -> Kept:
-    """``means`` (vocabulary, features) as a hospital keeps them, with the number of records of each
-    class behind them, ``counts`` (vocabulary,), which is public."""
-    labels = torch.cat([batch.y for batch in batches])
-    return {"means": means, "counts": torch.bincount(labels, minlength=len(means))}
+    """Mean features (vocabulary, features) of the body at its start (``class_means``)."""
+    width, names = setting.network(0).features, setting.spec.vocabulary
+    return class_means(features(setting), width, batches, session, names, centred)

@@ -7,26 +7,26 @@ Meta-Dataset (Proto-MAML: the inner loop starts at the head of the class means).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
-from metaward.client.inner.base import Algorithm, Lambda, Rate, Steps, require_classes
+from metaward.client.inner.base import FAR, OPEN, Algorithm, Lambda, Rate, Steps, require_classes
 from metaward.client.inner.fitted import Fitted
-from metaward.client.inner.metric import class_means, kept_means
-from metaward.client.inner.proto_maml import class_prototypes
+from metaward.client.inner.heads import head_steps, joined, parted
+from metaward.client.inner.means import class_means, kept_means, plain_means
+from metaward.client.inner.metric import vocabulary_means
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
-from metaward.client.inner.steps import decay, descend
-from metaward.client.models import Layer, Network
+from metaward.client.inner.steps import decay
+from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
-from metaward.privacy import Batch, Objective, OpenSession, Session, Unit
+from metaward.privacy import Batch, Objective, Session, Unit
 
 
 @dataclass(frozen=True)
@@ -120,19 +120,39 @@ class ProtoAnil(Algorithm):
         g, loss = self._outer(setting, theta, means, batch, moved, session)
         return Update(-g - decay(self.layers(setting), theta, self.l2, session), loss, kept)
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
-        """The head of the prototypes, then ``steps`` full-batch steps on it."""
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
+        """The head of the prototypes, then ``steps`` full-batch steps on it.
+
+        Where it is noised, class means are summed in the body's output, whose coordinates are white
+        where a first round has learned its frame, and around the mean of all records.
+        """
         body, ways = setting.network(0), setting.spec.outputs
         with torch.no_grad():
-            features = body.forward(theta, support.x)
-        means = class_prototypes(features, support.y, ways)
-        seen = support._replace(x=features)
-        phi = self._descended(setting, means, [seen] * steps, OpenSession())
-        return Fitted(body, theta, phi[..., :-ways].view_as(means), phi[..., -ways:])
+            seen = support._replace(x=body.forward(theta, support.x))
+            if session.raw:
+                prototypes = plain_means(seen.x, support.y, ways)
+            else:
+                width = body.features
+                prototypes = class_means(lambda z: z, width, [seen], session, ways, centred=True)
+        head = head_steps(setting, self._start(prototypes), seen, ways, steps, self.lr, session)
+        return Fitted(body, theta, *parted(head, ways))
+
+    def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
+        """How far features lie from their class's mean where they are white: in each coordinate as
+        far as in any other, of which half is taken for noise of the frame."""
+        near = (setting.network(0).features / 2) ** 0.5
+        return {"features": near, "centre": FAR * near}
 
     def _means(self, setting: Setting, batches: Sequence[Batch], session: Session) -> Kept:
         """The class means, as the hospital keeps them."""
-        return kept_means(class_means(setting, batches, session, self.centre), batches)
+        return kept_means(vocabulary_means(setting, batches, session, self.centre), batches)
 
     def _inner(
         self, setting: Setting, theta: Tensor, means: Tensor, batch: Batch, session: Session
@@ -141,26 +161,14 @@ class ProtoAnil(Algorithm):
         body = setting.network(0)
         with torch.no_grad():
             features, prototypes = body.forward(theta, batch.x), body.forward(theta, means)
-        seen = [batch._replace(x=features)] * self.steps
-        return self._descended(setting, prototypes, seen, session) - self._start(prototypes)
-
-    def _descended(
-        self, setting: Setting, prototypes: Tensor, batches: Sequence[Batch], session: Session
-    ) -> Tensor:
-        """The head after one step for each batch, from the head of the prototypes."""
-        classes, features = prototypes.shape[-2:]
-        head = _head(features, classes)
-        objective, mask = setting.objective(head), head.mask({"head"}, setting.device)
-
-        def gradient(phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-            return session.gradient(objective, [(phi, batch)], "support", mask)
-
-        return descend(gradient, self._start(prototypes), batches, self.lr)[0]
+        seen, start = batch._replace(x=features), self._start(prototypes)
+        steps, classes = self.steps, len(prototypes)
+        return head_steps(setting, start, seen, classes, steps, self.lr, session) - start
 
     def _start(self, prototypes: Tensor) -> Tensor:
         """The linear head (classes * (features + 1),) whose outputs order classes by distance."""
         weights, biases = 2 * prototypes, -prototypes.square().sum(dim=-1)
-        return self.temperature * torch.cat([weights.flatten(-2), biases], dim=-1)
+        return self.temperature * joined(weights, biases)
 
     def _outer(
         self,
@@ -178,7 +186,7 @@ class ProtoAnil(Algorithm):
         """
         body, classes = setting.network(0), len(means)
         sequence = torch.cat([batch.x[:, None], means.expand(len(batch.x), -1, -1)], dim=1)
-        weights, biases = moved[:-classes].view(classes, -1), moved[-classes:]
+        weights, biases = parted(moved, classes)
         losses = setting.spec.kind.losses
         logits = _logits(self.temperature, weights, biases)
         objective = Objective(body.module, body.forward, lambda out, y: losses(logits(out), y))
@@ -206,9 +214,3 @@ def _logits(temperature: float, weights: Tensor, biases: Tensor) -> Callable[[Te
         return torch.einsum("nkd,nd->nk", head, record) + offset
 
     return logits
-
-
-@lru_cache(maxsize=16)
-def _head(features: int, classes: int) -> Network:
-    """A linear head alone."""
-    return Network(nn.Identity(), features, classes)

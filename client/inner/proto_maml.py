@@ -17,13 +17,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 from torch.func import grad
-from torch.nn import functional
 
-from metaward.client.inner.base import GradientLearner, require_classes
+from metaward.client.inner.base import OPEN, GradientLearner, require_classes
 from metaward.client.inner.fitted import at_point
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
+from metaward.client.inner.means import class_means, plain_means
 from metaward.client.inner.setting import Predictor, Setting, Update
-from metaward.client.inner.steps import descend, plain_gradient, private_gradient
+from metaward.client.inner.steps import descend, private_gradient
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Contribution, Session, Unit
@@ -102,35 +102,38 @@ class ProtoMaml(GradientLearner):
 
         return meta_gradient
 
-    def adapt(self, setting: Setting, theta: Tensor, support: Batch, steps: int) -> Predictor:
+    def adapt(
+        self,
+        setting: Setting,
+        theta: Tensor,
+        support: Batch,
+        steps: int,
+        session: Session = OPEN,
+    ) -> Predictor:
         """Prototypes, then full-batch gradient descent; 0 steps uses the prototypes alone."""
-        return from_prototypes(setting, theta, support, steps, self.lr)
+        return from_prototypes(setting, theta, support, steps, self.lr, session)
 
 
 def from_prototypes(
-    setting: Setting, theta: Tensor, support: Batch, steps: int, lr: float
+    setting: Setting, theta: Tensor, support: Batch, steps: int, lr: float, session: Session = OPEN
 ) -> Predictor:
     """A predictor from the body ``theta`` (dim,) by ``steps`` full-batch steps of rate ``lr``."""
     net = setting.network(setting.spec.outputs)
     with torch.no_grad():
-        start = with_prototypes(setting, theta, support)
-    phi, _ = descend(plain_gradient(setting, net), start, [support] * steps, lr)
+        start = (
+            with_prototypes(setting, theta, support)
+            if session.raw
+            else _start(theta, _noisy_means(setting, theta, support, session))
+        )
+    gradient = private_gradient(setting, net, session, "support")
+    phi, _ = descend(gradient, start, [support] * steps, lr)
     return at_point(setting, phi)
 
 
 def with_prototypes(setting: Setting, theta: Tensor, support: Batch) -> Tensor:
     """The body theta and the head of nearest class means of its features, as one vector (dim,)."""
     features = setting.network(0).forward(theta, support.x)
-    return _start(theta, class_prototypes(features, support.y, setting.spec.outputs))
-
-
-def class_prototypes(features: Tensor, labels: Tensor, ways: int) -> Tensor:
-    """Class means (..., N, d) of ``features`` (..., n, d) with ``labels`` (..., n).
-
-    They are products of matrices, which any number of tasks can take at once.
-    """
-    members = functional.one_hot(labels, ways).to(features).mT
-    return members @ features / members.sum(dim=-1, keepdim=True)
+    return _start(theta, plain_means(features, support.y, setting.spec.outputs))
 
 
 def _start(theta: Tensor, means: Tensor) -> Tensor:
@@ -139,15 +142,13 @@ def _start(theta: Tensor, means: Tensor) -> Tensor:
 
 
 def _noisy_means(setting: Setting, theta: Tensor, support: Batch, session: Session) -> Tensor:
-    """Prototypes (N, features) from one noisy sum: a record adds its features to its class."""
-    body, ways = setting.network(0), setting.spec.outputs
+    """Prototypes (N, features) from one noisy sum."""
+    body = setting.network(0)
 
-    def one(x: Tensor, y: Tensor) -> Tensor:
-        features = body.forward(theta, x[None])[0]
-        return torch.outer(functional.one_hot(y, ways).to(features), features).reshape(-1)
+    def measure(x: Tensor) -> Tensor:
+        return body.forward(theta, x)
 
-    sums = session.mean([(one, support)], "features", ways * body.features)
-    return sums.view(ways, -1) / _shares(setting, support)[:, None]
+    return class_means(measure, body.features, [support], session, setting.spec.outputs)
 
 
 def _query_gradient(

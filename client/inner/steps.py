@@ -11,7 +11,7 @@ from metaward.client.inner.at_once import Task, Work
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode
-from metaward.privacy import Batch, Kind, OpenSession, Session
+from metaward.privacy import Batch, Kind, Session
 
 Gradient = Callable[[Tensor, Batch], tuple[Tensor, Tensor]]
 Pooled = Callable[[Sequence[tuple[Tensor, Batch]]], tuple[Tensor, Tensor]]
@@ -37,13 +37,8 @@ def descend(
     return phi, loss
 
 
-def plain_gradient(setting: Setting, net: Network) -> Gradient:
-    """The gradient without protection: for adaptation, whose result never leaves a hospital."""
-    return private_gradient(setting, net, OpenSession(), "support")
-
-
 def private_gradient(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
-    """The session's gradient of the task's loss: meta-training may use no other."""
+    """The session's gradient of the task's loss: no learner may use another one."""
     pooled = pooled_gradient(setting, net, session, kind)
     return lambda phi, batch: pooled([(phi, batch)])
 

@@ -17,12 +17,12 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.base import Algorithm
+from metaward.client.inner.means import kept_means
 from metaward.client.inner.metric import (
     Metric,
-    class_means,
-    kept_means,
     second_moments,
     unpack,
+    vocabulary_means,
     whitening,
 )
 from metaward.client.inner.reptile import named
@@ -66,7 +66,7 @@ class FirstRound:
         A learner that remembers finds the class means in the next round.
         """
         batches = [named(setting, episode) for episode in episodes]
-        means = class_means(setting, batches, session, self.warm_up.centre)
+        means = vocabulary_means(setting, batches, session, self.warm_up.centre)
         packed = second_moments(setting, batches, means, session)
         delta, place = torch.zeros_like(theta), self._place(setting)
         delta[place.start : place.start + len(packed)] = packed

@@ -98,6 +98,10 @@ class Stored(NamedTuple):
     at: IntArray
 
 
+Draw = Callable[["Hospital", np.random.Generator], Episode]
+"""Draws one task from a hospital's own records."""
+
+
 @dataclass(frozen=True)
 class Hospital:
     """The private records of one hospital, ready to be drawn into episodes.
@@ -120,7 +124,7 @@ class Hospital:
     rows: IntArray
     ids: NDArray[Any]
     patients: NDArray[Any]
-    draw: Callable[[Hospital, np.random.Generator], Episode]
+    draw: Draw
     view: Callable[[NDArray[Any]], FloatArray]
     groups: IntArray | None = None
     stored: Stored | None = None

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import (
+    Draw,
     FewShot,
     Hospital,
     IntArray,
@@ -176,18 +177,7 @@ class OwnFiles(FewShot):
         seat = self.roster()[index]
         found = read(place_of(seat.name, root), self.form)
         y = self.numbers(seat, found)
-        hospital = Hospital(
-            seat=seat,
-            x=found.x,
-            y=y,
-            rows=np.arange(len(y)),
-            ids=np.char.add(f"{seat.name}/", found.ids),
-            patients=np.char.add(f"{seat.name}/", found.patients),
-            draw=partial(draw_classes, self),
-            view=np.copy,
-            stored=Stored(found.stored, np.arange(len(y))),
-            note=note(found),
-        )
+        hospital = opened(seat, found, y, partial(draw_classes, self))
         usable_classes(self, hospital)
         return hospital
 
@@ -205,6 +195,25 @@ class OwnFiles(FewShot):
                     "leave it out"
                 )
         return np.array([number[label] for label in found.labels.tolist()], np.int64)
+
+
+def opened(seat: Seat, found: Read, y: IntArray, draw: Draw) -> Hospital:
+    """A hospital's own files as its records, with classes ``y`` (n,).
+
+    A ledger knows the records by these names and by what is stored, whoever opens them.
+    """
+    return Hospital(
+        seat=seat,
+        x=found.x,
+        y=y,
+        rows=np.arange(len(y)),
+        ids=np.char.add(f"{seat.name}/", found.ids),
+        patients=np.char.add(f"{seat.name}/", found.patients),
+        draw=draw,
+        view=np.copy,
+        stored=Stored(found.stored, np.arange(len(y))),
+        note=note(found),
+    )
 
 
 def place_of(name: str, root: Path | None) -> Path:

@@ -177,6 +177,11 @@ class History:
         """How many units of each kind (record, content, patient ...) were ever charged."""
         return Counter(name.partition(":")[0] for c in self.charges for name in c.new)
 
+    def names(self) -> Mapping[int, str]:
+        """The pseudonym of each unit by its number: they are numbered from 1, in order of first
+        use."""
+        return dict(enumerate((name for c in self.charges for name in c.new), start=1))
+
     def totals(self) -> Mapping[int, Events]:
         """All events that each unit has paid for, added up from the charges."""
         spent: dict[int, Events] = {}

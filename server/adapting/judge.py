@@ -93,13 +93,14 @@ def _row(
 ) -> Row:
     signs = [1 if score.higher_is_better else -1 for score in scores]
     ahead = {
-        score.name: _spread(sign * (mine - its))
+        score.name: spread(sign * (mine - its))
         for score, sign, mine, its in zip(scores, signs, first, values, strict=True)
     }
-    own = {score.name: _spread(its) for score, its in zip(scores, values, strict=True)}
+    own = {score.name: spread(its) for score, its in zip(scores, values, strict=True)}
     return Row(way.name, own, ahead if place else None)
 
 
-def _spread(values: NDArray[np.float64]) -> Spread:
+def spread(values: NDArray[np.float64]) -> Spread:
+    """The mean of these values and the range of most of them."""
     low, high = np.percentile(values, MIDDLE)
     return Spread(float(values.mean()), float(low), float(high))

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from metaward.client.errors import DataError
-from metaward.client.tasks.base import FloatArray, IntArray
-from metaward.client.tasks.folder import OwnFiles
+from metaward.client.tasks.base import Episode, FloatArray, Hospital, IntArray, Seat
+from metaward.client.tasks.folder import OwnFiles, opened
 from metaward.client.tasks.folder_files import ARRAYS, TABLE, Read, RecordForm
 from metaward.client.tasks.folder_forms import read
 from metaward.errors import InputError
@@ -21,15 +21,23 @@ from metaward.sim import Sim
 @dataclass(frozen=True, eq=False)
 class Labelled:
     """Records ``x`` (n, *input_shape), their classes' numbers ``y`` (n,) and the numbers of their
-    ``patients`` (n,); ``classes`` are the labels behind the numbers; ``left_out`` says what of the
-    folder became no record."""
+    ``patients`` (n,); ``classes`` are the labels behind the numbers; ``found`` is what was read."""
 
     folder: Path
     x: FloatArray
     y: IntArray
     patients: IntArray
     classes: tuple[str, ...]
-    left_out: str = ""
+    found: Read
+
+    @property
+    def left_out(self) -> str:
+        """What of the folder became no record, in words."""
+        return self.found.left_out
+
+    def at(self, name: str) -> Hospital:
+        """The same records as those of hospital ``name``, as the source ``folder`` opens them."""
+        return opened(Seat(name, "train"), self.found, self.y, all_support)
 
     def counts(self) -> list[int]:
         """How many records each class has."""
@@ -48,6 +56,13 @@ class Labelled:
     def _by_patient(self) -> list[IntArray]:
         order = np.argsort(self.patients, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.patients))[:-1])
+
+
+def all_support(hospital: Hospital, rng: np.random.Generator) -> Episode:
+    """All of a hospital's records as one task, without a query."""
+    rows, none = hospital.rows, hospital.rows[:0]
+    x, y = hospital.view(hospital.x[rows]), hospital.y[rows]
+    return Episode(x, y, x[:0], y[:0], np.unique(y), rows, none)
 
 
 def form_of(run: Sim) -> RecordForm:
@@ -89,7 +104,7 @@ def read_labelled(run: Sim, folder: Path) -> Labelled:
         np.array([number[label] for label in found.labels.tolist()], np.int64),
         np.unique(found.patients, return_inverse=True)[1].astype(np.int64),
         classes,
-        found.left_out,
+        found,
     )
 
 

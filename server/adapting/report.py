@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
 from typing import Any
 
 from metaward.client.scores.classes import BINS
 from metaward.client.tasks.kinds import Score
 from metaward.server.adapting.adapt import AdaptedRun
-from metaward.server.adapting.judge import MIDDLE, Row, Spread
+from metaward.server.adapting.card import SECRET, with_range
+from metaward.server.adapting.judge import MIDDLE, Row
+from metaward.server.adapting.promise import NOT_COVERED, Pledge, budget_words, mechanism_words
 from metaward.server.adapting.records import Labelled
+from metaward.server.adapting.saved import MODEL
 
-SECRET = (
-    "The model was fitted to this hospital's records without any protection. It can give away "
-    "something about them: handle it like the records themselves, and share it only where these "
-    "may be shared. Nothing was sent anywhere."
+STAYS = (
+    "Everything else stays at the hospital: scores on its records are exact, and no epsilon covers "
+    "them."
+)
+AGAIN = "An earlier call of the same command had paid for it; this one cost nothing."
+EACH = (
+    "Each row with an epsilon has that epsilon for itself, and noise of its own in every split. "
+    "None of the judged models leaves, so nothing is charged for them. Rows without an epsilon are "
+    "exact and could not be published."
 )
 
 
@@ -36,15 +45,25 @@ def plain_report(made: AdaptedRun, absent: dict[str, str]) -> dict[str, Any]:
         "mean_judges": found.judges,
         "fitted_to": len(made.rows),
         "rows": found.rows,
+        "curves": made.curves,
         "reliability": {"bins": BINS, **bins},
         "confusion": found.confusion.tolist(),
+        "privacy": plain_pledge(made.pledge),
         "absent": absent,
     }
 
 
+def plain_pledge(pledge: Pledge | None) -> dict[str, Any] | None:
+    """The pledge for programs, as JSON has it; None for a model that is not to be published."""
+    if pledge is None:
+        return None
+    values = {f.name: getattr(pledge, f.name) for f in fields(pledge)}
+    return values | {"unit": pledge.unit.name, "claim": pledge.claim, "not_covered": NOT_COVERED}
+
+
 def cells(row: Row, scores: tuple[Score, ...]) -> list[str]:
     """A way's name, and the mean and interval of each score."""
-    return [row.name, *(_with_range(score, row.scores[score.name]) for score in scores)]
+    return [row.name, *(with_range(score, row.scores[score.name]) for score in scores)]
 
 
 def gap_cells(row: Row, scores: tuple[Score, ...]) -> list[str]:
@@ -60,13 +79,11 @@ def gap_cells(row: Row, scores: tuple[Score, ...]) -> list[str]:
     ]
 
 
-def _with_range(score: Score, spread: Spread) -> str:
-    return f"{score.text(spread.mean)} [{score.text(spread.low)}, {score.text(spread.high)}]"
-
-
 def legend(made: AdaptedRun) -> Iterator[str]:
     """What the numbers mean, a sentence or two each."""
     found, wish = made.verdict, made.wish
+    if made.pledge is not None:
+        yield EACH
     size = f"{wish.shots} records of each class" if wish.shots else "all records but a fifth"
     yield (
         f"Each number is the mean over {wish.draws} random splits of this hospital's records, and "
@@ -114,10 +131,9 @@ def markdown(made: AdaptedRun, absent: dict[str, str]) -> str:
         *_records(made.held),
         "## The model that was written",
         "",
-        _written(made),
+        written(made),
         "",
-        SECRET,
-        "",
+        *_privacy(made),
         *(f"- {name} is not there: {why}." for name, why in absent.items()),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -147,34 +163,41 @@ def _records(held: Labelled) -> list[str]:
     ]
 
 
-def _written(made: AdaptedRun) -> str:
+def _privacy(made: AdaptedRun) -> list[str]:
+    """What the model gives away, and where it may go."""
+    if made.pledge is None:
+        return [SECRET, ""]
+    return [
+        "## Privacy",
+        "",
+        f"The folder `{MODEL}` may be published. {STAYS}",
+        "",
+        made.pledge.claim,
+        "",
+        budget_words(made.pledge),
+        f"It is charged in entry {made.pledge.entry} of ledger {made.pledge.ledger}. {_paid(made)}",
+        "",
+        *(f"- {text}" for text in mechanism_words(made.pledge)),
+        "",
+        "Not covered:",
+        "",
+        *(f"- {text}" for text in NOT_COVERED),
+        "",
+    ]
+
+
+def _paid(made: AdaptedRun) -> str:
+    assert made.pledge is not None
+    return AGAIN if made.pledge.again else "The same command again gives the same model."
+
+
+def written(made: AdaptedRun) -> str:
+    """To which records the model that is written was fitted."""
     if made.wish.shots:
         which = "the support of the first split; it has seen no record of another patient"
     else:
         which = "all there are; the scores above are those of models with about a fifth fewer"
     return f"It is fitted to {len(made.rows)} records, {which}; {made.wish.steps} steps."
-
-
-def card(made: AdaptedRun) -> str:
-    """The text of model-card.md."""
-    about, origin, first = made.about, made.about.origin, made.verdict.rows[0]
-    shape, classes = ", ".join(map(str, about.input_shape)), ", ".join(about.classes)
-    scores = (f"{s.label} {_with_range(s, first.scores[s.name])}" for s in made.scores)
-    points = [
-        f"Tells apart: {classes}.",
-        f"Input: records ({shape}) float32. {about.preparation}",
-        "Output: a number for each class, in the order above; their softmax are the probabilities.",
-        f"Comes from: run {origin.run} ({origin.name}). What it claims about its own hospitals: "
-        f"{origin.privacy}",
-        f"Fitted to: {len(made.rows)} records of this hospital, in {made.wish.steps} steps.",
-        f"Judged on {made.wish.draws} splits of this hospital's records, in the mean and the range "
-        f"of 95 % of the splits: {'; '.join(scores)}.",
-        "Not judged: at any other hospital, on other devices, or later in time.",
-        "Not meant for: decisions about a patient; it is no medical device.",
-        f"Privacy: {SECRET}",
-    ]
-    title = f"# Model card: {origin.name}, adapted to {made.held.folder.resolve().name}"
-    return "\n".join([title, "", *(f"- {point}" for point in points), ""])
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,18 +21,20 @@ from typing import Annotated, Any
 import torch
 from pydantic import TypeAdapter
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import load, save
 from torch import Tensor
 
 from metaward.client.desk import NETWORK
 from metaward.client.models import Architecture, Portable
 from metaward.client.tasks.folder_files import RecordForm
 from metaward.errors import InputError
-from metaward.files import write_synced
 from metaward.options import build, plain
 
 FORMAT = "metaward adapted model 1"
 TENSORS, EXPORTED, ONNX = "model.safetensors", "model.pt2", "model.onnx"
+MODEL = "model"
+"""The folder of a model that may be published, beside which the local files lie."""
+MIX = "mix.weight"
 NEEDED = ("onnx", "onnxscript")
 
 
@@ -74,24 +76,37 @@ class _Holder:
     network: Annotated[Architecture, NETWORK]
 
 
-def write_tensors(place: Path, module: Portable, about: Described) -> None:
-    """Write model.safetensors."""
+def tensors_of(module: Portable, about: Described) -> bytes:
+    """The content of model.safetensors: equal bytes for equal models, so it has one entry of
+    metadata, because the library writes several in any order."""
     tensors = {name: tensor.contiguous().clone() for name, tensor in module.state_dict().items()}
-    metadata = {"format": FORMAT, "about": json.dumps(plain(asdict(about)))}
-    write_synced(place / TENSORS, save(tensors, metadata))
+    told = {"format": FORMAT, **plain(asdict(about))}
+    return bytes(save(tensors, {"about": json.dumps(told)}))
+
+
+def module_in(stored: bytes, about: Described) -> tuple[Portable, Described]:
+    """The module in the content of a model.safetensors, and what is said about it.
+
+    ``about`` need not know whether features are mixed: the tensors say it.
+    """
+    tensors = load(stored)
+    told = replace(about, mixed=MIX in tensors)
+    return _module(told, tensors), told
 
 
 def read_model(place: Path) -> tuple[Portable, Described]:
     """The model of a folder that `metaward adapt` wrote; ``InputError`` where there is none, its
     files are damaged, or its network is not known here."""
-    path = place / TENSORS
+    inner = place / MODEL / TENSORS
+    path = inner if inner.is_file() else place / TENSORS
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if metadata.get("format") != FORMAT:
+        told = json.loads(metadata.get("about", "{}"))
+        if told.pop("format", None) != FORMAT:
             raise ValueError("it does not say that it is a model of metaward adapt")
-        about = TypeAdapter(Described).validate_json(metadata["about"])
+        about = TypeAdapter(Described).validate_json(json.dumps(told))
         return _module(about, tensors), about
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         text = f"{path} cannot be read ({error}); name a folder that metaward adapt wrote"

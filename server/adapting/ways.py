@@ -15,11 +15,13 @@ from metaward.client.inner import Algorithm, Setting
 from metaward.client.tasks.base import IntArray
 from metaward.privacy import Batch
 from metaward.server import body
-from metaward.server.adapting.model import setting_for
+from metaward.server.adapting.noised import Opens
 from metaward.server.adapting.records import Labelled
 from metaward.server.baselines import Contender, centroid, own, scratch, untrained
 from metaward.server.evaluations.finished import Finished
 
+BEFORE = 1
+"""The place of the learner before its steps among the ways."""
 ITERATIONS = 1000
 """The most steps of the logistic model's solver."""
 
@@ -44,11 +46,27 @@ class RecordBench:
         """The records of these rows."""
         return Batch(self.x[rows], self.y[rows], rows)
 
-    def way(self, name: str, learner: Algorithm, theta: Tensor, steps: int) -> Rival:
-        """The learner from ``theta``, adapted in so many steps."""
+    def way(
+        self,
+        name: str,
+        learner: Algorithm,
+        theta: Tensor,
+        steps: int,
+        opens: Opens | None = None,
+    ) -> Rival:
+        """The learner from ``theta``, adapted in so many steps.
+
+        ``opens`` gives the session; None: it adapts in the open, which a learner of one's own that
+        knows no sessions can, too.
+        """
 
         def outputs(support: IntArray, judges: IntArray) -> Tensor:
-            predictor = learner.adapt(self.setting, theta, self.batch(support), steps)
+            batch = self.batch(support)
+            if opens is None:
+                predictor = learner.adapt(self.setting, theta, batch, steps)
+            else:
+                session = opens(learner, self.setting, theta, batch, steps)
+                predictor = learner.adapt(self.setting, theta, batch, steps, session)
             with torch.no_grad():
                 found = predictor(self.x[judges])
             return torch.nan_to_num(found)  # steps that diverged leave a network that knows nothing
@@ -71,18 +89,12 @@ def ways_of(finished: Finished, bench: RecordBench, held: Labelled, steps: int) 
     for one in (*untrained(run), *scratch(run)):
         count = steps if one.learner.adapt_steps == mine.learner.adapt_steps else None
         longer = one.learner.adapt_steps
-        yield bench.way(one.name, one.learner, _start(finished, bench, one), count or longer)
-    yield _centroid(finished, held)
-    yield _logistic(held)
+        yield bench.way(one.name, one.learner, start_of(finished, bench, one), count or longer)
+    yield centroid_of(finished, held)
+    yield logistic_of(held)
 
 
-def judged_setting(finished: Finished, held: Labelled) -> Setting:
-    """The setting for the hospital's classes; ``InputError`` where the run shares a head for
-    another number of them."""
-    return setting_for(finished.run, len(held.classes))
-
-
-def _start(finished: Finished, bench: RecordBench, one: Contender) -> Tensor:
+def start_of(finished: Finished, bench: RecordBench, one: Contender) -> Tensor:
     """Where a contender without training starts, as in the run's own final table."""
     run, setting = finished.run, bench.setting
     theta = np.asarray(one.learner.initial(setting, run.seed).numpy(), np.float32)
@@ -92,7 +104,8 @@ def _start(finished: Finished, bench: RecordBench, one: Contender) -> Tensor:
     return torch.from_numpy(theta)
 
 
-def _centroid(finished: Finished, held: Labelled) -> Rival:
+def centroid_of(finished: Finished, held: Labelled) -> Rival:
+    """Nearest class mean of the raw records."""
     (one,) = centroid(finished.run)
     assert one.network is not None
     spec = replace(finished.run.spec(), outputs=len(held.classes))
@@ -100,7 +113,7 @@ def _centroid(finished: Finished, held: Labelled) -> Rival:
     return bench.way(one.name, one.learner, torch.zeros(0), 1)
 
 
-def _logistic(held: Labelled) -> Rival:
+def logistic_of(held: Labelled) -> Rival:
     """Scikit-learn's logistic model of the raw records, each coordinate in units of the support's
     own deviation, with its usual penalty."""
     x = held.x.reshape(len(held.x), -1)
@@ -112,6 +125,7 @@ def _logistic(held: Labelled) -> Rival:
 
         model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=ITERATIONS))
         model.fit(x[support], held.y[support])
-        return torch.from_numpy(model.predict_log_proba(x[judges]))
+        with np.errstate(divide="ignore"):  # a probability of zero has the logarithm -inf
+            return torch.from_numpy(model.predict_log_proba(x[judges]))
 
     return Rival("logistic model (scikit-learn)", outputs)

@@ -8,10 +8,14 @@ from pathlib import Path
 from metaward.files import write_synced
 from metaward.json_text import plain_value
 from metaward.server.adapting.adapt import AdaptedRun
-from metaward.server.adapting.report import card, markdown, plain_report
-from metaward.server.adapting.saved import write_exports, write_tensors
+from metaward.server.adapting.card import card
+from metaward.server.adapting.page import page
+from metaward.server.adapting.report import markdown, plain_report
+from metaward.server.adapting.saved import MODEL, TENSORS, write_exports
 from metaward.server.evaluations.evaluate import new_folder
 
+LOCAL = "local"
+"""The folder of what stays at the hospital, where the model beside it may be published."""
 PLACE = "adapted"
 """The folder under which a new one is made where none is named."""
 
@@ -22,14 +26,27 @@ def write_adapted(made: AdaptedRun, place: Path) -> dict[str, str]:
     ``FolderTakenError`` where it holds something; ``ConfigError`` where it cannot be written.
     """
     with new_folder(place) as folder:
-        write_tensors(folder, made.module, made.about)
-        absent = write_exports(folder, made.module, made.about.input_shape)
-        _draw(made, folder)
+        model, local = _places(made, folder)
+        write_synced(model / TENSORS, made.stored)
+        absent = write_exports(model, made.module, made.about.input_shape)
+        write_synced(model / "model-card.md", card(made).encode())
+        _draw(made, local)
         text = json.dumps(plain_value(plain_report(made, absent)), indent=1) + "\n"
-        write_synced(folder / "adapt.json", text.encode())
-        write_synced(folder / "report.md", markdown(made, absent).encode())
-        write_synced(folder / "model-card.md", card(made).encode())
+        write_synced(local / "adapt.json", text.encode())
+        write_synced(local / "report.md", markdown(made, absent).encode())
+        write_synced(local / "report.html", page(made, absent).encode())
     return absent
+
+
+def _places(made: AdaptedRun, folder: Path) -> tuple[Path, Path]:
+    """Where the model lies and where what is said about it: apart where the model may be published,
+    because then nothing that a record has touched without noise may lie beside it."""
+    if made.pledge is None:
+        return folder, folder
+    apart = folder / MODEL, folder / LOCAL
+    for one in apart:
+        one.mkdir()
+    return apart
 
 
 def _draw(made: AdaptedRun, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Lines over the rounds as numbers for SVG; the template draws them inside the page.
+"""Lines over rounds, or over another number, for SVG; the template draws them inside the page.
 
 So they take the page's colours on a dark screen and on paper, and their texts can be read aloud.
 Places are percent of the drawing, from its left and from its upper edge.
@@ -7,7 +7,7 @@ Places are percent of the drawing, from its left and from its upper edge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,7 +17,8 @@ LINES = 8
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``y`` at the rounds ``x``, and the band from ``low`` to ``high``, if it has one."""
+    """A line: ``y`` at the rounds ``x`` (or at another number), and the band from ``low`` to
+    ``high``, if it has one."""
 
     name: str
     x: Sequence[int]
@@ -54,6 +55,7 @@ class Plot:
     rounds: Sequence[Tick]
     values: Sequence[Tick]
     words: str
+    axis: str = "round"
 
 
 @dataclass(frozen=True)
@@ -80,14 +82,37 @@ def plot(title: str, label: str, series: Sequence[Series], digits: int) -> Plot 
     if not any(len(one.x) > 1 for one in shown):
         return None
     frame = _frame(shown)
-    return Plot(
-        title=title,
-        label=label,
-        lines=[_drawn(one, frame) for one in shown],
-        rounds=[Tick(frame.x(n), f"{n:g}") for n in _ticks(frame.left, frame.right, whole=True)],
-        values=[Tick(frame.y(v), f"{v:g}") for v in _ticks(frame.bottom, frame.top)],
-        words=" ".join(_words(one, digits) for one in shown),
-    )
+    whole = _ticks(frame.left, frame.right, whole=True)
+    places = [Tick(frame.x(n), f"{n:g}") for n in whole]
+    words = " ".join(_words(one, digits) for one in shown)
+    return _plot(title, label, shown, frame, places, words)
+
+
+def over_sizes(
+    title: str, label: str, series: Sequence[Series], digits: int, axis: str
+) -> Plot | None:
+    """The same over numbers of any distance, which are set side by side; ``axis`` names them."""
+    sizes = sorted({n for one in series for n in one.x})
+    if len(sizes) < 2:
+        return None
+    shown = [replace(one, x=[sizes.index(n) for n in one.x]) for one in series[:LINES]]
+    frame = _frame(shown)
+    places = [Tick(frame.x(at), f"{n:g}") for at, n in enumerate(sizes)]
+    words = " ".join(_words(one, digits, "with") for one in series[:LINES])
+    words = words + f" The numbers count {axis}."
+    return replace(_plot(title, label, shown, frame, places, words), axis=axis)
+
+
+def _plot(
+    title: str,
+    label: str,
+    shown: Sequence[Series],
+    frame: PlotFrame,
+    places: Sequence[Tick],
+    words: str,
+) -> Plot:
+    values = [Tick(frame.y(v), f"{v:g}") for v in _ticks(frame.bottom, frame.top)]
+    return Plot(title, label, [_drawn(one, frame) for one in shown], places, values, words)
 
 
 def _frame(series: Sequence[Series]) -> PlotFrame:
@@ -116,7 +141,7 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points) if points else ""
 
 
-def _words(one: Series, digits: int) -> str:
+def _words(one: Series, digits: int, where: str = "in round") -> str:
     """A line in words: its first and its last value."""
     first, last = f"{one.y[0]:.{digits}f}", f"{one.y[-1]:.{digits}f}"
-    return f"{one.name}: {first} in round {one.x[0]}, {last} in round {one.x[-1]}."
+    return f"{one.name}: {first} {where} {one.x[0]}, {last} {where} {one.x[-1]}."

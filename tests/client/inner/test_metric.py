@@ -224,7 +224,8 @@ def test_with_a_spread_the_scale_of_the_covariance_changes_nothing(steps: int) -
     before = [m.adapt(setting, theta, support, 0)(x).argmax(dim=1) for m in (free, Metric())]
     assert before[0].tolist() == before[1].tolist()
     whitened = support.x @ whitening(unpack(theta), free.shrink).T
-    moved = free._factor(whitened) * (whitened - whitened.mean(dim=0))
+    around = whitened - whitened.mean(dim=0)
+    moved = free._factor(float(around.square().sum(dim=1).mean())) * around
     assert float(moved.square().sum(dim=1).mean()) == pytest.approx(9.0, rel=1e-5)
 
 

@@ -9,7 +9,7 @@ import torch
 from metaward.client.inner import Setting
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.proto_maml import ProtoMaml, with_prototypes
-from metaward.client.inner.steps import descend, plain_gradient
+from metaward.client.inner.steps import descend, private_gradient
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, REGRESSION
@@ -54,7 +54,8 @@ def test_the_meta_gradient_by_finite_differences(steps: int) -> None:
     learner = ProtoMaml(lr=0.2, steps=steps)
     found = -learner.update(setting, theta, [task], OpenSession(), RNG).delta
     start = with_prototypes(setting, theta, setting.support(task))
-    moved, _ = descend(plain_gradient(setting, net), start, [setting.support(task)] * steps, 0.2)
+    plain = private_gradient(setting, net, OpenSession(), "support")
+    moved, _ = descend(plain, start, [setting.support(task)] * steps, 0.2)
     constant = (moved - start).detach()
 
     query = setting.query(task)

@@ -18,7 +18,7 @@ from tests.server.adapting.conftest import ran
 from tests.server.test_cli import metaward
 
 FILES = ["adapt.json", "confusion.png", "model-card.md", "model.onnx", "model.pt2"]
-FILES += ["model.safetensors", "reliability.png", "report.md"]
+FILES += ["model.safetensors", "reliability.png", "report.html", "report.md"]
 
 
 @pytest.fixture

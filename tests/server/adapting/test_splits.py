@@ -9,15 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from metaward.client.tasks.folder_files import Read
 from metaward.errors import InputError
 from metaward.server.adapting.records import Labelled
 from metaward.server.adapting.splits import PatientSplit, final_support, split
+
+NOTHING = Read(*(np.zeros(0) for _ in range(5)), where=())  # type: ignore[arg-type]
 
 
 def held(labels: list[int], patients: list[int]) -> Labelled:
     y, who = np.array(labels), np.unique(patients, return_inverse=True)[1]
     names = tuple("abcdef"[: y.max() + 1])
-    return Labelled(Path("ward"), np.zeros((len(y), 1), np.float32), y, who, names)
+    return Labelled(Path("ward"), np.zeros((len(y), 1), np.float32), y, who, names, NOTHING)
 
 
 def check(one: PatientSplit, ward: Labelled) -> None:
