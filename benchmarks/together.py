@@ -26,8 +26,9 @@ from metaward import sim
 from metaward.client.inner import Setting
 from metaward.client.inner.at_once import Batched, OneByOne
 from metaward.client.inner.maml import Fomaml
+from metaward.client.judging import judge
 from metaward.client.prepared import prepare
-from metaward.client.work import judge, open_hospital, stream
+from metaward.client.work import open_hospital, stream
 from metaward.privacy import OpenSession
 
 SINE, PHANTOM = "configs/sine.yaml", "configs/phantom.yaml"

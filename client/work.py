@@ -6,7 +6,7 @@ same request gives the same answer in every engine and with any number of worker
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
@@ -17,8 +17,9 @@ import torch
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
-from metaward.client.inner import Algorithm, Kept, Setting, Update
-from metaward.client.inner.at_once import AUTO, OneByOne, Task, TasksAtOnce, Work
+from metaward.client.inner import Kept, Setting, Update
+from metaward.client.inner.at_once import AUTO, TasksAtOnce
+from metaward.client.judging import judge, parts
 from metaward.client.memory import check_session
 from metaward.client.models import Architecture
 from metaward.client.node import Node, seat_of
@@ -31,8 +32,6 @@ from metaward.privacy.ledger import Entry, RequestKey
 from metaward.privacy.wire import Request, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
-HELD = 2**28
-"""Bytes of records of episodes that are drawn before they are judged, all at once."""
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
@@ -132,47 +131,11 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
         ready = sitting.resized(ready, desk.source, node.index, node.root, desk.seed)
         most = setting.at_once.most(len(start)) if desk.learner.takes_stacks else 1
         drawn = (ready.episode(rng) for _ in range(request.episodes))
-        pairs = [pair for e in some(drawn, most) for pair in judge(setting, desk.learner, start, e)]
+        pairs = [
+            pair for e in parts(drawn, most) for pair in judge(setting, desk.learner, start, e)
+        ]
     before, after = (list(zip(*one, strict=True)) for one in zip(*pairs, strict=True))
     return desk.mechanism.scores(name, request.round, names, before, after)
-
-
-def judge(
-    setting: Setting, algorithm: Algorithm, theta: torch.Tensor, episodes: Sequence[Episode]
-) -> list[tuple[list[float], list[float]]]:
-    """Each episode's query scores before and after adaptation to its support set."""
-    key, points = (setting.network, "adapt", algorithm), [theta] * len(episodes)
-
-    def program(theta: torch.Tensor, task: Task) -> tuple[torch.Tensor, ...]:
-        support, query = setting.support(task), setting.query(task)
-        predictors = [
-            algorithm.adapt(setting, theta, support, steps) for steps in (0, algorithm.adapt_steps)
-        ]
-        with torch.no_grad():
-            before, after = (predict(query.x) for predict in predictors)
-        return before, after
-
-    way = setting.at_once if algorithm.takes_stacks else OneByOne()
-    found = way.run(Work(key, program, points, episodes, setting.stack))
-    measure = setting.spec.kind.measure
-    labels = [torch.from_numpy(episode.query_y) for episode in episodes]
-    return [
-        (measure(before.cpu(), y), measure(after.cpu(), y))
-        for (before, after), y in zip(found, labels, strict=True)
-    ]
-
-
-def some(episodes: Iterator[Episode], most: int) -> Iterator[list[Episode]]:
-    """Up to ``most`` episodes at a time, and no more than ``HELD`` bytes of records."""
-    held: list[Episode] = []
-    for episode in episodes:
-        held.append(episode)
-        size = episode.support_x.nbytes + episode.query_x.nbytes
-        if len(held) == most or (len(held) + 1) * size > HELD:
-            yield held
-            held = []
-    if held:
-        yield held
 
 
 def tasks_of(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:

@@ -14,7 +14,7 @@ import click
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from metaward.server.tree import explain, leaves
+from metaward.server.tree import explain
 
 
 class Late(NamedTuple):
@@ -45,8 +45,7 @@ class LateCommand(click.Command):
         else:
             app.command(self.name, cls=self.late.cls)(found)
         command = typer.main.get_group(app).commands[str(self.name)]
-        for _, leaf in leaves(command):
-            explain(leaf)
+        explain(command)
         return command
 
 

@@ -23,11 +23,13 @@ def leaves(command: click.Command, path: Path = ()) -> Iterator[tuple[Path, clic
 
 
 def explain(command: click.Command) -> None:
-    """Give the arguments of a command their texts back.
+    """Give the arguments of a command, and of those below it, their texts back.
 
     click 8.5 forgets the texts of arguments that typer 0.20, the last one that Flower allows, hands
     to it.
     """
+    for below in command.commands.values() if isinstance(command, click.Group) else ():
+        explain(below)
     said = get_params_from_function(command.callback) if command.callback else {}
     for one in command.params:
         if isinstance(one, click.Argument):

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.common.constant import ErrorCode
@@ -32,9 +32,9 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from metaward.client import shipping
-from metaward.client.inner.at_once import AUTO, TasksAtOnce
 from metaward.client.inner.company import side_by_side
 from metaward.server.app import conduct
+from metaward.server.engines.machine import CPU, Machine, machine
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
 from metaward.sim import Sim, data_root
@@ -53,30 +53,6 @@ def run_inprocess(run: Sim, folder: Folder, observe: Observer) -> None:
         InProcessGrid(hospitals, run.server.workers, root, folder, machine(run)) as grid,
     ):
         conduct(run, grid, folder, observe, simulated=True)
-
-
-class Machine(NamedTuple):
-    """What the simulated hospitals compute on, and how."""
-
-    device: str = "cpu"
-    at_once: TasksAtOnce = AUTO
-
-    def config(self) -> dict[str, Any]:
-        """The keys of a node config that say it."""
-        return {"device": self.device, "inner": self.at_once.way, "chunk": self.at_once.chunk}
-
-    @property
-    def beside(self) -> int:
-        """How many hospitals of one process compute side by side."""
-        return self.at_once.on(self.device).beside
-
-
-CPU = Machine()
-
-
-def machine(run: Sim) -> Machine:
-    """What a configuration says of it."""
-    return Machine(run.server.device, TasksAtOnce(run.server.inner, run.server.chunk))
 
 
 class InProcessGrid(Grid):

@@ -20,12 +20,8 @@ from numpy.typing import NDArray
 from metaward.client.sitting import Sitting
 from metaward.privacy.wire import Request
 from metaward.server.baselines import BASELINES, Contender, own
-from metaward.server.engines.inprocess import (
-    FIRST_NODE,
-    InProcessGrid,
-    hospital_log,
-    machine,
-)
+from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid, hospital_log
+from metaward.server.engines.machine import machine
 from metaward.server.evaluations.exam import Exam
 from metaward.server.evaluations.finished import Finished, Vector
 from metaward.server.folder import Folder

@@ -262,7 +262,7 @@ def test_a_training_hospital_is_never_evaluated(
 ) -> None:
     """No epsilon covers scores, so that a hospital whose records train must not give any."""
     judge, judged = work.judge, []
-    monkeypatch.setattr(work, "judge", lambda *a: judged.append(1) or judge(*a))
+    monkeypatch.setattr(work, "judge", lambda *a: judged.extend(a[-1]) or judge(*a))
     found = ask("evaluate", encode_request(request(episodes=2)), index)
     role = RUN.client.tasks.roster()[index].role
     assert (type(found), len(judged)) == ((Scores, 2) if role == "unseen" else (Refusal, 0))

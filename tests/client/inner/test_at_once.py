@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from metaward.client import work
+from metaward.client import judging
 from metaward.client.inner import Algorithm, Local, ProtoAnil, Setting
 from metaward.client.inner.at_once import (
     AUTO,
@@ -22,8 +22,8 @@ from metaward.client.inner.at_once import (
     Work,
 )
 from metaward.client.inner.company import companion, side_by_side
+from metaward.client.judging import judge
 from metaward.client.tasks.base import Episode
-from metaward.client.work import judge
 from metaward.privacy import OpenSession
 from tests.privacy.attacked import CASES, LEARNERS, episodes, records, start
 
@@ -226,8 +226,8 @@ def test_episodes_are_drawn_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -
     tasks = tasks_of("mlp")
     size = tasks[0].support_x.nbytes + tasks[0].query_x.nbytes
     for limit, most, parts in ((10**9, 2, [2, 2, 1]), (2 * size, 64, [2, 2, 1]), (1, 64, [1] * 5)):
-        monkeypatch.setattr(work, "HELD", limit)
-        found = list(work.some(iter(tasks), most))
+        monkeypatch.setattr(judging, "HELD", limit)
+        found = list(judging.parts(iter(tasks), most))
         assert [e for part in found for e in part] == tasks
         assert [len(part) for part in found] == parts or limit == 2 * size
         assert all(len(part) <= 3 for part in found)

@@ -16,7 +16,8 @@ from metaward.privacy import Answer, Refusal, Release
 from metaward.privacy.ledger import Ledger
 from metaward.privacy.wire import Request, decode_answer, encode_request
 from metaward.server.baselines import own
-from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid, Machine
+from metaward.server.engines.inprocess import FIRST_NODE, InProcessGrid
+from metaward.server.engines.machine import Machine
 from metaward.server.folder import Folder
 from metaward.server.run import Run
 from metaward.sim import Sim
