@@ -40,12 +40,20 @@ def prepared(hospital: Hospital, setting: Setting) -> Hospital:
     """
     if setting.front is None:
         return hospital
+    return _with(hospital, _computed(hospital, setting))
+
+
+def _with(hospital: Hospital, values: ByRow) -> Hospital:
+    return replace(hospital, x=cast("NDArray[Any]", values), view=_as_it_is)
+
+
+def _computed(hospital: Hospital, setting: Setting) -> ByRow:
     own = hospital.rows
     parts = np.array_split(own, max(1, -(-len(own) // AT_ONCE)))
     values = np.concatenate([setting.prepare(hospital.view(hospital.x[p])) for p in parts])
     place = np.full(len(hospital.ids), -1, np.int64)
     place[own] = np.arange(len(own))
-    return replace(hospital, x=cast("NDArray[Any]", ByRow(values, place)), view=_as_it_is)
+    return ByRow(values, place)
 
 
 def _as_it_is(x: NDArray[Any]) -> FloatArray:
@@ -78,10 +86,15 @@ def _arrays(one: Hospital) -> tuple[NDArray[Any] | None, ...]:
 
 
 def prepare(hospital: Hospital, setting: Setting) -> Hospital:
-    """The hospital with prepared records, which the process keeps for its next requests."""
-    return _prepared(SameRecords(hospital), setting)
+    """The hospital with prepared records, which the process keeps for its next requests.
+
+    The values alone are kept: how tasks are drawn from them is this request's own.
+    """
+    if setting.front is None:
+        return hospital
+    return _with(hospital, _kept(SameRecords(hospital), setting))
 
 
 @lru_cache(maxsize=128)
-def _prepared(opened: SameRecords, setting: Setting) -> Hospital:
-    return prepared(opened.hospital, setting)
+def _kept(opened: SameRecords, setting: Setting) -> ByRow:
+    return _computed(opened.hospital, setting)

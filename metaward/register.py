@@ -206,6 +206,7 @@ def metric(name: str, function: Any = None, *, label: str | None = None, **form:
         highest: the most that it can be.
         scale: tables show the number times this.
         digits: digits after the point in tables.
+        form: the five of these that have no line of their own in the signature.
 
     Raises:
         TypeError: ``function`` is none.

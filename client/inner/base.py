@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated, ClassVar, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -162,10 +162,13 @@ class GradientLearner(Algorithm):
         """The option ``steps``."""
         return self.steps
 
-    @property
-    def takes_stacks(self) -> bool:
-        """Gradient descent on several tasks is that on each of them."""
-        return True
+    takes_stacks: ClassVar[bool] = True
+
+    def __init_subclass__(cls) -> None:
+        """A learner that changes ``adapt`` or ``update`` gets one task at a time, unless its class
+        says that it takes stacks as well."""
+        if {"adapt", "update"} & cls.__dict__.keys() and "takes_stacks" not in cls.__dict__:
+            cls.takes_stacks = False
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""

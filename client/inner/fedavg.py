@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ class FedAvg(Reptile):
     hospitals, as if all of them kept one vocabulary; an unseen hospital then fine-tunes the trained
     body under a fresh head, drawn from ``head_seed``.
     """
+
+    takes_stacks: ClassVar[bool] = True
 
     names: bool = False
     """Whether all hospitals share one vocabulary of class names, with one output for each name."""

@@ -37,6 +37,8 @@ class Local(FedAvg):
     Where these gradients are noised, all else is post-processing (``client.memory``).
     """
 
+    takes_stacks: ClassVar[bool] = True
+
     remembers: ClassVar[bool] = True
 
     pull: Annotated[float, Field(ge=0, le=10_000)] = 0.1

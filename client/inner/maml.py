@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +37,8 @@ MetaGradient = Callable[[Tensor, Tasks], tuple[Tensor, Tensor]]
 class Fomaml(GradientLearner):
     """First-order MAML: the query gradient at phi_T, as if phi_T did not depend on theta."""
 
+    takes_stacks: ClassVar[bool] = True
+
     def update(
         self,
         setting: Setting,
@@ -65,6 +68,8 @@ class Maml(GradientLearner):
     adjoint recursion v <- v - lr * mean_j(H_j(phi_t) v), t = T-1 .. 0, each step one noisy mean:
     clipping the query gradient alone would let support records through the Hessian without noise.
     """
+
+    takes_stacks: ClassVar[bool] = True
 
     def update(
         self,

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -41,6 +41,8 @@ class ProtoMaml(GradientLearner):
     its features' Jacobian is multiplied with the query gradient of its class's prototype. A query
     record is in one sum. The last two sums run over all tasks of the round at once.
     """
+
+    takes_stacks: ClassVar[bool] = True
 
     steps: Annotated[int, Field(ge=0, le=1000)] = 5
     """Inner steps T of a task in meta-training; 0 is the prototypical network."""

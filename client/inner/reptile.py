@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -33,6 +33,8 @@ class Reptile(GradientLearner):
     Reptile does not split a task: support and query are trained on together, in mini-batches of
     ``batch`` records (0: all of them in each step).
     """
+
+    takes_stacks: ClassVar[bool] = True
 
     batch: Annotated[int, Field(ge=0)] = 0
     """Records of a mini-batch; 0 takes all records of a task in every step."""

@@ -127,7 +127,8 @@ def test_what_is_packed_is_registered_elsewhere(tmp_path: Path) -> None:
     )
     done = python("-c", script, cwd=tmp_path)
     assert done.stdout.splitlines() == [
-        "{'source': ['clinics'], 'network': ['small'], 'algorithm': ['slower'], 'mechanism': []}",
+        "{'source': ['clinics'], 'network': ['small'], 'algorithm': ['slower'], 'mechanism': [], "
+        "'function': [], 'metric': []}",
         "False False",
     ], done.stderr
 
