@@ -61,7 +61,7 @@ def a_round(setting: Setting, how: Algorithm, theta: Tensor, tasks: list[list[Ep
     jobs, found, beside = (
         [partial(update, own) for own in tasks],
         list[Tensor](),
-        setting.at_once.beside,
+        setting.at_once.most(len(theta)),
     )
     for start in range(0, len(jobs), beside):
         some = jobs[start : start + beside]

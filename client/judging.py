@@ -34,7 +34,7 @@ def judge(
     measure = setting.spec.kind.measure
     labels = [torch.from_numpy(episode.query_y) for episode in episodes]
     return [
-        (measure(before.cpu(), y), measure(after.cpu(), y))
+        (measure(before, y), measure(after, y))
         for (before, after), y in zip(found, labels, strict=True)
     ]
 

@@ -240,7 +240,9 @@ def _dealt(
 def _setting(
     architecture: Architecture, spec: TaskSpec, device: str, at_once: TasksAtOnce
 ) -> Setting:
-    return Setting(architecture, spec, device, at_once.on(device))
+    setting = Setting(architecture, spec, device)
+    setting.at_once = at_once.on(device, setting.network(0).module)
+    return setting
 
 
 def open_setting(desk: Desk, device: str = "cpu", at_once: TasksAtOnce = AUTO) -> Setting:

@@ -8,7 +8,7 @@ Registry(...)]``). Faults are collected, so a user sees all of them at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -158,8 +158,8 @@ def build(cls: type[Any], given: Any, path: str, faults: list[str]) -> Any:
         )
         return None
     before = len(faults)
-    unknown = [key for key in given if key not in known]
-    faults += [f"{path}{key}: unknown key; {_nearest(str(key), known)}" for key in unknown]
+    unknown, keys = [key for key in given if key not in known], f"known keys are {_list(known)}"
+    faults += [f"{path}{key}: unknown key; {nearest(str(key), known, keys)}" for key in unknown]
     hints = hints_of(cls)
     values = {}
     for name, spec in known.items():
@@ -278,9 +278,10 @@ def section_of(hint: Any) -> type[Any] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind)), None)
 
 
-def _nearest(key: str, known: Mapping[str, Any]) -> str:
-    close = get_close_matches(key, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known keys are {_list(known)}"
+def nearest(name: str, known: Collection[str], otherwise: str) -> str:
+    """The known name that may be meant, as a question; ``otherwise`` where none is near."""
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else otherwise
 
 
 def _list(known: Mapping[str, Any]) -> str:

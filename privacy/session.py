@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import grad, grad_and_value, vmap
+from torch.func import grad, vmap
 
 Rows = NDArray[np.int64]
 TrainedGroup = Literal["body", "norm", "head"]
@@ -205,11 +205,8 @@ class OpenSession(Session):
     ) -> MeanGradient:
         """All tasks in one pass of the network, by ``torch.func.vmap``."""
 
-        def loss(phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
-            return losses(phi, x, y).mean()
-
-        g, value = vmap(grad_and_value(loss))(phi.detach(), tasks.x, tasks.y)
-        return g.detach() * mask, value.detach()
+        g, loss = _slope(vmap(losses), phi, tasks)
+        return g * mask, loss
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """The plain mean, ``HELD`` records at a time."""

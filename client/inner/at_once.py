@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaward.client.inner.company import companion
 from metaward.client.tasks.base import Episode
@@ -25,8 +25,9 @@ log = logging.getLogger("metaward.hospital")
 WARM = 3  # runs before a capture, in which libraries set up what they keep
 GRAPHS = 16  # captured programs that are kept
 SMALL = 2**16
-"""Coordinates of theta up to which a CPU is faster with many tasks at once: one task's operations
-are then so short that calling them takes longer (``benchmarks/together.py``)."""
+"""Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
+convolutions: one task's operations are then so short that calling them takes longer
+(``benchmarks/together.py``)."""
 
 
 class TaskStack(NamedTuple):
@@ -63,11 +64,6 @@ class Work:
 class AtOnce(Protocol):
     """How the programs of a process are computed."""
 
-    @property
-    def beside(self) -> int:
-        """How many simulated hospitals of a process take turns, so that works can be joined."""
-        return 1
-
     def most(self, dim: int) -> int:
         """How many tasks are computed at once where theta has ``dim`` coordinates."""
         ...
@@ -102,11 +98,6 @@ class Batched(AtOnce):
     chunk: int = 64
     graphs: bool = False
     _captured: dict[Hashable, Program] = field(default_factory=dict)
-
-    @property
-    def beside(self) -> int:
-        """A task or more of each, in one go."""
-        return self.chunk
 
     def most(self, dim: int) -> int:
         """``chunk``."""
@@ -261,6 +252,7 @@ class BySize(AtOnce):
         return self._batched if dim <= SMALL else self._loop
 
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 Way = Literal["auto", "loop", "batched"]
 
 
@@ -268,18 +260,26 @@ Way = Literal["auto", "loop", "batched"]
 class TasksAtOnce:
     """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
 
-    ``auto`` is batched on a GPU, and by the size of theta on a CPU.
+    ``auto`` is batched on a GPU. On a CPU it is one by one for a body with convolutions, which many
+    tasks at once make slower, and by the size of theta for any other.
     """
 
     way: Way = "auto"
     chunk: int = 64
 
-    def on(self, device: str) -> AtOnce:
-        """What computes on this device."""
+    def on(self, device: str, body: nn.Module) -> AtOnce:
+        """What computes networks with this body on this device."""
         gpu = device.startswith("cuda")
-        if self.way == "loop":
+        if self.way == "batched" or (self.way == "auto" and gpu):
+            return Batched(self.chunk, gpu)
+        if self.way == "loop" or any(isinstance(layer, CONVOLUTIONS) for layer in body.modules()):
             return OneByOne()
-        return BySize(self.chunk) if self.way == "auto" and not gpu else Batched(self.chunk, gpu)
+        return BySize(self.chunk)
+
+    def beside(self, device: str) -> int:
+        """How many simulated hospitals of a process take turns, so that works can be joined."""
+        joins = self.way == "batched" or (self.way == "auto" and device.startswith("cuda"))
+        return self.chunk if joins else 1
 
 
 AUTO = TasksAtOnce()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from pydantic import Field
@@ -51,13 +51,16 @@ class Algorithm(Protocol):
         """Whether steps take mini-batches, so that a record's sums depend on the task's size."""
         return False
 
-    @property
-    def takes_stacks(self) -> bool:
-        """Whether ``adapt`` and the direction that ``over_tasks`` is given take stacks of tasks.
+    takes_stacks: ClassVar[bool] = False
+    """Whether ``adapt`` and the direction that ``over_tasks`` is given take stacks of tasks: theta
+    is (tasks, dim) then, and all that comes out has the task axis first."""
 
-        theta is (tasks, dim) then, and all that comes out has the task axis first.
-        """
-        return False
+    def __init_subclass__(cls, *args: Any, **kwargs: Any) -> None:
+        """A learner that changes ``adapt`` or ``update`` gets one task at a time, unless its class
+        says that it takes stacks as well."""
+        super().__init_subclass__(*args, **kwargs)
+        if {"adapt", "update"} & cls.__dict__.keys() and "takes_stacks" not in cls.__dict__:
+            cls.takes_stacks = False
 
     @property
     def adapt_steps(self) -> int:
@@ -163,12 +166,6 @@ class GradientLearner(Algorithm):
         return self.steps
 
     takes_stacks: ClassVar[bool] = True
-
-    def __init_subclass__(cls) -> None:
-        """A learner that changes ``adapt`` or ``update`` gets one task at a time, unless its class
-        says that it takes stacks as well."""
-        if {"adapt", "update"} & cls.__dict__.keys() and "takes_stacks" not in cls.__dict__:
-            cls.takes_stacks = False
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Fine-tuning suits every task; a task's protection needs tasks that do not mix."""

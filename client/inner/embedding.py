@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class Embedding(Algorithm):
     at the result of another noisy one, as long as ``local_lr`` is 0.
     """
 
+    takes_stacks: ClassVar[bool] = True
+
     lr: Rate = 0.1
     """The rate of fine-tuning at an unseen hospital."""
     adapt_steps: Steps = 10
@@ -55,11 +57,6 @@ class Embedding(Algorithm):
     """The weight lambda of (lambda/2) * |theta|^2 in the outer objective."""
     local_lr: Annotated[float, Field(ge=0, le=100)] = 0.0
     """Above 0: the hospital takes a step of this rate after every task, each by a noisy sum."""
-
-    @property
-    def takes_stacks(self) -> bool:
-        """Its steps are those of Proto-MAML."""
-        return True
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """Prototypes are means of classes, and names are of classes: regression has neither."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -47,6 +47,8 @@ class ProtoAnil(Algorithm):
     Distances d between a record and the prototypes give the logits -``temperature`` * d^2.
     """
 
+    takes_stacks: ClassVar[bool] = True
+
     lr: Rate = 0.1
     """The rate of the inner loop, at training and at unseen hospitals."""
     steps: Annotated[int, Field(ge=0, le=1000)] = 1
@@ -71,11 +73,6 @@ class ProtoAnil(Algorithm):
     def inner_steps(self) -> int:
         """The option ``steps``."""
         return self.steps
-
-    @property
-    def takes_stacks(self) -> bool:
-        """Heads of several tasks are trained as one is."""
-        return True
 
     def check(self, spec: TaskSpec, unit: Unit) -> None:
         """``ValueError`` without classes, or if tasks are clipped alone: they are pooled here."""

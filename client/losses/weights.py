@@ -6,13 +6,12 @@ They are public, as all of a configuration is. None is ever computed from a hosp
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic_core.core_schema import no_info_plain_validator_function
 
 from metaward.client.tasks.base import TaskSpec
-from metaward.options import Named, show
+from metaward.options import Named, nearest, show
 
 Pairs = tuple[tuple[str, float], ...]
 """Names of classes and their weights, sorted by name."""
@@ -82,11 +81,7 @@ def factors(spec: TaskSpec, wanted: str | Pairs) -> tuple[float, ...] | None:
         )
     for name, _ in wanted:
         if name not in names:
-            raise ValueError(f"unknown class {name!r}{_near(name, names)}")
+            all_names = f"the classes are {', '.join(names)}"
+            raise ValueError(f"unknown class {name!r}; {nearest(name, names, all_names)}")
     given = dict(wanted)
     return tuple(given.get(name, 1.0) for name in names)
-
-
-def _near(name: str, names: tuple[str, ...]) -> str:
-    close = get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; the classes are {', '.join(names)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor
 from metaward.client.scores.own import as_score, try_out
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION, KINDS, REGRESSION, Score, TaskKind
-from metaward.options import Registry
+from metaward.options import Registry, nearest
 from metaward.plugins import PluginError, Plugins
 
 SPECIFICITY = 0.9
@@ -134,7 +133,9 @@ def _found(spec: TaskSpec, name: str) -> Score:
     except PluginError as error:
         raise ValueError(f"{name}: {error}") from error
     if score is None:
-        raise ValueError(f"unknown {name!r}{_near(name, _suitable(spec.kind))}")
+        known = _suitable(spec.kind)
+        choice = nearest(name, known, f"choose from {', '.join(known)}")
+        raise ValueError(f"unknown {name!r}; {choice}")
     own = score in spec.kind.scores
     if not own and score.kinds and spec.kind.name not in score.kinds:
         raise ValueError(
@@ -148,8 +149,3 @@ def _suitable(kind: TaskKind) -> list[str]:
     fitting = [s.name for s in METRICS.values() if not s.kinds or kind.name in s.kinds]
     own = METRIC.plugins.names() if METRIC.plugins else []
     return list(dict.fromkeys([*kind.score_names, *fitting, *own]))
-
-
-def _near(name: str, known: Sequence[str]) -> str:
-    close = get_close_matches(name, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; choose from {', '.join(known)}"

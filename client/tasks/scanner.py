@@ -22,9 +22,7 @@ class Scanner(NamedTuple):
     def render(self, images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
         """Images (n, side, side[, 3]) or volumes (n, side, side, side) as this machine shows
         them; colours stay apart."""
-        from scipy.ndimage import (
-            gaussian_filter,
-        )  # here: few sources have scanners to import it for
+        from scipy.ndimage import gaussian_filter  # here: few sources have scanners
 
         grey = images.astype(np.float32) / 255
         colour = images.shape[-1] == 3

@@ -21,7 +21,7 @@ class Machine(NamedTuple):
     @property
     def beside(self) -> int:
         """How many hospitals of one process compute side by side."""
-        return self.at_once.on(self.device).beside
+        return self.at_once.beside(self.device)
 
 
 CPU = Machine()

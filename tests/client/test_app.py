@@ -21,6 +21,7 @@ from metaward.client.app import app
 from metaward.client.desk import Desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.inner import ALGORITHMS
+from metaward.client.inner.at_once import TasksAtOnce
 from metaward.client.node import Node
 from metaward.options import ConfigError
 from metaward.privacy import Attendance, Refusal, Release, Scores
@@ -254,6 +255,41 @@ def test_a_device_that_is_not_there_is_refused_and_logged(
     assert answer == Refusal("device-missing")
     assert f"device: '{named}'" in caplog.text
     assert "cpu" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"inner": "fast"}, "inner: 'fast' is not one of auto, loop, batched"),
+        ({"chunk": "0"}, "chunk: '0' is no number of tasks from 1 on"),
+        ({"chunk": "many"}, "chunk: 'many' is no number of tasks from 1 on"),
+    ],
+)
+def test_a_way_of_computing_that_does_not_exist_is_refused_and_logged(
+    given: dict[str, str], told: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
+        answer = ask("train", encode_request(request()), **given)
+    assert answer == Refusal("device-missing")
+    assert told in caplog.text
+
+
+def test_how_tasks_are_computed_is_the_hospitals_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its node config wins over its environment; the server's own keys are not asked."""
+    seen: list[TasksAtOnce] = []
+
+    def look(desk: Desk, asked: Request, node: Node) -> Attendance:
+        seen.append(node.at_once)
+        return Attendance("sine-01", node.index)
+
+    monkeypatch.setattr(work, "attend", look)
+    content = request(theta=None, desk=small("server.inner=loop", "server.chunk=3").desk().json())
+    ask("query.roster", encode_request(content))
+    monkeypatch.setenv("METAWARD_INNER", "loop")
+    monkeypatch.setenv("METAWARD_CHUNK", "8")
+    ask("query.roster", encode_request(content))
+    ask("query.roster", encode_request(content), inner="batched", chunk=5)
+    assert seen == [TasksAtOnce(), TasksAtOnce("loop", 8), TasksAtOnce("batched", 5)]
 
 
 @pytest.mark.parametrize("index", range(NODES))

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from metaward.client import judging
-from metaward.client.inner import Algorithm, Local, ProtoAnil, Setting
+from metaward.client.inner import Algorithm, Fomaml, Local, Metric, ProtoAnil, Setting
 from metaward.client.inner.at_once import (
     AUTO,
     AtOnce,
@@ -39,6 +40,7 @@ every_pair = pytest.mark.parametrize(("name", "case"), PAIRS)
 every_update = pytest.mark.parametrize(  # proto_anil pools its tasks
     ("name", "case"), [(name, case) for name, case in PAIRS if name != "proto_anil"]
 )
+FLAT = nn.Linear(2, 2)
 CUDA = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")
 
 
@@ -65,7 +67,7 @@ def update(learner: Algorithm, case: str, at_once: AtOnce, seed: int = 1) -> Ten
 @every_update
 def test_updates_are_those_of_one_task_after_the_other(name: str, case: str) -> None:
     alone = update(ALL[name], case, OneByOne())
-    for at_once in (Batched(1), Batched(2), Batched(64), AUTO.on("cpu")):
+    for at_once in (Batched(1), Batched(2), Batched(64), AUTO.on("cpu", FLAT)):
         found = update(ALL[name], case, at_once)
         torch.testing.assert_close(found, alone, rtol=0, atol=1e-12)
     assert alone.abs().max() > 1e-4
@@ -167,17 +169,44 @@ def test_those_beside_go_on_where_one_fails() -> None:
     assert companion() is None
 
 
+def test_a_learner_that_changes_the_methods_gets_one_task_at_a_time() -> None:
+    """It was written for one, unless its class says otherwise; whatever it is derived from."""
+
+    class Adapts(ProtoAnil):
+        def adapt(self, *arguments: Any) -> Any:
+            return super().adapt(*arguments)
+
+    class Updates(Fomaml):
+        def update(self, *arguments: Any) -> Any:
+            return super().update(*arguments)
+
+    class Both(Updates):
+        takes_stacks = True
+
+        def adapt(self, *arguments: Any) -> Any:
+            return super().adapt(*arguments)
+
+    class Renamed(Fomaml):
+        pass
+
+    learners = (Adapts, Updates, Both, Renamed, Fomaml, ProtoAnil, Metric)
+    assert [learner.takes_stacks for learner in learners] == [*[False] * 2, *[True] * 4, False]
+
+
 def test_the_choice() -> None:
-    by_size = AUTO.on("cpu")
+    by_size = AUTO.on("cpu", FLAT)
     assert [by_size.most(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     assert by_size.run(Work(None, lambda theta, task: (theta,), [], [], Setting.stack)) == []
-    gpu = AUTO.on("cuda:0")
+    assert isinstance(AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3))), OneByOne)
+    gpu = AUTO.on("cuda:0", nn.Conv2d(1, 1, 3))
     assert isinstance(gpu, Batched)
     assert (gpu.graphs, gpu.chunk) == (True, 64)
-    assert isinstance(TasksAtOnce("loop").on("cuda"), OneByOne)
-    cpu = TasksAtOnce("batched", 8).on("cpu")
+    assert isinstance(TasksAtOnce("loop").on("cuda", FLAT), OneByOne)
+    cpu = TasksAtOnce("batched", 8).on("cpu", nn.Conv2d(1, 1, 3))
     assert isinstance(cpu, Batched)
     assert (cpu.graphs, cpu.chunk) == (False, 8)
+    beside = [TasksAtOnce(way).beside("cpu") for way in ("auto", "loop", "batched")]
+    assert (beside, AUTO.beside("cuda")) == ([1, 1, 64], 64)
 
 
 # ------------------------------------------------------------------------------ on a GPU

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from metaward.server.adapting.terms import terms_of
 from metaward.server.adapting.write import write_adapted
 from metaward.server.evaluations.finished import open_learned
 from metaward.server.page.plot import Series, over_sizes
-from tests.privacy.report.report_browser import Browser, browser
+from tests.privacy.report.report_browser import Browser
 from tests.server.page.test_page import Read
 
 
@@ -96,14 +94,6 @@ def test_sizes_stand_side_by_side() -> None:
     assert [(tick.at, tick.text) for tick in drawn.rounds] == [(0, "1"), (50, "5"), (100, "100")]
     assert drawn.axis == "records"
     assert "a: 0.500 with 1, 0.900 with 100." in drawn.words
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not on the PATH: apt install chromium")
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.mark.parametrize("width", [390, 1280])

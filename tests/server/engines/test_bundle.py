@@ -36,7 +36,7 @@ STRAY = (
     "server/test_secret.py",
     ".env",
 )
-MAX_BYTES = 2_000_000
+MAX_BYTES = 1_700_000
 LOAD = """
 import json, sys
 from pathlib import Path

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from metaward.server.folder import Folder
 from metaward.server.page.plot import Series, plot
 from metaward.server.page.rounds import Phase, presences, turned_away
 from metaward.server.page.write import write_page
-from tests.privacy.report.report_browser import Browser, browser
+from tests.privacy.report.report_browser import Browser
 from tests.server.small import small
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
@@ -123,14 +121,6 @@ def test_a_single_point_is_no_curve() -> None:
     assert drawn.words == "a: 0.500 in round 1, 0.750 in round 2."
     assert drawn.lines[0].path.count("L") == 1
     assert drawn.lines[0].band.count("L") == 3
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    if shutil.which("chromium") is None:
-        pytest.skip("chromium is not on the PATH: apt install chromium")
-    with browser(tmp_path_factory.mktemp("profile")) as found:
-        yield found
 
 
 @pytest.mark.parametrize("width", [390, 1280])
