@@ -245,18 +245,18 @@ def test_a_program_that_cannot_be_captured_is_computed_as_it_is(
     points = [torch.ones(3, device="cuda")] * 5
     for _ in range(2):
         found = at_once.run(Work("key", program, points, tasks_of("mlp"), setting.stack))
-        # the sum over the three coordinates of all tasks of a chunk: 4 of one size, and 1
-        assert [len(values) for values in found] == [1] * 5
+        # groups of three and of two tasks, filled to 4 and 2, of three coordinates each
+        assert [value.tolist() for (value,) in found] == [[n] * 3 for n in (12, 6, 12, 12, 6)]
     assert "no CUDA graph" in caplog.text
 
 
 def test_episodes_are_drawn_in_parts_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     """In order and none lost; one that is larger than the limit comes alone."""
-    tasks = tasks_of("mlp")
+    tasks = [*episodes(records(CASES["mlp"][1], 1)) * 2, *episodes(records(CASES["mlp"][1], 2))][:5]
     size = tasks[0].support_x.nbytes + tasks[0].query_x.nbytes
-    for limit, most, parts in ((10**9, 2, [2, 2, 1]), (2 * size, 64, [2, 2, 1]), (1, 64, [1] * 5)):
+    cases = ((10**9, 2, [2, 2, 1]), (3 * size, 64, [3, 2]), (size, 64, [1] * 5), (1, 64, [1] * 5))
+    for limit, most, parts in cases:
         monkeypatch.setattr(judging, "HELD", limit)
         found = list(judging.parts(iter(tasks), most))
+        assert [len(part) for part in found] == parts
         assert [e for part in found for e in part] == tasks
-        assert [len(part) for part in found] == parts or limit == 2 * size
-        assert all(len(part) <= 3 for part in found)
