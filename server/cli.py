@@ -71,8 +71,16 @@ COMMANDS = {
         "The hospital's ledger of every use of a record.",
     ),
     "deploy": Late(
-        "metaward.server.deploy.command:deploy",
+        "metaward.server.deploy.commands_of:deploy",
         "Run a real deployment of Flower.",
+    ),
+    "doctor": Late(
+        "metaward.server.deploy.doctor_command:doctor",
+        "Check a hospital's or a server's machine before a run, and say what to do.",
+    ),
+    "gate": Late(
+        "metaward.server.deploy.gate.command:gate",
+        "Stand between this hospital's SuperNode and the server: only code on the list comes in.",
     ),
 }
 

@@ -16,12 +16,11 @@ from metaward.options import ConfigError
 from metaward.server import body, show
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.commands import CONNECTION
-from metaward.server.deploy.layout import Site
+from metaward.server.deploy.layout import Site, default_policy
 from metaward.server.deploy.up import (
     Deployment,
     check_baselines,
     check_size,
-    default_policy,
     deployment,
 )
 from metaward.server.engines import EngineError

@@ -54,10 +54,10 @@ def register(hospital: HospitalFiles) -> list[str]:
     return ["flwr", "supernode", "register", str(hospital.public_key), CONNECTION]
 
 
-def submission(run_config: Path) -> list[str]:
+def submission(run_config: Path, connection: str = CONNECTION) -> list[str]:
     """The command that sends this app and a run to the SuperLink, and prints the run's log."""
     options = ["--stream", "--run-config", str(run_config)]
-    return ["flwr", "run", str(sim.HERE), CONNECTION, *options]
+    return ["flwr", "run", str(sim.HERE), connection, *options]
 
 
 def write_connection(site: Site, port: int) -> None:

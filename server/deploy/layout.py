@@ -24,8 +24,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from metaward import sim
 from metaward.files import write_private
 from metaward.options import ConfigError
+from metaward.privacy import NoPrivacy
 from metaward.privacy.ledger import Ledger
 from metaward.server.deploy import pki
 from metaward.server.folder import BusyError
@@ -210,3 +212,9 @@ def refuse_names(names: Sequence[str]) -> None:
             raise ConfigError(
                 [f"{name!r}: Flower's node configuration cannot carry quotes and backslashes"]
             )
+
+
+def default_policy(run: sim.Sim) -> Path:
+    """The example policy for a local hospital; a real hospital writes its own."""
+    name = "open" if isinstance(run.privacy, NoPrivacy) else "research"
+    return sim.HERE / "policies" / f"{name}.yaml"

@@ -20,7 +20,6 @@ from metaward import sim
 from metaward.client.tasks.base import Role
 from metaward.files import replace_file
 from metaward.options import ConfigError
-from metaward.privacy import NoPrivacy
 from metaward.server.baselines import BASELINES
 from metaward.server.deploy import commands, layout
 from metaward.server.deploy.layout import HospitalFiles, Site
@@ -205,12 +204,6 @@ def check_baselines(run: sim.Sim) -> None:
                 f"--set 'server.evaluation.baselines=[{left}]'"
             ]
         )
-
-
-def default_policy(run: sim.Sim) -> Path:
-    """The example policy for a local hospital; a real hospital writes its own."""
-    name = "open" if isinstance(run.privacy, NoPrivacy) else "research"
-    return sim.HERE / "policies" / f"{name}.yaml"
 
 
 def fresh(log: Path) -> Path:

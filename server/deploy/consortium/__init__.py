@@ -1,0 +1,1 @@
+"""A consortium's folder: who takes part, keys and certificates, and what each machine is given."""

@@ -1,0 +1,160 @@
+"""The gate of a hospital as a web application between its SuperNode and the server.
+
+The SuperNode speaks to the gate on loopback, the gate speaks to the server by TLS and checks its
+certificate. Every request of Flower's fleet interface is passed on as it is, with the SuperNode's
+own signature. Of the answers, one is looked at: that of ``get-fab``, which holds the application's
+code. A bundle that is not on the list never reaches the SuperNode. The list is read anew each time,
+so that a bundle can be withdrawn while the gate runs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+from flwr.proto.fab_pb2 import GetFabResponse
+from google.protobuf.message import DecodeError
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from metaward.options import ConfigError
+from metaward.server.deploy.gate.allowed import admitted, read_bundles
+from metaward.server.deploy.gate.setting import Gate
+
+FLEET = "/v1/fleet/"
+CODE = f"{FLEET}get-fab"
+MAX_BUNDLE = 64 * 1024 * 1024
+"""Bytes; a longer answer to ``get-fab`` is not even read to its end."""
+WAIT_SECONDS = 60.0
+HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "upgrade", "te"})
+"""Headers that are for one connection and not for the next."""
+
+
+class Audit:
+    """An append-only file with a line of JSON for each decision, on the disk before it acts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def note(self, what: str, **more: object) -> None:
+        """Append one line, with the time."""
+        line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **more}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def application(gate: Gate) -> Starlette:
+    """The gate's application: it passes the fleet interface on and refuses everything else."""
+    audit = Audit(Path(gate.audit))
+    trust = ssl.create_default_context(cafile=gate.ca)
+    server = httpx.AsyncClient(
+        base_url=f"https://{gate.superlink}", verify=trust, timeout=WAIT_SECONDS, trust_env=False
+    )
+
+    async def fleet(request: Request) -> Response:
+        try:
+            if request.url.path == CODE:
+                return await code(server, request, gate, audit)
+            return await passed(server, request)
+        except httpx.HTTPError as error:
+            return PlainTextResponse(f"gate: the server: {type(error).__name__}", 502)
+
+    async def other(request: Request) -> Response:
+        audit.note("refused", path=request.url.path[:200])
+        return PlainTextResponse("gate: only the fleet interface passes", 403)
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        audit.note("started", superlink=gate.superlink)
+        yield
+        await server.aclose()
+        audit.note("ended")
+
+    anything = ["GET", "POST", "PUT", "DELETE", "PATCH"]
+    routes = [
+        Route(FLEET + "{call}", fleet, methods=["GET", "POST"]),
+        Route("/{path:path}", other, methods=anything),
+    ]
+    return Starlette(routes=routes, lifespan=life)
+
+
+async def passed(server: httpx.AsyncClient, request: Request) -> Response:
+    """The server's answer as it comes, without being kept in memory."""
+    answer = await server.send(_onward(server, request, request.stream()), stream=True)
+    return StreamingResponse(
+        answer.aiter_raw(), answer.status_code, _headers(answer), background=_closing(answer)
+    )
+
+
+async def code(server: httpx.AsyncClient, request: Request, gate: Gate, audit: Audit) -> Response:
+    """The bundle that the server sends, where it is on the list; 403 where it is not."""
+    answer = await server.send(_onward(server, request, request.stream()), stream=True)
+    try:
+        content = await _whole(answer)
+    finally:
+        await answer.aclose()
+    if answer.status_code != 200:
+        return Response(content, answer.status_code, _headers(answer))
+    bundle = bundle_of(content)
+    found = hashlib.sha256(bundle.fab.content).hexdigest()
+    try:
+        entry = admitted(found, read_bundles(Path(gate.bundles)), gate.signers)
+    except ConfigError as error:  # somebody is writing the list, or has damaged it
+        audit.note("refused", bundle=found, why=str(error))
+        return PlainTextResponse("gate: the list of bundles cannot be read", 403)
+    if entry is None:
+        audit.note("refused", bundle=found, why="not on the list of signed bundles")
+        return PlainTextResponse("gate: this bundle is not on the hospital's list", 403)
+    audit.note("admitted", bundle=found, version=entry.version, signer=entry.signer)
+    return Response(bundle.SerializeToString(), 200, _headers(answer))
+
+
+def bundle_of(content: bytes) -> GetFabResponse:
+    """The answer to ``get-fab`` as the SuperNode would read it; an empty one where it is none.
+
+    It is written anew before it is passed on, so that what was looked at is what arrives.
+    """
+    answer = GetFabResponse()
+    try:
+        answer.ParseFromString(content)
+    except DecodeError:
+        return GetFabResponse()
+    answer.DiscardUnknownFields()
+    return answer
+
+
+async def _whole(answer: httpx.Response) -> bytes:
+    content = bytearray()
+    async for piece in answer.aiter_bytes():
+        content += piece
+        if len(content) > MAX_BUNDLE:
+            raise httpx.DecodingError("the bundle is too long")
+    return bytes(content)
+
+
+def _onward(
+    server: httpx.AsyncClient, request: Request, body: AsyncIterator[bytes]
+) -> httpx.Request:
+    headers = [(k, v) for k, v in request.headers.items() if k not in HOP]
+    return server.build_request(request.method, request.url.path, headers=headers, content=body)
+
+
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    left = HOP | {"content-length", "content-encoding"} if answer.is_stream_consumed else HOP
+    return {key: value for key, value in answer.headers.items() if key not in left}
+
+
+def _closing(answer: httpx.Response) -> BackgroundTask:
+    return BackgroundTask(answer.aclose)
