@@ -1,7 +1,7 @@
 """Whether a site can take part: every check says what it found, and what to do if it is wrong.
 
-``metaward doctor FOLDER`` looks at the settings (``/etc/metaward``, or an unpacked parcel) of a server
-or a hospital. It changes nothing, and sends nothing but an empty request to the server.
+``metaward doctor FOLDER`` looks at the settings (``/etc/metaward``, or an unpacked parcel) of a
+server or a hospital. It changes nothing, and sends nothing but an empty request to the server.
 """
 
 from __future__ import annotations
@@ -283,12 +283,17 @@ def _clock(skew: float) -> Finding:
 
 def _occupied(gate: Gate) -> Finding:
     try:
-        answer = httpx.get(
-            f"http://127.0.0.1:{gate.listen}/", timeout=WAIT_SECONDS, trust_env=False
-        )
-    except httpx.HTTPError:
+        trust = ssl.create_default_context(cafile=gate.authority.certificate)
+        url = f"https://127.0.0.1:{gate.listen}/"
+        answer = httpx.get(url, verify=trust, timeout=WAIT_SECONDS, trust_env=False)
+    except (httpx.HTTPError, OSError):
         answer = None
     if answer is not None and answer.text.startswith("gate:"):
         return Finding("ports", "good", f"the gate listens on 127.0.0.1:{gate.listen}")
     text = f"another program listens on 127.0.0.1:{gate.listen}"
-    return Finding("ports", "wrong", text, "end it, or set another port with metaward deploy init")
+    return Finding(
+        "ports",
+        "wrong",
+        text,
+        "end it, or change listen in gate.yaml and the port of the SuperNode with it",
+    )

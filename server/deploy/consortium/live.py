@@ -64,7 +64,7 @@ class Server:
             timeout=FLOWER_SECONDS,
             check=False,
         )
-        if done.returncode:
+        if done.returncode and '"error-message"' not in done.stdout:
             said = (done.stderr + done.stdout).strip()
             raise FlowerError(f"{' '.join(command[:3])}: {said[-500:] or 'it said nothing'}")
         return done.stdout
@@ -133,5 +133,6 @@ def _json(text: str) -> dict[str, Sequence[Mapping[str, str]]]:
     except ValueError as error:
         raise FlowerError(f"Flower answered without JSON: {text[-300:]!r}") from error
     if not isinstance(found, dict) or not found.get("success"):
-        raise FlowerError(f"Flower answered: {text[-300:]!r}")
+        why = str(found.get("error-message", text[-300:])).strip().splitlines()[-1]
+        raise FlowerError(f"the SuperLink: {why}")
     return found

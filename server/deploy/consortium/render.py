@@ -70,10 +70,11 @@ class Commands:
     def supernode(self, index: int) -> list[str]:
         """A hospital's SuperNode, which knows its gate and its guard and nothing else.
 
-        It speaks without TLS to the gate, on loopback; the gate speaks by TLS to the server.
+        It knows the gate by the certificate that the gate has made for itself.
         """
         ports, etc = self.consortium.ports, self.machine.etc
-        trust = ["--insecure", "--auth-supernode-private-key", f"{etc}/node.key"]
+        trust = ["--root-certificates", f"{self.machine.state}/gate/ca.crt"]
+        trust += ["--auth-supernode-private-key", f"{etc}/node.key"]
         where = ["--superlink", f"{LOOPBACK}:{ports.gate}", "--host", LOOPBACK]
         own = f'partition-id={index} guard="{self.machine.sockets}/guard.sock"'
         port = ["--port", str(ports.supernode), "--node-config", own]

@@ -27,11 +27,15 @@ def gate(
     if check:
         tell(f"{config} can be used")
         return
+    setting.certify()
     tell(f"the gate to {setting.superlink} listens on {LOOPBACK}:{setting.listen}")
     uvicorn.run(
         application(setting),
         host=LOOPBACK,
         port=setting.listen,
+        ssl_certfile=str(setting.certificate.certificate),
+        ssl_keyfile=str(setting.certificate.key),
         log_level="warning",
+        ws="none",
         timeout_graceful_shutdown=GOODBYE_SECONDS,
     )

@@ -1,10 +1,10 @@
 """The gate of a hospital as a web application between its SuperNode and the server.
 
-The SuperNode speaks to the gate on loopback, the gate speaks to the server by TLS and checks its
-certificate. Every request of Flower's fleet interface is passed on as it is, with the SuperNode's
-own signature. Of the answers, one is looked at: that of ``get-fab``, which holds the application's
-code. A bundle that is not on the list never reaches the SuperNode. The list is read anew each time,
-so that a bundle can be withdrawn while the gate runs.
+The SuperNode speaks to the gate on loopback, the gate speaks to the server and checks its
+certificate; TLS protects both ways. Every request of Flower's fleet interface is passed on as it
+is, with the SuperNode's own signature. Of the answers, one is looked at: that of ``get-fab``, which
+holds the application's code. A bundle that is not on the list never reaches the SuperNode. The list
+is read anew each time, so that a bundle can be withdrawn while the gate runs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from metaward.server.deploy.gate.setting import Gate
 
 FLEET = "/v1/fleet/"
 CODE = f"{FLEET}get-fab"
+CALL = re.compile(FLEET + "[a-z-]+")
 MAX_BUNDLE = 64 * 1024 * 1024
 """Bytes; a longer answer to ``get-fab`` is not even read to its end."""
 WAIT_SECONDS = 60.0
@@ -57,13 +59,15 @@ class Audit:
 
 def application(gate: Gate) -> Starlette:
     """The gate's application: it passes the fleet interface on and refuses everything else."""
-    audit = Audit(Path(gate.audit))
+    audit = Audit(gate.audit)
     trust = ssl.create_default_context(cafile=gate.ca)
     server = httpx.AsyncClient(
         base_url=f"https://{gate.superlink}", verify=trust, timeout=WAIT_SECONDS, trust_env=False
     )
 
     async def fleet(request: Request) -> Response:
+        if not CALL.fullmatch(request.url.path):
+            return await other(request)
         try:
             if request.url.path == CODE:
                 return await code(server, request, gate, audit)

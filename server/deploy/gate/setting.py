@@ -10,6 +10,8 @@ from pydantic import Field
 
 from metaward.options import ConfigError, build
 from metaward.server.deploy.gate.allowed import public_key, read_bundles
+from metaward.server.deploy.layout import HOSTS
+from metaward.server.deploy.pki import Pair, ensure_authority, ensure_server
 from metaward.yaml_text import read_yaml
 
 
@@ -27,8 +29,9 @@ class Gate:
     """The file with the list of bundles that may run."""
     signers: tuple[str, ...]
     """The public keys whose signatures in that list count, each as `ssh-ed25519 AAAA...`."""
-    audit: str
-    """The file to which every decision is appended."""
+    folder: str
+    """The gate's own folder: `gate.jsonl`, to which every decision is appended, and the certificate
+    `ca.crt` by which the SuperNode knows the gate."""
 
     @classmethod
     def read(cls, path: Path) -> Gate:
@@ -44,10 +47,31 @@ class Gate:
         if gate is None or faults:
             raise ConfigError(faults, str(path))
         home = path.resolve().parent
-        files = {name: str(home / getattr(gate, name)) for name in ("ca", "bundles", "audit")}
+        files = {name: str(home / getattr(gate, name)) for name in ("ca", "bundles", "folder")}
         gate = cls(**vars(gate) | files)
         gate.check(str(path))
         return gate
+
+    @property
+    def audit(self) -> Path:
+        """The file to which every decision is appended."""
+        return Path(self.folder) / "gate.jsonl"
+
+    @property
+    def authority(self) -> Pair:
+        """Who signs the gate's own certificate: the gate itself."""
+        return Pair(Path(self.folder) / "ca.crt", Path(self.folder) / "ca.key")
+
+    @property
+    def certificate(self) -> Pair:
+        """What the gate shows to the SuperNode, which takes no connection without TLS."""
+        return Pair(Path(self.folder) / "gate.crt", Path(self.folder) / "gate.key")
+
+    def certify(self) -> None:
+        """Make the gate's certificate, unless there is a good one; it never leaves the machine."""
+        Path(self.folder).mkdir(parents=True, exist_ok=True)
+        ensure_authority(self.authority, "metaward gate")
+        ensure_server(self.certificate, self.authority, HOSTS)
 
     def check(self, source: str) -> None:
         """``ConfigError`` where no bundle could ever pass, or the server could not be known."""
