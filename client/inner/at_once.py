@@ -8,57 +8,23 @@ also spends most of its time between such operations, and a CUDA graph launches 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metaward.client.inner.company import companion
+from metaward.client.inner.graphs import Graphs
+from metaward.client.inner.programs import Program, TaskStack, Work
 from metaward.client.tasks.base import Episode
-from metaward.privacy import Batch
 
-log = logging.getLogger("metaward.hospital")
-WARM = 3  # runs before a capture, in which libraries set up what they keep
-GRAPHS = 16  # captured programs that are kept
 SMALL = 2**16
 """Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
 convolutions: one task's operations are then so short that calling them takes longer
 (``benchmarks/together.py``)."""
-
-
-class TaskStack(NamedTuple):
-    """Tasks of equal sizes as one: tensors on the device, with a task axis before the records'."""
-
-    support: Batch
-    query: Batch
-    classes: Tensor
-
-
-Task = Episode | TaskStack
-"""One task, or several with an axis of their own."""
-
-Program = Callable[[Tensor, Task], tuple[Tensor, ...]]
-"""(theta (dim,), an episode) -> results; (theta (tasks, dim), a stack of tasks) -> the same with a
-task axis first. A pure function, and what it gives for a task depends on no other task."""
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A program, the tasks that it is for, and the point of each.
-
-    Two works with equal ``key`` do the same to their tasks; None: it equals no other, for instance
-    because it draws random numbers. ``stack`` makes one of tasks of equal sizes.
-    """
-
-    key: Hashable | None
-    program: Program
-    points: Sequence[Tensor]
-    episodes: Sequence[Episode]
-    stack: Callable[[Sequence[Episode]], TaskStack]
 
 
 class AtOnce(Protocol):
@@ -97,7 +63,7 @@ class Batched(AtOnce):
 
     chunk: int = 64
     graphs: bool = False
-    _captured: dict[Hashable, Program] = field(default_factory=dict)
+    _graphs: Graphs = field(default_factory=Graphs)
 
     def most(self, dim: int) -> int:
         """``chunk``."""
@@ -145,56 +111,7 @@ class Batched(AtOnce):
     def _program(self, work: Work, key: Hashable, points: Tensor, tasks: TaskStack) -> Program:
         if not self._captures(work):
             return work.program
-        if key not in self._captured:
-            while len(self._captured) >= GRAPHS:
-                del self._captured[next(iter(self._captured))]
-            self._captured[key] = captured(work.program, points, tasks)
-        return self._captured[key]
-
-
-def captured(program: Program, points: Tensor, tasks: TaskStack) -> Program:
-    """The program as a CUDA graph for these shapes; as it is where it cannot be captured."""
-    try:
-        return _Graph(program, points, tasks)
-    except RuntimeError as error:
-        log.warning("no CUDA graph of an inner loop, it is computed without: %s", error)
-        return program
-
-
-class _Graph:
-    """A program whose operations are recorded once and then launched together."""
-
-    def __init__(self, program: Program, points: Tensor, tasks: TaskStack) -> None:
-        self._program = program  # it holds tensors that the graph reads
-        self._points, self._tasks = points.clone(), _map(torch.clone, tasks)
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM):
-                program(self._points, self._tasks)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._results = program(self._points, self._tasks)
-
-    def __call__(self, points: Tensor, tasks: Task) -> tuple[Tensor, ...]:
-        """Copy the arguments to where the graph reads them; what it wrote is copied as well."""
-        assert isinstance(tasks, TaskStack)
-        self._points.copy_(points)
-        for own, given in zip(_tensors(self._tasks), _tensors(tasks), strict=True):
-            own.copy_(given)
-        self._graph.replay()
-        return tuple(value.clone() for value in self._results)
-
-
-def _tensors(tasks: TaskStack) -> list[Tensor]:
-    (sx, sy, _), (qx, qy, _), classes = tasks
-    return [sx, sy, qx, qy, classes]
-
-
-def _map(change: Callable[[Tensor], Tensor], tasks: TaskStack) -> TaskStack:
-    sx, sy, qx, qy, classes = map(change, _tensors(tasks))
-    return TaskStack(Batch(sx, sy, tasks.support.rows), Batch(qx, qy, tasks.query.rows), classes)
+        return self._graphs.of(key, work.program, points, tasks)
 
 
 def _sizes(episode: Episode) -> Hashable:

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.programs import Task
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import (
     decay,

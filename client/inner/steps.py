@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-from metaward.client.inner.at_once import Task, Work
+from metaward.client.inner.programs import Task, Work
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode
