@@ -23,8 +23,8 @@ from metaward.client.tasks.base import Episode
 
 SMALL = 2**16
 """Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
-convolutions: one task's operations are then so short that calling them takes longer
-(``benchmarks/together.py``)."""
+convolutions and for noised sums: one task's operations are then so short that calling them takes
+longer (``benchmarks/together.py``)."""
 
 
 class AtOnce(Protocol):
@@ -33,6 +33,10 @@ class AtOnce(Protocol):
     def most(self, dim: int) -> int:
         """How many tasks are computed at once where theta has ``dim`` coordinates."""
         ...
+
+    def noised(self, dim: int) -> int:
+        """How many tasks' noised sums are taken at once where theta has ``dim`` coordinates."""
+        return self.most(dim)
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """The results of each task, in order, without the task axis."""
@@ -148,25 +152,30 @@ def stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
 
 
 class BySize(AtOnce):
-    """For a CPU: batched within a hospital where theta has at most ``SMALL`` coordinates.
+    """For a CPU: batched within a hospital where theta has at most ``small`` coordinates, and
+    noised sums where it has at most ``SMALL``.
 
     Hospitals are not joined, so that a hospital's answer is the same to the last bit in every
     engine, and with any number of workers.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self._loop, self._batched = OneByOne(), Batched(chunk)
+    def __init__(self, chunk: int, small: int = SMALL) -> None:
+        self._loop, self._batched, self._small = OneByOne(), Batched(chunk), small
 
     def most(self, dim: int) -> int:
         """``chunk`` where theta is small."""
         return self._way(dim).most(dim)
+
+    def noised(self, dim: int) -> int:
+        """``chunk`` where theta is small: a record's gradient comes alone, also of convolutions."""
+        return self._batched.chunk if dim <= SMALL else 1
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """By the size of theta."""
         return self._way(work.points[0].numel()).run(work) if work.points else []
 
     def _way(self, dim: int) -> AtOnce:
-        return self._batched if dim <= SMALL else self._loop
+        return self._batched if dim <= self._small else self._loop
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -177,8 +186,8 @@ Way = Literal["auto", "loop", "batched"]
 class TasksAtOnce:
     """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
 
-    ``auto`` is batched on a GPU. On a CPU it is one by one for a body with convolutions, which many
-    tasks at once make slower, and by the size of theta for any other.
+    ``auto`` is batched on a GPU. On a CPU it goes by the size of theta; a body with convolutions,
+    which many tasks at once make slower, has one at a time, except where sums are noised.
     """
 
     way: Way = "auto"
@@ -189,9 +198,10 @@ class TasksAtOnce:
         gpu = device.startswith("cuda")
         if self.way == "batched" or (self.way == "auto" and gpu):
             return Batched(self.chunk, gpu)
-        if self.way == "loop" or any(isinstance(layer, CONVOLUTIONS) for layer in body.modules()):
+        if self.way == "loop":
             return OneByOne()
-        return BySize(self.chunk)
+        convolves = any(isinstance(layer, CONVOLUTIONS) for layer in body.modules())
+        return BySize(self.chunk, 0 if convolves else SMALL)
 
     def beside(self, device: str) -> int:
         """How many simulated hospitals of a process take turns, so that works can be joined."""

@@ -190,11 +190,16 @@ def test_the_choice() -> None:
     by_size = AUTO.on("cpu", FLAT)
     assert [by_size.most(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     assert by_size.run(Work(None, lambda theta, task: (theta,), [], [], Setting.stack)) == []
-    assert isinstance(AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3))), OneByOne)
+    assert [by_size.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
+    convolves = AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3)))
+    assert [convolves.most(dim) for dim in (1, 2**16)] == [1, 1]
+    assert [convolves.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     gpu = AUTO.on("cuda:0", nn.Conv2d(1, 1, 3))
     assert isinstance(gpu, Batched)
     assert (gpu.graphs, gpu.chunk) == (True, 64)
-    assert isinstance(TasksAtOnce("loop").on("cuda", FLAT), OneByOne)
+    for loop in (TasksAtOnce("loop").on(where, FLAT) for where in ("cpu", "cuda")):
+        assert isinstance(loop, OneByOne)
+        assert (loop.most(1), loop.noised(1)) == (1, 1)
     cpu = TasksAtOnce("batched", 8).on("cpu", nn.Conv2d(1, 1, 3))
     assert isinstance(cpu, Batched)
     assert (cpu.graphs, cpu.chunk) == (False, 8)
