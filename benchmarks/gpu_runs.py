@@ -15,6 +15,7 @@ from gpu_rounds import Figures
 
 HOME = Path(__file__).resolve().parent.parent
 
+MOST = 150  # seconds of a run
 SMALL = ("configs/phantom.yaml", "server.evaluation.baselines=[]")
 RUNS: dict[str, tuple[str, ...]] = {
     "default": ("sim.yaml", "server.evaluation.baselines=[]"),
@@ -22,7 +23,7 @@ RUNS: dict[str, tuple[str, ...]] = {
 }
 ENGINES: dict[str, tuple[str, ...]] = {
     "inprocess": ("server.workers=1",),
-    "flower": ("server.engine=flower", "server.workers=4", "server.flower.gpus=0.25"),
+    "flower": ("server.engine=flower", "server.workers=4"),
 }
 
 
@@ -43,10 +44,12 @@ def engines(device: str) -> list[Figures]:
     """The same run in one process, and in Flower's engine: four hospitals at a time, each with a
     process of its own and a quarter of the GPU. Seconds of 1 and of 11 rounds, evaluation included.
     """
-    found, (config, *sets) = [], SMALL
+    found, (config, *sets) = [], (*SMALL, "server.evaluation.final_episodes=20")
     for rounds in (1, 11):
         for engine, more in ENGINES.items():
             own = [*sets, *more, f"server.device={device}", f"server.rounds={rounds}"]
+            if engine == "flower" and device != "cpu":
+                own.append("server.flower.gpus=0.25")
             found.append({"engine": engine, "rounds": rounds} | one_run(config, own))
             print(found[-1], flush=True)
     return found
@@ -58,15 +61,18 @@ def one_run(config: str, sets: Sequence[str]) -> Figures:
     with tempfile.TemporaryDirectory() as place:
         began = time.perf_counter()
         command = [sys.executable, "-m", "metaward", "run", config, *options, "--json"]
-        done = subprocess.run(
-            [*command, "--out", f"{place}/run"],
-            cwd=HOME,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=150,
-        )
+        try:
+            done = subprocess.run(
+                [*command, "--out", f"{place}/run"],
+                cwd=HOME,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=MOST,
+            )
+        except subprocess.TimeoutExpired:
+            return {"failed": f"it took more than {MOST} s"}
     wall = round(time.perf_counter() - began, 1)
     if done.returncode:
         return {"failed": done.stderr[-500:], "wall": wall}
