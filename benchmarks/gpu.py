@@ -8,12 +8,17 @@ support and 75 query records, 4 tasks a hospital, 5 inner steps):
 - rounds of several numbers of hospitals, by each way of computing them, and the memory they take;
 - the share of the peak that they reach; the peak is a product of large matrices, measured here;
 - the private sums of records, of Conv-4 and of the adapter of the default run;
-- whole runs by the command, on the GPU and on the CPU of the same machine, and in Flower's engine
-  with a quarter of the GPU for each hospital where Ray is installed.
+- rounds whose sums are noised, one task after the other and all tasks of a hospital at once;
+- the memory of several CUDA graphs, with one memory for all of them and with one for each;
+- with --runs whole runs by the command, on the GPU and on the CPU of the same machine;
+- with --flower a run in Flower's engine with a quarter of the GPU for each hospital, beside the
+  same run in one process (it needs Ray).
 
-    python benchmarks/gpu.py [--device cuda] [--hospitals 16 100 1000] [--runs] [--out FILE]
+    python benchmarks/gpu.py [--device cuda] [--hospitals 16 100 1000] [--runs] [--flower] \\
+        [--parts NAME ...] [--out FILE]
 
-Every part is written as soon as it is measured, so a run that is cut short leaves what it had.
+Every part is written as soon as it is measured, so a run that is cut short leaves what it had. With
+--parts FILE keeps the parts that are not named; ``calls`` in it says which machine gave which.
 On a machine without a GPU, ``--device cpu --hospitals 2`` tries the script itself.
 """
 
@@ -24,50 +29,34 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from gpu_private import private, private_correctness, private_error, private_rounds
 from gpu_rounds import (
-    CONV4,
     SPEC,
-    WAYS,
     Figures,
     a_round,
     ceilings,
     flops,
+    graph_memory,
     hospitals,
     learner,
-    peak_memory,
     seconds,
     timed_round,
     ways,
 )
+from gpu_runs import engines, runs
 from torch import Tensor
 from torch.nn import functional
 
 from metaward.client.inner import Setting
 from metaward.client.inner.at_once import Batched
-from metaward.client.models.adapter import Adapter
-from metaward.client.models.base import Architecture
 from metaward.client.models.conv import Conv
-from metaward.client.tasks.base import TaskSpec
-from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy import Batch, Opening, Session
-from metaward.privacy.mechanisms.sums import Sums
-from metaward.privacy.noise import SeededNoise
-from metaward.privacy.session import use
-from metaward.privacy.units import UNITS
-
-HOME = Path(__file__).resolve().parent.parent
-
 
 # ------------------------------------------------------------------------------ the parts
 
@@ -167,109 +156,6 @@ def convolutions(device: str) -> list[Figures]:
     return found
 
 
-def private_session(rows: int, noise: float) -> Session:
-    """A session of one gradient over so many records, each a unit of its own."""
-    mechanism = Sums(UNITS["record"], epsilon=8.0, delta=1e-5, clip_norm=1.0)
-    records = Batch(torch.zeros(rows, 1), torch.zeros(rows), np.arange(rows))
-    asked = [use("query", records)]
-    return mechanism.session(Opening(asked, {"query": noise}, np.arange(rows), SeededNoise(0)))
-
-
-def private_gradient(
-    device: str, architecture: Architecture, shape: tuple[int, ...], n: int, dtype: torch.dtype
-) -> Callable[[], Tensor]:
-    """One sum of clipped gradients over n records, without noise: the part that takes time."""
-    spec = TaskSpec(CLASSIFICATION, shape, WAYS, WAYS, False)
-    setting = Setting(architecture, spec, device)
-    net, draw = setting.network(WAYS), torch.Generator().manual_seed(0)
-    x = torch.randn(n, *setting.spec.input_shape, generator=draw).to(device, dtype)
-    batch = Batch(x, torch.arange(n, device=device) % WAYS, np.arange(n))
-    theta = net.initial(0).to(device, dtype)
-    mask = net.mask({"body", "norm", "head"}).to(device)
-
-    def once() -> Tensor:
-        session = private_session(n, 0.0)
-        return session.gradient(setting.objective(net), [(theta, batch)], "query", mask)[0]
-
-    return once
-
-
-def private_error(device: str) -> float:
-    """Clipped sums on the device against the CPU's, in float64."""
-    one, other = (
-        private_gradient(where, CONV4, (1, 28, 28), 32, torch.float64)().cpu()
-        for where in (device, "cpu")
-    )
-    error = float((one - other).norm() / other.norm())
-    if not error < 1e-9:
-        raise SystemExit(f"private gradients differ by {error:.3g} from the CPU's")
-    return error
-
-
-def private(device: str) -> list[Figures]:
-    """Seconds of one private sum over a hospital's records, on the device and on this CPU."""
-    found = []
-    for name, architecture, n in (("conv4", CONV4, 512), ("adapter", Adapter(), 2000)):
-        for where in dict.fromkeys((device, "cpu")):
-            size = n if device != "cpu" else 32
-            work = private_gradient(where, architecture, (1, 28, 28), size, torch.float32)
-            peak_memory(device)
-            times = seconds(work, where)
-            line = {"network": name, "device": where, "records": size, "seconds": times}
-            found.append(line | {"peak_mb": peak_memory(where)})
-            print(found[-1], flush=True)
-    return found
-
-
-# ------------------------------------------------------------------------------ whole runs
-
-RUNS: dict[str, tuple[str, ...]] = {
-    "default": ("sim.yaml", "server.evaluation.baselines=[]"),
-    "phantom": ("configs/phantom.yaml", "server.rounds=20", "server.evaluation.baselines=[]"),
-    "flower": (
-        *("configs/phantom.yaml", "server.rounds=5", "server.evaluation.baselines=[]"),
-        *("server.engine=flower", "server.flower.gpus=0.25"),
-    ),
-}
-
-
-def runs(device: str) -> list[Figures]:
-    """Whole runs by the command on the device and on the CPU: seconds, and what they reached."""
-    found = []
-    for name, (config, *sets) in RUNS.items():
-        if name == "flower" and find_spec("ray") is None:
-            continue
-        for where in dict.fromkeys((device, "cpu")):
-            if name != "phantom" and where == "cpu" != device:
-                continue  # minutes long, and the first run of these says what the ratio is
-            own = [*sets, f"server.device={where}", f"server.workers={1 if where != 'cpu' else 2}"]
-            found.append({"run": name, "device": where} | one_run(config, own))
-            print(found[-1], flush=True)
-    return found
-
-
-def one_run(config: str, sets: Sequence[str]) -> Figures:
-    """A run as a user starts it."""
-    options = [word for text in sets for word in ("--set", text)]
-    with tempfile.TemporaryDirectory() as place:
-        began = time.perf_counter()
-        command = [sys.executable, "-m", "metaward", "run", config, *options, "--json"]
-        done = subprocess.run(
-            [*command, "--out", f"{place}/run"],
-            cwd=HOME,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=150,
-        )
-    wall = round(time.perf_counter() - began, 1)
-    if done.returncode:
-        return {"failed": done.stderr[-500:], "wall": wall}
-    row = json.loads(done.stdout)["tables"][0]["rows"][0]
-    return {"wall": wall, "before": row["before"], "after": row["after"], "worst": row["worst"]}
-
-
 # ------------------------------------------------------------------------------ the command
 
 
@@ -294,22 +180,35 @@ def main() -> None:
     options.add_argument("--hospitals", type=int, nargs="+", default=[16, 100, 1000])
     options.add_argument("--learners", nargs="+", default=["fomaml", "maml"])
     options.add_argument("--runs", action="store_true", help="whole runs by the command as well")
+    options.add_argument("--flower", action="store_true", help="the engine of Flower as well")
+    options.add_argument("--parts", nargs="+", help="only these")
     options.add_argument("--out", type=Path)
     asked = options.parse_args()
     torch.set_num_threads(1)
     device, found = asked.device, Figures()
     parts: dict[str, Callable[[], Any]] = {
-        "machine": lambda: machine(device),
         "correctness": lambda: correctness(device),
         "ceilings": lambda: ceilings(device),
         "rounds": lambda: rounds(device, asked.hospitals, asked.learners),
         "chunks": lambda: chunks(device),
         "convolutions": lambda: convolutions(device),
         "private": lambda: private(device),
+        "private_correctness": lambda: private_correctness(device),
+        "private_rounds": lambda: private_rounds(device),
+        "graph_memory": lambda: graph_memory(device),
+        **({"runs": lambda: runs(device)} if asked.runs else {}),
+        **({"engines": lambda: engines(device)} if asked.flower else {}),
     }
-    for name, part in (parts | ({"runs": lambda: runs(device)} if asked.runs else {})).items():
+    if unknown := {*(asked.parts or ())} - parts.keys():
+        options.error(f"--parts: {', '.join(sorted(unknown))}; choose from {', '.join(parts)}")
+    if asked.parts and asked.out and asked.out.exists():
+        found = json.loads(asked.out.read_text(encoding="utf-8"))
+    call = machine(device) | {"parts": []}
+    found.setdefault("calls", []).append(call)
+    for name in asked.parts or parts:
         began = time.perf_counter()
-        found[name] = part()
+        found[name] = parts[name]()
+        call["parts"].append(name)
         print(name, f"{time.perf_counter() - began:.1f} s", flush=True)
         if asked.out:
             asked.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import statistics
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from metaward.client.inner import ALGORITHMS, Algorithm, Setting
 from metaward.client.inner.at_once import AtOnce, Batched, OneByOne
 from metaward.client.inner.company import side_by_side
+from metaward.client.inner.graphs import Graphs
 from metaward.client.models.conv import Conv
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
@@ -156,3 +158,47 @@ def timed_round(
         "tflops": round(work * TASKS * len(tasks) / best / 1e12, 3),
         "peak_mb": peak_memory(device),
     }
+
+
+# ------------------------------------------------------------------------------ memory of graphs
+
+
+class Apart(Graphs):
+    """Graphs that have a memory each."""
+
+    def memory(self) -> None:
+        """Its own."""
+        return
+
+
+def graph_memory(device: str) -> list[Figures]:
+    """MB that are reserved once a round of 64, 32 .. 1 tasks was captured, or of 1, 2 .. 64.
+
+    With one memory for all seven graphs, and with one for each. What no graph needs is given back
+    before it is read.
+    """
+    sizes = [2**i for i in range(7)]
+    found = []
+    for order, tasks in (("largest first", sizes[::-1]), ("smallest first", sizes)):
+        for memory, graphs in (("one", Graphs()), ("each", Apart())):
+            setting = Setting(CONV4, SPEC, device, Batched(64, device != "cpu", graphs))
+            how, own = learner("fomaml"), [task for some in hospitals(16) for task in some]
+            theta = how.initial(setting, 0).to(device)
+            before = reserved(device)
+            for number in tasks if device != "cpu" else tasks[:1]:
+                a_round(setting, how, theta, [own[:number]])
+            held = reserved(device) - before
+            found.append({"order": order, "memory": memory, "reserved_mb": round(held / 1e6, 1)})
+            print(found[-1], flush=True)
+            del setting, graphs
+            gc.collect()
+    return found
+
+
+def reserved(device: str) -> int:
+    """Bytes that torch holds of the GPU, apart from what it only keeps for later."""
+    if device == "cpu":
+        return 0
+    torch.cuda.synchronize()
+    torch.cuda.empty_cache()
+    return torch.cuda.memory_reserved()

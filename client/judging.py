@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from metaward.client.inner import Algorithm, Setting
-from metaward.client.inner.at_once import OneByOne, Task, Work
+from metaward.client.inner.at_once import OneByOne
+from metaward.client.inner.programs import Task, Work
 from metaward.client.tasks.base import Episode
 
 HELD = 2**28

@@ -189,8 +189,8 @@ class Server:
     inner: Way = "auto"
     """How simulated hospitals compute the inner loops of several tasks: `loop` one after the other,
     `batched` as one program of tensors, also those of hospitals that one worker simulates side by
-    side, or `auto`: `batched` on a GPU, and on a CPU within a hospital for small networks without
-    convolutions."""
+    side, or `auto`: `batched` on a GPU, and on a CPU within a hospital for small networks: all but
+    those with convolutions, and noised sums of these as well."""
     chunk: Positive = 64
     """The most tasks at once where inner loops are batched; lower it where memory runs out."""
     out: str = "results"

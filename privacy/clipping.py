@@ -15,14 +15,14 @@ units are added up. "No more than clip" is meant literally, in the numbers that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import vmap
 
 from metaward.privacy.noise import check_clip
-from metaward.privacy.session import Contribution
+from metaward.privacy.session import Contribution, TaskContribution
 
 _BLOCK = 2**17  # float64 values that stay in a core's cache while they are clipped
 _GPU_BLOCK = 2**26  # on a GPU: 512 MB; many small blocks would only wait for their launches
@@ -69,6 +69,21 @@ def unit_vectors(
     """
     _check(x, y, group, groups, None, chunk)
     return _vectors(contribution, x, y, group, groups, None, chunk)
+
+
+def task_vectors(
+    contribution: TaskContribution, given: Sequence[Tensor], x: Tensor, y: Tensor, chunk: int
+) -> Iterator[Tensor]:
+    """The vectors (n, d) of each task's records, before they are clipped; ``chunk`` tasks at once.
+
+    ``contribution`` takes the tensors of its task in ``given``, each (tasks, ...), and one record
+    of ``x`` (tasks, n, ...) and ``y`` (tasks, n, ...). Each record is computed alone.
+    """
+    each = vmap(vmap(contribution, in_dims=(*[None] * len(given), 0, 0)))
+    for parts in zip(*(torch.split(tensor, chunk) for tensor in (*given, x, y)), strict=True):
+        with torch.no_grad():  # what is differentiated inside still is
+            vectors = each(*parts)
+        yield from vectors
 
 
 def clipped_units(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -87,6 +88,10 @@ class Objective:
 Contribution = Callable[[Tensor, Tensor], Tensor]
 """One record's (x, y), without a batch axis, -> its vector (d,). Pure, so that vmap can take it."""
 
+TaskContribution = Callable[..., Tensor]
+"""A contribution of which every task has its own: (*the task's tensors, x, y) -> the vector (d,) of
+one record of that task. Pure, like those."""
+
 Contributions = Sequence[tuple[Contribution, Batch]]
 """Records of several tasks, each task with its own contribution, all of one length (d,)."""
 
@@ -153,6 +158,24 @@ class Session(ABC):
         ]
         g, loss = (torch.stack(list(column)) for column in zip(*pairs, strict=True))
         return g, loss
+
+    def means(
+        self,
+        contribution: TaskContribution,
+        given: Sequence[Tensor],
+        tasks: Batch,
+        kind: Kind,
+        dim: int,
+    ) -> Tensor:
+        """Each task's own ``mean`` (tasks, dim), one use and one noise a task, in their order.
+
+        ``given`` are the tensors that ``contribution`` takes of each task, with a task axis first;
+        ``tasks`` has it, too (``Batch.stack``).
+        """
+        each = zip(zip(*given, strict=True), tasks.unstack(), strict=True)
+        return torch.stack(
+            [self.mean([(partial(contribution, *own), batch)], kind, dim) for own, batch in each]
+        )
 
     @abstractmethod
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:

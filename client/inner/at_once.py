@@ -8,57 +8,23 @@ also spends most of its time between such operations, and a CUDA graph launches 
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from metaward.client.inner.company import companion
+from metaward.client.inner.graphs import Graphs
+from metaward.client.inner.programs import Program, TaskStack, Work
 from metaward.client.tasks.base import Episode
-from metaward.privacy import Batch
 
-log = logging.getLogger("metaward.hospital")
-WARM = 3  # runs before a capture, in which libraries set up what they keep
-GRAPHS = 16  # captured programs that are kept
 SMALL = 2**16
 """Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
-convolutions: one task's operations are then so short that calling them takes longer
-(``benchmarks/together.py``)."""
-
-
-class TaskStack(NamedTuple):
-    """Tasks of equal sizes as one: tensors on the device, with a task axis before the records'."""
-
-    support: Batch
-    query: Batch
-    classes: Tensor
-
-
-Task = Episode | TaskStack
-"""One task, or several with an axis of their own."""
-
-Program = Callable[[Tensor, Task], tuple[Tensor, ...]]
-"""(theta (dim,), an episode) -> results; (theta (tasks, dim), a stack of tasks) -> the same with a
-task axis first. A pure function, and what it gives for a task depends on no other task."""
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A program, the tasks that it is for, and the point of each.
-
-    Two works with equal ``key`` do the same to their tasks; None: it equals no other, for instance
-    because it draws random numbers. ``stack`` makes one of tasks of equal sizes.
-    """
-
-    key: Hashable | None
-    program: Program
-    points: Sequence[Tensor]
-    episodes: Sequence[Episode]
-    stack: Callable[[Sequence[Episode]], TaskStack]
+convolutions and for noised sums: one task's operations are then so short that calling them takes
+longer (``benchmarks/together.py``)."""
 
 
 class AtOnce(Protocol):
@@ -67,6 +33,10 @@ class AtOnce(Protocol):
     def most(self, dim: int) -> int:
         """How many tasks are computed at once where theta has ``dim`` coordinates."""
         ...
+
+    def noised(self, dim: int) -> int:
+        """How many tasks' noised sums are taken at once where theta has ``dim`` coordinates."""
+        return self.most(dim)
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """The results of each task, in order, without the task axis."""
@@ -97,7 +67,7 @@ class Batched(AtOnce):
 
     chunk: int = 64
     graphs: bool = False
-    _captured: dict[Hashable, Program] = field(default_factory=dict)
+    _graphs: Graphs = field(default_factory=Graphs)
 
     def most(self, dim: int) -> int:
         """``chunk``."""
@@ -145,56 +115,7 @@ class Batched(AtOnce):
     def _program(self, work: Work, key: Hashable, points: Tensor, tasks: TaskStack) -> Program:
         if not self._captures(work):
             return work.program
-        if key not in self._captured:
-            while len(self._captured) >= GRAPHS:
-                del self._captured[next(iter(self._captured))]
-            self._captured[key] = captured(work.program, points, tasks)
-        return self._captured[key]
-
-
-def captured(program: Program, points: Tensor, tasks: TaskStack) -> Program:
-    """The program as a CUDA graph for these shapes; as it is where it cannot be captured."""
-    try:
-        return _Graph(program, points, tasks)
-    except RuntimeError as error:
-        log.warning("no CUDA graph of an inner loop, it is computed without: %s", error)
-        return program
-
-
-class _Graph:
-    """A program whose operations are recorded once and then launched together."""
-
-    def __init__(self, program: Program, points: Tensor, tasks: TaskStack) -> None:
-        self._program = program  # it holds tensors that the graph reads
-        self._points, self._tasks = points.clone(), _map(torch.clone, tasks)
-        aside = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(WARM):
-                program(self._points, self._tasks)
-        torch.cuda.current_stream().wait_stream(aside)
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph):
-            self._results = program(self._points, self._tasks)
-
-    def __call__(self, points: Tensor, tasks: Task) -> tuple[Tensor, ...]:
-        """Copy the arguments to where the graph reads them; what it wrote is copied as well."""
-        assert isinstance(tasks, TaskStack)
-        self._points.copy_(points)
-        for own, given in zip(_tensors(self._tasks), _tensors(tasks), strict=True):
-            own.copy_(given)
-        self._graph.replay()
-        return tuple(value.clone() for value in self._results)
-
-
-def _tensors(tasks: TaskStack) -> list[Tensor]:
-    (sx, sy, _), (qx, qy, _), classes = tasks
-    return [sx, sy, qx, qy, classes]
-
-
-def _map(change: Callable[[Tensor], Tensor], tasks: TaskStack) -> TaskStack:
-    sx, sy, qx, qy, classes = map(change, _tensors(tasks))
-    return TaskStack(Batch(sx, sy, tasks.support.rows), Batch(qx, qy, tasks.query.rows), classes)
+        return self._graphs.of(key, work.program, points, tasks)
 
 
 def _sizes(episode: Episode) -> Hashable:
@@ -231,25 +152,30 @@ def stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
 
 
 class BySize(AtOnce):
-    """For a CPU: batched within a hospital where theta has at most ``SMALL`` coordinates.
+    """For a CPU: batched within a hospital where theta has at most ``small`` coordinates, and
+    noised sums where it has at most ``SMALL``.
 
     Hospitals are not joined, so that a hospital's answer is the same to the last bit in every
     engine, and with any number of workers.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self._loop, self._batched = OneByOne(), Batched(chunk)
+    def __init__(self, chunk: int, small: int = SMALL) -> None:
+        self._loop, self._batched, self._small = OneByOne(), Batched(chunk), small
 
     def most(self, dim: int) -> int:
         """``chunk`` where theta is small."""
         return self._way(dim).most(dim)
+
+    def noised(self, dim: int) -> int:
+        """``chunk`` where theta is small: a record's gradient comes alone, also of convolutions."""
+        return self._batched.chunk if dim <= SMALL else 1
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """By the size of theta."""
         return self._way(work.points[0].numel()).run(work) if work.points else []
 
     def _way(self, dim: int) -> AtOnce:
-        return self._batched if dim <= SMALL else self._loop
+        return self._batched if dim <= self._small else self._loop
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -260,8 +186,8 @@ Way = Literal["auto", "loop", "batched"]
 class TasksAtOnce:
     """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
 
-    ``auto`` is batched on a GPU. On a CPU it is one by one for a body with convolutions, which many
-    tasks at once make slower, and by the size of theta for any other.
+    ``auto`` is batched on a GPU. On a CPU it goes by the size of theta; a body with convolutions,
+    which many tasks at once make slower, has one at a time, except where sums are noised.
     """
 
     way: Way = "auto"
@@ -272,9 +198,10 @@ class TasksAtOnce:
         gpu = device.startswith("cuda")
         if self.way == "batched" or (self.way == "auto" and gpu):
             return Batched(self.chunk, gpu)
-        if self.way == "loop" or any(isinstance(layer, CONVOLUTIONS) for layer in body.modules()):
+        if self.way == "loop":
             return OneByOne()
-        return BySize(self.chunk)
+        convolves = any(isinstance(layer, CONVOLUTIONS) for layer in body.modules())
+        return BySize(self.chunk, 0 if convolves else SMALL)
 
     def beside(self, device: str) -> int:
         """How many simulated hospitals of a process take turns, so that works can be joined."""

@@ -15,7 +15,6 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import (
     OPEN,
     Algorithm,
@@ -25,6 +24,7 @@ from metaward.client.inner.base import (
     refuse_mixed_tasks,
     require_classes,
 )
+from metaward.client.inner.programs import Task
 from metaward.client.inner.proto_maml import from_prototypes
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Predictor, Setting, Update

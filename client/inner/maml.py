@@ -11,15 +11,17 @@ import torch
 from torch import Tensor
 from torch.func import grad
 
-from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.programs import Task
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import (
+    alike,
     decay,
-    descend,
+    inner_loops,
     over_tasks,
+    pieces,
     pooled_gradient,
-    private_gradient,
+    task_gradients,
     together,
 )
 from metaward.client.models import Network
@@ -49,11 +51,12 @@ class Fomaml(GradientLearner):
     ) -> Update:
         """-(mean over the tasks of the query gradient at phi_T), minus lambda * theta."""
         net = setting.network(setting.spec.outputs)
-        inner = private_gradient(setting, net, session, "support")
         outer = pooled_gradient(setting, net, session, "query")
 
         def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
-            adapted = [descend(inner, theta, [s] * self.steps, self.lr)[0] for s, _ in tasks]
+            steps = [[support] * self.steps for support, _ in tasks]
+            starts = [theta] * len(tasks)
+            adapted = inner_loops(setting, net, session, starts, steps, self.lr)
             return outer([(phi, q) for phi, (_, q) in zip(adapted, tasks, strict=True)])
 
         return meta_update(setting, theta, episodes, meta_gradient, self, session)
@@ -101,30 +104,44 @@ class Maml(GradientLearner):
         return each(one)
 
     def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
-        inner = private_gradient(setting, net, session, "support")
-        outer = private_gradient(setting, net, session, "query")
-        chosen = net.mask(session.trained, setting.device)
+        inner = task_gradients(setting, net, session, "support")
+        outer = task_gradients(setting, net, session, "query")
+        product = hessian_products(setting, net, session)
 
-        def hessian_product(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
-            def one(x: Tensor, y: Tensor) -> Tensor:
-                slope = grad(lambda p: setting.objective(net)(p, x[None], y[None])[0])
-                product: Tensor = grad(lambda p: slope(p) @ v)(phi)  # Hessians are symmetric
-                return product[chosen]
-
-            noisy = torch.zeros_like(phi)
-            noisy[chosen] = session.mean([(one, support)], "adjoint", int(chosen.sum()))
-            return noisy
-
-        def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+        def several(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             path = [theta]
             for _ in range(self.steps):
                 path.append(path[-1] - self.lr * inner(path[-1], support)[0])
             v, loss = outer(path[-1], query)
             for phi in reversed(path[:-1]):
-                v = v - self.lr * hessian_product(phi, v, support)
+                v = v - self.lr * product(phi, v, support)
             return v, loss
 
-        return each(one)
+        return each_stack(several)
+
+
+def hessian_products(
+    setting: Setting, net: Network, session: Session
+) -> Callable[[Tensor, Tensor, Batch], Tensor]:
+    """(phi (tasks, dim), v (tasks, dim), a stack of support sets) -> each task's noisy mean of its
+    records' Hessians at its phi, times its v (tasks, dim)."""
+    chosen = net.mask(session.trained, setting.device).nonzero().squeeze(1)
+
+    def one(phi: Tensor, v: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        slope = grad(lambda p: setting.objective(net)(p, x[None], y[None])[0])
+        product: Tensor = grad(lambda p: slope(p) @ v)(phi)  # Hessians are symmetric
+        return product[chosen]
+
+    def products(phi: Tensor, v: Tensor, support: Batch) -> Tensor:
+        noisy, pairs = torch.zeros_like(phi), torch.stack([phi, v], dim=1)
+        means = [
+            session.means(one, pair.unbind(1), some, "adjoint", len(chosen))
+            for pair, some in pieces(setting, pairs, support)
+        ]
+        noisy[:, chosen] = torch.cat(means)
+        return noisy
+
+    return products
 
 
 def each(one: Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]) -> MetaGradient:
@@ -133,6 +150,20 @@ def each(one: Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]) -> MetaGr
     def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
         results = [one(theta, support, query) for support, query in tasks]
         g, loss = (torch.stack(list(column)).mean(dim=0) for column in zip(*results, strict=True))
+        return g, loss
+
+    return meta_gradient
+
+
+def each_stack(one: Callable[[Tensor, Batch, Batch], tuple[Tensor, Tensor]]) -> MetaGradient:
+    """The mean of a meta-gradient that is taken of stacks of tasks of equal sizes."""
+
+    def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
+        results = []
+        for places in alike([(len(support.rows), len(query.rows)) for support, query in tasks]):
+            support, query = map(Batch.stack, zip(*(tasks[i] for i in places), strict=True))
+            results.append(one(theta.expand(len(places), -1), support, query))
+        g, loss = (torch.cat(list(column)).mean(dim=0) for column in zip(*results, strict=True))
         return g, loss
 
     return meta_gradient

@@ -23,7 +23,7 @@ from metaward.client.inner.fitted import at_point
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
 from metaward.client.inner.means import class_means, plain_means
 from metaward.client.inner.setting import Predictor, Setting, Update
-from metaward.client.inner.steps import descend, private_gradient
+from metaward.client.inner.steps import descend, inner_loops, private_gradient
 from metaward.client.models import Layer
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.privacy import Batch, Contribution, Session, Unit
@@ -88,14 +88,12 @@ class ProtoMaml(GradientLearner):
 
     def _noised(self, setting: Setting, session: Session) -> MetaGradient:
         net = setting.network(setting.spec.outputs)
-        inner = private_gradient(setting, net, session, "support")
 
         def meta_gradient(theta: Tensor, tasks: Tasks) -> tuple[Tensor, Tensor]:
             means = [_noisy_means(setting, theta, support, session) for support, _ in tasks]
-            ends = [
-                descend(inner, _start(theta, c), [support] * self.steps, self.lr)[0]
-                for c, (support, _) in zip(means, tasks, strict=True)
-            ]
+            starts = [_start(theta, c) for c in means]
+            steps = [[support] * self.steps for support, _ in tasks]
+            ends = inner_loops(setting, net, session, starts, steps, self.lr)
             queries = [query for _, query in tasks]
             v, heads = _query_gradient(setting, theta, ends, queries, session)
             pulls = [_pull(c, head) for c, head in zip(means, heads, strict=True)]

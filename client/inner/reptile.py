@@ -11,17 +11,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.at_once import Task
 from metaward.client.inner.base import GradientLearner
+from metaward.client.inner.programs import Task
 from metaward.client.inner.setting import Setting, Update
-from metaward.client.inner.steps import (
-    decay,
-    descend,
-    over_tasks,
-    pooled_gradient,
-    private_gradient,
-    together,
-)
+from metaward.client.inner.steps import decay, inner_loops, over_tasks, pooled_gradient, together
 from metaward.client.tasks.base import Episode
 from metaward.privacy import Batch, Session
 
@@ -54,18 +47,18 @@ class Reptile(GradientLearner):
     ) -> Update:
         """mean over the tasks of (phi_T - theta), minus lambda * theta."""
         net = setting.network(setting.spec.outputs)
-        step = private_gradient(setting, net, session, "support")
         last = pooled_gradient(setting, net, session, "support")
         pull = decay(self.layers(setting), torch.ones_like(theta), self.l2, session)
 
         def direction(theta: Tensor, tasks: Sequence[Task]) -> tuple[Tensor, Tensor]:
-            ends, moved = [], torch.zeros_like(theta)
-            for task in tasks:
-                batches = minibatches(whole(setting, task), self.batch, self.steps, rng)
-                phi, _ = descend(step, theta, batches[:-1], self.lr)
-                moved = moved + (phi - theta) / len(tasks)
-                ends.append((phi, batches[-1]))
-            g, loss = last(ends)  # nothing starts at phi_T: the last steps are only averaged
+            steps = [
+                minibatches(whole(setting, task), self.batch, self.steps, rng) for task in tasks
+            ]
+            starts, first = [theta] * len(tasks), [own[:-1] for own in steps]
+            ends = inner_loops(setting, net, session, starts, first, self.lr)
+            moved = sum(((phi - theta) / len(tasks) for phi in ends), torch.zeros_like(theta))
+            # nothing starts at phi_T: the last steps are only averaged
+            g, loss = last([(phi, own[-1]) for phi, own in zip(ends, steps, strict=True)])
             return moved - self.lr * g - pull * theta, loss
 
         key = None if self.takes_batches else (self, session.trained)

@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from metaward.client.inner.at_once import AtOnce, OneByOne, Task, TaskStack, stacked
+from metaward.client.inner.at_once import AtOnce, OneByOne, stacked
+from metaward.client.inner.programs import Task, TaskStack
 from metaward.client.models import Architecture, Network, fed_shape, network
 from metaward.client.tasks.base import Episode, FloatArray, IntArray, TaskSpec
 from metaward.privacy import Batch, Objective

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from metaward.client.inner.at_once import Task, Work
+from metaward.client.inner.programs import Task, Work
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.models import Layer, Network
 from metaward.client.tasks.base import Episode
@@ -24,7 +24,7 @@ Each = Callable[[Direction, Tensor, Sequence[Episode]], list[tuple[Tensor, Tenso
 
 
 def descend(
-    gradient: Gradient, phi: Tensor, batches: Sequence[Batch], lr: float
+    gradient: Gradient, phi: Tensor, batches: Iterable[Batch], lr: float
 ) -> tuple[Tensor, Tensor]:
     """The inner loop: one gradient step per batch. Returns phi_T (dim,) and the last mean loss.
 
@@ -52,10 +52,62 @@ def pooled_gradient(setting: Setting, net: Network, session: Session, kind: Kind
 def task_gradients(setting: Setting, net: Network, session: Session, kind: Kind) -> Gradient:
     """Each task's own gradient, all tasks at once: phi (tasks, dim), a batch with a task axis.
 
-    ``descend`` takes it as it takes the gradient of one task.
+    ``descend`` takes it as it takes the gradient of one task. As many tasks as the setting computes
+    at once are one call of the session; it draws the noise of all of them in their order.
     """
     losses, mask = setting.objective(net), net.mask(session.trained, setting.device)
-    return lambda phi, tasks: session.gradients(losses, phi, tasks, kind, mask)
+
+    def gradients(phi: Tensor, tasks: Batch) -> tuple[Tensor, Tensor]:
+        found = [
+            session.gradients(losses, some, batch, kind, mask)
+            for some, batch in pieces(setting, phi, tasks)
+        ]
+        g, loss = (torch.cat(list(column)) for column in zip(*found, strict=True))
+        return g, loss
+
+    return gradients
+
+
+def pieces(setting: Setting, phi: Tensor, tasks: Batch) -> Iterator[tuple[Tensor, Batch]]:
+    """Points (tasks, dim) and a stack of their tasks, as many as are summed and noised at once."""
+    most = setting.at_once.noised(phi.shape[-1])
+    for start in range(0, len(phi), most):
+        part = slice(start, start + most)
+        yield phi[part], Batch(tasks.x[part], tasks.y[part], tasks.rows[part])
+
+
+def alike(sizes: Sequence[Hashable]) -> list[list[int]]:
+    """The places of equal sizes, whose tasks can be stacked; in the order of the first ones."""
+    found: dict[Hashable, list[int]] = {}
+    for place, size in enumerate(sizes):
+        found.setdefault(size, []).append(place)
+    return list(found.values())
+
+
+def inner_loops(
+    setting: Setting,
+    net: Network,
+    session: Session,
+    starts: Sequence[Tensor],
+    batches: Sequence[Sequence[Batch]],
+    lr: float,
+) -> list[Tensor]:
+    """phi_T (dim,) of each task, from its start (dim,) by a step for each of its batches.
+
+    Tasks of equal sizes take each step together where sums are noised, so that their sums can be
+    computed at once. Their noise is drawn step by step then, also where they are not.
+    """
+    if session.raw or not batches[0]:
+        step = private_gradient(setting, net, session, "support")
+        pairs = zip(starts, batches, strict=True)
+        return [descend(step, start, own, lr)[0] for start, own in pairs]
+    step, ends = task_gradients(setting, net, session, "support"), list(starts)
+    for places in alike([len(own[0].rows) for own in batches]):
+        stacks = (Batch.stack(now) for now in zip(*(batches[i] for i in places), strict=True))
+        phi, _ = descend(step, torch.stack([starts[i] for i in places]), stacks, lr)
+        for place, end in zip(places, phi, strict=True):
+            ends[place] = end
+    return ends
 
 
 def one_by_one(

@@ -15,34 +15,15 @@ Models.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
-import numpy as np
-import torch
 from pydantic import Field
-from torch import Tensor
 
-from metaward.errors import RunError
-from metaward.privacy.clipping import clipped_sum, rows
 from metaward.privacy.mechanisms.base import Norm, Opening, Protected, Rehearse, Treatment
-from metaward.privacy.noise import noisy
-from metaward.privacy.session import (
-    Batch,
-    Contributions,
-    Kind,
-    Losses,
-    MeanGradient,
-    Objective,
-    ParameterGroup,
-    Points,
-    Session,
-    TrainedGroup,
-    Use,
-    use,
-)
+from metaward.privacy.mechanisms.noisy_sums import NoisySums
+from metaward.privacy.session import ParameterGroup, Session, TrainedGroup, Use
 from metaward.privacy.units import Unit
 
 Weight = Annotated[float, Field(gt=0, le=1000)]
@@ -67,10 +48,6 @@ class Split:
     """Class features."""
     moments: Weight = 1.0
     """Second moments of features."""
-
-
-class Overdraft(RunError):
-    """An algorithm asked for a sum that was not charged; nothing was computed."""
 
 
 @dataclass(frozen=True)
@@ -149,103 +126,3 @@ class Sums(Protected):
     def session(self, opening: Opening) -> Session:
         """Noisy sums of what was charged, and of nothing else."""
         return NoisySums(self, opening)
-
-
-def _units(groups: Sequence[Tensor]) -> int:
-    """How many units there are, each numbered from 0 in its group."""
-    return sum(int(group.max()) + 1 for group in groups)
-
-
-@dataclass
-class NoisySums(Session):
-    """The session of ``Sums``."""
-
-    mechanism: Sums
-    opening: Opening
-
-    def __post_init__(self) -> None:
-        self.trained, self.left = self.mechanism.trained, Counter(self.opening.uses)
-
-    def gradient(
-        self,
-        losses: Losses,
-        at: Points,
-        kind: Kind,
-        mask: Tensor,
-        beside: Contributions = (),
-    ) -> MeanGradient:
-        """Noisy mean gradient (dim,), by Opacus where it can take the network's gradients."""
-        from metaward.privacy import optimizer  # Opacus takes seconds to import
-
-        if not isinstance(losses, Objective) or not optimizer.takes(losses):
-            return super().gradient(losses, at, kind, mask, beside)
-        groups = self._spend(kind, [batch for _, batch in [*at, *beside]])
-        units, d = _units(groups), int(mask.sum())
-        places = [
-            optimizer.RecordsAt(phi.detach(), batch, group, self._drawn(group))
-            for (phi, batch), group in zip(at, groups[: len(at)], strict=True)
-        ]
-        others = self._sum(beside, groups[len(at) :], kind, units, d)
-        clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
-        noise = self.opening.noise
-        total = optimizer.noisy_gradients(losses, places, mask, clip, sigma, noise, units, others)
-        found = torch.zeros_like(at[0][0])
-        found[mask] = self._over_records(total, [*at, *beside]).to(found)
-        return found, torch.full((), float("nan"), device=found.device)
-
-    def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
-        """Noisy mean (dim,): clipped sums and one noise over the public constant q * n."""
-        groups = self._spend(kind, [batch for _, batch in contributions])
-        total = self._sum(contributions, groups, kind, _units(groups), dim)
-        clip, sigma = self.mechanism.clip_of(kind), self.opening.noise_multipliers[kind]
-        noised = torch.from_numpy(noisy(total.cpu().numpy(), clip, sigma, self.opening.noise))
-        x = contributions[0][1].x
-        mean = self._over_records(noised, contributions)
-        return mean.to(x.device, x.dtype if x.is_floating_point() else torch.float32)
-
-    def _sum(
-        self,
-        contributions: Contributions,
-        groups: Sequence[Tensor],
-        kind: Kind,
-        units: int,
-        dim: int,
-    ) -> Tensor:
-        """Sum (dim,) float64 over all units of their clipped vectors, without noise."""
-        total = torch.zeros(dim, dtype=torch.float64)
-        clip = self.mechanism.clip_of(kind)
-        for (one, (x, y, _)), group in zip(contributions, groups, strict=True):
-            # as coarse as for all units together, so that adding the tasks' sums is exact as well
-            drawn = self._drawn(group)
-            chunk = rows(dim, gpu=x.is_cuda)
-            part = clipped_sum(one, x, y, group, units, clip, drawn, chunk)
-            total = total.to(part.device) + part
-        return total
-
-    def _spend(self, kind: Kind, batches: Sequence[Batch]) -> list[Tensor]:
-        """The unit (n,) of each batch's records, numbered from 0 in each; what was charged is used.
-
-        ``Overdraft`` where the sum was not charged, ``ValueError`` where batches share a unit.
-        """
-        wanted = use(kind, *batches)
-        if self.left[wanted] < 1:
-            raise Overdraft(f"a {kind} sum over {len(wanted.rows)} records was not charged")
-        self.left[wanted] -= 1
-        here = [np.unique(self.opening.units[b.rows], return_inverse=True) for b in batches]
-        names = np.concatenate([names for names, _ in here])
-        if len(np.unique(names)) < len(names):
-            raise ValueError(f"a {self.mechanism.unit.name} is in two tasks of one {kind} sum")
-        pairs = zip(here, batches, strict=True)
-        return [torch.from_numpy(group.astype(np.int64)).to(b.x.device) for (_, group), b in pairs]
-
-    def _over_records(self, total: Tensor, pairs: Sequence[tuple[Any, Batch]]) -> Tensor:
-        """A sum over the public constant q * n."""
-        return total / (self.mechanism.sampling_rate * sum(len(b.rows) for _, b in pairs))
-
-    def _drawn(self, group: Tensor) -> Tensor | None:
-        """Which records (n,) bool a secret draw of their units takes; None where there is none."""
-        q = self.mechanism.sampling_rate
-        if q == 1:
-            return None
-        taken = self.opening.noise.uniform(int(group.max()) + 1) < q
-        return torch.from_numpy(taken).to(group.device)[group]

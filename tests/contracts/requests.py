@@ -140,6 +140,10 @@ class Watch:
         self.uses += [use(kind, batch) for batch in tasks.unstack()]
         return self.session.gradients(losses, phi, tasks, kind, mask)
 
+    def means(self, contribution: Any, given: Any, tasks: Batch, kind: Any, dim: int) -> Tensor:
+        self.uses += [use(kind, batch) for batch in tasks.unstack()]
+        return self.session.means(contribution, given, tasks, kind, dim)
+
     def mean(self, contributions: Any, kind: Any, dim: int) -> Tensor:
         self.uses.append(use(kind, *(batch for _, batch in contributions)))
         return self.session.mean(contributions, kind, dim)

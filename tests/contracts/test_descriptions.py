@@ -20,10 +20,11 @@ from metaward.client.inner import ALGORITHMS
 from metaward.client.memory import Memory
 from metaward.client.node import Node
 from metaward.client.schedule import Share
-from metaward.privacy import Mechanism, Release, Sums, optimizer
+from metaward.privacy import Batch, Mechanism, Release, Sums, optimizer
 from metaward.privacy.description import ChargeDescription, SumDescription
 from metaward.privacy.ledger import Charged, Ledger, verify
-from metaward.privacy.mechanisms import sums, whole
+from metaward.privacy.mechanisms import noisy_sums, whole
+from metaward.privacy.mechanisms.noisy_sums import NoisySums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.wire import Request
 from metaward.server.protection import noise_multiplier
@@ -73,8 +74,8 @@ class Served:
 
 @pytest.fixture
 def served(monkeypatch: pytest.MonkeyPatch) -> Served:
-    seen, mean, combine = Served(), sums.NoisySums.mean, whole.NoisyTasks.combine
-    gradient = sums.NoisySums.gradient
+    seen, mean, combine = Served(), NoisySums.mean, whole.NoisyTasks.combine
+    gradient, means = NoisySums.gradient, NoisySums.means
 
     def watched_mean(self: Any, contributions: Any, kind: Any, dim: int) -> Tensor:
         given = mean(self, contributions, kind, dim)
@@ -91,15 +92,25 @@ def served(monkeypatch: pytest.MonkeyPatch) -> Served:
             seen.note(kind, given[0][mask], set(self.opening.units[rows].tolist()))
         return given
 
+    def watched_means(
+        self: Any, contribution: Any, given: Any, tasks: Batch, kind: Any, dim: int
+    ) -> Tensor:
+        found = means(self, contribution, given, tasks, kind, dim)
+        if seen.noised:  # all tasks at once, and not by ``mean``
+            for one, rows in [*zip(found, tasks.rows, strict=True)][::-1]:
+                seen.note(kind, one, set(self.opening.units[rows].tolist()))
+        return found
+
     def watched_combine(self: Any, directions: Sequence[Tensor]) -> Tensor:
         given = combine(self, directions)
         seen.note("update", given, range(len(directions)))
         return given
 
-    for module in (sums, optimizer, whole):
+    for module in (noisy_sums, optimizer, whole):
         monkeypatch.setattr(module, "noisy", seen.noisy)
-    monkeypatch.setattr(sums.NoisySums, "mean", watched_mean)
-    monkeypatch.setattr(sums.NoisySums, "gradient", watched_gradient)
+    monkeypatch.setattr(NoisySums, "mean", watched_mean)
+    monkeypatch.setattr(NoisySums, "means", watched_means)
+    monkeypatch.setattr(NoisySums, "gradient", watched_gradient)
     monkeypatch.setattr(whole.NoisyTasks, "combine", watched_combine)
     return seen
 

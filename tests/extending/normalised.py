@@ -14,7 +14,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from metaward.privacy import Contribution, Kind, Opening, Session, Sums, Unit
-from metaward.privacy.mechanisms.sums import NoisySums
+from metaward.privacy.mechanisms.noisy_sums import NoisySums
 from metaward.privacy.session import Contributions
 
 SMALL = 0.01  # of the clip norm: keeps a vector of length zero where it is

@@ -12,7 +12,7 @@ from torch import Tensor
 from metaward.privacy import UNITS, Batch, Opening
 from metaward.privacy.measured import FACTORS, OWN, Measure, Notes, Sum, Watching, WatchingTasks
 from metaward.privacy.mechanisms import Sums, Whole
-from metaward.privacy.mechanisms.sums import NoisySums
+from metaward.privacy.mechanisms.noisy_sums import NoisySums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Kind, use
 

@@ -25,7 +25,7 @@ from metaward.client.memory import PATTERN
 from metaward.client.tasks.base import Episode, Hospital
 from metaward.privacy import UNITS, Opening, Release, Session, Use, optimizer
 from metaward.privacy.ledger import Ledger
-from metaward.privacy.mechanisms import sums, whole
+from metaward.privacy.mechanisms import noisy_sums, whole
 from metaward.privacy.noise import Noise, SeededNoise
 from metaward.sim import Sim
 from tests.client.bedside import ask, request
@@ -92,7 +92,7 @@ def lived(
     work._dealt.cache_clear()
     with patch.context() as inside:
         inside.setattr(work, "open_hospital", without)
-        for module in (sums, optimizer):
+        for module in (noisy_sums, optimizer):
             inside.setattr(module, "noisy", world.noisy)
         config = {"simulation": str(folder)}
         answers = [ask("train", request(run, round=n + 1), **config) for n in range(ROUNDS)]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from metaward.client.inner import Setting
-from metaward.privacy import Batch, Opening
+from metaward.privacy import Batch, Opening, Session
 from metaward.privacy.clipping import clipped_sum
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import use
@@ -47,6 +47,27 @@ def test_clipped_sums_are_those_of_a_cpu(case: str, unit: str, clip: float) -> N
     found, expected = (gradient(case, where, unit, clip) for where in ("cuda", "cpu"))
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12 * clip)
     assert expected.abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("unit", ["record", "patient"])
+@pytest.mark.parametrize("case", CASES)
+def test_sums_of_several_tasks_are_those_of_a_cpu(case: str, unit: str) -> None:
+    """With the noise of each task, as one task after the other has it on a CPU."""
+    owners = np.arange(RECORDS) // (1 if unit == "record" else 2)
+    mechanism = protecting(unit, clip_norm=0.05)
+
+    def gradients(device: str) -> Tensor:
+        setting, x = Setting(*CASES[case], device), batch(case, device)
+        tasks = Batch(*(part[:600].reshape(6, 100, *part.shape[1:]) for part in x))
+        net = setting.network(setting.spec.outputs)
+        phi = net.initial(3).double() * torch.linspace(0.5, 1.5, 6)[:, None].double()
+        uses = [use("support", task) for task in tasks.unstack()]
+        session = mechanism.session(Opening(uses, {"support": 0.7}, owners, SeededNoise(2)))
+        mask = net.mask(mechanism.trained, setting.device)
+        how = Session.gradients if device == "cpu" else type(session).gradients
+        return how(session, setting.objective(net), phi.to(device), tasks, "support", mask)[0].cpu()
+
+    torch.testing.assert_close(gradients("cuda"), gradients("cpu"), rtol=1e-9, atol=1e-12)
 
 
 def test_a_unit_moves_the_sum_by_its_own_vector_and_by_nothing_else() -> None:

@@ -21,7 +21,7 @@ from metaward.client.losses import Focal, Weighted
 from metaward.client.models.mlp import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
-from metaward.privacy import Mechanism, Opening, OpenSession, Use
+from metaward.privacy import Mechanism, Opening, OpenSession, Session, Use
 from metaward.privacy.accounting import gdp
 from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import SeededNoise
@@ -78,6 +78,8 @@ class Neighbours:
             return session.mean(pairs, kind, dim) * _rows(pairs)
 
         return self._measure(total, contributions, kind)
+
+    gradients, means = Session.gradients, Session.means
 
     def combine(self, directions: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(directions)).mean(dim=0)

@@ -13,16 +13,9 @@ from torch import Tensor, nn
 
 from metaward.client import judging
 from metaward.client.inner import Algorithm, Fomaml, Local, Metric, ProtoAnil, Setting
-from metaward.client.inner.at_once import (
-    AUTO,
-    AtOnce,
-    Batched,
-    OneByOne,
-    Task,
-    TasksAtOnce,
-    Work,
-)
+from metaward.client.inner.at_once import AUTO, AtOnce, Batched, OneByOne, TasksAtOnce
 from metaward.client.inner.company import companion, side_by_side
+from metaward.client.inner.programs import Task, Work
 from metaward.client.judging import judge
 from metaward.client.tasks.base import Episode
 from metaward.privacy import OpenSession
@@ -197,11 +190,16 @@ def test_the_choice() -> None:
     by_size = AUTO.on("cpu", FLAT)
     assert [by_size.most(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     assert by_size.run(Work(None, lambda theta, task: (theta,), [], [], Setting.stack)) == []
-    assert isinstance(AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3))), OneByOne)
+    assert [by_size.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
+    convolves = AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3)))
+    assert [convolves.most(dim) for dim in (1, 2**16)] == [1, 1]
+    assert [convolves.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     gpu = AUTO.on("cuda:0", nn.Conv2d(1, 1, 3))
     assert isinstance(gpu, Batched)
     assert (gpu.graphs, gpu.chunk) == (True, 64)
-    assert isinstance(TasksAtOnce("loop").on("cuda", FLAT), OneByOne)
+    for loop in (TasksAtOnce("loop").on(where, FLAT) for where in ("cpu", "cuda")):
+        assert isinstance(loop, OneByOne)
+        assert (loop.most(1), loop.noised(1)) == (1, 1)
     cpu = TasksAtOnce("batched", 8).on("cpu", nn.Conv2d(1, 1, 3))
     assert isinstance(cpu, Batched)
     assert (cpu.graphs, cpu.chunk) == (False, 8)
@@ -227,9 +225,50 @@ def test_a_gpu_gives_what_a_cpu_gives(name: str, case: str) -> None:
 
         found, alone = delta(gpu, theta.cuda()), delta(cpu, theta)
         torch.testing.assert_close(found, alone, rtol=1e-9, atol=1e-11)
-    graphs = [type(program).__name__ for program in at_once._captured.values()]
+    graphs = [type(program).__name__ for program in at_once._graphs._captured.values()]
     rolled = name in {"reptile in batches", "fedavg", "local"} or "local rate" in name
     assert graphs == ([] if rolled else ["_Graph", "_Graph"])
+
+
+@CUDA
+@pytest.mark.parametrize("case", CASES)
+def test_graphs_that_take_turns_keep_to_their_own_results(case: str) -> None:
+    """They share one memory: two learners' graphs, replayed in turn at two thetas."""
+    at_once, spec = Batched(4, graphs=True), CASES[case]
+    gpu, cpu, tasks = Setting(*spec, "cuda", at_once), Setting(*spec), tasks_of(case)[::2]
+    learners, found = (ALL["fomaml"], ALL["maml"]), list[Tensor]()
+    thetas = [start(cpu, learners[0]) * factor for factor in (1.0, 0.5)]
+
+    def delta(setting: Setting, learner: Algorithm, theta: Tensor) -> Tensor:
+        rng = np.random.default_rng(5)
+        return learner.update(setting, theta, tasks, OpenSession(), rng).delta
+
+    turns = [(learner, theta) for _ in range(3) for theta in thetas for learner in learners]
+    for learner, theta in turns:
+        found.append(delta(gpu, learner, theta.cuda()))
+    for (learner, theta), one in zip(turns, found, strict=True):
+        torch.testing.assert_close(one.cpu(), delta(cpu, learner, theta), rtol=1e-9, atol=1e-11)
+    graphs = [type(program).__name__ for program in at_once._graphs._captured.values()]
+    assert graphs == ["_Graph"] * 4
+
+
+@CUDA
+def test_further_graphs_take_no_further_memory() -> None:
+    """A program that holds 128 MB on its way, captured for four keys."""
+    at_once, setting = Batched(4, graphs=True), Setting(*CASES["mlp"], "cuda")
+
+    def program(theta: Tensor, task: Task) -> tuple[Tensor, ...]:
+        wide = theta[:, :1].expand(-1, 2**23) + 1  # of doubles, for two tasks
+        return (wide.mean(dim=1, keepdim=True),)
+
+    points, tasks = [torch.ones(3, device="cuda").double()] * 2, tasks_of("mlp")[2:4]
+    held = list[int]()
+    for key in "abcd":
+        found = at_once.run(Work(key, program, points, tasks, setting.stack))
+        assert [value.tolist() for (value,) in found] == [[2.0]] * 2
+        torch.cuda.empty_cache()
+        held.append(torch.cuda.memory_reserved())
+    assert held[-1] - held[0] < 2**26
 
 
 @CUDA

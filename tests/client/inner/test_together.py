@@ -12,6 +12,7 @@ from torch import Tensor
 
 from metaward.client.audit import stage_of
 from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner.at_once import AtOnce, Batched, OneByOne
 from metaward.client.inner.maml import Fomaml
 from metaward.client.inner.reptile import Reptile
 from metaward.client.inner.steps import task_gradients
@@ -145,10 +146,11 @@ def test_stacking_and_its_inverse() -> None:
         Batch.stack([TASKS.unstack()[0], short])
 
 
-def test_one_pass_of_the_network_for_all_tasks() -> None:
-    """Not a loop in disguise: the network is called once, however many tasks there are."""
+@pytest.mark.parametrize(("at_once", "passes"), [(Batched(), 1), (OneByOne(), 2)])
+def test_one_pass_of_the_network_for_all_tasks(at_once: AtOnce, passes: int) -> None:
+    """Not a loop in disguise: the network is called once for all tasks that are done at once."""
     architecture, spec = CASES["mlp"]
-    setting, calls = Setting(architecture, spec), list[Any]()
+    setting, calls = Setting(architecture, spec, at_once=at_once), list[Any]()
     net, theta = setting.network(3), start(setting, Fomaml())
     forward = net.forward
 
@@ -159,4 +161,4 @@ def test_one_pass_of_the_network_for_all_tasks() -> None:
     net.forward = counted  # type: ignore[method-assign]
     batch = Batch.stack([setting.support(e) for e in episodes(records(spec, 1))])
     task_gradients(setting, net, OpenSession(), "support")(theta.expand(2, -1), batch)
-    assert len(calls) == 1
+    assert len(calls) == passes

@@ -132,7 +132,7 @@ def test_a_record_without_a_fixed_budget_claims_what_it_is_charged() -> None:
 # ------------------------------------------------------------------------ planted faults
 
 
-SUMS = ("metaward.privacy.mechanisms.sums", "metaward.privacy.optimizer")
+SUMS = ("metaward.privacy.mechanisms.noisy_sums", "metaward.privacy.optimizer")
 
 
 def adding(monkeypatch: pytest.MonkeyPatch, add: Add, *where: str) -> None:
@@ -170,7 +170,7 @@ def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     def loose_units(vectors: Tensor, slots: Tensor, c: float, step: float) -> Tensor:
         return clipped_units(vectors, slots, 2 * c, step)
 
-    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", loose)
+    monkeypatch.setattr("metaward.privacy.mechanisms.noisy_sums.clipped_sum", loose)
     monkeypatch.setattr("metaward.privacy.optimizer.clipped_units", loose_units)
     report = audited(protecting("record"))
     assert codes(report) == {"sensitivity", "not-finite", "bound"}
@@ -219,8 +219,8 @@ def test_noise_that_starts_anew_with_every_round_or_task(
 
         def add(t: NDArray[np.float64], c: float, s: float, n: Noise) -> NDArray[np.float64]:
             calls["n"] += 1
-            round, step = divmod(calls["n"] - 1, 5)  # Fomaml: two tasks of two steps, one query sum
-            return noisy(t, c, s, SeededNoise(round, step % 2 if step < 4 else 4))
+            round, step = divmod(calls["n"] - 1, 5)  # Fomaml: two steps of two tasks, one query sum
+            return noisy(t, c, s, SeededNoise(round, step // 2))
 
         adding(monkeypatch, add)
         report = audited(protecting("record"), Fomaml(lr=0.1, steps=2))
@@ -266,7 +266,7 @@ def test_records_that_are_not_finite_get_through(monkeypatch: pytest.MonkeyPatch
             torch.nan if not vectors.isfinite().all() else 0
         )
 
-    monkeypatch.setattr("metaward.privacy.mechanisms.sums.clipped_sum", trusting)
+    monkeypatch.setattr("metaward.privacy.mechanisms.noisy_sums.clipped_sum", trusting)
     report = audited(protecting("record"))
     assert codes(report) == {"not-finite"}
     assert report.extreme == {"support": float("inf")}

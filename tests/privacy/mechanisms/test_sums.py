@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from metaward.privacy import Opening, Use
-from metaward.privacy.mechanisms.sums import Overdraft
+from metaward.privacy.mechanisms.noisy_sums import Overdraft
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch
 from tests.mechanisms import protecting

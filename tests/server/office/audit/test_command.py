@@ -62,7 +62,7 @@ def test_half_the_noise_is_a_fault(
     def half(total: np.ndarray, clip: float, sigma: float, noise: Noise) -> np.ndarray:
         return noisy(total, clip, sigma / 2, noise)
 
-    for module in ("mechanisms.sums", "optimizer"):
+    for module in ("mechanisms.noisy_sums", "optimizer"):
         monkeypatch.setattr(f"metaward.privacy.{module}.noisy", half)
     assert call("privacy", "audit", config, *QUICK) == 1
     words = printed(capsys)
