@@ -21,6 +21,7 @@ from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
 from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
+from metaward.strategies.quorum import needed
 
 Baseline = Literal[
     "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "local", "centroid"
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal[tuple(ENGINES)]
 Natural = Annotated[int, Field(ge=0)]
+RULE = Registry("rule", COMBINE)
 
 
 @dataclass(frozen=True)
@@ -78,17 +80,28 @@ class Client:
 class Strategies:
     """How the server combines updates and moves theta, and which replies it accepts."""
 
-    combine: Annotated[Combine, Registry("rule", COMBINE)]
+    combine: Annotated[Combine, RULE]
     outer: Annotated[Outer, Registry("optimizer", OUTER)]
     hospitals_per_round: Positive | None = None
     """How many training hospitals work in a round; null: all of them."""
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The share of these hospitals whose valid update a round needs; below it the run stops."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds that a round waits for answers."""
-    max_norm: Annotated[float, Field(gt=0)] = 1000.0
-    """An update with a larger norm is rejected. Where the server adds the noise (unit hospital) it
-    must not be below `clip_norm`: whether an update is rejected must not depend on it."""
+    """Seconds that a round waits for answers. A hospital that has not answered by then is left
+    alone for five times as long before it is asked again, then for ten times, and so on."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
+    """How often a round below the quorum asks again, unchanged, those that did not answer; a
+    hospital that had answered sends the same bytes again and pays nothing."""
+    max_norm: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """An update with a larger norm is rejected. `auto`: what clip norm and noise let an honest
+    update reach (units record, patient, task), the clip norm (unit hospital), or, where nothing is
+    clipped, 10 times the median norm of the round's updates or of the rounds before, and 1000 at
+    most. Where the server adds the noise (unit hospital) a number must not be below `clip_norm`:
+    whether an update is rejected must not depend on it."""
+
+    def needed(self, asked: int) -> int:
+        """How many of a round's hospitals are the quorum."""
+        return needed(self.quorum, asked)
 
 
 @dataclass(frozen=True)
@@ -201,6 +214,9 @@ class Server:
     events: tuple[Literal["tensorboard"], ...] = ()
     """Programs that draw metrics while a run goes on: `[tensorboard]` writes its event files into
     the result folder."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Above 0: while a run goes on, its server offers metrics for Prometheus on this port, on
+    loopback alone (`pip install 'metaward[prometheus]'`)."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     flower: Flower = field(default_factory=Flower)

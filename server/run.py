@@ -26,11 +26,14 @@ from metaward.server.checkpoint import latest_best, latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.keep import Best, Chosen, better, stale
+from metaward.server.norm_limit import norm_limit
 from metaward.server.protection import protection
 from metaward.sim import Sim
+from metaward.strategies.limits import FixedLimit
 from metaward.strategies.marks import Marks
-from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.meta import MetaState, MetaStrategy, plain
 from metaward.strategies.outer import Outer, Settling
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -56,6 +59,7 @@ class Run:
         roll_call = Request(0, run.desk().json())
         limits = run.server.flower
         everyone = [s.name for s in seats]
+        self.trail = folder.trail()
         self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
 
     def execute(self) -> tuple[ScoreTable, ...]:
@@ -88,7 +92,8 @@ class Run:
         while not stale(evaluation, best, state.round) and (step := next(rounds, None)):
             state, report = step
             seconds, began = time.monotonic() - began, time.monotonic()
-            row = {**asdict(report), "seconds": round(seconds, 3)}
+            present = len(self.roster.nodes)
+            row = {**asdict(report), "seconds": round(seconds, 3), "present": present}
             if contender.private and self.sim.privacy.unit.noise_at_server:
                 del row["norms"]  # they arrive without noise, and no epsilon covers them
             self._note(folder, contender, row)
@@ -98,6 +103,7 @@ class Run:
                 best = self._validate(folder, contender, strategy, state, best)
             if last or state.round % saving.every == 0 or stale(evaluation, best, state.round):
                 save_state(folder.checkpoints, state, config, saving.keep, best)
+                self.trail("checkpoint", round=state.round, run=strategy.run)
         return self._keep(contender, strategy, state, best)
 
     def _keep(
@@ -152,10 +158,13 @@ class Run:
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
             timeout=options.timeout,
-            max_norm=options.max_norm,
+            retries=options.retries,
+            limit=norm_limit(run) if folder else FixedLimit(),
+            loss_range=self.setting.spec.kind.loss_range,
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
+            note=self.trail,
         )
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:
@@ -220,7 +229,7 @@ class Run:
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, strategy.desk, theta, episodes)
-        answers, rejected = strategy.evaluate(self.grid, self.judging, request)
+        answers, rejected = strategy.evaluate(self.grid, self.judging, request, all_needed=True)
         if rejected:
             raise QuorumError(
                 f"final evaluation of {contender.name}: no scores from {_reasons(rejected)}"
