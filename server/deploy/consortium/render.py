@@ -42,6 +42,9 @@ HOSPITAL = {
 }
 """The files of a hospital's machine, and the template of each."""
 
+GUARDED = ("guard.yaml", "metaward-guard.service")
+"""The files of a hospital that has a guard, and of no other."""
+
 
 @dataclass(frozen=True)
 class Commands:
@@ -76,9 +79,18 @@ class Commands:
         trust = ["--root-certificates", f"{self.machine.state}/gate/ca.crt"]
         trust += ["--auth-supernode-private-key", f"{etc}/node.key"]
         where = ["--superlink", f"{LOOPBACK}:{ports.gate}", "--host", LOOPBACK]
-        own = f'partition-id={index} guard="{self.machine.sockets}/guard.sock"'
-        port = ["--port", str(ports.supernode), "--node-config", own]
+        port = ["--port", str(ports.supernode), "--node-config", self.node_config(index)]
         return [f"{self.consortium.programs}/flower-supernode", *trust, *where, *port]
+
+    def node_config(self, index: int) -> str:
+        """What a hospital's SuperNode hands to the app: where the guard is, or all by itself."""
+        if self.consortium.guard:
+            return f'partition-id={index} guard="{self.machine.sockets}/guard.sock"'
+        etc, state = self.machine.etc, self.machine.state
+        own = {"policy": etc / "policy.yaml", "ledger": state / "ledger.sqlite"}
+        own |= {"data-root": state / "data", "memory": state / "memory"}
+        pairs = [f'{key}="{path}"' for key, path in own.items()]
+        return " ".join([f"partition-id={index}", "download=false", *pairs])
 
 
 def server_files(consortium: Consortium) -> dict[str, str]:
@@ -106,7 +118,8 @@ def hospital_files(consortium: Consortium, hospital: Member) -> dict[str, str]:
         "supernode": shlex.join(supernode).replace("%", "%%"),
         "supernode_words": json.dumps(supernode),
     }
-    return _rendered(consortium, HOSPITAL, values)
+    files = {name: HOSPITAL[name] for name in HOSPITAL if consortium.guard or name not in GUARDED}
+    return _rendered(consortium, files, values)
 
 
 def connection(consortium: Consortium, name: str = "consortium") -> str:
@@ -127,6 +140,7 @@ def _rendered(
         "sockets": machine.sockets,
         "largest": LARGEST_MESSAGE,
         "version": code_version(),
+        "owner": "metaward-guard" if consortium.guard else "metaward-node",
     }
     return {
         name: _templates().get_template(template).render(shared | dict(values))

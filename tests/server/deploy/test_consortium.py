@@ -94,7 +94,7 @@ def test_a_parcel_holds_what_its_machine_needs_and_no_other_s_keys(
             assert {one.uid for one in archive.getmembers()} == {0}
         for path, secret in secrets.items():
             assert (secret in inside) == (path.parent == folder), (name, path)
-    assert {"node.key", "signing.key", "ca.crt", "gate.yaml", "guard.yaml", "policy.yaml"} <= (
+    assert {"node.key", "signing.key", "ca.crt", "gate.yaml", "policy.yaml"} <= (
         listed(place.parcel(NAMES[0]))
     )
     assert {"server.key", "nginx.conf", "flower.toml", NAME, "run.yaml"} <= (
@@ -234,12 +234,11 @@ def test_a_damaged_file_is_named(
 # ------------------------------------------------------------------------- what is handed out
 
 
-@pytest.fixture
-def consortium() -> Consortium:
+@pytest.fixture(params=[True, False], ids=["guard", "no guard"])
+def consortium(request: pytest.FixtureRequest) -> Consortium:
     members = [{"name": name, "node": f"n{i}", "seat": f"s{i}"} for i, name in enumerate(NAMES)]
-    return Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 AAAA",)).with_members(
-        [Member(**one) for one in members]
-    )
+    made = Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 A",), guard=request.param)
+    return made.with_members([Member(**one) for one in members])
 
 
 def start(unit: str) -> list[str]:
@@ -256,7 +255,10 @@ def test_units_run_the_commands(consortium: Consortium) -> None:
     for index, member in enumerate(consortium.members):
         files = hospital_files(consortium, member)
         assert start(files["metaward-node.service"]) == commands.supernode(index)
-        assert yaml.safe_load(files["guard.yaml"])["partition-id"] == index
+        assert ("guard.yaml" in files) == ("metaward-guard.service" in files) == consortium.guard
+        if consortium.guard:
+            assert yaml.safe_load(files["guard.yaml"])["partition-id"] == index
+        assert not re.search(r"^\s*{[%{]", "".join(files.values()), re.MULTILINE)
 
 
 def test_composes_run_the_same_commands(consortium: Consortium) -> None:
@@ -266,8 +268,9 @@ def test_composes_run_the_same_commands(consortium: Consortium) -> None:
     hospital = yaml.safe_load(hospital_files(consortium, consortium.members[1])["compose.yaml"])
     assert hospital["services"]["node"]["command"] == commands.supernode(1)
     volumes = " ".join(hospital["services"]["node"]["volumes"])
-    for hidden in ("ledger", "policy", "signing.key", "/data", "guard.yaml"):
-        assert hidden not in volumes
+    hidden = ("ledger", "policy", "signing.key", "/data", "guard.yaml")
+    assert [name for name in hidden if name in volumes] == ([] if consortium.guard else ["policy"])
+    assert ("guard" in hospital["services"]) == consortium.guard
 
 
 def test_only_the_gate_listens_to_the_outside(consortium: Consortium) -> None:

@@ -38,7 +38,9 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Office:
     place = Office(root / "office")
     run = sim.load(sim.HERE / "configs" / "deploy.yaml")
     ports = Ports(outside=free_port(), gate=free_port())
-    office.found(place, run, Consortium("trial", ("127.0.0.1",), ports, str(root / "machine")))
+    office.found(
+        place, run, Consortium("trial", ("127.0.0.1",), ports, str(root / "machine"), guard=True)
+    )
     office.approve(place, "ab" * 32, "metaward 1")
     return place
 
@@ -203,6 +205,15 @@ def test_a_package_of_another_version_is_wrong(site: Path, monkeypatch: Any) -> 
     monkeypatch.setattr(doctor, "version", lambda name: "0.0.1" if name == "flwr" else "99")
     found = [one for one in examine(site) if one.subject == "version" and one.verdict == "wrong"]
     assert any("flwr 0.0.1" in one.text for one in found)
+
+
+def test_without_a_guard_the_service_says_where_things_are(site: Path) -> None:
+    guard = yaml.safe_load((site / "guard.yaml").read_text())
+    (site / "guard.yaml").unlink()
+    words = f'--node-config \'partition-id=0 ledger="{guard["ledger"]}" policy="{site}/no.yaml"\''
+    (site / "metaward-node.service").write_text(f"ExecStart=flower-supernode {words}\n")
+    verdicts = {(one.subject, one.verdict) for one in examine(site)}
+    assert {("ledger", "good"), ("data", "wrong")} <= verdicts
 
 
 def test_a_strange_folder_is_no_site(tmp_path: Path) -> None:

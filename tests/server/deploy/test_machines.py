@@ -1,0 +1,210 @@
+"""A consortium on four machines, from its parcels: through both gates, as its services would run.
+
+The machines are network namespaces; what runs on them are the commands of the systemd units.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from metaward import sim
+from metaward.server.deploy.consortium.bundled import bundle_hash
+from tests.server.deploy.live import wait_for
+from tests.server.deploy.machines import Host, machines, needs_machines
+
+BIN = Path(sys.executable).parent
+METAWARD = str(BIN / "metaward")
+CONFIG = sim.HERE / "configs" / "deploy.yaml"
+QUIET = {
+    "PATH": f"{BIN}:{os.environ['PATH']}",
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "OMP_NUM_THREADS": "1",
+}
+SECONDS = 240.0
+
+
+@dataclass
+class Consort:
+    """The machines of a consortium, and what runs on them."""
+
+    folder: Path
+    hosts: list[Host]
+    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    @property
+    def office(self) -> Path:
+        return self.folder / "office"
+
+    @property
+    def server(self) -> Host:
+        return self.hosts[0]
+
+    @property
+    def sites(self) -> dict[str, Host]:
+        names = sorted(path.name for path in (self.office / "hospitals").iterdir())
+        return dict(zip(names, self.hosts[1:], strict=True))
+
+    @property
+    def etc(self) -> Path:
+        return self.server.place / "etc" / "metaward"
+
+    @property
+    def state(self) -> Path:
+        return self.server.place / "var" / "lib" / "metaward"
+
+    def command(self, *words: str) -> str:
+        done = subprocess.run(
+            [METAWARD, *words], capture_output=True, text=True, env=os.environ | QUIET, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, host: Host, unit: str, name: str, home: str) -> None:
+        """The command of a unit, as systemd would start it."""
+        text = (host.own / "etc/metaward" / unit).read_text()
+        (line,) = re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE)
+        words = host.words(shlex.split(line.replace("%%", "%")))
+        own = {"FLWR_HOME": str(self.state / home)}
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self.running[name] = subprocess.Popen(
+                words, stdout=log, stderr=log, env=os.environ | QUIET | own, start_new_session=True
+            )
+
+    def end(self, name: str) -> None:
+        process = self.running.pop(name)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+    def log(self, name: str) -> str:
+        return (self.folder / f"{name}.log").read_text(errors="replace")
+
+    def install_server(self) -> None:
+        self.server.unpack(self.office / "parcels" / "server.tar.gz", self.etc)
+        home = self.server.own / "var/lib/metaward/flower"
+        home.mkdir(parents=True)
+        (self.server.own / "etc/metaward/flower.toml").rename(home / "config.toml")
+        self.start(self.server, "metaward-superlink.service", "superlink", "flower")
+        self.start(self.server, "metaward-gate.service", "gate", "flower")
+        wait_for(lambda: self.reached(), SECONDS, "the SuperLink\n" + self.log("superlink"))
+
+    def reached(self) -> bool:
+        words = [METAWARD, "deploy", "register", str(self.etc)]
+        done = subprocess.run(
+            self.server.words(words), env=os.environ | QUIET, capture_output=True, check=False
+        )
+        return done.returncode == 0
+
+    def install_hospital(self, name: str, host: Host) -> None:
+        host.unpack(self.office / "parcels" / f"{name}.tar.gz", self.etc)
+        for folder in ("data", "memory", "gate", "node"):
+            (host.own / "var/lib/metaward" / folder).mkdir(parents=True)
+        (host.own / "run/metaward").mkdir(parents=True)
+        ledger = str(self.state / "ledger.sqlite")
+        host.run(METAWARD, "ledger", "init", ledger, "--hospital", name)
+        if (host.own / "etc/metaward/metaward-guard.service").exists():
+            self.start(host, "metaward-guard.service", f"{name}.guard", "node")
+        self.start(host, "metaward-gate.service", f"{name}.gate", "node")
+        trust = host.own / "var/lib/metaward/gate/ca.crt"
+        wait_for(trust.exists, SECONDS, f"the gate of {name}\n" + self.log(f"{name}.gate"))
+        self.start(host, "metaward-node.service", f"{name}.node", "node")
+
+    def run(self, out: str) -> subprocess.CompletedProcess[str]:
+        words = [METAWARD, "deploy", "run", str(self.etc), "--out", str(self.state / out)]
+        return subprocess.run(
+            self.server.words(words),
+            env=os.environ | QUIET,
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            check=False,
+        )
+
+    def gate_said(self, name: str) -> list[dict[str, str]]:
+        path = self.sites[name].own / "var/lib/metaward/gate/gate.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def consort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consort]:
+    folder = tmp_path_factory.mktemp("consort")
+    with machines(folder, 4) as hosts:
+        made = Consort(folder, hosts)
+        where = ["--host", hosts[0].address, "--prefix", str(hosts[0].place)]
+        made.command(
+            "deploy", "init", str(made.office), str(CONFIG), *where, "--programs", str(BIN)
+        )
+        made.command("deploy", "approve", str(made.office))
+        try:
+            made.install_server()
+            for name, host in made.sites.items():
+                made.install_hospital(name, host)
+            yield made
+        finally:
+            for name in list(made.running):
+                made.end(name)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(1500)
+@needs_machines
+def test_four_machines_carry_out_a_run_and_keep_strangers_out(consort: Consort) -> None:
+    done = consort.run("results/first")
+    logs = "\n".join(f"== {name}\n{consort.log(name)[-3000:]}" for name in consort.running)
+    assert done.returncode == 0, done.stdout + done.stderr + logs
+    theta = load_file(consort.server.own / "var/lib/metaward/results/first/theta.safetensors")
+    assert np.isfinite(theta["theta"]).all()
+
+    for name in consort.sites:  # the code that came in is the code that was approved
+        admitted = [one for one in consort.gate_said(name) if one["what"] == "admitted"]
+        assert [one["bundle"] for one in admitted] == [bundle_hash()]
+
+    listing = consort.server.run(METAWARD, "deploy", "status", str(consort.etc), "--json", **QUIET)
+    assert [node["status"] for node in json.loads(listing)] == ["online"] * 3
+
+    stranger = next(iter(consort.sites.values()))
+    gate = f"https://{consort.server.address}:9443"
+    for path in ("/v1/control/start-run", "/v1/runtime/acquire-task", "/health", "/v1/fleet/../x"):
+        words = ["curl", "-s", "--path-as-is", "--cacert", str(consort.etc / "ca.crt")]
+        words += ["-X", "POST", "-w", "%{http_code}", "-o", "/dev/null", gate + path]
+        assert stranger.run(*words) == "403", path
+    bare = ["curl", "-sk", "-m", "5", "-o", "/dev/null", f"https://{consort.server.address}:9091/"]
+    refused = subprocess.run(stranger.words(bare), check=False)
+    assert refused.returncode == 7  # nothing listens there for other machines
+
+    # code that nobody approved: no hospital runs it, and the run fails with a named cause
+    for name, host in consort.sites.items():
+        (host.own / "etc/metaward/bundles.yaml").write_text("bundles: []\n")
+        consort.end(f"{name}.node")
+        for cache in (host.own / "var/lib/metaward/node").glob("apps"):
+            subprocess.run(["rm", "-r", str(cache)], check=True)
+    settings = ["--set", "server.flower.startup_timeout=45"]
+    words = [METAWARD, "deploy", "run", str(consort.etc), "--out", str(consort.state / "second")]
+    for name, host in consort.sites.items():
+        consort.start(host, "metaward-node.service", f"{name}.node", "node")
+    failed = subprocess.run(
+        consort.server.words([*words, *settings]),
+        env=os.environ | QUIET,
+        capture_output=True,
+        text=True,
+        cwd=consort.folder,
+        check=False,
+    )
+    assert failed.returncode == 1
+    assert "did not come" in failed.stderr
