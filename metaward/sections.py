@@ -21,6 +21,7 @@ from metaward.client.schedule import Order
 from metaward.client.tasks.base import TaskSource
 from metaward.options import Registry
 from metaward.strategies import COMBINE, OUTER, Combine, Outer
+from metaward.strategies.quorum import needed
 
 Baseline = Literal[
     "no_privacy", "metric", "untrained", "scratch", "fedavg", "fedavg_names", "local", "centroid"
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 else:
     EngineName = Literal[tuple(ENGINES)]
 Natural = Annotated[int, Field(ge=0)]
+RULE = Registry("rule", COMBINE)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ class Client:
 class Strategies:
     """How the server combines updates and moves theta, and which replies it accepts."""
 
-    combine: Annotated[Combine, Registry("rule", COMBINE)]
+    combine: Annotated[Combine, RULE]
     outer: Annotated[Outer, Registry("optimizer", OUTER)]
     hospitals_per_round: Positive | None = None
     """How many training hospitals work in a round; null: all of them."""
@@ -86,9 +88,19 @@ class Strategies:
     """The share of these hospitals whose valid update a round needs; below it the run stops."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
     """Seconds that a round waits for answers."""
-    max_norm: Annotated[float, Field(gt=0)] = 1000.0
-    """An update with a larger norm is rejected. Where the server adds the noise (unit hospital) it
-    must not be below `clip_norm`: whether an update is rejected must not depend on it."""
+    retries: Annotated[int, Field(ge=0, le=100)] = 1
+    """How often a round below the quorum asks again, unchanged, those that did not answer; a
+    hospital that had answered sends the same bytes again and pays nothing."""
+    max_norm: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """An update with a larger norm is rejected. `auto`: what clip norm and noise let an honest
+    update reach (units record, patient, task), the clip norm (unit hospital), or, where nothing is
+    clipped, 10 times the median norm of the round's updates or of the rounds before, and 1000 at
+    most. Where the server adds the noise (unit hospital) a number must not be below `clip_norm`:
+    whether an update is rejected must not depend on it."""
+
+    def needed(self, asked: int) -> int:
+        """How many of a round's hospitals are the quorum."""
+        return needed(self.quorum, asked)
 
 
 @dataclass(frozen=True)

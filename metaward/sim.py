@@ -23,7 +23,7 @@ from metaward.client.tasks.base import TaskSpec
 from metaward.files import usable
 from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
-from metaward.sections import Client, Data, Server, Strategies
+from metaward.sections import RULE, Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
 from metaward.yaml_text import merged, override, read_yaml
 
@@ -192,10 +192,29 @@ def cross_faults(run: Sim) -> list[str]:
         faults.append(
             f"strategies.hospitals_per_round: {chosen} is more than the {train} training hospitals"
         )
+    else:
+        faults += combine_faults(run, chosen or train)
     faults += choice_faults(run)
     faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
     faults += server_noise_faults(run)
     return faults or list(learner_faults(run))
+
+
+def combine_faults(run: Sim, asked: int) -> Iterator[str]:
+    """The fault of a rule that would mean nothing in some round that the quorum lets pass.
+
+    ``asked`` hospitals are chosen for a round.
+    """
+    options = run.strategies
+    for replies in range(options.needed(asked), asked + 1):
+        if why := options.combine.unsuited(replies):
+            yield (
+                f"strategies.combine.rule: {RULE.plain(options.combine)[RULE.by]} {why}, but with "
+                f"strategies.quorum = {options.quorum:g} a round of {asked} hospitals goes on with "
+                f"{replies}; raise the quorum, ask more hospitals (strategies.hospitals_per_round, "
+                "client.tasks), or set the rule to mean"
+            )
+            return
 
 
 def choice_faults(run: Sim) -> Iterator[str]:
@@ -230,11 +249,11 @@ def server_noise_faults(run: Sim) -> Iterator[str]:
             f"strategies.combine.rule: the server's noise for a {unit.name} is measured for the "
             "uniform mean; set it to mean"
         )
-    if clip is not None and clip > cap:
+    if clip is not None and cap != "auto" and clip > cap:
         yield (
             f"strategies.max_norm: {cap} is below privacy.clip_norm = {clip}, so whether an "
-            f"update is rejected would tell its norm, and no noise covers that; set it to {clip} "
-            "or more, or lower privacy.clip_norm"
+            f"update is rejected would tell its norm, and no noise covers that; set it to auto, "
+            f"to {clip} or more, or lower privacy.clip_norm"
         )
 
 

@@ -257,11 +257,14 @@ class Rehearsal(Session):
 
     trained: frozenset[ParameterGroup] = ALL_GROUPS
     uses: list[Use] = field(default_factory=list)
+    widest: int = 0
+    """The most coordinates that a sum had."""
 
     def mean(self, contributions: Contributions, kind: Kind, dim: int) -> Tensor:
         """Zeros."""
         batches = [batch for _, batch in contributions]
         self.uses.append(use(kind, *batches))
+        self.widest = max(self.widest, dim)
         return torch.zeros(dim, device=batches[0].x.device)
 
 

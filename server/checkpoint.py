@@ -1,9 +1,9 @@
 """Saving the state, so that a killed run can be resumed bit for bit.
 
 A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta, the outer optimiser's
-vectors, and the best round so far where one is kept) and ``manifest.json`` (round, the
-configuration's digest, SHA-256 of the tensors). It is written under another name, synced to disk,
-then renamed: it is complete or absent. The digest matters because safetensors loads a file with
+vectors, what the limit of norms remembers, and the best round so far where one is kept) and
+``manifest.json`` (round, the configuration's digest, SHA-256 of the tensors). It is written under
+another name, synced to disk, then renamed: it is complete or absent. The digest matters because safetensors loads a file with
 flipped bits without an error.
 """
 
@@ -22,6 +22,7 @@ from safetensors.numpy import load, save
 from metaward.errors import RunError
 from metaward.files import sync_folder, write_synced
 from metaward.server.keep import Best
+from metaward.strategies.limits import NOTHING
 from metaward.strategies.meta import MetaState
 
 PATTERN = "round-*"
@@ -40,7 +41,11 @@ def save_state(
     for unfinished in folder.glob(".writing-*"):  # a process that was killed left it
         shutil.rmtree(unfinished)
     temporary.mkdir(parents=True)
-    vectors = {"theta": state.theta, **{f"outer.{k}": v for k, v in state.outer.items()}}
+    vectors: dict[str, NDArray[Any]] = {
+        "theta": state.theta,
+        **{f"outer.{k}": v for k, v in state.outer.items()},
+    }
+    vectors |= {"norms": state.norms} if len(state.norms) else {}
     vectors |= _best_vectors(best) if best else {}
     # safetensors writes an array's memory, which for a strided view holds another vector
     tensors = save({key: np.ascontiguousarray(vector) for key, vector in vectors.items()})
@@ -80,7 +85,8 @@ def load_state(checkpoint: Path, config: str) -> MetaState:
     """Read and verify one checkpoint folder."""
     number, vectors = _verified(checkpoint, config)
     outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
-    return MetaState(number, np.asarray(vectors["theta"], np.float32), outer)
+    norms = np.asarray(vectors.get("norms", NOTHING), np.float64)
+    return MetaState(number, np.asarray(vectors["theta"], np.float32), outer, norms)
 
 
 def _newest(folder: Path) -> Path | None:

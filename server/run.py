@@ -26,11 +26,14 @@ from metaward.server.checkpoint import latest_best, latest_state, save_state
 from metaward.server.evaluate import Judged, ScoreTable, table, watched
 from metaward.server.folder import Folder
 from metaward.server.keep import Best, Chosen, better, stale
+from metaward.server.norm_limit import norm_limit
 from metaward.server.protection import protection
 from metaward.sim import Sim
+from metaward.strategies.limits import FixedLimit
 from metaward.strategies.marks import Marks
-from metaward.strategies.meta import MetaState, MetaStrategy, QuorumError, plain
+from metaward.strategies.meta import MetaState, MetaStrategy, plain
 from metaward.strategies.outer import Outer, Settling
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -152,7 +155,9 @@ class Run:
             hospitals_per_round=options.hospitals_per_round,
             quorum=options.quorum,
             timeout=options.timeout,
-            max_norm=options.max_norm,
+            retries=options.retries,
+            limit=norm_limit(run) if folder else FixedLimit(),
+            loss_range=self.setting.spec.kind.loss_range,
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
@@ -220,7 +225,7 @@ class Run:
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
         request = Request(rounds, strategy.desk, theta, episodes)
-        answers, rejected = strategy.evaluate(self.grid, self.judging, request)
+        answers, rejected = strategy.evaluate(self.grid, self.judging, request, all_needed=True)
         if rejected:
             raise QuorumError(
                 f"final evaluation of {contender.name}: no scores from {_reasons(rejected)}"

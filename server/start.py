@@ -13,7 +13,7 @@ from metaward.server.folder import Folder, claimed
 from metaward.server.inputs import changes, inputs_of
 from metaward.server.run import Observer
 from metaward.sim import Sim, data_root
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import RosterError
 
 LAST_LINES = 5

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from metaward.strategies.combine import Combine, Mean, Median, TrimmedMean
+from metaward.strategies.combine import (
+    Combine,
+    GeometricMedian,
+    Krum,
+    Mean,
+    Median,
+    TrimmedMean,
+)
 from metaward.strategies.outer import Adam, Momentum, Outer, Sgd
 
 COMBINE: dict[str, type[Combine]] = {
     "mean": Mean,
     "median": Median,
     "trimmed_mean": TrimmedMean,
+    "krum": Krum,
+    "geometric_median": GeometricMedian,
 }
 
 OUTER: dict[str, type[Outer]] = {

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from typing import TypeVar
 
 import numpy as np
@@ -16,6 +17,7 @@ from flwr.app import Message
 
 from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
 from metaward.privacy.wire import WireError, decode_answer
+from metaward.strategies.limits import norm_of
 
 Answered = TypeVar("Answered", Release, Scores, Attendance)
 Ranges = Mapping[str, tuple[float, float]]
@@ -46,9 +48,9 @@ def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Reje
 
 
 def check_release(
-    answer: Release, hospital: str, round: int, dim: int, max_norm: float
+    answer: Release, hospital: str, round: int, dim: int, max_norm: float = inf
 ) -> Release | Rejected:
-    """Check that the update fits theta (dim,) and the norm cap."""
+    """Check that the update fits theta (dim,) and a norm cap, where there is one already."""
     update = answer.update
     if answer.hospital != hospital:
         return Rejected(hospital, "wrong-hospital")
@@ -58,7 +60,7 @@ def check_release(
         return Rejected(hospital, "wrong-shape")
     if not np.isfinite(update).all() or (answer.loss is not None and not np.isfinite(answer.loss)):
         return Rejected(hospital, "not-finite")
-    if np.linalg.norm(update.astype(np.float64)) > max_norm:
+    if norm_of(update) > max_norm:
         return Rejected(hospital, "norm-above-cap")
     return answer
 

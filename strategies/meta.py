@@ -10,8 +10,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import ceil
-from typing import TypeVar
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord
@@ -19,15 +17,17 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
-from metaward.errors import RunError
 from metaward.privacy import Release, Scores
-from metaward.privacy.wire import Request, encode_request, with_mark
+from metaward.privacy.wire import Request, digest, encode_request, with_mark
 from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
 from metaward.strategies.combine import Combine
 from metaward.strategies.leg import Leg
+from metaward.strategies.limits import NOTHING, FixedLimit, NormLimit, Norms, norm_of
 from metaward.strategies.marks import Marks
-from metaward.strategies.outcome import RoundReport, outcome
+from metaward.strategies.notes import Note, noted, unnoted
+from metaward.strategies.outcome import RoundReport, outcome, sorted_out
 from metaward.strategies.outer import Outer, State
+from metaward.strategies.quorum import QuorumError, needed, shortage
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -42,17 +42,15 @@ def plain(updates: Vector, combine: Combine, round: int) -> Vector:
     return combine(updates)
 
 
-class QuorumError(RunError):
-    """Too few hospitals gave a valid answer; the text says who failed and why."""
-
-
 @dataclass(frozen=True)
 class MetaState:
-    """Everything that the next round depends on, except the configuration."""
+    """Everything that the next round depends on, except the configuration; ``norms`` is what the
+    limit of norms remembers."""
 
     round: int
     theta: Vector
     outer: State
+    norms: Norms = field(default_factory=NOTHING.copy)
 
 
 @dataclass
@@ -62,7 +60,12 @@ class MetaStrategy(Strategy):
     ``desk`` is the JSON that every message carries (``client.desk``), ``scores`` the range of each
     score that unseen hospitals send. ``quorum`` is the share of a round's hospitals whose valid
     reply is needed; below it ``QuorumError`` is raised, because a run that silently goes on with
-    few hospitals is not the run that was asked for.
+    few hospitals is not the run that was asked for. Before that, hospitals that did not answer are
+    asked again up to ``retries`` times. The request is the same, so that a hospital that had
+    computed its reply sends the stored one, and nobody pays twice. Who is chosen never changes.
+
+    ``limit`` is the largest norm of an update, ``loss_range`` that of a loss that is shown.
+    ``note`` is called with each thing that happens, for the server's log (``server.trail``).
 
     ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
     Flower's own ``start`` alone, which asks and combines in two calls and passes neither on.
@@ -80,10 +83,13 @@ class MetaStrategy(Strategy):
     hospitals_per_round: int | None = None
     quorum: float = 0.5
     timeout: float = 600.0
-    max_norm: float = 1000.0
+    retries: int = 1
+    limit: NormLimit = field(default_factory=FixedLimit)
+    loss_range: tuple[float, float] = (0.0, 1e6)
     run: str = "run"
     protect: Protect = plain
     marks: Marks = field(default_factory=Marks)
+    note: Note = unnoted
     _state: MetaState | None = None
     _leg: Leg | None = None
 
@@ -92,9 +98,18 @@ class MetaStrategy(Strategy):
     def rounds(self, grid: Grid, state: MetaState) -> Iterator[tuple[MetaState, RoundReport]]:
         """The rounds after ``state.round``, one at a time: the caller can save, evaluate, stop."""
         for number in range(state.round + 1, self.num_rounds + 1):
-            leg = self._train(grid, number, state.theta)
-            replies = grid.send_and_receive(leg.messages, timeout=self.timeout)
-            state, report = self.advance(state, leg, replies)
+            request = self._request(number, state.theta)
+            leg, replies = self._send(grid, request, MessageType.TRAIN, self._first(grid, number))
+            judged = self._releases(state, leg, replies)
+            for _ in range(self.retries):
+                silent = leg.silent(replies, self.chosen(number))
+                if not silent or self._shortage(number, *judged) is None:
+                    break
+                self.note("retried", round=number, run=self.run, hospitals=silent)
+                again, more = self._send(grid, request, MessageType.TRAIN, silent)
+                leg, replies = leg.with_another(again), [*replies, *more]
+                judged = self._releases(state, leg, replies)
+            state, report = self._step(state, number, *judged)
             yield state, report
 
     def advance(
@@ -102,15 +117,9 @@ class MetaStrategy(Strategy):
     ) -> tuple[MetaState, RoundReport]:
         """Check, sort and combine replies, then step: the next state, and what the round did.
 
-        Raises ``QuorumError`` below the quorum.
+        Raises ``QuorumError`` below the quorum, or where the rule has too few updates.
         """
-        number = leg.request.round
-        accepted, rejected = self._releases(leg, replies, len(state.theta))
-        self._require_quorum(number, accepted, rejected)
-        combined = self.protect(np.stack([a.update for a in accepted]), self.combine, number)
-        at = min((number - 1) / self.num_rounds, 1.0)
-        theta, outer = self.outer.step(state.theta, combined, state.outer, at)
-        return MetaState(number, theta, outer), outcome(number, accepted, rejected, combined)
+        return self._step(state, leg.request.round, *self._releases(state, leg, replies))
 
     def begin(self, theta: Vector) -> MetaState:
         """The state before round 1."""
@@ -125,11 +134,19 @@ class MetaStrategy(Strategy):
     # ---------------------------------------------------------------------- evaluation
 
     def evaluate(
-        self, grid: Grid, hospitals: Sequence[str], request: Request
+        self, grid: Grid, hospitals: Sequence[str], request: Request, all_needed: bool = False
     ) -> tuple[list[Scores], dict[str, str]]:
-        """Scores of ``request.theta`` at these hospitals, sorted by name, and who gave none."""
-        leg = self._address(grid, request, MessageType.EVALUATE, hospitals)
-        replies = grid.send_and_receive(leg.messages, timeout=self.timeout)
+        """Scores of ``request.theta`` at these hospitals, sorted by name, and who gave none.
+
+        Where all are needed, nobody is left alone, and who does not answer is asked again.
+        """
+        self.roster.refresh(grid)
+        asked = hospitals if all_needed else self.roster.awake(hospitals)
+        leg, replies = self._send(grid, request, MessageType.EVALUATE, asked)
+        for _ in range(self.retries if all_needed else 0):
+            if silent := leg.silent(replies, hospitals):
+                again, more = self._send(grid, request, MessageType.EVALUATE, silent)
+                leg, replies = leg.with_another(again), [*replies, *more]
         return self._scores(leg, replies, hospitals)
 
     # ------------------------------------------------------------- Flower's own protocol
@@ -145,7 +162,8 @@ class MetaStrategy(Strategy):
         if self._state is None or self._state.round != server_round - 1:  # a new start
             self.roster.gather(grid)
             self._state = MetaState(server_round - 1, theta, self.outer.init(theta))
-        self._leg = self._train(grid, server_round, theta)
+        request = self._request(server_round, theta)
+        self._leg = self._address(grid, request, MessageType.TRAIN, self.chosen(server_round))
         return self._leg.messages
 
     def aggregate_train(
@@ -193,9 +211,27 @@ class MetaStrategy(Strategy):
 
     # ------------------------------------------------------------------------- details
 
-    def _train(self, grid: Grid, number: int, theta: Vector) -> Leg:
-        request = Request(number, self.desk, theta, run=self.run)
-        return self._address(grid, request, MessageType.TRAIN, self.chosen(number))
+    def _request(self, number: int, theta: Vector) -> Request:
+        return Request(number, self.desk, theta, run=self.run)
+
+    def _first(self, grid: Grid, number: int) -> Sequence[str]:
+        """Whom a round asks first: all that it has chosen, but not those that have been silent,
+        unless the others are too few."""
+        chosen = self.chosen(number)
+        self.roster.refresh(grid)
+        awake = self.roster.awake(chosen)
+        return awake if len(awake) >= needed(self.quorum, len(chosen)) else chosen
+
+    def _send(
+        self, grid: Grid, request: Request, kind: str, hospitals: Sequence[str]
+    ) -> tuple[Leg, list[Message]]:
+        """Ask these hospitals, and take what comes within the timeout."""
+        leg = self._address(grid, request, kind, hospitals)
+        known = {"round": request.round, "run": request.run, "request": digest(request)}
+        self.note(f"asked to {kind}", **known, hospitals=list(leg.hospitals))
+        replies = list(grid.send_and_receive(leg.messages, timeout=self.timeout))
+        self.roster.heard(leg.hospitals, {h for h, _ in leg.by_hospital(replies)}, self.timeout)
+        return leg, replies
 
     def _address(self, grid: Grid, request: Request, kind: str, hospitals: Iterable[str]) -> Leg:
         """One message for each of these hospitals that is present."""
@@ -210,19 +246,46 @@ class MetaStrategy(Strategy):
         return Leg(request, messages, there)
 
     def _releases(
-        self, leg: Leg, replies: Iterable[Message], dim: int
+        self, state: MetaState, leg: Leg, replies: Iterable[Message]
     ) -> tuple[list[Release], dict[str, str]]:
         """The valid updates (dim,) of the round's hospitals, sorted, and who gave none."""
-        number = leg.request.round
+        number, dim = leg.request.round, len(state.theta)
         answers: dict[str, Release | Rejected] = {}
         for hospital, reply in leg.by_hospital(replies):
             answer = read(reply, Release, hospital)
             if isinstance(answer, Release):
-                answer = check_release(answer, hospital, number, dim, self.max_norm)
-            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
-                answer = Rejected(hospital, "ledger-rewound")
+                answer = check_release(answer, hospital, number, dim)
             answers[hospital] = answer
-        return _sort(answers, self.chosen(number))
+        norms = {h: norm_of(a.update) for h, a in answers.items() if isinstance(a, Release)}
+        most = self.limit.of(number, state.theta, list(norms.values()), state.norms)
+        answers |= {h: Rejected(h, "norm-above-cap") for h, norm in norms.items() if norm > most}
+        for hospital, answer in answers.items():
+            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
+                answers[hospital] = Rejected(hospital, "ledger-rewound")
+        return sorted_out(answers, self.chosen(number))
+
+    def _step(
+        self,
+        state: MetaState,
+        number: int,
+        accepted: Sequence[Release],
+        rejected: Mapping[str, str],
+    ) -> tuple[MetaState, RoundReport]:
+        noted(self.note, self.run, number, accepted, rejected)
+        if short := self._shortage(number, accepted, rejected):
+            self.note("quorum failed", round=number, run=self.run, reason=short)
+            raise QuorumError(short)
+        combined = self.protect(np.stack([a.update for a in accepted]), self.combine, number)
+        at = min((number - 1) / self.num_rounds, 1.0)
+        theta, outer = self.outer.step(state.theta, combined, state.outer, at)
+        report = outcome(number, accepted, rejected, combined, self.loss_range)
+        past = self.limit.remembers(number, list(report.norms.values()), state.norms)
+        return MetaState(number, theta, outer, past), report
+
+    def _shortage(
+        self, number: int, accepted: Sequence[Release], rejected: Mapping[str, str]
+    ) -> str | None:
+        return shortage(number, len(accepted), rejected, self.quorum, self.combine)
 
     def _scores(
         self, leg: Leg, replies: Iterable[Message], hospitals: Sequence[str]
@@ -234,44 +297,4 @@ class MetaStrategy(Strategy):
             if isinstance(answer, Scores):
                 answer = check_scores(answer, hospital, number, episodes, self.scores)
             answers[hospital] = answer
-        return _sort(answers, hospitals)
-
-    def _require_quorum(
-        self, number: int, accepted: Sequence[Release], rejected: Mapping[str, str]
-    ) -> None:
-        asked = len(accepted) + len(rejected)
-        needed = max(ceil(self.quorum * asked - 1e-9), 1)  # 0.55 * 20 is 11.000000000000002
-        if len(accepted) < needed:
-            reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
-            raise QuorumError(
-                f"round {number}: {len(accepted)} of {asked} hospitals gave a valid update, "
-                f"{needed} are needed (strategies.quorum = {self.quorum:g}); "
-                f"without one: {reasons}{_hint(rejected)}"
-            )
-
-
-def _hint(rejected: Mapping[str, str]) -> str:
-    reasons = set(rejected.values())
-    if reasons <= {"not-finite", "norm-above-cap"}:
-        return (
-            "; updates grow too long where the inner rate or an outer one is too high (lower it), "
-            "and where noise is large (raise strategies.max_norm, or privacy.epsilon)"
-        )
-    return ""
-
-
-Answered = TypeVar("Answered", Release, Scores)
-
-
-def _sort(
-    answers: Mapping[str, Answered | Rejected], asked: Sequence[str]
-) -> tuple[list[Answered], dict[str, str]]:
-    """Valid answers in the order of the hospitals' names, and the reasons of all others."""
-    valid, rejected = [], {}
-    for hospital in sorted(asked):
-        answer = answers.get(hospital, Rejected(hospital, "no-reply"))
-        if isinstance(answer, Rejected):
-            rejected[hospital] = answer.reason
-        else:
-            valid.append(answer)
-    return valid, rejected
+        return sorted_out(answers, hospitals)

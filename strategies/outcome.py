@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from metaward.privacy import Release
+from metaward.privacy import Release, Scores
+from metaward.strategies.checks import Rejected
+from metaward.strategies.limits import norm_of
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,8 @@ class RoundReport:
 
     ``accepted`` are the hospitals whose reply counts; ``rejected`` maps any other one to why its
     reply does not. ``update_norm`` is the Euclidean norm of the combined update, ``norms`` that of
-    each accepted hospital's update as it arrived.
+    each accepted hospital's update as it arrived. ``loss`` is the mean of the losses in their
+    range; the hospitals in ``loss_left_out`` sent one that is not, and their update counts.
     """
 
     round: int
@@ -26,6 +30,7 @@ class RoundReport:
     loss: float | None
     update_norm: float
     norms: Mapping[str, float]
+    loss_left_out: tuple[str, ...] = ()
 
 
 def outcome(
@@ -33,18 +38,39 @@ def outcome(
     accepted: Sequence[Release],
     rejected: Mapping[str, str],
     combined: NDArray[np.float32],
+    loss_range: tuple[float, float],
 ) -> RoundReport:
-    """The report of round ``number``, whose accepted updates were ``combined`` into one (dim,)."""
-    losses = [a.loss for a in accepted if a.loss is not None]
+    """The report of round ``number``, whose accepted updates were ``combined`` into one (dim,).
+
+    A loss outside ``loss_range`` is left out of the mean. It changes nothing but what is shown, so
+    that its hospital's update, which was judged by itself, still counts.
+    """
+    lowest, highest = loss_range
+    sent = {a.hospital: a.loss for a in accepted if a.loss is not None}
+    losses = {h: loss for h, loss in sent.items() if lowest <= loss <= highest}
     return RoundReport(
         round=number,
         accepted=tuple(a.hospital for a in accepted),
         rejected=dict(rejected),
-        loss=float(np.mean(losses)) if losses else None,
-        update_norm=_norm(combined),
-        norms={a.hospital: _norm(a.update) for a in accepted},
+        loss=float(np.mean(list(losses.values()))) if losses else None,
+        update_norm=norm_of(combined),
+        norms={a.hospital: norm_of(a.update) for a in accepted},
+        loss_left_out=tuple(h for h in sent if h not in losses),
     )
 
 
-def _norm(vector: NDArray[np.float32]) -> float:
-    return float(np.linalg.norm(vector.astype(np.float64)))
+Answered = TypeVar("Answered", Release, Scores)
+
+
+def sorted_out(
+    answers: Mapping[str, Answered | Rejected], asked: Sequence[str]
+) -> tuple[list[Answered], dict[str, str]]:
+    """Valid answers in the order of the hospitals' names, and the reasons of all others."""
+    valid, rejected = [], {}
+    for hospital in sorted(asked):
+        answer = answers.get(hospital, Rejected(hospital, "no-reply"))
+        if isinstance(answer, Rejected):
+            rejected[hospital] = answer.reason
+        else:
+            valid.append(answer)
+    return valid, rejected

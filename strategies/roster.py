@@ -7,31 +7,23 @@ node becomes a hospital by answering the roster call with a seat that no other n
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flwr.app import Message, MessageType
-from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 from metaward.errors import RunError
 from metaward.privacy import Attendance
 from metaward.privacy.wire import Request, encode_request
 from metaward.strategies.checks import Rejected, read
+from metaward.strategies.leg import LOST
+from metaward.strategies.silence import Silence
 
 POLL_SECONDS = 0.2
-REST = 5.0
-"""A silent node is left alone for so many waits, so that it costs at most 1/6 of the time."""
 
-LOST = frozenset(
-    f"error-{code}"
-    for code in (
-        ErrorCode.MESSAGE_UNAVAILABLE,
-        ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-        ErrorCode.NODE_UNAVAILABLE,
-    )
-)
-"""Flower's codes for a node that went away; such a node is not turned away, for it said nothing."""
+LOST_WORDS = frozenset(f"error-{code}" for code in LOST)
+"""A node that went away is not turned away, for it said nothing."""
 
 
 class RosterError(RunError):
@@ -43,9 +35,9 @@ class Roster:
     """The hospitals of a run and the nodes that they answer from at present.
 
     ``timeout`` (seconds) is how long all hospitals can take to connect before the run; ``patience``
-    is how long a round waits for nodes that connected, or reconnected, since. ``silent`` maps a
-    node that did not answer in that time to the moment when it is asked again, so that it does not
-    hold up every round.
+    is how long a round waits for nodes that connected, or reconnected, since. ``silent`` are nodes
+    that did not say who they are in that time, ``idle`` those that said so and then did not answer
+    a request; neither may hold up every round (``strategies.silence``).
     """
 
     seats: Sequence[str]
@@ -54,7 +46,8 @@ class Roster:
     patience: float = 60.0
     nodes: dict[str, int] = field(default_factory=dict)
     turned_away: dict[int, Rejected] = field(default_factory=dict)
-    silent: dict[int, float] = field(default_factory=dict)
+    silent: Silence = field(default_factory=Silence)
+    idle: Silence = field(default_factory=Silence)
     present: frozenset[int] = frozenset()
 
     def gather(self, grid: Grid) -> None:
@@ -82,17 +75,30 @@ class Roster:
         """Forget nodes that left, ask new ones who they are, and wait for them a little."""
         self._look(grid)
         now, patience = time.monotonic(), min(self.patience, self.timeout)
-        called = [node for node in self._new() if self.silent.get(node, now) <= now]
+        called = [node for node in self._new() if not self.silent.rests(node, now)]
         self._call(grid, called, patience)
-        rested = time.monotonic() + REST * patience
-        self.silent |= dict.fromkeys(set(called) & set(self._new()), rested)
+        unknown = set(called) & set(self._new())
+        self.silent.note(unknown, patience, time.monotonic())
+
+    def awake(self, hospitals: Iterable[str]) -> list[str]:
+        """Those of the hospitals that are present and not left alone for their silence."""
+        now, nodes = time.monotonic(), self.nodes
+        return [h for h in hospitals if h in nodes and not self.idle.rests(nodes[h], now)]
+
+    def heard(self, asked: Iterable[str], answered: Collection[str], wait: float) -> None:
+        """Note which of the hospitals that were asked answered within ``wait`` seconds."""
+        there = {h: self.nodes[h] for h in asked if h in self.nodes}
+        self.idle.ends(node for h, node in there.items() if h in answered)
+        quiet = [node for h, node in there.items() if h not in answered]
+        self.idle.note(quiet, wait, time.monotonic())
 
     def _look(self, grid: Grid) -> None:
         """Find the nodes that are present, and forget those that are not."""
         self.present = frozenset(grid.get_node_ids())
         self.nodes = {seat: node for seat, node in self.nodes.items() if node in self.present}
         self.turned_away = {n: r for n, r in self.turned_away.items() if n in self.present}
-        self.silent = {n: when for n, when in self.silent.items() if n in self.present}
+        self.silent.keep(self.present)
+        self.idle.keep(self.present)
 
     def _new(self) -> list[int]:
         """Nodes whose hospital is not known yet."""
@@ -117,7 +123,7 @@ class Roster:
         if isinstance(answer, Attendance):
             answer = self._judge(answer)
         if isinstance(answer, Rejected):
-            if answer.reason not in LOST:
+            if answer.reason not in LOST_WORDS:
                 self.turned_away[node] = answer
         else:
             self.nodes[answer.hospital] = node

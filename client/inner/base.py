@@ -17,6 +17,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.fitted import at_point
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend, private_gradient
 from metaward.client.models import Layer
@@ -101,6 +102,11 @@ class Algorithm(Protocol):
         """
         ...
 
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """How long an update of 1 to ``tasks`` tasks can be, made of means within ``means``; None
+        where the learner does not say, and updates are judged by a fixed limit."""
+        return None
+
     def usual_clips(self, setting: Setting, theta: Tensor) -> Mapping[str, float]:
         """The clip norm of kinds of sums in a noised adaptation, where theta alone tells a good
         one; of all other kinds it is that of meta-training."""
@@ -133,6 +139,18 @@ def require_classes(spec: TaskSpec, learner: str) -> None:
     """``ValueError`` where tasks have no classes and the learner needs their means or names."""
     if not spec.kind.classes:
         raise ValueError(f"{learner} needs classes; choose reptile, fomaml or maml")
+
+
+def with_decay(
+    direction: Reach | None, l2: float, local_lr: float = 0.0, tasks: int = 1
+) -> Reach | None:
+    """The reach of a ``direction`` with weight decay; of ``tasks`` steps where there is a local
+    rate. None with both, since each step then decays from where the one before ended."""
+    if direction is None or (l2 and local_lr):
+        return None
+    if local_lr:
+        return direction.times(local_lr, tasks)
+    return direction + Reach(0.0, 0.0, l2)
 
 
 def refuse_mixed_tasks(unit: Unit, local_lr: float) -> None:
@@ -178,6 +196,14 @@ class GradientLearner(Algorithm):
     def layers(self, setting: Setting) -> tuple[Layer, ...]:
         """The network's layers."""
         return setting.network(setting.spec.outputs).layers()
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """That of a direction and of weight decay; with a local rate, of a step for every task."""
+        return with_decay(self.direction_reach(means), self.l2, self.local_lr, tasks)
+
+    def direction_reach(self, means: Means) -> Reach | None:
+        """How long the direction of a task, or the mean one, can be without weight decay."""
+        return None
 
     def adapt(
         self,

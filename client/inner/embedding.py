@@ -23,9 +23,11 @@ from metaward.client.inner.base import (
     Steps,
     refuse_mixed_tasks,
     require_classes,
+    with_decay,
 )
 from metaward.client.inner.programs import Task
 from metaward.client.inner.proto_maml import from_prototypes
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import decay, over_tasks, pooled_gradient, together
@@ -89,6 +91,10 @@ class Embedding(Algorithm):
 
         each = together(setting, (self, session.trained))
         return over_tasks(theta, episodes, direction, self.local_lr, session, each)
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """One mean gradient and weight decay; with a local rate, a step for every task."""
+        return with_decay(means["support"], self.l2, self.local_lr, tasks)
 
     def adapt(
         self,

@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from metaward.client.inner.base import OPEN
+from metaward.client.inner.base import OPEN, with_decay
 from metaward.client.inner.fitted import at_point
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.reptile import Reptile, minibatches, named, pooled, whole
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import decay, descend, private_gradient
@@ -71,6 +72,10 @@ class FedAvg(Reptile):
         phi, loss = descend(gradient, theta, self._batches(setting, episodes, rng), self.lr)
         pull = decay(self.layers(setting), theta, self.l2, session)
         return Update(phi - theta - pull, loss)
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """``steps`` steps for each task, one after the other, and weight decay."""
+        return with_decay(means["support"].times(self.lr, self.steps * tasks), self.l2)
 
     def adapt(
         self,

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor
 
 from metaward.client.inner.fedavg import FedAvg
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import decay, descend, private_gradient
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -73,3 +74,7 @@ class Local(FedAvg):
         w, loss = descend(pulled, start, self._batches(setting, episodes, rng), self.lr)
         pull = decay(self.layers(setting), theta, self.l2, session)
         return Update(w - theta - pull, loss, {"model": w})
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """Unknown: how far w is from theta depends on all rounds before."""
+        return None

@@ -13,6 +13,7 @@ from torch.func import grad
 
 from metaward.client.inner.base import GradientLearner
 from metaward.client.inner.programs import Task
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import (
     alike,
@@ -61,6 +62,10 @@ class Fomaml(GradientLearner):
 
         return meta_update(setting, theta, episodes, meta_gradient, self, session)
 
+    def direction_reach(self, means: Means) -> Reach | None:
+        """The query gradient."""
+        return means["query"]
+
 
 @dataclass(frozen=True)
 class Maml(GradientLearner):
@@ -88,6 +93,10 @@ class Maml(GradientLearner):
             self._exact(setting, net) if session.raw else self._adjoint(setting, net, session)
         )
         return meta_update(setting, theta, episodes, meta_gradient, self, session)
+
+    def direction_reach(self, means: Means) -> Reach | None:
+        """The query gradient, and a Hessian product for each step on the way back."""
+        return means["query"] + means["adjoint"].times(self.lr, self.steps)
 
     def _exact(self, setting: Setting, net: Network) -> MetaGradient:
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:

@@ -20,10 +20,19 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional
 
-from metaward.client.inner.base import FAR, OPEN, Algorithm, Rate, Steps, require_classes
+from metaward.client.inner.base import (
+    FAR,
+    OPEN,
+    Algorithm,
+    Rate,
+    Steps,
+    require_classes,
+    with_decay,
+)
 from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.heads import head_steps, joined, parted
 from metaward.client.inner.means import Measure, class_means, plain_means
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend
@@ -100,6 +109,10 @@ class Metric(Algorithm):
         means = vocabulary_means(setting, batches, session, self.centre)
         moments = second_moments(setting, batches, means, session)
         return Update(moments - theta, unpack(moments).trace())
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """The second moments, and theta, which they replace."""
+        return with_decay(means["moments"], 1.0) if "moments" in means else None
 
     def adapt(
         self,

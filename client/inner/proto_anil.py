@@ -16,11 +16,21 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from metaward.client.inner.base import FAR, OPEN, Algorithm, Lambda, Rate, Steps, require_classes
+from metaward.client.inner.base import (
+    FAR,
+    OPEN,
+    Algorithm,
+    Lambda,
+    Rate,
+    Steps,
+    require_classes,
+    with_decay,
+)
 from metaward.client.inner.fitted import Fitted
 from metaward.client.inner.heads import head_steps, joined, parted
 from metaward.client.inner.means import class_means, kept_means, plain_means
 from metaward.client.inner.metric import vocabulary_means
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.reptile import named, pooled
 from metaward.client.inner.setting import Kept, Predictor, Setting, Update
 from metaward.client.inner.steps import decay
@@ -116,6 +126,10 @@ class ProtoAnil(Algorithm):
         moved = self._inner(setting, theta, means, batch, session)
         g, loss = self._outer(setting, theta, means, batch, moved, session)
         return Update(-g - decay(self.layers(setting), theta, self.l2, session), loss, kept)
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """One mean gradient and weight decay."""
+        return with_decay(means["query"], self.l2)
 
     def adapt(
         self,

@@ -22,6 +22,7 @@ from metaward.client.inner.base import OPEN, GradientLearner, require_classes
 from metaward.client.inner.fitted import at_point
 from metaward.client.inner.maml import MetaGradient, Tasks, each, meta_update
 from metaward.client.inner.means import class_means, plain_means
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.setting import Predictor, Setting, Update
 from metaward.client.inner.steps import descend, inner_loops, private_gradient
 from metaward.client.models import Layer
@@ -101,6 +102,10 @@ class ProtoMaml(GradientLearner):
             return v + way_back, torch.full((), float("nan"), device=theta.device)
 
         return meta_gradient
+
+    def direction_reach(self, means: Means) -> Reach | None:
+        """The query gradient, and the way back through the prototypes."""
+        return means["query"] + means["adjoint"]
 
     def adapt(
         self,

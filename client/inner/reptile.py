@@ -13,6 +13,7 @@ from torch import Tensor
 
 from metaward.client.inner.base import GradientLearner
 from metaward.client.inner.programs import Task
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.inner.steps import decay, inner_loops, over_tasks, pooled_gradient, together
 from metaward.client.tasks.base import Episode
@@ -64,6 +65,10 @@ class Reptile(GradientLearner):
         key = None if self.takes_batches else (self, session.trained)
         each = together(setting, key)
         return over_tasks(theta, episodes, direction, self.local_lr, session, each)
+
+    def direction_reach(self, means: Means) -> Reach | None:
+        """``steps`` steps of rate ``lr``."""
+        return means["support"].times(self.lr, self.steps)
 
 
 def whole(setting: Setting, task: Task) -> Batch:

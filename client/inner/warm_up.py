@@ -25,6 +25,7 @@ from metaward.client.inner.metric import (
     vocabulary_means,
     whitening,
 )
+from metaward.client.inner.reach import Means, Reach
 from metaward.client.inner.reptile import named
 from metaward.client.inner.setting import Setting, Update
 from metaward.client.tasks.base import Episode, TaskSpec
@@ -72,6 +73,10 @@ class FirstRound:
         delta[place.start : place.start + len(packed)] = packed
         keep = kept_means(means, batches) if self.learner.remembers else {}
         return Update(delta, unpack(packed).trace(), keep)
+
+    def reach(self, means: Means, tasks: int) -> Reach | None:
+        """The second moments."""
+        return means["moments"]
 
     def settle(self, setting: Setting, theta: Tensor, combined: Tensor) -> Tensor:
         """theta with the whitening of the hospitals' ``combined`` covariance as its frame."""

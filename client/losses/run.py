@@ -20,11 +20,14 @@ def with_loss(spec: TaskSpec, loss: Loss | None, weights: str | Pairs) -> TaskSp
     own = spec.kind.losses if loss is None else careful(loss)
     given = factors(spec, weights)
     losses = own if given is None else Weighted(own, given)
-    return (
-        spec
-        if losses is spec.kind.losses
-        else replace(spec, kind=replace(spec.kind, losses=losses))
-    )
+    if losses is spec.kind.losses:
+        return spec
+    lowest, highest = spec.kind.loss_range
+    if isinstance(own, Alone):  # nobody knows whether it can be negative
+        lowest = -highest
+    most = max(given or (1.0,))
+    bounds = (lowest * most, highest * most)
+    return replace(spec, kind=replace(spec.kind, losses=losses, loss_range=bounds))
 
 
 def careful(loss: Loss) -> Loss:

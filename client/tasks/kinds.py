@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from metaward.client.tasks.base import TaskSpec
 
 Labels = NDArray[Any]
+LARGEST_LOSS = 1e6
+"""Where a network's mean loss is larger than this, it is lost, or somebody made the number up."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,8 @@ class TaskKind:
     where there are classes. ``random(spec, n, generator)`` gives made-up labels.
     ``certain(spec, labels)`` gives the outputs of a network that is certain of these labels; its
     shape is the shape of all outputs of this kind.
+
+    A hospital's mean loss lies in ``loss_range``; the server leaves any other out of what it shows.
     """
 
     name: str
@@ -89,6 +93,7 @@ class TaskKind:
     blank: Callable[[TaskSpec, int], Labels]
     random: Callable[[TaskSpec, int, np.random.Generator], Labels]
     certain: Callable[[TaskSpec, Tensor], Tensor]
+    loss_range: tuple[float, float] = (0.0, LARGEST_LOSS)
 
     @property
     def score_names(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from metaward.server.evaluations.finished import Finished, Vector
 from metaward.server.folder import Folder
 from metaward.server.run import Observer, Run
 from metaward.sim import Sim, data_root
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 
 PATIENCE = 7 * 24 * 3600.0
 """Seconds that simulated hospitals may take; the run's own limit is meant for a few episodes."""

@@ -27,7 +27,8 @@ from metaward.server.folder import Folder
 from metaward.server.keep import Best, better, stale
 from metaward.server.office.plan.question import question
 from metaward.server.terminal import say
-from metaward.strategies.meta import MetaState, QuorumError
+from metaward.strategies.meta import MetaState
+from metaward.strategies.quorum import QuorumError
 from tests.server.small import small
 from tests.server.test_kill import finish, start, wait_for_round
 

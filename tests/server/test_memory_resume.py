@@ -21,7 +21,7 @@ from metaward.privacy.wire import Request
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
 from metaward.sim import HERE
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from tests.client.scaffold import RECORD, SETTINGS, Scaffold
 from tests.server.small import small
 from tests.server.test_kill import finish, wait_for_round

@@ -19,7 +19,7 @@ from metaward.privacy.wire import Request
 from metaward.server.engines import ENGINES
 from metaward.server.folder import BusyError, Folder
 from metaward.server.run import Observer
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import RosterError
 from tests.server.small import small
 

@@ -10,7 +10,7 @@ import pytest
 from metaward.privacy import Mark, Release
 from metaward.privacy.wire import Request
 from metaward.strategies.marks import Marks, SeenMark
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from tests.strategies.federation import THETA, grid_of, honest, run, strategy
 
 MINE = "0123456789abcdef"

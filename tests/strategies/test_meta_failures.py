@@ -8,7 +8,7 @@ import pytest
 
 from metaward.privacy import Refusal, Release, Scores
 from metaward.privacy.wire import Request
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import Roster
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 from tests.strategies.federation import (

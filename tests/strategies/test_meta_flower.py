@@ -8,7 +8,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord
 from flwr.serverapp.strategy import Strategy
 
 from metaward.privacy import Scores
-from metaward.strategies.meta import MetaStrategy, QuorumError
+from metaward.strategies.meta import MetaStrategy
+from metaward.strategies.quorum import QuorumError
 from tests.strategies.federation import (
     FAILURES,
     NAMES,

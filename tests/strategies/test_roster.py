@@ -9,6 +9,7 @@ from metaward.privacy import Attendance, Refusal, Release
 from metaward.privacy.wire import Request
 from metaward.strategies import roster as module
 from metaward.strategies.roster import Roster, RosterError
+from metaward.strategies.silence import REST
 from tests.strategies.fake_grid import FakeGrid, Script, sits
 
 SEATS = ["north", "east", "south"]
@@ -184,7 +185,7 @@ def test_silent_node_is_asked_again_after_a_rest_and_takes_its_seat(clock: Clock
     grid.scripts[77] = sits("east", 1)
     roster.refresh(grid)
     assert "east" not in roster.nodes
-    clock.now += module.REST * 30.0
+    clock.now += REST * 30.0
     roster.refresh(grid)
     assert roster.nodes["east"] == 77
     assert [node for node, _, _ in grid.sent].count(77) == 3

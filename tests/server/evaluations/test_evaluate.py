@@ -23,7 +23,7 @@ from metaward.server.evaluations.finished import Finished, open_finished
 from metaward.server.evaluations.report import Evaluated
 from metaward.server.evaluations.sizes import Sized
 from metaward.server.folder import FolderTakenError
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 
 
 def judged(result: Path, place: Path, jobs: int = 1, **wishes: Any) -> Evaluated:

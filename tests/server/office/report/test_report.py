@@ -24,7 +24,7 @@ from metaward.server.folder import Folder
 from metaward.server.office.report import touches as report_words
 from metaward.server.run import Observer
 from metaward.server.version import code_version
-from metaward.strategies.meta import QuorumError
+from metaward.strategies.quorum import QuorumError
 from metaward.strategies.roster import RosterError
 from tests.mechanisms import protecting
 from tests.server.office.privacy_desk import private
