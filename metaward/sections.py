@@ -213,6 +213,9 @@ class Server:
     events: tuple[Literal["tensorboard"], ...] = ()
     """Programs that draw metrics while a run goes on: `[tensorboard]` writes its event files into
     the result folder."""
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """Above 0: while a run goes on, its server offers metrics for Prometheus on this port, on
+    loopback alone (`pip install 'metaward[prometheus]'`)."""
     evaluation: Evaluation = field(default_factory=Evaluation)
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     flower: Flower = field(default_factory=Flower)

@@ -18,6 +18,7 @@ from metaward.client import shipping
 from metaward.server import body
 from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder, Status, claimed, now
+from metaward.server.meter import metered
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.page.write import write_page
 from metaward.server.report import write_reports
@@ -54,9 +55,13 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
     with folder.lock():
         folder.begin(simulated, code_version())
         folder.set_status("running")
+        trail = folder.trail()
+        starts = folder.about()["starts"]
+        trail("run started" if starts == 1 else "run resumed", run=folder.id, round=0)
         try:
-            job = Run(run, grid, folder, observe, simulated)
-            tables = job.execute()
+            with metered(run, observe) as everyone:
+                job = Run(run, grid, folder, everyone, simulated)
+                tables = job.execute()
             write_reports(run, folder, tables, job.kept)
             write_finished(folder)
             _draw(run, folder, tables[0])
@@ -68,6 +73,7 @@ def conduct(run: sim.Sim, grid: Grid, folder: Folder, observe: Observer, simulat
             _end(folder, "failed", f"{type(error).__name__}: {error}")
             raise
         folder.set_status("finished")
+        trail("run finished", run=folder.id)
 
 
 def _draw(run: sim.Sim, folder: Folder, table: ScoreTable) -> None:
@@ -79,4 +85,5 @@ def _draw(run: sim.Sim, folder: Folder, table: ScoreTable) -> None:
 def _end(folder: Folder, status: Status, reason: str) -> None:
     """Write down how a run ended, and the privacy that it has cost nevertheless."""
     folder.set_status(status, reason)
+    folder.trail()(f"run {status}", run=folder.id, reason=reason)
     write_ended(folder)

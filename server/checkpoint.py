@@ -3,8 +3,8 @@
 A checkpoint is a folder ``round-000010`` with ``state.safetensors`` (theta, the outer optimiser's
 vectors, what the limit of norms remembers, and the best round so far where one is kept) and
 ``manifest.json`` (round, the configuration's digest, SHA-256 of the tensors). It is written under
-another name, synced to disk, then renamed: it is complete or absent. The digest matters because safetensors loads a file with
-flipped bits without an error.
+another name, synced to disk, then renamed: it is complete or absent. The digest matters because
+safetensors loads a file with flipped bits without an error.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ privacy.json        the privacy report; privacy.html the same for people
 evaluations/        the run judged again in detail (server.evaluations)
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
+audit.jsonl         the server's own log: requests, replies, rejections, checkpoints (server.trail)
 marks.jsonl         the last known entry of each hospital's ledger, by its replies
 events/             event files for the programs of server.events
 hospitals/          the ledgers of simulated hospitals, and what learners kept there
@@ -40,21 +41,15 @@ from metaward.errors import InputError, RunError
 from metaward.files import replace_file, usable, write_synced
 from metaward.options import ConfigError
 from metaward.privacy import Mark
+from metaward.server.trail import RunTrail
 from metaward.sim import Sim, load_json
 from metaward.strategies.marks import Marks, SeenMark
 
 WRITTEN = (
     *("config.json", "metrics.jsonl", "checkpoints", "baselines", "theta.safetensors"),
     *("body.safetensors", "start.safetensors", "result.json", "report.md", "report.html"),
-    *(
-        "curve.png",
-        "spent.png",
-        "sine.png",
-        "privacy.json",
-        "privacy.html",
-        "audit.json",
-        "status.json",
-    ),
+    *("curve.png", "spent.png", "sine.png", "privacy.json", "privacy.html", "status.json"),
+    *("audit.json", "audit.jsonl"),
     *("marks.jsonl", "events", "hospitals", "hospitals.log", "flower.log"),
 )
 """What a run writes beside run.json, by which it claims the folder."""
@@ -276,6 +271,10 @@ class Folder:
                 os.fsync(file.fileno())
 
         return Marks([_mark(path, *one) for one in enumerate(lines, 1)], note)
+
+    def trail(self) -> RunTrail:
+        """The server's log, to which every process adds that works on the run."""
+        return RunTrail(self.path, secret=self.config().privacy.unit.noise_at_server)
 
     def write_json(self, name: str, value: Any) -> None:
         """Write a JSON file, completely or not at all."""

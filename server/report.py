@@ -15,6 +15,7 @@ from metaward.server.checkpoint import digest
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder
 from metaward.server.keep import Chosen
+from metaward.server.missed import Missed, missed
 from metaward.sim import Sim
 
 LIBRARIES = ("metaward", "flwr", "torch", "opacus", "numpy")
@@ -24,12 +25,18 @@ def write_reports(
     run: Sim, folder: Folder, tables: Sequence[ScoreTable], kept: Sequence[Chosen]
 ) -> None:
     """Write the final tables for programs and for people."""
-    folder.write_json("result.json", result(run, tables, kept))
-    text = report(run, tables, kept)
+    absent = missed(run, folder)
+    folder.write_json("result.json", result(run, tables, kept, absent))
+    text = report(run, tables, kept, absent)
     replace_file(folder.path / "report.md", text.encode())
 
 
-def result(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> dict[str, Any]:
+def result(
+    run: Sim,
+    tables: Sequence[ScoreTable],
+    kept: Sequence[Chosen],
+    absent: Sequence[Missed] = (),
+) -> dict[str, Any]:
     """Everything that a program needs from a finished run."""
     return {
         "name": run.name,
@@ -38,13 +45,19 @@ def result(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> di
         "privacy": claim(run),
         "kept": [one.plain() for one in kept],
         "tables": [table.plain() for table in tables],
+        "missed": [one.plain() for one in absent],
         "versions": {name: version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
         "machine": f"{platform.machine()}, {platform.system()}",
     }
 
 
-def report(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> str:
+def report(
+    run: Sim,
+    tables: Sequence[ScoreTable],
+    kept: Sequence[Chosen],
+    absent: Sequence[Missed] = (),
+) -> str:
     """The tables in Markdown, with the meaning of their columns."""
     spec = run.client.tasks.spec()
     lines = [
@@ -59,6 +72,7 @@ def report(run: Sim, tables: Sequence[ScoreTable], kept: Sequence[Chosen]) -> st
         *choices(run, tables[0].score, kept),
         *(line for table in tables for line in markdown(table)),
         *LEGEND,
+        *notes(absent),
     ]
     return "\n".join(lines) + "\n"
 
@@ -79,6 +93,14 @@ def choices(run: Sim, score: Score, kept: Sequence[Chosen]) -> list[str]:
         *rounds,
         "",
     ]
+
+
+def notes(absent: Sequence[Missed]) -> list[str]:
+    """Who did not take part in all that it was asked for; nothing if all did."""
+    if not absent:
+        return []
+    lines = [f"- {one.text()}" for one in absent]
+    return ["", "**Answers of hospitals that did not count:**", "", *lines]
 
 
 def markdown(table: ScoreTable) -> list[str]:

@@ -59,6 +59,7 @@ class Run:
         roll_call = Request(0, run.desk().json())
         limits = run.server.flower
         everyone = [s.name for s in seats]
+        self.trail = folder.trail()
         self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
 
     def execute(self) -> tuple[ScoreTable, ...]:
@@ -91,7 +92,8 @@ class Run:
         while not stale(evaluation, best, state.round) and (step := next(rounds, None)):
             state, report = step
             seconds, began = time.monotonic() - began, time.monotonic()
-            row = {**asdict(report), "seconds": round(seconds, 3)}
+            present = len(self.roster.nodes)
+            row = {**asdict(report), "seconds": round(seconds, 3), "present": present}
             if contender.private and self.sim.privacy.unit.noise_at_server:
                 del row["norms"]  # they arrive without noise, and no epsilon covers them
             self._note(folder, contender, row)
@@ -101,6 +103,7 @@ class Run:
                 best = self._validate(folder, contender, strategy, state, best)
             if last or state.round % saving.every == 0 or stale(evaluation, best, state.round):
                 save_state(folder.checkpoints, state, config, saving.keep, best)
+                self.trail("checkpoint", round=state.round, run=strategy.run)
         return self._keep(contender, strategy, state, best)
 
     def _keep(
@@ -161,6 +164,7 @@ class Run:
             run=f"{self.folder.id}.{contender.key}",
             protect=protection(run, self.simulated) if contender.private else plain,
             marks=folder.marks() if folder else Marks(),
+            note=self.trail,
         )
 
     def _note(self, folder: Folder, contender: Contender, row: Mapping[str, Any]) -> None:

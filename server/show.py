@@ -15,8 +15,9 @@ from metaward.server.baselines import claim
 from metaward.server.evaluate import LearnerRow
 from metaward.server.folder import Folder
 from metaward.server.keep import Chosen
+from metaward.server.missed import Missed
 from metaward.server.report import cells
-from metaward.server.terminal import BAD, FAINT, Piece, line, table
+from metaward.server.terminal import BAD, FAINT, WARN, Piece, line, table
 from metaward.sim import Sim, data_root
 
 COLUMNS = ("learner", "steps", "before", "after", "95 % interval", "worst hospital", "gap")
@@ -33,6 +34,7 @@ def final(run: Sim, folder: Folder) -> Piece:
         *(_scored(run, scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),
         *(line(one.text(main)) for one in kept if one.scores),
+        *(line(Missed(**one).text(), WARN) for one in saved.get("missed", ())),
         line(claim(run), BAD),
         line(f"results in {folder.path}"),
     )

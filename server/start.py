@@ -7,7 +7,7 @@ from pathlib import Path
 from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.options import ConfigError
-from metaward.server import body, events
+from metaward.server import body, events, meter
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder, claimed
 from metaward.server.inputs import changes, inputs_of
@@ -64,6 +64,7 @@ def check_machine(run: Sim) -> None:
     """``ConfigError`` for a wrong data folder, a missing package or GPU; nothing is written yet."""
     data_root(run)
     events.check(run)
+    meter.check(run)
     try:
         check_device(run.server.device)
     except NodeError as error:

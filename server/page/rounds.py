@@ -89,9 +89,9 @@ def phases(run: Sim, folder: Folder) -> list[Phase]:
 def presences(run: Sim, phase: Phase) -> list[Presence]:
     """Every hospital, those with rejected answers first, then as in the roster."""
     rounds = max((row["round"] for row in phase.rows), default=1)
-    outcomes = _outcomes(run, phase)
+    found_out = outcomes(run, phase)
     found = [
-        _presence(seat.name, seat.role, outcomes.get(seat.name, {}), rounds)
+        _presence(seat.name, seat.role, found_out.get(seat.name, {}), rounds)
         for seat in run.client.tasks.roster()
     ]
     return sorted(found, key=lambda one: one.accepted - one.asked)
@@ -135,7 +135,7 @@ def norms(phase: Phase) -> list[Series]:
     return [combined, hospitals]
 
 
-def _outcomes(run: Sim, phase: Phase) -> dict[str, dict[int, str]]:
+def outcomes(run: Sim, phase: Phase) -> dict[str, dict[int, str]]:
     """Hospital -> round -> why its answer did not count, "" where it did."""
     asked: dict[str, list[str]] = {}
     for seat in run.client.tasks.roster():

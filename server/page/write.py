@@ -25,6 +25,7 @@ from metaward.privacy.report.templates import FOLDER as SHARED
 from metaward.privacy.report.templates import environment
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder, now
+from metaward.server.missed import missed
 from metaward.server.page.plot import Plot, Series, plot
 from metaward.server.page.rounds import (
     Phase,
@@ -91,6 +92,7 @@ def page(folder: Folder, place: Path, finished: str) -> str:
             hospitals=at_each(tables[0].rows, score),
             presences=presences(run, trained[0]),
             turned=turned_away(trained),
+            missed=missed(run, folder),
             listed=LISTED,
             norms=plot("Norm of the update", "Euclidean norm", norms(trained[0]), 3),
             rounds=_round_times(trained[0]),
@@ -165,6 +167,7 @@ FILES = {
     "curve.png": "the curve and each hospital's score as a picture",
     "hospitals.log": "what simulated hospitals said locally",
     "audit.json": "an audit of the mechanism",
+    "audit.jsonl": "the server's own log: requests, replies, rejections, checkpoints",
 }
 """The files that the page names, if they are there."""
 
