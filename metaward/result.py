@@ -78,6 +78,19 @@ class Result:
         return kept
 
     @property
+    def missed(self) -> list[dict[str, Any]]:
+        """Each hospital whose answers did not all count, and of which learner's training.
+
+        ``hospital``, ``learner``, ``asked`` (rounds), ``missed`` (of these), ``reasons`` (reason ->
+        rounds; ``no-reply`` for silence), and ``losses`` (rounds in which its update counted and
+        its loss was left out). Empty where all took part in all that they were asked for.
+
+        ``InputError`` where the run is not finished.
+        """
+        missed: list[dict[str, Any]] = self._saved().get("missed", [])
+        return missed
+
+    @property
     def rounds(self) -> list[dict[str, Any]]:
         """The rows of metrics of the run's own learner, in order, as ``observe`` gets them."""
         return list(self._folder.rows())

@@ -16,6 +16,7 @@ from metaward.client import work
 from metaward.client.desk import Desk
 from metaward.client.node import Node
 from metaward.privacy import Release
+from metaward.privacy.ledger import Ledger
 from metaward.privacy.wire import Request, digest
 from metaward.server.engines import ENGINES
 from metaward.server.folder import Folder
@@ -125,6 +126,33 @@ def test_a_retry_is_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert len(line["hospitals"]) == 2
     rows = [row for row in folder.rows() if "accepted" in row]
     assert {len(row["accepted"]) for row in rows} == {3}
+
+
+def test_a_hospital_that_is_asked_again_sends_stored_bytes_and_pays_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of three replies are lost on the way in round 1, after they were charged."""
+    from metaward.server.engines.inprocess import InProcessGrid
+
+    sums = ("client.schedule=passes", "privacy={mechanism: sums, unit: record}")
+    plain = execute(tmp_path / "plain", *sums)
+    send, calls = InProcessGrid.send_and_receive, iter(range(100))
+
+    def once(self: InProcessGrid, messages: Any, *, timeout: float | None = None) -> Any:
+        replies = list(send(self, messages, timeout=timeout))
+        return replies[:1] if next(calls) == 1 else replies
+
+    monkeypatch.setattr(InProcessGrid, "send_and_receive", once)
+    lost = execute(tmp_path / "lost", *sums)
+    assert told(lost)["retried"] == 1
+
+    def charged(folder: Folder) -> dict[str, int]:
+        ledgers = sorted((folder.hospitals / f"{folder.id}.reptile").glob("*.sqlite"))
+        return {path.name: len(Ledger.open(path).history().charges) for path in ledgers}
+
+    assert charged(lost) == charged(plain)
+    thetas = [(one.path / "theta.safetensors").read_bytes() for one in (lost, plain)]
+    assert thetas[0] == thetas[1]
 
 
 def test_updates_without_noise_leave_no_digest(tmp_path: Path) -> None:
