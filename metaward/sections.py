@@ -87,7 +87,8 @@ class Strategies:
     quorum: Annotated[float, Field(gt=0, le=1)] = 0.5
     """The share of these hospitals whose valid update a round needs; below it the run stops."""
     timeout: Annotated[float, Field(gt=0)] = 600.0
-    """Seconds that a round waits for answers."""
+    """Seconds that a round waits for answers. A hospital that has not answered by then is left
+    alone for five times as long before it is asked again, then for ten times, and so on."""
     retries: Annotated[int, Field(ge=0, le=100)] = 1
     """How often a round below the quorum asks again, unchanged, those that did not answer; a
     hospital that had answered sends the same bytes again and pays nothing."""

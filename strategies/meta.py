@@ -44,8 +44,7 @@ def plain(updates: Vector, combine: Combine, round: int) -> Vector:
 
 @dataclass(frozen=True)
 class MetaState:
-    """Everything that the next round depends on, except the configuration; ``norms`` is what the
-    limit of norms remembers."""
+    """What the next round depends on beside the configuration; ``norms`` is the limit's memory."""
 
     round: int
     theta: Vector
@@ -64,8 +63,8 @@ class MetaStrategy(Strategy):
     asked again up to ``retries`` times. The request is the same, so that a hospital that had
     computed its reply sends the stored one, and nobody pays twice. Who is chosen never changes.
 
-    ``limit`` is the largest norm of an update, ``loss_range`` that of a loss that is shown.
-    ``note`` is called with each thing that happens, for the server's log (``server.trail``).
+    ``limit`` is the largest norm of an update, ``loss_range`` the range of a loss that is shown;
+    ``note`` is told each thing that happens, for the server's log (``server.trail``).
 
     ``rounds`` and ``evaluate`` keep nothing between their calls. ``_state`` and ``_leg`` serve
     Flower's own ``start`` alone, which asks and combines in two calls and passes neither on.
@@ -115,10 +114,8 @@ class MetaStrategy(Strategy):
     def advance(
         self, state: MetaState, leg: Leg, replies: Iterable[Message]
     ) -> tuple[MetaState, RoundReport]:
-        """Check, sort and combine replies, then step: the next state, and what the round did.
-
-        Raises ``QuorumError`` below the quorum, or where the rule has too few updates.
-        """
+        """Check, sort and combine replies, then step: the next state, and what the round did;
+        ``QuorumError`` below the quorum, or where the rule has too few updates."""
         return self._step(state, leg.request.round, *self._releases(state, leg, replies))
 
     def begin(self, theta: Vector) -> MetaState:
@@ -147,7 +144,9 @@ class MetaStrategy(Strategy):
             if silent := leg.silent(replies, hospitals):
                 again, more = self._send(grid, request, MessageType.EVALUATE, silent)
                 leg, replies = leg.with_another(again), [*replies, *more]
-        return self._scores(leg, replies, hospitals)
+        found = self._scores(leg, replies, hospitals)
+        noted(self.note, self.run, request.round, *found)
+        return found
 
     # ------------------------------------------------------------- Flower's own protocol
 
@@ -227,7 +226,7 @@ class MetaStrategy(Strategy):
     ) -> tuple[Leg, list[Message]]:
         """Ask these hospitals, and take what comes within the timeout."""
         leg = self._address(grid, request, kind, hospitals)
-        known = {"round": request.round, "run": request.run, "request": digest(request)}
+        known = {"round": request.round, "run": self.run, "request": digest(request)}
         self.note(f"asked to {kind}", **known, hospitals=list(leg.hospitals))
         replies = list(grid.send_and_receive(leg.messages, timeout=self.timeout))
         self.roster.heard(leg.hospitals, {h for h, _ in leg.by_hospital(replies)}, self.timeout)

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from metaward.privacy import Release
+from metaward.privacy import Release, Scores
 
 
 class Note(Protocol):
@@ -25,13 +25,17 @@ def noted(
     note: Note,
     run: str,
     number: int,
-    accepted: Sequence[Release],
+    accepted: Sequence[Release] | Sequence[Scores],
     rejected: Mapping[str, str],
 ) -> None:
     """Tell which replies of a round count, with the SHA-256 of their update, and which do not."""
     about = {"round": number, "run": run}
     for one in accepted:
-        update = hashlib.sha256(one.update.astype("<f4").tobytes()).hexdigest()
-        note("reply accepted", **about, hospital=one.hospital, update=update)
+        sent = {"update": _digest(one)} if isinstance(one, Release) else {}
+        note("reply accepted", **about, hospital=one.hospital, **sent)
     for hospital, reason in rejected.items():
         note("reply rejected", **about, hospital=hospital, reason=reason)
+
+
+def _digest(release: Release) -> str:
+    return hashlib.sha256(release.update.astype("<f4").tobytes()).hexdigest()
