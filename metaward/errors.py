@@ -13,9 +13,11 @@
     │   ├── BusyError                      another process is working in the folder
     │   ├── CheckpointError                a checkpoint is missing or damaged
     │   ├── EngineError                    Flower's runtime did not finish the run
+    │   ├── MeterError                     the port for metrics cannot be opened
     │   ├── Overdraft                      an algorithm asked for more than was charged
     │   ├── QuorumError                    too few hospitals gave a valid answer
-    │   └── RosterError                    hospitals do not match the configuration
+    │   ├── RosterError                    hospitals do not match the configuration
+    │   └── TooFewError                    a combining rule means nothing for so few updates
     ├── LedgerError                        a ledger cannot be used; exit code by cause
     │   └── BudgetSpent                    a unit has too little of its budget left
     └── PolicyError                        the hospital's policy forbids it: exit code 2

@@ -20,6 +20,7 @@ from metaward.options import Registry, plain
 from metaward.privacy import MECHANISMS
 from metaward.reference import meanings
 from metaward.strategies import COMBINE, OUTER
+from metaward.strategies.combine import TooFewError
 from tests.needed import usual
 
 REGISTRIES: dict[str, dict[str, type[Any]]] = {
@@ -88,6 +89,12 @@ def test_names_are_plain_words(registry: str) -> None:
 @pytest.mark.parametrize("name", COMBINE)
 @pytest.mark.parametrize("hospitals", [1, 2, 3, 10])
 def test_combine(name: str, hospitals: int) -> None:
+    """It gives a result for as many updates as it says, and fails for fewer."""
+    rule = COMBINE[name]()
+    if rule.unsuited(hospitals) is not None:
+        with pytest.raises(TooFewError):
+            rule(np.ones((hospitals, 20), np.float32))
+        return
     updates = np.random.default_rng(0).normal(size=(hospitals, 20)).astype(np.float32)
     kept = updates.copy()
     updates.setflags(write=False)

@@ -51,7 +51,7 @@ def with_scratch(run: Sim, steps: int) -> Sim:
 
 
 def test_own_learner_keeps_the_runs_parts() -> None:
-    run = small("strategies.combine={rule: median}", "strategies.outer={optimizer: adam}")
+    run = small("strategies={combine: {rule: median}, outer: {optimizer: adam}, quorum: 1.0}")
     mine = own(run)
     assert (mine.name, mine.key, mine.trained) == ("reptile", "reptile", True)
     assert (mine.learner, mine.combine, mine.outer) == (run.client.inner, Median(), Adam())
