@@ -23,11 +23,13 @@ from metaward.yaml_text import place
 JUDGED = {
     "server.engine": "inprocess",
     "server.workers": 1,
+    "server.metrics_port": 0,
     "server.evaluation.judges": "validation",
     "server.evaluation.baselines": [],
     "server.evaluation.scratch_steps": 0,
 }
-"""What every trial has: its own learner alone, judged by the hospitals for validation."""
+"""What every trial has: its own learner alone, judged by the hospitals for validation, and no port,
+since trials run side by side."""
 
 
 @dataclass(frozen=True)
