@@ -13,6 +13,7 @@
     │   ├── BusyError                      another process is working in the folder
     │   ├── CheckpointError                a checkpoint is missing or damaged
     │   ├── EngineError                    Flower's runtime did not finish the run
+    │   ├── FlowerError                    a command of Flower failed
     │   ├── MeterError                     the port for metrics cannot be opened
     │   ├── Overdraft                      an algorithm asked for more than was charged
     │   ├── QuorumError                    too few hospitals gave a valid answer

@@ -75,7 +75,7 @@ COMMANDS = {
         "Run a real deployment of Flower.",
     ),
     "doctor": Late(
-        "metaward.server.deploy.doctor_command:doctor",
+        "metaward.server.deploy.doctor.command:doctor",
         "Check a hospital's or a server's machine before a run, and say what to do.",
     ),
     "gate": Late(

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from metaward import sim
 from metaward.files import replace_file
 from metaward.server.deploy.commands import environment, submission
-from metaward.server.deploy.consortium.live import CONNECTION, Server
+from metaward.server.deploy.consortium.live import CONNECTION, ServerSite
 from metaward.server.engines.follow import Trail, follow, run_config, true_ending
 from metaward.server.engines.processes import Launcher
 from metaward.server.engines.progress import Progress
@@ -23,7 +21,7 @@ from metaward.server.run import Observer
 class Carried:
     """The server that carries a run out, and the run's folder on the server's machine."""
 
-    server: Server
+    server: ServerSite
     folder: Folder
 
     def carry_out(self, run: sim.Sim, observe: Observer) -> None:
@@ -40,12 +38,6 @@ class Carried:
             launcher = Launcher(self.server.home, environment(self.server.home), log)
             with launcher(submission(config, CONNECTION)) as stream:
                 follow((stream,), Trail(self.folder, log, deadline, progress.show))
-
-
-def with_seats(server: Server, settings: Sequence[str]) -> list[str]:
-    """The settings of a run of this consortium: only answers signed with its keys count."""
-    seats = json.dumps(server.consortium.seats(), ensure_ascii=False)
-    return [*settings, f"server.seats={seats}"] if hasattr(sim.Sim, "xx") else list(settings)
 
 
 def default_config(folder: Path) -> Path:

@@ -16,8 +16,8 @@ from metaward.server.deploy.command import print_result
 from metaward.server.deploy.command import resumed as _resumed
 from metaward.server.deploy.consortium import office as actions
 from metaward.server.deploy.consortium.bundled import bundle_hash
-from metaward.server.deploy.consortium.carry import Carried, default_config, with_seats
-from metaward.server.deploy.consortium.live import Server
+from metaward.server.deploy.consortium.carry import Carried, default_config
+from metaward.server.deploy.consortium.live import ServerSite
 from metaward.server.deploy.consortium.members import Consortium, Ports, read_consortium
 from metaward.server.deploy.consortium.places import Office
 from metaward.server.deploy.gate.allowed import public_key
@@ -135,13 +135,13 @@ def approve(
 def register(folder: Folder) -> None:
     """At the server: let in the keys that count, and turn out all others."""
     with tempfile.TemporaryDirectory(prefix="metaward-") as keys:
-        new, gone = Server(read_consortium(folder)).register(Path(keys))
+        new, gone = ServerSite(read_consortium(folder)).register(Path(keys))
     tell(f"let in: {', '.join(new) or 'nobody new'}; keys turned out: {gone}")
 
 
 def status(folder: Folder, as_json: Json = False) -> None:
     """At the server: which hospitals are there, and since when."""
-    nodes = Server(read_consortium(folder)).nodes()
+    nodes = ServerSite(read_consortium(folder)).nodes()
     rows = [(node.name, node.status, node.since) for node in nodes]
     there = sum(node.status == "online" for node in nodes)
     summary = f"{there} of {len(nodes)} hospitals are there"
@@ -161,7 +161,7 @@ def carry_out(
     as_json: Json = False,
 ) -> None:
     """At the server: carry out a run with the consortium's hospitals, and follow it."""
-    server = Server(read_consortium(folder))
+    server = ServerSite(read_consortium(folder))
     run, result = _resumed(resume) if resume else _begun(server, folder, config, set_ or [], out)
     with progress(result, quiet=as_json) as observe:
         Carried(server, result).carry_out(run, observe)
@@ -169,10 +169,11 @@ def carry_out(
 
 
 def _begun(
-    server: Server, folder: Path, config: Path | None, settings: list[str], out: Path | None
+    server: ServerSite, folder: Path, config: Path | None, settings: list[str], out: Path | None
 ) -> tuple[sim.Sim, Result]:
     """A new run of the consortium's hospitals; nothing is written if the configuration is wrong."""
-    run = sim.load(config or default_config(folder), with_seats(server, settings))
+    server.consortium.seats()  # refuses a run with a hospital that was revoked
+    run = sim.load(config or default_config(folder), settings)
     names = [seat.name for seat in run.client.tasks.roster()]
     ours = [member.name for member in server.consortium.members]
     if names != ours:

@@ -13,7 +13,7 @@ from metaward.errors import RunError
 from metaward.files import replace_file
 from metaward.server.deploy.commands import environment
 from metaward.server.deploy.consortium.members import Consortium
-from metaward.server.deploy.consortium.places import Machine
+from metaward.server.deploy.consortium.places import MachineFolders
 
 CONNECTION = "consortium"
 FLOWER_SECONDS = 60.0
@@ -33,15 +33,15 @@ class NodeState:
 
 
 @dataclass(frozen=True)
-class Server:
+class ServerSite:
     """The server of a consortium, seen from its own machine."""
 
     consortium: Consortium
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> MachineFolders:
         """The folders of this machine."""
-        return Machine(Path(self.consortium.prefix))
+        return MachineFolders(Path(self.consortium.prefix))
 
     @property
     def home(self) -> Path:

@@ -9,7 +9,7 @@ from metaward.server.deploy.pki import Pair
 
 
 @dataclass(frozen=True)
-class Machine:
+class MachineFolders:
     """The folders of metaward on a machine, below ``prefix`` (``/`` but for a trial)."""
 
     prefix: Path

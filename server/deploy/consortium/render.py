@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from metaward.server.deploy.consortium.members import Consortium, Member
-from metaward.server.deploy.consortium.places import Machine
+from metaward.server.deploy.consortium.places import MachineFolders
 from metaward.server.version import code_version
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -53,9 +53,9 @@ class Commands:
     consortium: Consortium
 
     @property
-    def machine(self) -> Machine:
+    def machine(self) -> MachineFolders:
         """The folders on each machine."""
-        return Machine(Path(self.consortium.prefix))
+        return MachineFolders(Path(self.consortium.prefix))
 
     def superlink(self) -> list[str]:
         """The SuperLink: TLS, registered nodes only, reached on loopback only."""
@@ -124,7 +124,7 @@ def hospital_files(consortium: Consortium, hospital: Member) -> dict[str, str]:
 
 def connection(consortium: Consortium, name: str = "consortium") -> str:
     """Flower's own configuration of where the SuperLink is, for commands on the server."""
-    trust = json.dumps(str(Machine(Path(consortium.prefix)).etc / "ca.crt"))
+    trust = json.dumps(str(MachineFolders(Path(consortium.prefix)).etc / "ca.crt"))
     where = f'address = "{LOOPBACK}:{consortium.ports.superlink}"\nroot-certificates = {trust}\n'
     return f'[superlink]\ndefault = "{name}"\n\n[superlink.{name}]\n{where}'
 
@@ -132,7 +132,7 @@ def connection(consortium: Consortium, name: str = "consortium") -> str:
 def _rendered(
     consortium: Consortium, files: Mapping[str, str], values: Mapping[str, Any]
 ) -> dict[str, str]:
-    machine = Machine(Path(consortium.prefix))
+    machine = MachineFolders(Path(consortium.prefix))
     shared = vars(consortium) | {
         "address": consortium.address,
         "etc": machine.etc,

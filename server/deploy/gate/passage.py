@@ -42,7 +42,7 @@ HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "upgra
 """Headers that are for one connection and not for the next."""
 
 
-class Audit:
+class GateLog:
     """An append-only file with a line of JSON for each decision, on the disk before it acts."""
 
     def __init__(self, path: Path) -> None:
@@ -59,7 +59,7 @@ class Audit:
 
 def application(gate: Gate) -> Starlette:
     """The gate's application: it passes the fleet interface on and refuses everything else."""
-    audit = Audit(gate.audit)
+    audit = GateLog(gate.audit)
     trust = ssl.create_default_context(cafile=gate.ca)
     server = httpx.AsyncClient(
         base_url=f"https://{gate.superlink}", verify=trust, timeout=WAIT_SECONDS, trust_env=False
@@ -102,7 +102,7 @@ async def passed(server: httpx.AsyncClient, request: Request) -> Response:
     )
 
 
-async def code(server: httpx.AsyncClient, request: Request, gate: Gate, audit: Audit) -> Response:
+async def code(server: httpx.AsyncClient, request: Request, gate: Gate, audit: GateLog) -> Response:
     """The bundle that the server sends, where it is on the list; 403 where it is not."""
     answer = await server.send(_onward(server, request, request.stream()), stream=True)
     try:

@@ -13,7 +13,7 @@ from metaward import sim
 from metaward.client.scores import known_scores
 from metaward.privacy.policy import Policy
 from metaward.server.cli import main
-from metaward.server.deploy import up
+from metaward.server.deploy import layout
 from metaward.server.folder import Folder
 
 CONFIG = sim.HERE / "configs" / "deploy.yaml"
@@ -116,11 +116,11 @@ def test_what_cannot_be_resumed_is_refused(call: Any, status: Any, words: str) -
 
 def test_every_local_hospital_starts_with_an_example_that_admits_the_mechanism() -> None:
     unprotected = sim.load(CONFIG, ["privacy={mechanism: none}"])
-    allowed = Policy.read(up.default_policy(unprotected), known_scores())
+    allowed = Policy.read(layout.default_policy(unprotected), known_scores())
     assert allowed.mechanisms == allowed.units == ("none",)
     assert allowed.evaluate
     private = replace(unprotected, privacy=Private())  # type: ignore[arg-type]
-    assert "none" not in Policy.read(up.default_policy(private), known_scores()).units
+    assert "none" not in Policy.read(layout.default_policy(private), known_scores()).units
 
 
 class Private:

@@ -20,7 +20,7 @@ from cryptography import x509
 from metaward import sim
 from metaward.options import ConfigError
 from metaward.server.deploy.consortium import live, office
-from metaward.server.deploy.consortium.live import FlowerError, Server
+from metaward.server.deploy.consortium.live import FlowerError, ServerSite
 from metaward.server.deploy.consortium.members import (
     NAME,
     Consortium,
@@ -304,7 +304,7 @@ def test_an_ipv6_server_is_written_with_brackets(consortium: Consortium) -> None
 # ------------------------------------------------------------------------------- at the server
 
 
-class FakeLink(Server):
+class FakeLink(ServerSite):
     """The SuperLink's commands, played by a dictionary of keys and numbers."""
 
     def flower(self, *words: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 import yaml
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -19,11 +20,15 @@ from typer.testing import CliRunner
 
 from metaward import sim
 from metaward.privacy.ledger import Ledger
-from metaward.server.deploy import doctor, pki
+from metaward.server.deploy import pki
 from metaward.server.deploy.consortium import office
 from metaward.server.deploy.consortium.members import Consortium, Ports
 from metaward.server.deploy.consortium.places import Office
-from metaward.server.deploy.doctor import Finding, examine
+from metaward.server.deploy.doctor import examine as local
+from metaward.server.deploy.doctor import line as way
+from metaward.server.deploy.doctor.command import doctor as command
+from metaward.server.deploy.doctor.examine import examine
+from metaward.server.deploy.doctor.finding import Finding
 from metaward.server.deploy.gate.passage import application
 from metaward.server.deploy.gate.setting import Gate
 from metaward.server.engines.processes import free_port
@@ -155,7 +160,7 @@ def test_an_empty_data_folder_is_wrong(site: Path) -> None:
 
 
 def test_a_wrong_policy_is_named(site: Path) -> None:
-    path = Path(str(doctor._here(Path("policy.yaml"), site)))
+    path = Path(str(local._here(Path("policy.yaml"), site)))
     path.write_text(path.read_text().replace("epsilon:", "epsilom:"))
     assert "epsilom" in wrong(examine(site), "policy").text
 
@@ -179,7 +184,7 @@ def test_a_port_in_use_is_wrong_unless_the_gate_uses_it(site: Path) -> None:
 
 
 def test_a_full_disk_is_doubtful(site: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(local, "DISK_BYTES", 1 << 60)
     (disk,) = [one for one in examine(site) if one.subject == "disk"]
     assert (disk.verdict, bool(disk.remedy)) == ("doubtful", True)
 
@@ -192,7 +197,7 @@ def test_a_certificate_is_judged_by_its_time(founded: Office, monkeypatch: Any) 
         def now(cls, tz: Any = None) -> Any:
             return datetime.now(tz) + cls.ahead
 
-    monkeypatch.setattr(doctor, "datetime", Later)
+    monkeypatch.setattr(way, "datetime", Later)
     verdicts = []
     for days in (0, 350, 400, -1):
         Later.ahead = timedelta(days=days)
@@ -202,7 +207,7 @@ def test_a_certificate_is_judged_by_its_time(founded: Office, monkeypatch: Any) 
 
 
 def test_a_package_of_another_version_is_wrong(site: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(doctor, "version", lambda name: "0.0.1" if name == "flwr" else "99")
+    monkeypatch.setattr(local, "version", lambda name: "0.0.1" if name == "flwr" else "99")
     found = [one for one in examine(site) if one.subject == "version" and one.verdict == "wrong"]
     assert any("flwr 0.0.1" in one.text for one in found)
 
@@ -221,9 +226,6 @@ def test_a_strange_folder_is_no_site(tmp_path: Path) -> None:
 
 
 def test_the_command_ends_with_one_for_a_wrong_site(site: Path) -> None:
-    import typer
-
-    from metaward.server.deploy.doctor_command import doctor as command
 
     app = typer.Typer()
     app.command()(command)

@@ -9,7 +9,8 @@ import typer
 
 from metaward.errors import FAILED
 from metaward.server.arguments import Json
-from metaward.server.deploy.doctor import Finding, examine
+from metaward.server.deploy.doctor.examine import examine
+from metaward.server.deploy.doctor.finding import Finding
 from metaward.server.terminal import BAD, GOOD, WARN, answer, line
 
 STYLES = {"good": GOOD, "doubtful": WARN, "wrong": BAD}

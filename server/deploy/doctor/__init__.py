@@ -1,0 +1,1 @@
+"""Whether a site can take part, and what to do if it cannot."""
