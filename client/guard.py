@@ -142,6 +142,16 @@ def admit_plugins(config: NodeConfig, names: Sequence[str]) -> None:
         _policy(config).admit_plugins(names)
 
 
+def own_name(config: NodeConfig) -> str | None:
+    """The only name under which the hospital's policy lets it take part; None: any, or unknown."""
+    if simulation_folder(config):
+        return None
+    try:
+        return _policy(config).hospital
+    except PolicyError:  # whoever opens the policy next says what is wrong with it
+        return None
+
+
 def _policy(config: NodeConfig) -> Policy:
     named = config.get("policy")
     return Policy.open(Path(str(named)) if named else None, known_scores())

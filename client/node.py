@@ -7,7 +7,8 @@ says which hospital of the roster this is; ``policy`` and ``ledger`` are the fil
 how the inner loops of several tasks are computed: auto, loop or batched (else METAWARD_INNER, else
 auto), and ``chunk`` the most tasks at once (else METAWARD_CHUNK, else 64); ``memory`` is
 the folder of ``client.memory`` (in a simulation it is that of the ledgers); ``download`` is true
-where missing data files may be downloaded. In a simulation ``client.sitting`` adds keys of its own.
+where missing data files may be downloaded; ``signing-key`` is the file of the Ed25519 key that
+signs every answer (``client.answering``). In a simulation ``client.sitting`` adds keys of its own.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
 from metaward.sections import RULE, Client, Data, Server, Strategies
 from metaward.strategies import COMBINE
+from metaward.strategies.proof import seat_faults
 from metaward.yaml_text import merged, override, read_yaml
 
 PACKAGE = Path(__file__).resolve().parent
@@ -195,6 +196,7 @@ def cross_faults(run: Sim) -> list[str]:
     else:
         faults += combine_faults(run, chosen or train)
     faults += choice_faults(run)
+    faults += seat_faults(run.server.seats, [seat.name for seat in roster])
     faults += [YAML[field] + fault for field, fault in run.desk().conflicts()]
     faults += server_noise_faults(run)
     return faults or list(learner_faults(run))

@@ -83,7 +83,7 @@ POLICY_CODES = frozenset(
 
 REFUSALS = (
     frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
-    | {"ledger-rewound", "memory-damaged", "memory-missing"}
+    | {"ledger-rewound", "memory-damaged", "memory-missing", "signing-key"}
     | POLICY_CODES
     | LEDGER_CODES
 )

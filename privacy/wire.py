@@ -23,7 +23,9 @@ from metaward.errors import InputError
 from metaward.options import compact
 from metaward.privacy.event import Mark
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
+from metaward.privacy.signing import Signature, Statement
 
+Records = RecordDict
 SCHEMA = 3
 MARK: dict[str, type] = {"ledger": str, "sequence": int, "head": str}
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
@@ -78,8 +80,9 @@ FORMS = {
     "scores": Form(Scores, {"hospital": str, "round": int, "names": list}, {}, ("before", "after")),
     "attendance": Form(Attendance, {"hospital": str, "index": int}),
     "refusal": Form(Refusal, {"code": str}),
+    "signature": Form(Signature, {"hospital": str, "signature": bytes}),
 }
-ANSWERS = {form.of: kind for kind, form in FORMS.items() if kind != "request"}
+ANSWERS = {form.of: kind for kind, form in FORMS.items() if kind not in ("request", "signature")}
 
 
 def encode_request(request: Request) -> RecordDict:
@@ -101,7 +104,7 @@ def decode_request(records: RecordDict) -> Request:
     return request
 
 
-def encode_answer(answer: Answer) -> RecordDict:
+def encode_answer(answer: Answer, signature: Signature | None = None) -> RecordDict:
     """The records of an answer. ``TypeError`` for all but the four answer types.
 
     A subclass is refused, too: it could carry fields that no mechanism has seen.
@@ -109,15 +112,18 @@ def encode_answer(answer: Answer) -> RecordDict:
     kind = ANSWERS.get(type(answer))
     if kind is None or (isinstance(answer, Refusal) and answer.code not in REFUSALS):
         raise TypeError(f"{type(answer).__name__} may not leave a hospital")
-    return _encoded(kind, answer)
+    records = _encoded(kind, answer)
+    if signature is not None:
+        records["signature"] = _encoded("signature", signature)["signature"]
+    return records
 
 
 def decode_answer(records: RecordDict) -> Answer:
     """The answer in a reply; ``WireError`` where it is not one of ours.
 
-    The values of arrays are not checked.
+    The values of arrays are not checked, nor is a signature (``decode_signature``).
     """
-    kinds = set(records) - {"arrays"}
+    kinds = set(records) - {"arrays", "signature"}
     if len(kinds) != 1 or not kinds <= set(ANSWERS.values()):
         raise WireError("keys")
     kind = kinds.pop()
@@ -129,6 +135,11 @@ def decode_answer(records: RecordDict) -> Answer:
     if isinstance(answer, Refusal) and answer.code not in REFUSALS:
         raise WireError("code")
     return answer
+
+
+def decode_signature(records: RecordDict) -> Signature | None:
+    """The signature in a reply, unverified; None without one."""
+    return _decoded("signature", records, {}) if "signature" in records else None
 
 
 def _encoded(kind: str, value: Any) -> RecordDict:
@@ -228,6 +239,29 @@ def digest(request: Request) -> str:
     theta = b"" if request.theta is None else request.theta.astype("<f4").tobytes()
     head = compact([request.run, request.round, request.desk, request.episodes])
     return hashlib.sha256(head.encode() + b"\n" + theta).hexdigest()
+
+
+def stated(answer: Answer, request: Request, hospital: str) -> Statement:
+    """What ``hospital`` signs when it gives this answer to this request."""
+    kind, mark = ANSWERS[type(answer)], getattr(answer, "mark", None)
+    asked = request.run, request.round, digest(request)
+    return Statement(SCHEMA, kind, hospital, *asked, content_digest(answer), mark)
+
+
+def content_digest(answer: Answer) -> str:
+    """SHA-256 in hex of an answer without its mark: its scalars, then each array's shape, values.
+
+    A number's bits count, so that no value is another's text.
+    """
+    kind = ANSWERS[type(answer)]
+    form, values = FORMS[kind], vars(answer)
+    arrays = [np.asarray(values[name]) for name in form.arrays]
+    scalars = {name: values.get(name) for name in [*form.scalars, *form.optional]}
+    exact = {n: v.hex() if isinstance(v, float) else v for n, v in scalars.items() if v is not None}
+    found = hashlib.sha256(compact([kind, exact, [array.shape for array in arrays]]).encode())
+    for array in arrays:
+        found.update(array.astype("<f4").tobytes())
+    return found.hexdigest()
 
 
 def pack(release: Release) -> bytes:

@@ -16,6 +16,7 @@ evaluations/        the run judged again in detail (server.evaluations)
 audit.json          an audit of the mechanism, if one was made
 status.json         running, finished, failed or interrupted, why, and since when
 audit.jsonl         the server's own log: requests, replies, rejections, checkpoints (server.trail)
+signed.jsonl        the hospitals' signed statements, if the configuration has keys (server.signed)
 marks.jsonl         the last known entry of each hospital's ledger, by its replies
 events/             event files for the programs of server.events
 hospitals/          the ledgers of simulated hospitals, and what learners kept there
@@ -50,7 +51,7 @@ WRITTEN = (
     *("body.safetensors", "start.safetensors", "result.json", "report.md", "report.html"),
     *("curve.png", "spent.png", "sine.png", "privacy.json", "privacy.html", "status.json"),
     *("audit.json", "audit.jsonl"),
-    *("marks.jsonl", "events", "hospitals", "hospitals.log", "flower.log"),
+    *("marks.jsonl", "signed.jsonl", "events", "hospitals", "hospitals.log", "flower.log"),
 )
 """What a run writes beside run.json, by which it claims the folder."""
 

@@ -28,6 +28,7 @@ from metaward.server.folder import Folder
 from metaward.server.keep import Best, Chosen, better, stale
 from metaward.server.norm_limit import norm_limit
 from metaward.server.protection import protection
+from metaward.server.signed import seat_keys
 from metaward.sim import Sim
 from metaward.strategies.limits import FixedLimit
 from metaward.strategies.marks import Marks
@@ -56,11 +57,17 @@ class Run:
         self.judging = run.judging()
         self.validation = [s.name for s in seats if s.role == "validation"]
         self.kept: list[Chosen] = []
-        roll_call = Request(0, run.desk().json())
+        roll_call = Request(0, run.desk().json(), run=folder.id)
         limits = run.server.flower
         everyone = [s.name for s in seats]
         self.trail = folder.trail()
-        self.roster = Roster(everyone, roll_call, limits.startup_timeout, limits.return_timeout)
+        self.roster = Roster(
+            everyone,
+            roll_call,
+            limits.startup_timeout,
+            limits.return_timeout,
+            keys=seat_keys(run, folder),
+        )
 
     def execute(self) -> tuple[ScoreTable, ...]:
         """Train, evaluate, and return the final table of each score, the main one first."""

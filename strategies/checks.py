@@ -16,8 +16,9 @@ import numpy as np
 from flwr.app import Message
 
 from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
-from metaward.privacy.wire import WireError, decode_answer
+from metaward.privacy.wire import Request, WireError, decode_answer, decode_signature
 from metaward.strategies.limits import norm_of
+from metaward.strategies.proof import OPEN, SeatKeys
 
 Answered = TypeVar("Answered", Release, Scores, Attendance)
 Ranges = Mapping[str, tuple[float, float]]
@@ -26,22 +27,40 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True)
 class Rejected:
-    """An answer that does not count, and the fixed code that says why."""
+    """An answer that does not count, and the fixed code that says why.
+
+    ``proven``: the hospital has refused, and its signature stands under it.
+    """
 
     hospital: str
     reason: str
+    proven: bool = False
 
 
-def read(reply: Message, kind: type[Answered], hospital: str) -> Answered | Rejected:
-    """The typed answer in a reply, or the reason why there is none."""
+def read(
+    reply: Message,
+    kind: type[Answered],
+    hospital: str,
+    request: Request | None = None,
+    keys: SeatKeys = OPEN,
+) -> Answered | Rejected:
+    """The typed answer in a reply, or the reason why there is none.
+
+    With ``keys`` it must be signed by whom it is of, over the ``request`` that was sent; a refusal
+    names its hospital only by its signature, and is then rejected under that name.
+    """
     if reply.has_error():
         return Rejected(hospital, f"error-{reply.error.code}")
     try:
         answer: Answer = decode_answer(reply.content)
+        signature = decode_signature(reply.content)
     except WireError as error:
         return Rejected(hospital, f"malformed-{error.fault}")
+    if request is not None and (fault := keys.fault(answer, signature, request)):
+        return Rejected(hospital, fault)
     if isinstance(answer, Refusal):
-        return Rejected(hospital, answer.code)
+        proven = signature.hospital if keys and signature else None
+        return Rejected(proven or hospital, answer.code, proven is not None)
     if not isinstance(answer, kind):
         return Rejected(hospital, "wrong-kind")
     return answer

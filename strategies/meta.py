@@ -251,7 +251,7 @@ class MetaStrategy(Strategy):
         number, dim = leg.request.round, len(state.theta)
         answers: dict[str, Release | Rejected] = {}
         for hospital, reply in leg.by_hospital(replies):
-            answer = read(reply, Release, hospital)
+            answer = read(reply, Release, hospital, leg.request, self.roster.keys)
             if isinstance(answer, Release):
                 answer = check_release(answer, hospital, number, dim)
             answers[hospital] = answer
@@ -292,7 +292,7 @@ class MetaStrategy(Strategy):
         number, episodes = leg.request.round, leg.request.episodes
         answers: dict[str, Scores | Rejected] = {}
         for hospital, reply in leg.by_hospital(replies):
-            answer = read(reply, Scores, hospital)
+            answer = read(reply, Scores, hospital, leg.request, self.roster.keys)
             if isinstance(answer, Scores):
                 answer = check_scores(answer, hospital, number, episodes, self.scores)
             answers[hospital] = answer

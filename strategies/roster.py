@@ -1,7 +1,8 @@
 """Which node is which hospital: node ids are random in every Flower run, hospitals have names.
 
 The server knows the public roster (names in the order of partition ids) from the configuration. A
-node becomes a hospital by answering the roster call with a seat that no other node holds.
+node becomes a hospital by answering the roster call with a seat that no other node holds, and where
+the configuration names keys, with the signature of the seat's owner (``strategies.proof``).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from metaward.privacy import Attendance
 from metaward.privacy.wire import Request, encode_request
 from metaward.strategies.checks import Rejected, read
 from metaward.strategies.leg import LOST
+from metaward.strategies.proof import OPEN, SeatKeys
 from metaward.strategies.silence import Silence
 
 POLL_SECONDS = 0.2
@@ -38,12 +40,16 @@ class Roster:
     is how long a round waits for nodes that connected, or reconnected, since. ``silent`` are nodes
     that did not say who they are in that time, ``idle`` those that said so and then did not answer
     a request; neither may hold up every round (``strategies.silence``).
+
+    With ``keys`` a seat belongs to a key: a node gets it by an attendance with the hospital's
+    signature. One that proves no seat is set aside, and harms neither the hospital nor the run.
     """
 
     seats: Sequence[str]
     request: Request
     timeout: float
     patience: float = 60.0
+    keys: SeatKeys = OPEN
     nodes: dict[str, int] = field(default_factory=dict)
     turned_away: dict[int, Rejected] = field(default_factory=dict)
     silent: Silence = field(default_factory=Silence)
@@ -60,16 +66,22 @@ class Roster:
             self._look(grid)
             self._call(grid, self._new(), max(deadline - time.monotonic(), 0.0))
             for rejected in self.turned_away.values():
-                raise RosterError(_turned_away(rejected, len(self.seats)))
+                if rejected.proven or not self.keys:
+                    raise RosterError(_turned_away(rejected, len(self.seats)))
             missing = [seat for seat in self.seats if seat not in self.nodes]
             if not missing:
                 return
             if time.monotonic() > deadline:
                 raise RosterError(
                     f"{len(missing)} of {len(self.seats)} hospitals did not come within "
-                    f"{self.timeout:g} s: {', '.join(missing[:10])}"
+                    f"{self.timeout:g} s: {', '.join(missing[:10])}{self._strangers()}"
                 )
             time.sleep(POLL_SECONDS)
+
+    def _strangers(self) -> str:
+        """The nodes that answered without proving a seat, for an error."""
+        others = [f"{r.hospital} ({r.reason})" for r in self.turned_away.values()]
+        return f"; without proof of a seat: {', '.join(others[:10])}" if others else ""
 
     def refresh(self, grid: Grid) -> None:
         """Forget nodes that left, ask new ones who they are, and wait for them a little."""
@@ -119,7 +131,7 @@ class Roster:
                 self._seat(node, reply)
 
     def _seat(self, node: int, reply: Message) -> None:
-        answer = read(reply, Attendance, f"node {node}")
+        answer = read(reply, Attendance, f"node {node}", self.request, self.keys)
         if isinstance(answer, Attendance):
             answer = self._judge(answer)
         if isinstance(answer, Rejected):
@@ -130,7 +142,9 @@ class Roster:
 
     def _judge(self, answer: Attendance) -> Attendance | Rejected:
         if not 0 <= answer.index < len(self.seats) or self.seats[answer.index] != answer.hospital:
-            return Rejected(f"hospital number {answer.index}", "unknown-seat")
+            return Rejected(
+                f"hospital number {answer.index}", "unknown-seat", proven=bool(self.keys)
+            )
         if answer.hospital in self.nodes:
             return Rejected(answer.hospital, "seat-taken")
         return answer

@@ -143,7 +143,7 @@ def test_only_mechanisms_and_the_wire_make_what_can_leave() -> None:
 
 
 def test_answers_are_encoded_at_one_place() -> None:
-    assert using("encode_answer") == {"client/app.py"}
+    assert using("encode_answer") == {"client/answering.py"}
 
 
 def test_nothing_is_ever_unpickled_from_a_message() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +17,7 @@ from metaward.options import ConfigError
 from metaward.server import body, show
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.commands import CONNECTION
-from metaward.server.deploy.layout import Site, default_policy
+from metaward.server.deploy.layout import Site, check_policy, default_policy, refuse_names, seats
 from metaward.server.deploy.up import (
     Deployment,
     check_baselines,
@@ -64,9 +65,11 @@ def up(
 ) -> None:
     """Start a SuperLink and a SuperNode for each hospital on loopback, and carry out a run."""
     check_device(device)
-    run, folder = resumed(resume) if resume else begun(config, set_ or [], out, local)
-    check_size(run, local)
+    if policy is not None:
+        check_policy(policy)
     site = Site(directory.expanduser().resolve(), device)
+    run, folder = resumed(resume) if resume else begun(config, set_ or [], out, local, site)
+    check_size(run, local)
     if not as_json:
         tell(f"starting a SuperLink and {local} SuperNodes in {site.root}")
     with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:
@@ -78,13 +81,18 @@ def up(
 
 
 def begun(
-    config: Path, settings: list[str], out: Path | None, local: int
+    config: Path, settings: list[str], out: Path | None, local: int, site: Site
 ) -> tuple[sim.Sim, Folder]:
     """A new run and its folder; nothing is written if the configuration is wrong."""
     run = sim.load(config, settings)
     check_size(run, local)
     check_baselines(run)
     body.check(run)
+    if not run.server.seats:
+        refuse_names(
+            [str(site.root), *(names := [seat.name for seat in run.client.tasks.roster()])]
+        )
+        run = replace(run, server=replace(run.server, seats=seats(site, names)))
     return run, claimed(run, out)
 
 

@@ -44,6 +44,7 @@ def node_config(hospital: HospitalFiles) -> str:
         "data-root": hospital.data,
         "memory": hospital.memory,
         "device": hospital.device,
+        "signing-key": hospital.signing_key,
     }
     pairs = [f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in own.items()]
     return " ".join([f"partition-id={hospital.index}", "download=false", *pairs])

@@ -2,7 +2,8 @@
 
 authority/ca.crt, ca.key             the authority that signs the server's certificate
 superlink/server.crt, server.key     the server; state.db is Flower's memory, flower/ its home
-hospitals/<name>/node.key(.pub)      a hospital: the key it signs with
+hospitals/<name>/node.key(.pub)      a hospital: the key by which its SuperNode is known
+                 signing.key         the key that signs its answers
                  policy.yaml         what it allows
                  ledger.sqlite       what it has spent
                  data                its records (a link to the run's data folder, if there is one)
@@ -31,6 +32,7 @@ from metaward.privacy import NoPrivacy
 from metaward.privacy.ledger import Ledger
 from metaward.server.deploy import pki
 from metaward.server.folder import BusyError
+from metaward.strategies.proof import seat_line
 
 HOSTS = ("localhost", "127.0.0.1")
 IGNORE = "# Private keys and ledgers: nothing here belongs in a repository.\n*\n"
@@ -57,6 +59,11 @@ class HospitalFiles:
     def public_key(self) -> Path:
         """The public key, which the server knows."""
         return self.folder / "node.key.pub"
+
+    @property
+    def signing_key(self) -> Path:
+        """The private key that signs its answers."""
+        return self.folder / "signing.key"
 
     @property
     def policy(self) -> Path:
@@ -158,14 +165,30 @@ def prepare(site: Site, names: Sequence[str], policy: Path, data: Path | None) -
     hospital's ``data`` points to (None: an empty folder of its own). Safe to repeat after a crash.
     """
     refuse_names([str(site.root), *names])
-    if not policy.is_file():
-        raise ConfigError(["no such policy file"], str(policy))
+    check_policy(policy)
     make_private(site.root, site.authority.key.parent, site.server.key.parent, site.home, site.logs)
     (site.root / ".gitignore").write_text(IGNORE, encoding="utf-8")
     pki.ensure_authority(site.authority)
     pki.ensure_server(site.server, site.authority, HOSTS)
     for hospital in site.hospitals(names):
         prepare_hospital(hospital, policy, data)
+
+
+def check_policy(policy: Path) -> None:
+    """``ConfigError`` where there is no such file."""
+    if not policy.is_file():
+        raise ConfigError(["no such policy file"], str(policy))
+
+
+def seats(site: Site, names: Sequence[str]) -> tuple[str, ...]:
+    """The public key that each hospital signs its answers with; missing keys are made."""
+    found = []
+    with site.lock():
+        for hospital in site.hospitals(names):
+            make_private(site.root, hospital.folder)
+            key = pki.ensure_signing_key(hospital.signing_key)
+            found.append(seat_line(hospital.name, key))
+    return tuple(found)
 
 
 def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -> None:

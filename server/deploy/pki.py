@@ -23,13 +23,18 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
-    load_ssh_private_key,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from metaward.files import write_private
 from metaward.options import ConfigError
+from metaward.privacy.signing import (
+    new_signing_key,
+    public_text,
+    read_private_key,
+    read_signing_key,
+    refuse_readable,
+)
 
 Key = ec.EllipticCurvePrivateKey
 AUTHORITY_DAYS, SERVER_DAYS, RENEW_DAYS = 3650, 365, 30
@@ -94,6 +99,13 @@ def ensure_node_key(private: Path, public: Path) -> None:
     public.write_bytes(key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH))
 
 
+def ensure_signing_key(path: Path) -> str:
+    """The public half of the Ed25519 key in a file, as a line; a missing key is made."""
+    if not path.is_file():
+        write_private(path, new_signing_key())
+    return public_text(read_signing_key(path))
+
+
 # ------------------------------------------------------------------------------ key files
 
 
@@ -104,27 +116,10 @@ def new_key() -> Key:
 
 def load_key(path: Path) -> Key:
     """A private key, PEM or OpenSSH; ``ConfigError`` if it is none or others can read it."""
-    refuse_readable(path)
-    content = path.read_bytes()
-    load = load_ssh_private_key if b"OPENSSH" in content else load_pem_private_key
-    try:
-        key = load(content, password=None)
-    except (ValueError, TypeError) as error:
-        raise ConfigError([f"not an unencrypted private key ({error})"], str(path)) from error
+    key = read_private_key(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise ConfigError(["not an elliptic curve key"], str(path))
     return key
-
-
-def refuse_readable(path: Path) -> None:
-    """``ConfigError`` where anybody but the owner can read or write the file."""
-    mode = path.stat().st_mode & 0o777
-    if mode & 0o077:
-        fault = (
-            f"others may use this private key (mode {mode:o}); chmod 600 it, and make a new one if "
-            "somebody may have read it"
-        )
-        raise ConfigError([fault], str(path))
 
 
 # -------------------------------------------------------------------------------- details

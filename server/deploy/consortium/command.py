@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 
 from metaward import sim
 from metaward.options import ConfigError
+from metaward.privacy.signing import read_public_key
 from metaward.server import body
 from metaward.server.arguments import Config, Json, Set
 from metaward.server.deploy.command import print_result
@@ -20,7 +22,6 @@ from metaward.server.deploy.consortium.carry import Carried, default_config
 from metaward.server.deploy.consortium.live import ServerSite
 from metaward.server.deploy.consortium.members import Consortium, Ports, read_consortium
 from metaward.server.deploy.consortium.places import Office
-from metaward.server.deploy.gate.allowed import public_key
 from metaward.server.deploy.up import check_baselines
 from metaward.server.folder import Folder as Result
 from metaward.server.folder import claimed
@@ -101,7 +102,7 @@ def renew(
         raise ConfigError(["--node-key and --seat-key go together"])
     own = [_public(path) for path in (node_key, seat_key) if path is not None]
     if own:
-        public_key(own[1])
+        _check_seat_key(own[1], seat_key)
     actions.renew(_office(folder), str(name), *own)
     tell(f"parcels/{name}.tar.gz is new; next, at the server: metaward deploy register {folder}")
 
@@ -172,8 +173,8 @@ def _begun(
     server: ServerSite, folder: Path, config: Path | None, settings: list[str], out: Path | None
 ) -> tuple[sim.Sim, Result]:
     """A new run of the consortium's hospitals; nothing is written if the configuration is wrong."""
-    server.consortium.seats()  # refuses a run with a hospital that was revoked
-    run = sim.load(config or default_config(folder), settings)
+    seats = json.dumps(server.consortium.seats(), ensure_ascii=False)
+    run = sim.load(config or default_config(folder), [*settings, f"server.seats={seats}"])
     names = [seat.name for seat in run.client.tasks.roster()]
     ours = [member.name for member in server.consortium.members]
     if names != ours:
@@ -186,6 +187,13 @@ def _begun(
 
 def _office(folder: Path) -> Office:
     return Office(folder.expanduser().resolve())
+
+
+def _check_seat_key(text: str, path: Path | None) -> None:
+    try:
+        read_public_key(text)
+    except ValueError as error:
+        raise ConfigError([str(error)], str(path)) from error
 
 
 def _public(path: Path) -> str:

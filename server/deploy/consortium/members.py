@@ -17,6 +17,7 @@ from pydantic import Field
 
 from metaward.files import replace_file
 from metaward.options import ConfigError, build, plain
+from metaward.strategies.proof import seat_line
 from metaward.yaml_text import read_yaml
 
 NAME = "consortium.yaml"
@@ -104,8 +105,8 @@ class Consortium:
         """The consortium with other keys of one hospital."""
         return self.with_members([new if m.name == new.name else m for m in self.members])
 
-    def seats(self) -> dict[str, str]:
-        """The public key that each hospital's answers are signed with.
+    def seats(self) -> tuple[str, ...]:
+        """The public key that each hospital's answers are signed with, as ``server.seats`` has it.
 
         ``ConfigError`` where one is revoked: no run that names it can be carried out.
         """
@@ -117,7 +118,7 @@ class Consortium:
                 f"metaward deploy renew DIR {gone[0]}"
             )
             raise ConfigError([text], NAME)
-        return {member.name: member.seat for member in self.members}
+        return tuple(seat_line(member.name, member.seat) for member in self.members)
 
     def write(self, folder: Path) -> None:
         """Write ``consortium.yaml``."""

@@ -19,8 +19,8 @@ import yaml
 from metaward import sim
 from metaward.files import replace_file, write_private
 from metaward.options import ConfigError
+from metaward.privacy.signing import read_signing_key
 from metaward.server.deploy import pki
-from metaward.server.deploy.consortium.keys import ensure_signing_key, signing_key
 from metaward.server.deploy.consortium.members import NAME, Consortium, Member, read_consortium
 from metaward.server.deploy.consortium.places import Office
 from metaward.server.deploy.consortium.render import hospital_files, server_files
@@ -46,7 +46,7 @@ def found(office: Office, run: sim.Sim, consortium: Consortium) -> Consortium:
     make_private(office.root, office.authority.key.parent, office.server, office.root / "parcels")
     (office.root / ".gitignore").write_text(IGNORE, encoding="utf-8")
     pki.ensure_authority(office.authority, consortium.name)
-    signer = ensure_signing_key(office.signing_key)
+    signer = pki.ensure_signing_key(office.signing_key)
     if not office.bundles.exists():
         write_bundles(office.bundles, [])
     consortium = replace(consortium, signers=(signer,))
@@ -106,7 +106,7 @@ def revoke(office: Office, name: str) -> Consortium:
 def approve(office: Office, sha256: str, version: str) -> None:
     """Put a bundle of code on the list, with the consortium's signature."""
     read_consortium(office.root)
-    new = signed_bundle(sha256, version, signing_key(office.signing_key))
+    new = signed_bundle(sha256, version, read_signing_key(office.signing_key))
     others = [one for one in read_bundles(office.bundles) if one.sha256 != sha256]
     write_bundles(office.bundles, [*others, new])
     for member in read_consortium(office.root).members:
@@ -146,7 +146,7 @@ def _member(office: Office, name: str) -> Member:
     folder = office.hospital(name)
     make_private(folder.parent, folder)
     pki.ensure_node_key(folder / "node.key", folder / "node.key.pub")
-    seat = ensure_signing_key(folder / "signing.key")
+    seat = pki.ensure_signing_key(folder / "signing.key")
     return Member(name, (folder / "node.key.pub").read_text(encoding="utf-8").strip(), seat)
 
 

@@ -89,6 +89,7 @@ class Commands:
         etc, state = self.machine.etc, self.machine.state
         own = {"policy": etc / "policy.yaml", "ledger": state / "ledger.sqlite"}
         own |= {"data-root": state / "data", "memory": state / "memory"}
+        own |= {"signing-key": etc / "signing.key"}
         pairs = [f'{key}="{path}"' for key, path in own.items()]
         return " ".join([f"partition-id={index}", "download=false", *pairs])
 

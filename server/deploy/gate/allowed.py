@@ -17,17 +17,13 @@ from pathlib import Path
 from typing import Annotated
 
 import yaml
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
-    load_ssh_public_key,
-)
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import Field
 
 from metaward.files import replace_file
 from metaward.options import ConfigError, build
+from metaward.privacy.signing import public_text, read_public_key
 from metaward.yaml_text import read_yaml
 
 PURPOSE = "metaward bundle 1"
@@ -87,22 +83,8 @@ def signed_bundle(sha256: str, version: str, key: Ed25519PrivateKey) -> Bundle:
     """A bundle with the signature of ``key`` over its hash and version."""
     if not re.fullmatch(HASH, sha256):
         raise ConfigError([f"{sha256!r} is not a SHA-256 in hexadecimal digits"])
-    public = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     signature = b64encode(key.sign(_message(sha256, version))).decode()
-    return Bundle(sha256, version, public, signature)
-
-
-def public_key(text: str) -> Ed25519PublicKey:
-    """The key in a line ``ssh-ed25519 AAAA... [comment]``; ``ConfigError`` where it is none."""
-    try:
-        key = load_ssh_public_key(text.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise ConfigError(
-            [f"{text[:40]!r}: not a public key of the form ssh-ed25519 AAAA..."]
-        ) from (error)
-    if not isinstance(key, Ed25519PublicKey):
-        raise ConfigError([f"{text[:40]!r}: not an Ed25519 key; ssh-keygen -t ed25519 makes one"])
-    return key
+    return Bundle(sha256, version, public_text(key), signature)
 
 
 def admitted(sha256: str, bundles: Sequence[Bundle], signers: Sequence[str]) -> Bundle | None:
@@ -117,8 +99,8 @@ def admitted(sha256: str, bundles: Sequence[Bundle], signers: Sequence[str]) -> 
 def _genuine(bundle: Bundle) -> bool:
     try:
         signature = b64decode(bundle.signature, validate=True)
-        public_key(bundle.signer).verify(signature, _message(bundle.sha256, bundle.version))
-    except (InvalidSignature, ValueError):  # ConfigError is a ValueError
+        read_public_key(bundle.signer).verify(signature, _message(bundle.sha256, bundle.version))
+    except (InvalidSignature, ValueError):
         return False
     return True
 

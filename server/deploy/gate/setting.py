@@ -9,7 +9,8 @@ from typing import Annotated
 from pydantic import Field
 
 from metaward.options import ConfigError, build
-from metaward.server.deploy.gate.allowed import public_key, read_bundles
+from metaward.privacy.signing import read_public_key
+from metaward.server.deploy.gate.allowed import read_bundles
 from metaward.server.deploy.layout import HOSTS
 from metaward.server.deploy.pki import Pair, ensure_authority, ensure_server
 from metaward.yaml_text import read_yaml
@@ -82,5 +83,8 @@ class Gate:
                 ["signers: at least one public key; without one nothing runs"], source
             )
         for key in self.signers:
-            public_key(key)
+            try:
+                read_public_key(key)
+            except ValueError as error:
+                raise ConfigError([f"signers: {key!r:.90}: {error}"], source) from error
         read_bundles(Path(self.bundles))

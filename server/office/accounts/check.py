@@ -19,6 +19,7 @@ from metaward.server.office.accounts.places import (
     unprotected,
 )
 from metaward.server.office.accounts.spending import Spending, deltas_of
+from metaward.server.signed import signed_faults
 from metaward.strategies.marks import SeenMark
 
 TOLERANCE = 0.01
@@ -71,6 +72,7 @@ class Checked:
     ledgers: int = 0
     entries: int = 0
     marks: int = 0
+    signed: int = 0
     accounts: list[Second] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -88,11 +90,19 @@ def check(places: Places, deltas: Sequence[float] = (), opacus: bool = False) ->
         _check_ledger(checked, ledger, deltas, opacus)
     for folder in places.folders:
         _check_folder(checked, folder, opened)
+        _check_signed(checked, folder)
     if not places.folders:
         checked.notes.append(UNCOMPARED)
     if not checked.accounts and not checked.faults:
         checked.faults.append("there is nothing to check: no ledger that holds a charge was named")
     return checked
+
+
+def _check_signed(checked: Checked, folder: Folder) -> None:
+    """What hospitals signed, against the keys in the run's configuration."""
+    count, faults = signed_faults(folder.config(), folder)
+    checked.signed += count
+    checked.faults += [f"{folder.path}: {fault}" for fault in faults]
 
 
 # ----------------------------------------------------------------------------- one ledger

@@ -79,11 +79,13 @@ def checked(done: Checked) -> list[Piece]:
     columns += ["Opacus (prv)", "Opacus (rdp, a bound)"] * opacus
     rows = [_accounted(a) for a in done.accounts]
     counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
+    counts += f", {done.signed} signed answers" if done.signed else ""
+    faults = "1 fault" if len(done.faults) == 1 else f"{len(done.faults)} faults"
     return [
         *([table((*columns, "ledger"), rows)] if rows else []),
         *(line(f"note: {note}", FAINT) for note in done.notes),
         *(line(f"FAULT: {fault}", BAD) for fault in done.faults),
-        line(f"{len(done.faults)} faults in {counts}.", BAD)
+        line(f"{faults} in {counts}.", BAD)
         if done.faults
         else line(f"No fault: {counts}; epsilon is equal by two accountants.", GOOD),
     ]

@@ -25,6 +25,7 @@ def test_a_hospitals_paths_survive_flowers_parser() -> None:
         "data-root": f"{SITE.root}/hospitals/north east/data",
         "memory": f"{SITE.root}/hospitals/north east/memory",
         "device": "cpu",
+        "signing-key": f"{SITE.root}/hospitals/north east/signing.key",
         "download": False,
     }
 

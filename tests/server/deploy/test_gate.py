@@ -25,18 +25,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from metaward.options import ConfigError
-from metaward.server.deploy.consortium.keys import ensure_signing_key, public_line, signing_key
+from metaward.privacy.signing import public_text, read_public_key, read_signing_key
 from metaward.server.deploy.gate.allowed import (
     Bundle,
     admitted,
-    public_key,
     read_bundles,
     signed_bundle,
     write_bundles,
 )
 from metaward.server.deploy.gate.passage import MAX_BUNDLE, application, bundle_of
 from metaward.server.deploy.gate.setting import Gate
-from metaward.server.deploy.pki import Pair, ensure_authority, ensure_server
+from metaward.server.deploy.pki import Pair, ensure_authority, ensure_server, ensure_signing_key
 from metaward.server.engines.processes import free_port
 
 GOOD = b"the code that the consortium has read"
@@ -59,7 +58,7 @@ def test_a_signed_bundle_is_admitted(tmp_path: Path, key: Ed25519PrivateKey) -> 
     entry = signed_bundle(sha(GOOD), "metaward 1", key)
     write_bundles(tmp_path / "bundles.yaml", [entry])
     listed = read_bundles(tmp_path / "bundles.yaml")
-    assert admitted(sha(GOOD), listed, [public_line(key) + " a comment"]) == entry
+    assert admitted(sha(GOOD), listed, [public_text(key) + " a comment"]) == entry
 
 
 @pytest.mark.parametrize(
@@ -75,23 +74,23 @@ def test_a_signed_bundle_is_admitted(tmp_path: Path, key: Ed25519PrivateKey) -> 
 )
 def test_an_altered_entry_admits_nothing(key: Ed25519PrivateKey, change: dict[str, str]) -> None:
     entry = replace(signed_bundle(sha(GOOD), "metaward 1", key), **change)
-    signers = [public_line(key), entry.signer]
+    signers = [public_text(key), entry.signer]
     assert admitted(entry.sha256, [entry], signers) is None
 
 
 def test_a_stranger_s_signature_admits_nothing(key: Ed25519PrivateKey) -> None:
     entry = signed_bundle(sha(GOOD), "metaward 1", Ed25519PrivateKey.generate())
-    assert admitted(sha(GOOD), [entry], [public_line(key)]) is None
-    claimed = replace(entry, signer=public_line(key))
-    assert admitted(sha(GOOD), [claimed], [public_line(key)]) is None
+    assert admitted(sha(GOOD), [entry], [public_text(key)]) is None
+    claimed = replace(entry, signer=public_text(key))
+    assert admitted(sha(GOOD), [claimed], [public_text(key)]) is None
 
 
 def test_a_signature_for_another_purpose_admits_nothing(key: Ed25519PrivateKey) -> None:
     from base64 import b64encode
 
     raw = b64encode(key.sign(json.dumps([sha(GOOD), "metaward 1"]).encode())).decode()
-    entry = Bundle(sha(GOOD), "metaward 1", public_line(key), raw)
-    assert admitted(sha(GOOD), [entry], [public_line(key)]) is None
+    entry = Bundle(sha(GOOD), "metaward 1", public_text(key), raw)
+    assert admitted(sha(GOOD), [entry], [public_text(key)]) is None
 
 
 @pytest.mark.parametrize(
@@ -116,18 +115,18 @@ def test_a_damaged_list_is_named(tmp_path: Path, text: str, fault: str) -> None:
     "text", ["", "ssh-ed25519", "ssh-ed25519 AAAA", "ssh-rsa AAAAB3NzaC1yc2E="]
 )
 def test_what_is_no_key_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="key"):
-        public_key(text)
+    with pytest.raises(ValueError, match="key"):
+        read_public_key(text)
 
 
 def test_a_signing_key_is_private_and_stays(tmp_path: Path) -> None:
     path = tmp_path / "bundles.key"
     line = ensure_signing_key(path)
     assert path.stat().st_mode & 0o777 == 0o600
-    assert ensure_signing_key(path) == line == public_line(signing_key(path))
+    assert ensure_signing_key(path) == line == public_text(read_signing_key(path))
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
-        signing_key(path)
+        read_signing_key(path)
 
 
 # ------------------------------------------------------------------------------ the settings
@@ -144,7 +143,7 @@ def gate(tmp_path: Path, key: Ed25519PrivateKey) -> Gate:
     path = tmp_path / "gate.yaml"
     path.write_text(
         f"listen: {free_port()}\nsuperlink: 127.0.0.1:{free_port()}\nca: ca.crt\n"
-        f"bundles: bundles.yaml\nsigners: [{public_line(key)}]\nfolder: gate\n"
+        f"bundles: bundles.yaml\nsigners: [{public_text(key)}]\nfolder: gate\n"
     )
     return Gate.read(path)
 
