@@ -215,9 +215,9 @@ class Server:
     """Programs that draw metrics while a run goes on: `[tensorboard]` writes its event files into
     the result folder."""
     seats: tuple[str, ...] = ()
-    """The public key of each hospital, as `ssh-ed25519 AAAA... NAME`: then only answers that its owner
-    signed count. `metaward deploy` fills it in; without keys, as in a simulation, signatures are
-    not looked at."""
+    """The public key of each hospital, as `ssh-ed25519 AAAA... NAME`: then only answers count that
+    its owner has signed. `metaward deploy` fills it in; without keys, as in a simulation,
+    signatures are not looked at."""
     metrics_port: Annotated[int, Field(ge=0, le=65535)] = 0
     """Above 0: while a run goes on, its server offers metrics for Prometheus on this port, on
     loopback alone (`pip install 'metaward[prometheus]'`)."""
