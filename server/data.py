@@ -83,6 +83,10 @@ def beside(directory: Path) -> Path:
     ``ConfigError`` where there is none.
     """
     places = [directory / RUN, directory.resolve().parent / RUN]
+    if directory.is_file():
+        raise ConfigError(
+            [f"is a file; name the folder that holds it: {directory.parent}"], str(directory)
+        )
     if not directory.is_dir():
         raise ConfigError(["no such folder"], str(directory))
     for place in places:

@@ -29,7 +29,7 @@ def final(run: Sim, folder: Folder) -> Piece:
     tables, kept = saved["tables"], [Chosen(**one) for one in saved["kept"]]
     scores = {score.name: score for score in run.spec().kind.scores}
     main = run.spec().kind.scores[0]
-    legend = "gap: how far the first row is ahead, with a 95 % interval over hospitals"
+    legend = "gap: how far the first row is ahead; its 95 % interval is over hospitals, two or more"
     return Group(
         *(_scored(run, scores[one["metric"]], one) for one in tables),
         line(legend, FAINT),

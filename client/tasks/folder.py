@@ -33,6 +33,7 @@ from metaward.client.tasks.folder_windows import REACH, Recording, Word, fits
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.client.tasks.preparation import Preparation, Step
 from metaward.client.tasks.roster import Role
+from metaward.options import nearest
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 Scaled = tuple[Word, float, float]
@@ -189,10 +190,11 @@ class OwnFiles(FewShot):
         for label, where in zip(found.labels.tolist(), found.where, strict=True):
             if label not in known:
                 ignored = " or recording.ignore" if self.recording else ""
+                near = nearest(label, known, "")
                 raise DataError(
                     f"{where}: label {label!r}; hospital {seat.name} ({seat.role}) holds "
-                    f"{', '.join(known)}; add it to client.tasks.classes or novel{ignored}, or "
-                    "leave it out"
+                    f"{', '.join(known)}; {f'{near} Otherwise ' if near else ''}add it to "
+                    f"client.tasks.classes or novel{ignored}, or leave it out"
                 )
         return np.array([number[label] for label in found.labels.tolist()], np.int64)
 

@@ -25,7 +25,8 @@ from metaward.client.tasks.folder_windows import Recording
 
 ARRAYS, TABLE, LABELS, IMAGES = "records.npz", "records.csv", "labels.csv", "images"
 EXAMPLE = "metaward data example DIR writes a folder as it must be"
-
+OTHER_MARKS = (";", "\t", "|")
+"""What spreadsheets write between cells where they write no commas."""
 
 LABEL, PATIENT, ID, FILE = "label", "patient", "id", "file"
 """The columns that say what a record is, whose it is, which one it is and which file holds it.
@@ -71,12 +72,7 @@ def lines(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
         with path.open(encoding="utf-8-sig", newline="") as file:
             table = csv.DictReader(file, strict=True)
             names = table.fieldnames or []
-            missing = [name for name in needed if name not in names]
-            if missing:
-                raise DataError(
-                    f"{path}, line 1: no column {', '.join(missing)}; it has {', '.join(names)}; "
-                    f"rename the column in the file; {EXAMPLE}"
-                )
+            _named_columns(f"{path}, line 1", names, needed)
             for row in table:
                 where = f"{path}, line {table.line_num}"
                 if None in row or None in row.values():
@@ -84,6 +80,23 @@ def lines(path: Path, needed: Sequence[str]) -> Iterator[tuple[str, dict[str, st
                 yield where, {key: cell.strip() for key, cell in row.items()}
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read as a table in UTF-8 ({error})") from error
+
+
+def _named_columns(where: str, names: Sequence[str], needed: Sequence[str]) -> None:
+    """``DataError`` where a needed column is missing: by another name, or because a program wrote
+    something else than commas between the cells."""
+    missing = [name for name in needed if name not in names]
+    other = [mark for mark in OTHER_MARKS if len(names) == 1 and mark in names[0]]
+    if missing and other:
+        raise DataError(
+            f"{where}: {other[0]!r} stands between the cells; write the table with commas there, "
+            "and with points in its numbers"
+        )
+    if missing:
+        raise DataError(
+            f"{where}: no column {', '.join(missing)}; it has {', '.join(names)}; rename the "
+            f"column in the file; {EXAMPLE}"
+        )
 
 
 def said(where: str, row: dict[str, str], column: str) -> str:

@@ -63,5 +63,13 @@ def read(folder: Path, form: RecordForm) -> Read:
             return one.read(folder, form, found)
     raise DataError(
         f"{folder} holds none of {ARRAYS}, {TABLE} and {LABELS} (with {IMAGES}/), and no "
-        f"recordings ({RECORDS} or *.hea); {EXAMPLE}"
+        f"recordings ({RECORDS} or *.hea); {_elsewhere(folder) or EXAMPLE}"
     )
+
+
+def _elsewhere(folder: Path) -> str:
+    """Where records lie one step below: the folder of all hospitals was named in place of one's
+    own, or a hospital is spelled otherwise than its folder. Empty where none do."""
+    inner = sorted(one for one in folder.iterdir() if one.is_dir())
+    found = [one.name for one in inner if any(form.lies_in(one) for form in FORMS)]
+    return f"its own folders do: name one of {', '.join(found)}" if found else ""

@@ -93,6 +93,8 @@ def _theta(path: Path, run: Sim) -> Vector:
         theta = np.asarray(load_file(path)["theta"], np.float32)
         if theta.shape != expected:
             raise ValueError(f"its theta has shape {theta.shape}, the run's has {expected}")
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing; put a copy back") from None
     except (OSError, KeyError, ValueError, SafetensorError) as error:
         raise InputError(f"{path} is damaged ({error}); put a copy back") from error
     return theta

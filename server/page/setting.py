@@ -40,7 +40,8 @@ def facts(run: Sim, about: Mapping[str, Any], saved: Mapping[str, Any]) -> list[
         ("Tasks", f"{SOURCE.plain(client.tasks)[SOURCE.by]}, {spec.outputs} outputs"),
         (
             "Learner",
-            f"{LEARNER.plain(client.inner)[LEARNER.by]}, {client.inner.inner_steps} inner steps",
+            f"{LEARNER.plain(client.inner)[LEARNER.by]}, {client.inner.inner_steps} inner steps in "
+            f"training, {client.inner.adapt_steps} at the hospitals that judge",
         ),
         ("Network", str(NETWORK.plain(client.model)[NETWORK.by])),
         ("Rounds", f"{server.rounds}, with {chosen or 'all'} training hospitals in each"),

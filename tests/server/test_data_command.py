@@ -74,6 +74,10 @@ def test_a_hospitals_own_folder_needs_no_option_beside_the_runs_file(
         assert "holds no run.yaml, and there is none beside it; name the run's yaml" in said
     assert call("data", "check", tmp_path / "e") == 2
     assert "e: no such folder" in capsys.readouterr().err
+    (tmp_path / "d" / "run.yaml").touch()
+    assert call("data", "check", tmp_path / "d" / "run.yaml") == 2
+    said = capsys.readouterr().err
+    assert f"run.yaml: is a file; name the folder that holds it: {tmp_path / 'd'}" in said
 
 
 def test_what_to_type_next_is_said_where_all_is_in_order(

@@ -132,6 +132,28 @@ def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> 
     assert "line 1: no column age; it has years, pressure, sex" in words
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_other_marks_than_commas_between_the_cells_are_named(mark: str, tmp_path: Path) -> None:
+    file = table(tmp_path / "north", patients()) / "records.csv"
+    file.write_text(file.read_text().replace(",", mark))
+    words = refusal(TABLE, tmp_path)
+    assert f"line 1: {mark!r} stands between the cells; write the table with commas" in words
+    assert "rename" not in words
+
+
+@pytest.mark.parametrize(
+    ("label", "way"),
+    [("Well", "did you mean well? Otherwise add it to"), ("dead", "well, ill; add it to")],
+)
+def test_a_label_that_is_near_to_a_declared_one_is_asked_about(
+    label: str, way: str, tmp_path: Path
+) -> None:
+    rows = patients()
+    rows[0][3] = label
+    table(tmp_path / "north", rows)
+    assert way in refusal(TABLE, tmp_path)
+
+
 def test_a_table_that_is_not_text_is_refused(tmp_path: Path) -> None:
     table(tmp_path / "north", [])
     assert "holds no record" in refusal(TABLE, tmp_path)
@@ -274,7 +296,27 @@ def test_a_deployed_hospitals_data_folder_is_its_own(tmp_path: Path) -> None:
 
 def test_a_hospital_without_files_is_told_what_to_put_where(tmp_path: Path) -> None:
     assert "holds none of records.npz, records.csv and labels.csv" in refusal(ARRAYS, tmp_path)
+    assert "data example DIR" in refusal(ARRAYS, tmp_path)
     assert "is no folder" in refusal(ARRAYS, tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("source", "write"),
+    [
+        (TABLE, lambda place: table(place, patients())),
+        (ARRAYS, lambda place: arrays(place)),
+        (IMAGES, lambda place: pictures(place, {f"{k}.png": grey(k) for k in range(4)})),
+    ],
+)
+def test_where_records_lie_one_folder_below_it_is_named(
+    source: OwnFiles, write: Any, tmp_path: Path
+) -> None:
+    """A hospital is spelled otherwise than its folder."""
+    for name in ("nroth", "ouest"):
+        (tmp_path / name).mkdir()
+        write(tmp_path / name)
+    (tmp_path / "notes").mkdir()
+    assert "its own folders do: name one of nroth, ouest" in refusal(source, tmp_path)
 
 
 def test_content_is_that_of_the_file_whatever_the_request_says(tmp_path: Path) -> None:

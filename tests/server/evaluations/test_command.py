@@ -93,6 +93,9 @@ def test_a_run_that_cannot_be_judged_is_named(
     (own / "theta.safetensors").write_bytes(b"cut")
     assert call("evaluate", own) == 2
     assert "theta.safetensors is damaged" in capsys.readouterr().err
+    (own / "theta.safetensors").unlink()
+    assert call("evaluate", own) == 2
+    assert "theta.safetensors is missing; put a copy back" in capsys.readouterr().err
     Folder(own).begin(simulated=False, code="x")
     assert call("evaluate", own) == 2
     assert "the run was deployed" in capsys.readouterr().err

@@ -132,3 +132,14 @@ def test_it_fits_its_window(tab: Browser, page: Read, folder: Folder, width: int
     asked = [event["request"]["url"] for event in tab.named("Network.requestWillBeSent")]
     assert [url for url in asked if not url.startswith("data:")] == asked[:1], "the page itself"
     assert tab.named("Log.entryAdded") == []
+
+
+def test_on_paper_no_key_of_the_configuration_is_broken(tab: Browser, folder: Folder) -> None:
+    tab.shape(700, "light")
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[])
+    tab.open(folder.path / "report.html")
+    lines = "[...document.querySelectorAll('.keys code')].map(one => one.getClientRects().length)"
+    counts = tab.value(lines)
+    tab.call("Emulation.setEmulatedMedia", media="", features=[])
+    assert len(counts) > 5
+    assert set(counts) == {1}
