@@ -8,7 +8,6 @@ files lie and which device computes is not in it.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -28,6 +27,7 @@ from metaward.client.scores.known import faults as score_faults
 from metaward.client.tasks import TASKS
 from metaward.client.tasks.arrays import as_source
 from metaward.client.tasks.base import TaskSource, TaskSpec
+from metaward.json_text import read_json
 from metaward.options import ConfigError, Registry, build, compact, hints_of, plain, registry_of
 from metaward.plugins import Plugins, of_protocol
 from metaward.privacy import MECHANISMS, UNITS, Mechanism
@@ -156,7 +156,7 @@ def read_desk(text: str) -> Desk:
     """The desk in a message; ``ConfigError`` names every key at fault and every conflict."""
     faults: list[str] = []
     try:
-        desk: Desk | None = build(Desk, json.loads(text), "", faults)
+        desk: Desk | None = build(Desk, read_json(text), "", faults)
     except ValueError as error:
         raise ConfigError([f"not JSON: {error}"], "desk") from error
     if desk is not None:
@@ -169,7 +169,7 @@ def read_desk(text: str) -> Desk:
 def asked_plugins(text: str) -> list[str]:
     """``by:name`` of every plug-in that the desk in a message asks for; none of them is loaded."""
     try:
-        asked = json.loads(text)
+        asked = read_json(text)
     except ValueError:
         return []
     registries = {field: registry_of(hint) for field, hint in hints_of(Desk).items()}

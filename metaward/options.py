@@ -28,8 +28,13 @@ class ConfigError(InputError):
     code = "bad-request"
 
     def __init__(self, faults: Sequence[str], source: str = "configuration") -> None:
-        self.faults = tuple(faults)
-        super().__init__("\n".join(f"{source}: {fault}" for fault in faults))
+        self.faults = tuple(printable(fault) for fault in faults)
+        super().__init__("\n".join(f"{printable(source)}: {fault}" for fault in self.faults))
+
+
+def printable(text: str) -> str:
+    """The text, with what UTF-8 cannot write (halves of surrogate pairs) as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)

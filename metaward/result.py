@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -189,8 +188,6 @@ class Result:
         return evaluated(finished, exam, fits, place, jobs, lambda row: None).plain()
 
     def _saved(self) -> dict[str, Any]:
-        path = self.path / "result.json"
-        if not path.is_file():
+        if not (self.path / "result.json").is_file():
             raise InputError(f"{self.path}: the run is {self.status}, not finished: no result yet")
-        saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return saved
+        return self._folder.result()

@@ -8,7 +8,6 @@ fields of its dataclass.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +20,7 @@ from metaward.client.desk import LEARNER, MECHANISM, NETWORK, Desk, Seed
 from metaward.client.inner import Setting
 from metaward.client.tasks.base import TaskSpec
 from metaward.files import usable
+from metaward.json_text import read_json
 from metaward.options import ConfigError, build, compact, plain, show
 from metaward.privacy import Mechanism
 from metaward.sections import RULE, Client, Data, Server, Strategies
@@ -134,7 +134,7 @@ def _absent(path: Path) -> str:
     return f"no such file, but a folder; {way}"
 
 
-def load_json(text: str, source: str = "configuration") -> Sim:
+def load_json(text: str | bytes, source: str = "configuration") -> Sim:
     """Read a configuration that ``canonical`` or a result folder wrote."""
     return parse(_json(text, source), source)
 
@@ -270,8 +270,8 @@ def learner_faults(run: Sim) -> Iterator[str]:
         )
 
 
-def _json(text: str, source: str) -> Any:
+def _json(text: str | bytes, source: str) -> Any:
     try:
-        return json.loads(text)
+        return read_json(text)
     except ValueError as error:
         raise ConfigError([f"not JSON: {error}"], source) from error

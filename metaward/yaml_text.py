@@ -48,13 +48,18 @@ def merged(base: Any, own: Any) -> Any:
     return {**base, **{key: merged(base.get(key), value) for key, value in own.items()}}
 
 
+MOST = 1_000_000
+"""Characters that a text may stand for: with aliases of aliases a few lines stand for any number.
+"""
+
+
 class _Loader(yaml.SafeLoader):
     """A loader that refuses a repeated key and reads 1e-3 as a number."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         """As in SafeLoader, but a repeated key is an error: the first would be lost silently."""
         seen: list[Any] = []
-        for key_node, _ in node.value:
+        for key_node, _ in node.value if isinstance(node, yaml.MappingNode) else ():
             if key_node.tag == "tag:yaml.org,2002:merge":
                 continue
             key = self.construct_object(key_node, deep=True)
@@ -64,8 +69,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        """As in SafeLoader, but the error for a malformed date or number has its line, and a number
-        that yaml would read in base 8 or 60 is refused."""
+        """As in SafeLoader, but the error for a value that is not what its tag says, such as a date
+        without a month, has its line, and a number that yaml would read in base 8 or 60 is
+        refused."""
         number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
         if number and ODD.match(str(node.value)):
             raise _refuse(
@@ -75,6 +81,28 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except ValueError as error:
             raise _refuse(node, str(error)) from error
+        except (ArithmeticError, AttributeError, LookupError) as error:  # SafeLoader expects none
+            kind = node.tag.rpartition(":")[2]
+            raise _refuse(node, f"{show(node.value)} is no {kind}; put it in quotes") from error
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        """As in SafeLoader, but aliases that stand for endless or for huge data are refused."""
+        if _length(node, {}) > MOST:
+            raise _refuse(
+                node, f"it stands for more than {MOST} characters, or an alias holds itself"
+            )
+        return super().construct_document(node)
+
+
+def _length(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many characters and values a node stands for, with every alias written out."""
+    if id(node) not in known:
+        known[id(node)] = MOST + 1  # where it holds itself
+        parts = [*node.value] if isinstance(node.value, list) else []
+        inner = [one for part in parts for one in (part if isinstance(part, tuple) else [part])]
+        length = sum(_length(one, known) for one in inner)
+        known[id(node)] = 1 + (length if isinstance(node.value, list) else len(node.value))
+    return known[id(node)]
 
 
 def _refuse(node: yaml.Node, problem: str) -> yaml.YAMLError:

@@ -198,7 +198,10 @@ def _open(array: Array) -> NDArray[np.float32]:
         raise WireError("shape")
     if len(array.data) - start != prod(shape) * dtype.itemsize:
         raise WireError("array")
-    return np.frombuffer(array.data, dtype, offset=start).reshape(shape).copy()
+    try:
+        return np.frombuffer(array.data, dtype, offset=start).reshape(shape).copy()
+    except ValueError as error:  # without values, of a size or a rank that numpy does not know
+        raise WireError("shape") from error
 
 
 def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:

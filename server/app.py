@@ -17,12 +17,13 @@ from metaward import sim
 from metaward.client import shipping
 from metaward.server import body
 from metaward.server.evaluate import ScoreTable
-from metaward.server.folder import Folder, Status, claimed, now
+from metaward.server.folder import Folder, claimed, now
 from metaward.server.meter import metered
 from metaward.server.office.report.write import write_ended, write_finished
 from metaward.server.page.write import write_page
 from metaward.server.report import write_reports
 from metaward.server.run import Observer, Run
+from metaward.server.stored import Status
 from metaward.server.version import code_version
 
 app = ServerApp()

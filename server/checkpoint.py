@@ -12,15 +12,19 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from metaward.errors import RunError
 from metaward.files import sync_folder, write_synced
+from metaward.json_text import read_json
 from metaward.server.keep import Best
 from metaward.strategies.limits import NOTHING
 from metaward.strategies.meta import MetaState
@@ -75,18 +79,26 @@ def latest_best(folder: Path, config: str) -> Best | None:
     """The best round that the newest checkpoint knows of; None where it knows none."""
     newest = _newest(folder)
     vectors = _verified(newest, config)[1] if newest else {}
-    if "best.theta" not in vectors:
+    if newest is None or "best.theta" not in vectors:
         return None
-    known = json.loads(vectors["best.scores"].tobytes())
-    return Best(known["round"], vectors["best.theta"], known["scores"])
+    with _reading(newest):
+        known = read_json(vectors["best.scores"].tobytes())
+        return Best(int(known["round"]), _vector(vectors["best.theta"]), {**known["scores"]})
 
 
 def load_state(checkpoint: Path, config: str) -> MetaState:
     """Read and verify one checkpoint folder."""
     number, vectors = _verified(checkpoint, config)
     outer = {k.removeprefix("outer."): v for k, v in vectors.items() if k.startswith("outer.")}
-    norms = np.asarray(vectors.get("norms", NOTHING), np.float64)
-    return MetaState(number, np.asarray(vectors["theta"], np.float32), outer, norms)
+    with _reading(checkpoint):
+        norms = np.asarray(vectors.get("norms", NOTHING), np.float64)
+        return MetaState(number, _vector(vectors["theta"]), outer, norms)
+
+
+def _vector(found: NDArray[Any]) -> NDArray[np.float32]:
+    if found.ndim != 1 or found.dtype != np.float32:
+        raise ValueError(f"a theta is {found.shape} {found.dtype}, not (dim,) float32")
+    return found
 
 
 def _newest(folder: Path) -> Path | None:
@@ -102,12 +114,10 @@ def _best_vectors(best: Best) -> dict[str, NDArray[Any]]:
 
 def _verified(checkpoint: Path, config: str) -> tuple[int, dict[str, NDArray[Any]]]:
     """The round and the tensors of a checkpoint; ``CheckpointError`` if anything is wrong."""
-    try:
-        manifest: dict[str, Any] = json.loads((checkpoint / "manifest.json").read_text())
+    with _reading(checkpoint):
+        manifest = read_json((checkpoint / "manifest.json").read_bytes())
         tensors = (checkpoint / "state.safetensors").read_bytes()
         expected = manifest["state_sha256"], manifest["config_sha256"], int(manifest["round"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{checkpoint}: unreadable ({error!r}); {_way_out()}") from error
     if digest(tensors) != expected[0]:
         raise CheckpointError(f"{checkpoint}: state.safetensors was altered; {_way_out()}")
     if checkpoint.name != _name(expected[2]):
@@ -116,7 +126,18 @@ def _verified(checkpoint: Path, config: str) -> tuple[int, dict[str, NDArray[Any
         raise CheckpointError(
             f"{checkpoint}: belongs to another configuration; resume needs the unchanged one"
         )
-    return expected[2], load(tensors)
+    with _reading(checkpoint):
+        return expected[2], load(tensors)
+
+
+@contextmanager
+def _reading(checkpoint: Path) -> Iterator[None]:
+    """``CheckpointError`` where a file cannot be read, or holds something else."""
+    try:
+        yield
+    except (ArithmeticError, LookupError, OSError, TypeError, ValueError, SafetensorError) as error:
+        text = f"{checkpoint}: unreadable ({error!r:.300}); {_way_out()}"
+        raise CheckpointError(text) from error
 
 
 def digest(content: bytes) -> str:

@@ -34,14 +34,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from metaward.errors import InputError, RunError
 from metaward.files import replace_file, usable, write_synced
 from metaward.options import ConfigError
-from metaward.privacy import Mark
+from metaward.server.stored import Status, rows, stored
 from metaward.server.trail import RunTrail
 from metaward.sim import Sim, load_json
 from metaward.strategies.marks import Marks, SeenMark
@@ -55,7 +56,7 @@ WRITTEN = (
 )
 """What a run writes beside run.json, by which it claims the folder."""
 
-Status = Literal["running", "finished", "failed", "interrupted"]
+_SEEN = TypeAdapter(SeenMark)
 
 
 def now() -> str:
@@ -108,8 +109,7 @@ class Folder:
 
     def about(self) -> dict[str, Any]:
         """The content of run.json: ``id``, ``started``, and after ``begin`` also the rest."""
-        about: dict[str, Any] = self._object("run.json")
-        return about
+        return stored(self.path / "run.json")
 
     def note(self, more: dict[str, Any]) -> None:
         """Add to run.json."""
@@ -206,7 +206,7 @@ class Folder:
     def config(self) -> Sim:
         """The configuration this folder was made with."""
         path = self.path / "config.json"
-        return load_json(path.read_text(encoding="utf-8"), str(path))
+        return load_json(path.read_bytes(), str(path))
 
     def set_status(self, status: Status, reason: str = "") -> None:
         """Write the status of the run, and the reason for it."""
@@ -221,23 +221,14 @@ class Folder:
         """The time of the last change of status; None where that was not written down."""
         return self._status().get("at")
 
-    def _status(self) -> dict[str, str]:
+    def _status(self) -> dict[str, Any]:
         if not (self.path / "status.json").is_file():
             return {"status": "absent", "reason": ""}
-        last: dict[str, str] = self._object("status.json")
-        return last
+        return stored(self.path / "status.json")
 
-    def _object(self, name: str) -> dict[str, Any]:
-        """The mapping in a JSON file; ``ConfigError`` where it is damaged."""
-        path = self.path / name
-        try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-            if not isinstance(found, dict):
-                raise ValueError("it holds no mapping")
-        except ValueError as error:
-            text = f"is damaged ({error}); put a copy back, or start the run anew in another folder"
-            raise ConfigError([text], str(path)) from error
-        return found
+    def result(self) -> dict[str, Any]:
+        """The content of result.json; ``ConfigError`` where it is missing or damaged."""
+        return stored(self.path / "result.json")
 
     def add(self, row: Mapping[str, Any]) -> None:
         """Append one line to metrics.jsonl."""
@@ -246,12 +237,7 @@ class Folder:
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """The lines of metrics.jsonl, without a last one that a crash cut short."""
-        path = self.path / "metrics.jsonl"
-        for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-            try:
-                yield json.loads(line)
-            except ValueError:
-                return
+        return rows(self.path / "metrics.jsonl")
 
     def rewind(self, round: int) -> None:
         """Drop the lines after ``round``: a resumed run will write them again."""
@@ -284,9 +270,8 @@ class Folder:
 
 def _mark(path: Path, number: int, line: bytes) -> SeenMark:
     try:
-        raw = json.loads(line)
-        return SeenMark(raw["hospital"], raw["run"], raw["round"], Mark(**raw["mark"]))
-    except (ValueError, KeyError, TypeError) as error:
+        return _SEEN.validate_json(line, strict=True)
+    except ValueError as error:
         text = f"is damaged: line {number} is no mark of a ledger; put a copy of the file back"
         raise ConfigError([text], str(path)) from error
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,7 +24,7 @@ COLUMNS = ("learner", "steps", "before", "after", "95 % interval", "worst hospit
 
 def final(run: Sim, folder: Folder) -> Piece:
     """The final tables of a finished run."""
-    saved = json.loads((folder.path / "result.json").read_text(encoding="utf-8"))
+    saved = folder.result()
     tables, kept = saved["tables"], [Chosen(**one) for one in saved["kept"]]
     scores = {score.name: score for score in run.spec().kind.scores}
     main = run.spec().kind.scores[0]

@@ -216,8 +216,9 @@ def test_files_stay_short(path: Path) -> None:
 
 
 def test_the_tests_mirror_the_folders() -> None:
-    """But for the contracts of all registries, the door, and the plug-ins of docs/extending.md."""
-    apart = {ROOT / "tests" / name for name in ("", "contracts", "door", "extending")}
+    """But for the contracts of all registries, the door, the plug-ins of docs/extending.md, and
+    what is thrown at decoders."""
+    apart = {ROOT / "tests" / name for name in ("", "contracts", "door", "extending", "fuzz")}
     folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")} - apart
     assert len(folders) > 10
     missing = [f for f in folders if not (ROOT / f.relative_to(ROOT / "tests")).is_dir()]

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from metaward.privacy.ledger import chain, file
+from metaward.privacy.ledger.bodies import read_history
 from metaward.privacy.ledger.chain import ChainRow
 from metaward.privacy.ledger.errors import LedgerError
-from metaward.privacy.ledger.history import NOTED, Charged, History, read_history
+from metaward.privacy.ledger.history import NOTED, Charged, History
 from metaward.privacy.ledger.ledger import Ledger
 from metaward.privacy.ledger.spend import text_of
 
@@ -84,7 +85,7 @@ def _content_faults(db: sqlite3.Connection) -> Iterator[str]:
 def _readable(first: ChainRow, row: ChainRow) -> bool:
     try:
         read_history([first] if row is first else [first, row])
-    except (KeyError, TypeError, ValueError):
+    except LedgerError:
         return False
     return True
 

@@ -8,18 +8,19 @@ the file can recompute the whole chain, but cannot change a mark that somebody e
 from __future__ import annotations
 
 import hashlib
-import json
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import astuple, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from metaward.json_text import read_json
 from metaward.options import compact
-from metaward.privacy.ledger.errors import LedgerError
+from metaward.privacy.ledger.errors import LedgerError, reading
 
 GENESIS = bytes(32)
 KINDS = frozenset({"init", "charge", "reply", "refusal"})
+COLUMNS = "seq, kind, body, previous, hash"
 NUMBERED, LAST = "WHERE seq = ?", "ORDER BY seq DESC"
 """Clauses for ``find``."""
 
@@ -36,14 +37,15 @@ class ChainRow:
 
     def intact(self) -> bool:
         """Whether the hash is that of the content."""
-        return self.hash == digest(self.previous, self.sequence, self.kind, self.body)
+        try:
+            return self.hash == digest(self.previous, self.sequence, self.kind, self.body)
+        except (AttributeError, OverflowError, TypeError):  # of a table that is none of ours
+            return False
 
     def content(self) -> dict[str, Any]:
-        """The parsed body; ``ValueError`` where it is not a JSON mapping."""
-        content = json.loads(self.body)
-        if not isinstance(content, dict):
-            raise ValueError(f"row {self.sequence} holds no mapping")
-        return content
+        """The parsed body; ``LedgerError`` where it is not a JSON mapping."""
+        with reading(f"row {self.sequence}"):
+            return dict(read_json(self.body).items())
 
 
 def canonical(value: object) -> bytes:
@@ -83,7 +85,7 @@ def find(db: sqlite3.Connection, clause: str, *values: object) -> ChainRow | Non
 
     ``LedgerError`` where the row was changed: nothing is ever built on such a row.
     """
-    fields = db.execute(f"SELECT * FROM entry {clause} LIMIT 1", values).fetchone()
+    fields = db.execute(f"SELECT {COLUMNS} FROM entry {clause} LIMIT 1", values).fetchone()
     row = ChainRow(*fields) if fields else None
     if row is not None and not row.intact():
         raise LedgerError("ledger-damaged", f"row {row.sequence} is not what was once written")
@@ -92,4 +94,4 @@ def find(db: sqlite3.Connection, clause: str, *values: object) -> ChainRow | Non
 
 def rows(db: sqlite3.Connection) -> Iterator[ChainRow]:
     """All rows in order, unchecked."""
-    return (ChainRow(*fields) for fields in db.execute("SELECT * FROM entry ORDER BY seq"))
+    return (ChainRow(*fields) for fields in db.execute(f"SELECT {COLUMNS} FROM entry ORDER BY seq"))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from metaward.errors import BAD_INPUT, FAILED, MetawardError
@@ -64,7 +66,7 @@ _UNWRITABLE = {
 }
 
 
-def translated(path: Path, error: sqlite3.Error) -> LedgerError:
+def translated(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> LedgerError:
     """SQLite's complaint about the file at ``path`` as one of ours."""
     number = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the upper bytes only go into detail
     if number in _BUSY:
@@ -76,3 +78,14 @@ def translated(path: Path, error: sqlite3.Error) -> LedgerError:
         "ledger-damaged",
         f"{path}: not a ledger, or damaged ({error}); put back the newest backup and its key file",
     )
+
+
+@contextmanager
+def reading(what: str) -> Iterator[None]:
+    """Reading ``what``, as errors name it: where it is not what metaward writes, the error of any
+    kind that Python meets becomes ``LedgerError``."""
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        text = f"{what} is not what metaward writes ({error!r:.200}); put back the newest copy"
+        raise LedgerError("ledger-damaged", text) from error

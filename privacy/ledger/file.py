@@ -114,7 +114,7 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
             db.execute("PRAGMA synchronous = EXTRA")
             db.execute("PRAGMA fullfsync = 1")
             yield db
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # texts of the file, in its errors too
         raise translated(path, error) from error
 
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import re
-from base64 import b64decode, b64encode
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Any
-
-import numpy as np
-from pydantic import TypeAdapter
 
 from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import (
     Budget,
-    Charge,
-    Event,
     Events,
     Mark,
     Protection,
     add,
-    from_plain,
-    to_plain,
 )
-from metaward.privacy.ledger.chain import ChainRow, canonical, now, sha256
+from metaward.privacy.ledger.chain import canonical, sha256
 
 NOTED = (*range(1, 21), *(1 << power for power in range(5, 63)))
 """Which refusals of a code and day have a row, by their number."""
@@ -218,79 +209,3 @@ class History:
         first, last, rows = own[0], own[-1], {charge.sequence for charge in own}
         replies = len(rows & {reply.charge for reply in self.replies})
         return LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
-
-
-# ------------------------------------------------------------------------- bodies of rows
-
-_DESCRIPTION = TypeAdapter(ChargeDescription)
-
-
-def pack_charge(
-    request: RequestKey,
-    description: ChargeDescription,
-    budget: Budget | None,
-    named: Sequence[Charge],
-    numbers: Mapping[str, int],
-    new: Sequence[str],
-    deal: str | None,
-) -> dict[str, Any]:
-    """The body of a charge. ``new`` names the units that were never charged before."""
-    payments = [
-        {
-            "events": [[to_plain(e.dp_event), e.count] for e in charge.events],
-            "units": _packed(sorted(numbers[name] for name in charge.keys)),
-        }
-        for charge in named
-    ]
-    return {
-        "request": asdict(request),
-        "description": _DESCRIPTION.dump_python(description, mode="json"),
-        "budget": budget and astuple(budget),
-        "payments": payments,
-        "new": new,
-        "deal": deal,
-        "time": now(),
-    }
-
-
-def read_history(rows: Iterable[ChainRow]) -> History:
-    """Rows as values; ``ValueError``, ``KeyError`` or ``TypeError`` where a body is not ours."""
-    first, *rest = rows
-    start = first.content()
-    last = rest[-1] if rest else first
-    return History(
-        Mark(start["ledger"], last.sequence, last.hash.hex()),
-        start["hospital"],
-        start["who"],
-        start["time"],
-        tuple(_charged(row) for row in rest if row.kind == "charge"),
-        tuple(Answered(row.sequence, **row.content()) for row in rest if row.kind == "reply"),
-        tuple(NotedRefusal(row.sequence, **row.content()) for row in rest if row.kind == "refusal"),
-    )
-
-
-def _charged(row: ChainRow) -> Charged:
-    body = row.content()
-    return Charged(
-        row.sequence,
-        body["time"],
-        RequestKey(**body["request"]),
-        _DESCRIPTION.validate_python(body["description"]),
-        body["budget"] and Budget(*body["budget"]),
-        tuple(_payment(**payment) for payment in body["payments"]),
-        tuple(body["new"]),
-        body.get("deal"),  # ledgers from before this was kept hold none
-    )
-
-
-def _payment(units: str, events: Iterable[tuple[Mapping[str, Any], int]]) -> Payment:
-    paid = tuple(Event(from_plain(plain), count) for plain, count in events)
-    return Payment(_unpacked(units), paid)
-
-
-def _packed(units: Sequence[int]) -> str:
-    return b64encode(np.asarray(units, "<u4").tobytes()).decode("ascii")
-
-
-def _unpacked(text: str) -> tuple[int, ...]:
-    return tuple(np.frombuffer(b64decode(text, validate=True), "<u4").tolist())

@@ -20,14 +20,13 @@ from typing import Any
 from metaward.privacy.description import ChargeDescription
 from metaward.privacy.event import Budget, Charge, Mark
 from metaward.privacy.ledger import chain, file, spend
-from metaward.privacy.ledger.errors import OTHER_DEAL, OTHER_UNIT, LedgerError
+from metaward.privacy.ledger.bodies import pack_charge, read_history
+from metaward.privacy.ledger.errors import OTHER_DEAL, OTHER_UNIT, LedgerError, reading
 from metaward.privacy.ledger.history import (
     NOTED,
     Entry,
     History,
     RequestKey,
-    pack_charge,
-    read_history,
 )
 from metaward.privacy.ledger.spend import Allows
 
@@ -91,7 +90,7 @@ class Ledger:
         file.check_file(path)
         with file.connected(path) as db:
             first = _read_first(chain.find(db, chain.NUMBERED, 1))
-        if not first.keys() >= {"ledger", "hospital", "key"}:
+        if not all(isinstance(first.get(key), str) for key in ("ledger", "hospital", "key")):
             raise LedgerError("ledger-damaged", f"{path} lacks its first row; put back a backup")
         ledger = cls(path, first["ledger"], first["hospital"], file.read_key(path))
         if first["key"] != ledger._key_check():
@@ -242,7 +241,8 @@ class Ledger:
         sequence, reply = stored
         row = chain.find(db, chain.NUMBERED, sequence)
         note = row.content() if row is not None and row.kind == "reply" else {}
-        charge = chain.find(db, chain.NUMBERED, note.get("charge", 0))
+        with reading(f"row {sequence}"):
+            charge = chain.find(db, chain.NUMBERED, note.get("charge", 0))
         same = note.get("sha256") == chain.sha256(reply or b"").hex()
         if row and charge and charge.content().get("request") == asdict(request) and same:
             return Entry(request, self._mark(charge), reply, self._mark(row))
@@ -260,7 +260,8 @@ class Ledger:
         """``LedgerError`` where charges like the first one count by another unit or deal."""
         row = chain.find(db, _FIRST_CHARGE)
         first = row.content() if row else content
-        asked, settled = (c["description"]["protection"]["unit"] for c in (content, first))
+        with reading(f"row {row.sequence if row else 0}"):
+            asked, settled = (c["description"]["protection"]["unit"] for c in (content, first))
         if asked != settled:
             raise LedgerError("ledger-unit", OTHER_UNIT.format(self.path, settled, asked))
         if content["deal"] != first.get("deal"):
@@ -279,7 +280,7 @@ class Ledger:
 def _read_first(row: chain.ChainRow | None) -> dict[str, Any]:
     try:
         return row.content() if row is not None and row.kind == "init" else {}
-    except ValueError:
+    except LedgerError:
         return {}
 
 

@@ -14,18 +14,19 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 
+from metaward.json_text import read_json
 from metaward.privacy.event import (
     Budget,
     Charge,
     Event,
     Events,
     counted,
-    from_plain,
     merged,
     to_plain,
 )
+from metaward.privacy.ledger.bodies import read_event
 from metaward.privacy.ledger.chain import canonical
-from metaward.privacy.ledger.errors import BudgetSpent
+from metaward.privacy.ledger.errors import BudgetSpent, reading
 
 Allows = Callable[[Events, Events, Budget], bool]
 """(spent, new, budget) -> whether ``new`` may be added. Each kind of event occurs once in each."""
@@ -96,8 +97,9 @@ def spent_by(db: sqlite3.Connection, units: Iterable[int]) -> dict[int, Events]:
 
 
 def _read(totals: str) -> Events:
-    counts = json.loads(totals).items()
-    return counted(Event(from_plain(json.loads(text)), count) for text, count in counts)
+    with reading("the table of totals"):
+        counts = read_json(totals).items()
+        return counted(read_event(read_json(text), count) for text, count in counts)
 
 
 def check_budget(

@@ -52,7 +52,7 @@ def side(path: Path, name: str) -> Side:
     if not folder.exists():
         raise ConfigError(["holds no run (no config.json)"], str(path))
     status, about = folder.status()[0], folder.about()
-    result = _read(path / "result.json") if status == "finished" else None
+    result = folder.result() if status == "finished" else None
     rows = [row for row in folder.rows() if "round" in row]
     return Side(
         name=name,

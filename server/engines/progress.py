@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 
 from metaward.server.folder import Folder
 from metaward.server.run import Observer
+from metaward.server.stored import row_in
 
 
 class Progress:
@@ -53,7 +53,7 @@ class Tail:
         return cls(path.read_bytes(), path.stat().st_ino)
 
     def rows(self, path: Path) -> Iterator[dict[str, Any]]:
-        """New whole lines, parsed."""
+        """New whole lines, parsed; one that is damaged is left out."""
         with path.open("rb") as file:
             if os.fstat(file.fileno()).st_ino == self.inode:
                 return
@@ -63,7 +63,7 @@ class Tail:
             file.seek(self.offset)
             whole = file.read().rpartition(b"\n")
         self.offset += len(whole[0]) + len(whole[1])
-        yield from map(json.loads, whole[0].splitlines())
+        yield from (row for line in whole[0].splitlines() if (row := row_in(line)) is not None)
 
 
 def _equal(pair: tuple[bytes, bytes]) -> bool:

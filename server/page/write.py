@@ -115,8 +115,7 @@ def _saved(folder: Folder) -> dict[str, Any]:
             f"{folder.path}: the run is {status}, not finished, and has no result to report; go on "
             f"with it: metaward resume {folder.path}"
         )
-    saved: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return saved
+    return folder.result()
 
 
 def _tables(run: Sim, saved: Mapping[str, Any]) -> list[ScoreTable]:

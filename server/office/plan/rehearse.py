@@ -7,7 +7,6 @@ source as many hospitals and records as there really are.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from math import sqrt
@@ -81,7 +80,7 @@ def _table(run: Sim, seed: int) -> Any:
         this = parse(mapping)
         folder = new_folder(this, Path(place) / "run")
         execute(this, folder, _unseen)
-        return json.loads((folder.path / "result.json").read_text(encoding="utf-8"))["tables"][0]
+        return folder.result()["tables"][0]
 
 
 def _unseen(row: Mapping[str, Any]) -> None:
