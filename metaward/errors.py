@@ -52,3 +52,8 @@ class InputError(MetawardError, ValueError):
 
 class RunError(MetawardError, RuntimeError):
     """The work could not be finished; the text says why, and how to go on."""
+
+
+def printable(text: str) -> str:
+    """The text, with what UTF-8 cannot write (halves of surrogate pairs) as escapes."""
+    return text.encode("utf-8", "backslashreplace").decode()

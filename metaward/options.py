@@ -18,7 +18,7 @@ from typing import Any, get_args, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core.core_schema import no_info_after_validator_function, str_schema
 
-from metaward.errors import InputError
+from metaward.errors import InputError, printable
 from metaward.plugins import PluginError, Plugins
 
 
@@ -30,11 +30,6 @@ class ConfigError(InputError):
     def __init__(self, faults: Sequence[str], source: str = "configuration") -> None:
         self.faults = tuple(printable(fault) for fault in faults)
         super().__init__("\n".join(f"{printable(source)}: {fault}" for fault in self.faults))
-
-
-def printable(text: str) -> str:
-    """The text, with what UTF-8 cannot write (halves of surrogate pairs) as escapes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass(frozen=True)
