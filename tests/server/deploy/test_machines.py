@@ -171,6 +171,9 @@ def test_four_machines_carry_out_a_run_and_keep_strangers_out(consort: Consort) 
     theta = load_file(consort.server.own / "var/lib/metaward/results/first/theta.safetensors")
     assert np.isfinite(theta["theta"]).all()
 
+    kept = (consort.server.own / "var/lib/metaward/results/first/signed.jsonl").read_text()
+    assert {json.loads(line)["hospital"] for line in kept.splitlines()} == set(consort.sites)
+
     for name in consort.sites:  # the code that came in is the code that was approved
         admitted = [one for one in consort.gate_said(name) if one["what"] == "admitted"]
         assert [one["bundle"] for one in admitted] == [bundle_hash()]
