@@ -7,18 +7,16 @@ hospitals of one simulation share one read-only array, and an edited file is rea
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
+from metaward.client.tasks.npz import read_arrays
 
 Stamp = tuple[int, int, int]
 
@@ -80,12 +78,11 @@ class DataFile:
         Nothing is ever unpickled: a data file must not be able to run code.
         """
         try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in layouts}
-        except KeyError as error:
-            raise self.damaged(path, f"it lacks an array ({error})") from error
-        except (OSError, ValueError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+            arrays = read_arrays(path, layouts)
+        except Exception as error:  # zipfile, zlib and numpy raise whatever they meet
             raise self.damaged(path, f"it cannot be read ({error})") from error
+        if lacking := [name for name in layouts if name not in arrays]:
+            raise self.damaged(path, f"it lacks an array ({', '.join(lacking)})")
         for name, layout in layouts.items():
             if not layout.fits(arrays[name]):
                 have = f"{arrays[name].shape} {arrays[name].dtype}"
@@ -110,6 +107,14 @@ def md5(path: Path, stamp: Stamp) -> str:
     """MD5 of a file as 32 hex digits; computed once for each path and ``stamp``."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def lies_in(place: Path, file: Path) -> bool:
+    """Whether the file is there, in the folder or below it; False for a name that none can have."""
+    try:
+        return file.resolve().is_relative_to(place.resolve()) and file.is_file()
+    except (OSError, RuntimeError, ValueError):  # too long, a circle of links, a zero byte
+        return False
 
 
 def frozen(array: NDArray[Any]) -> NDArray[Any]:

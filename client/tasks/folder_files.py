@@ -19,10 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
-from metaward.client.tasks.files import DataFile, frozen
+from metaward.client.tasks.files import DataFile, frozen, lies_in
 from metaward.client.tasks.folder_images import pixels
 from metaward.client.tasks.folder_windows import Recording
+from metaward.client.tasks.npz import read_arrays
 
+LARGEST = float(np.finfo(np.float32).max)
 ARRAYS, TABLE, LABELS, IMAGES = "records.npz", "records.csv", "labels.csv", "images"
 EXAMPLE = "metaward data example DIR writes a folder as it must be"
 OTHER_MARKS = (";", "\t", "|")
@@ -124,6 +126,17 @@ def _number(where: str, row: dict[str, str], column: str) -> float:
     return value
 
 
+def _scaled(where: str, row: dict[str, str], column: str, centre: float, unit: float) -> float:
+    """A number in units from the centre; ``DataError`` where float32 cannot hold it."""
+    value = (_number(where, row, column) - centre) / unit
+    if not abs(value) <= LARGEST:
+        raise DataError(
+            f"{where}: column {column} holds {row[column]!r}, {value:g} units from its centre; "
+            "correct it, or leave the line out"
+        )
+    return value
+
+
 def _choice(where: str, row: dict[str, str], column: str, values: Sequence[str]) -> list[float]:
     text = said(where, row, column)
     if text not in values:
@@ -141,7 +154,7 @@ def table(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     words = [choice[0] for choice in form.choices]
     needed = [*(name for name, _, _ in form.columns), *words, *[LABEL] * form.labelled]
     for number, (where, row) in enumerate(lines(path, needed)):
-        features = [(_number(where, row, c) - centre) / unit for c, centre, unit in form.columns]
+        features = [_scaled(where, row, *column) for column in form.columns]
         for column, *values in form.choices:
             features += _choice(where, row, column, values)
         x.append(features)
@@ -180,14 +193,20 @@ def images(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
             "[1, height, width] for grey ones or [3, height, width] for colours"
         )
     for number, (where, row) in enumerate(lines(path, [FILE, *[LABEL] * form.labelled])):
-        file = folder / IMAGES / said(where, row, FILE)
-        if not file.resolve().is_relative_to((folder / IMAGES).resolve()) or not file.is_file():
-            raise DataError(f"{where}: {file} does not exist; the files lie in {folder / IMAGES}")
+        file = _file(where, folder / IMAGES, said(where, row, FILE))
         x.append(pixels(where, file, form.shape))
         names.append(_named(where, row, number, form.labelled))
         wheres.append(where)
         stored.append(digest(file.read_bytes()))
     return gathered(path, np.array(x, np.float32), names, stored, wheres)
+
+
+def _file(where: str, place: Path, name: str) -> Path:
+    """The file of this name in a folder; ``DataError`` where it is none, or lies elsewhere."""
+    file = place / name
+    if not lies_in(place, file):
+        raise DataError(f"{where}: {file!s:.300} does not exist; the files lie in {place}")
+    return file
 
 
 # ---------------------------------------------------------------------------------- arrays
@@ -200,22 +219,22 @@ def arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     path = folder / ARRAYS
     source = DataFile(ARRAYS, f"arrays x (n, *shape) and y (n,), perhaps patient and id; {EXAMPLE}")
     try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            found = {key: archive[key] for key in archive.files}
-    except Exception as error:  # numpy raises whatever its readers do
+        found = read_arrays(path, ("x", "y", PATIENT, ID))
+    except Exception as error:  # zipfile, zlib and numpy raise whatever they meet
         raise source.damaged(path, f"it cannot be read ({error})") from error
     if not form.labelled and "x" in found and found["x"].ndim:
         found["y"] = np.full(len(found["x"]), "")
     if not {"x", "y"} <= found.keys():
         raise source.damaged(path, f"it has the arrays {sorted(found)}, and needs x and y")
-    n = len(found["y"])
+    n = found["y"].size
+    _check_arrays(path, found, n)
     if found["x"].shape != (n, *form.shape):
         raise DataError(
             f"{path}: x has shape {found['x'].shape}; client.tasks.shape is {list(form.shape)} and "
             f"y has {n} labels, so it must be {(n, *form.shape)}"
         )
     x = found["x"].astype(np.float32)
-    wrong = np.flatnonzero(~np.isfinite(x.reshape(n, -1)).all(axis=1))
+    wrong = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
     if len(wrong):
         raise DataError(f"{path}, row {wrong[0]}: x holds a value that is not finite")
     ids = found.get("id", np.arange(n)).astype(str)
@@ -224,6 +243,19 @@ def arrays(folder: Path, form: RecordForm, stamps: tuple[Any, ...]) -> Read:
     where = [f"{path}, row {k}" for k in range(n)]
     stored = [digest(one.tobytes()) for one in found["x"].astype(np.float64)]
     return gathered(path, x, names, stored, where)
+
+
+def _check_arrays(path: Path, found: dict[str, NDArray[Any]], n: int) -> None:
+    """``DataError`` where ``x`` holds no numbers, or another array not a name for each record."""
+    if found["x"].dtype.kind not in "biuf":
+        raise DataError(f"{path}: x holds {found['x'].dtype}; it must hold real numbers")
+    for key in ("y", PATIENT, ID):
+        names = found.get(key, found["y"])
+        if names.shape != (n,) or names.dtype.kind not in "biufU":
+            raise DataError(
+                f"{path}: {key} has shape {names.shape} and holds {names.dtype}; it must be {(n,)} "
+                "and hold numbers or text (not bytes)"
+            )
 
 
 def digest(data: bytes) -> bytes:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from metaward.client.errors import DataError
 
+MOST_PIXELS = 1 << 26
+"""Larger images are not opened: a few bytes of a damaged file may claim any size."""
 DICOM = (".dcm", ".dicom")
 
 
@@ -30,10 +33,12 @@ def pixels(where: str, file: Path, shape: tuple[int, ...]) -> NDArray[np.float32
 
 def _picture(where: str, file: Path) -> Image.Image:
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=("PNG", "JPEG")) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ValueError(f"it has {image.size} pixels, more than {MOST_PIXELS}")
             image.load()
             return image
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+    except Exception as error:  # Pillow raises whatever its decoders do
         raise DataError(f"{where}: {file} is no image that can be read ({error})") from error
 
 
@@ -47,7 +52,7 @@ def _dicom(where: str, file: Path) -> Image.Image:
             f"{where}: {file} is DICOM; pip install 'metaward[dicom]' reads it"
         ) from error
     try:
-        data = pydicom.dcmread(file)
+        data = pydicom.dcmread(BytesIO(file.read_bytes()))  # from a file it would take any length
         shown = apply_voi_lut(apply_modality_lut(data.pixel_array, data), data).astype(np.float64)
         low, high = _window(data)
     except Exception as error:  # pydicom raises whatever its decoders do
@@ -66,4 +71,6 @@ def _window(data: Any) -> tuple[float, float]:
     low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
     slope, intercept = float(data.get("RescaleSlope", 1)), float(data.get("RescaleIntercept", 0))
     ends = sorted((low * slope + intercept, high * slope + intercept))
+    if not np.isfinite(ends).all():
+        raise ValueError(f"RescaleSlope {slope} and RescaleIntercept {intercept} give no values")
     return ends[0], max(ends[1], ends[0] + 1)

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
+from metaward.client.tasks.files import lies_in
 from metaward.client.tasks.folder_files import (
     EXAMPLE,
     Read,
@@ -187,8 +188,10 @@ def _listed(folder: Path) -> Iterator[Listed]:
         return
     for where, name in _words(listing):
         header = folder / f"{name}{HEADER}"
-        if not header.resolve().is_relative_to(folder.resolve()) or not header.is_file():
-            raise DataError(f"{where}: {header} does not exist; take the line out, or add the file")
+        if not lies_in(folder, header):
+            raise DataError(
+                f"{where}: {header!s:.300} does not exist; take the line out, or add the file"
+            )
         yield Listed(name, header)
 
 

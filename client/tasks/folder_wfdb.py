@@ -14,8 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from metaward.client.errors import DataError
+from metaward.client.tasks.files import lies_in
 
 HEADER = ".hea"
+PACKED = 64
+"""No signal has more samples for each byte of its file, compressed or not."""
 
 
 @dataclass(frozen=True)
@@ -104,10 +107,29 @@ def _check_header(one: Listed, header: Any) -> None:
         )
     if not header.n_sig:
         raise DataError(f"{one.header} has no leads")
+    described = [header.file_name, header.sig_name, header.fmt]
+    if any(one is None or None in one or len(one) != header.n_sig for one in described):
+        text = f"says that there are {header.n_sig} leads and does not describe as many"
+        raise DataError(f"{one.header} {text}; get a good copy of the recording")
     for name in dict.fromkeys(header.file_name):
-        file = one.header.with_name(name)
-        if not file.is_file():
-            raise DataError(f"{one.header}: its signal {file} does not exist; add the file")
+        file = one.header.parent / name
+        if not lies_in(one.header.parent, file):
+            text = f"{one.header}: its signal {file!s:.300} does not exist; add the file"
+            raise DataError(text)
+        _check_length(one, header, file)
+
+
+def _check_length(one: Listed, header: Any, file: Path) -> None:
+    """That the file can hold as many samples as the header says, before memory is taken."""
+    own = [k for k, name in enumerate(header.file_name) if name == file.name]
+    frame = sum(header.samps_per_frame[k] for k in own)
+    skew = max((header.skew[k] or 0 for k in own), default=0)
+    most = PACKED * file.stat().st_size
+    if (header.sig_len or 0) * frame > most or frame > most or skew > most:
+        raise DataError(
+            f"{one.header} says that {file.name} holds {header.sig_len} x {frame} samples, more "
+            "than it can; get a good copy of the recording"
+        )
 
 
 def _check_sums(one: Listed, header: Any, record: Any) -> None:

@@ -7,17 +7,17 @@ facts that ``medmnist.INFO`` holds for the published sets, so the same loader re
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import urllib.request
-import zipfile
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import Field, TypeAdapter, ValidationError
+from typing_extensions import TypedDict
 
 from metaward.client.errors import DataError
 from metaward.client.tasks.base import IntArray
@@ -32,7 +32,9 @@ from metaward.client.tasks.medmnist_sets import (
     info,
     suffix,
 )
+from metaward.client.tasks.npz import check_headers
 from metaward.client.tasks.phantom_findings import FINDINGS
+from metaward.json_text import read_json
 
 Split = Literal["train", "val", "test"]
 
@@ -54,6 +56,18 @@ COPIES: Mapping[str, Mapping[Split, str]] = {
         "test": "311 401 538",
     },
 }
+
+
+class IndexEntry(TypedDict):
+    """What the index must say about a set of phantoms; other keys may be there."""
+
+    MD5: str
+    label: Annotated[dict[str, str], Field(min_length=1)]
+    n_channels: int
+    n_samples: Annotated[dict[Split, Annotated[int, Field(ge=0)]], Field(min_length=3)]
+
+
+_INDEXED = TypeAdapter(IndexEntry)
 
 
 class Pool(NamedTuple):
@@ -108,7 +122,7 @@ def _checked(
     """The images and labels of a split; ``DataError`` where they are not as published."""
     file, known, entry = _file(flag, size), facts(flag), _entry(flag, path)
     try:
-        zipfile.ZipFile(path).close()  # the package would leave a broken archive open
+        check_headers(path)  # the package would leave a broken archive open, and believe any size
         loader = _loader(flag, entry)
         loaded = loader(split=split, root=str(path.parent), download=False, size=size)
     except Exception as error:  # the package raises many types, even AssertionError
@@ -168,9 +182,15 @@ def _entry(flag: str, path: Path) -> Mapping[str, Any]:
     if not index.is_file():
         raise _file(flag).damaged(path, f"the index {index} is missing")
     entry: Mapping[str, Any] = _read_index(index, stamp(index)).get(flag, {})
-    lacking = {"MD5", "label", "n_channels", "n_samples"} - set(entry)
-    if lacking:
-        raise _file(flag).damaged(index, f"{flag} lacks {', '.join(sorted(lacking))}")
+    try:
+        _INDEXED.validate_python(entry, strict=True)
+    except ValidationError as error:
+        odd = ", ".join(
+            sorted({str(fault["loc"][0]) if fault["loc"] else flag for fault in error.errors()})
+        )
+        raise _file(flag).damaged(
+            index, f"{flag} lacks {odd}, or holds something else there"
+        ) from error
     names = list(entry["label"].values())
     if names != list(FINDINGS)[: len(names)] or entry["n_channels"] != 1:
         raise _file(flag).damaged(index, f"{flag} has other classes or channels than phantoms have")
@@ -180,7 +200,7 @@ def _entry(flag: str, path: Path) -> Mapping[str, Any]:
 @lru_cache(maxsize=4)
 def _read_index(path: Path, stamp: Stamp) -> dict[str, Any]:
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
+        entries = read_json(path.read_bytes())
     except ValueError as error:
         raise DataError(f"{path} is damaged ({error}); write it again: metaward phantom") from error
     if not isinstance(entries, dict):

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
+from math import prod
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,8 +27,11 @@ from torch import Tensor
 
 from metaward.client.desk import NETWORK
 from metaward.client.models import Architecture, Portable
+from metaward.client.models.base import build as build_body
+from metaward.client.models.base import fed_shape
 from metaward.client.tasks.folder_files import RecordForm
 from metaward.errors import InputError
+from metaward.json_text import read_json
 from metaward.options import build, plain
 
 FORMAT = "metaward adapted model 1"
@@ -35,6 +39,8 @@ TENSORS, EXPORTED, ONNX = "model.safetensors", "model.pt2", "model.onnx"
 MODEL = "model"
 """The folder of a model that may be published, beside which the local files lie."""
 MIX = "mix.weight"
+LARGEST_RECORD = 1 << 24
+"""Values of one record; 4096 x 4096 pixels are the largest images of the source folder."""
 NEEDED = ("onnx", "onnxscript")
 
 
@@ -103,8 +109,8 @@ def read_model(place: Path) -> tuple[Portable, Described]:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        told = json.loads(metadata.get("about", "{}"))
-        if told.pop("format", None) != FORMAT:
+        told = read_json(metadata.get("about", "{}"))
+        if not isinstance(told, dict) or told.pop("format", None) != FORMAT:
             raise ValueError("it does not say that it is a model of metaward adapt")
         about = TypeAdapter(Described).validate_json(json.dumps(told))
         return _module(about, tensors), about
@@ -118,9 +124,26 @@ def _module(about: Described, tensors: dict[str, Tensor]) -> Portable:
     holder = build(_Holder, {"network": about.network}, "", faults)
     if holder is None:
         raise ValueError("; ".join(faults))
+    _check_shapes(holder.network, about, tensors)
     module = Portable(holder.network, about.input_shape, len(about.classes), about.mixed)
     module.load_state_dict(tensors)
     return module
+
+
+def _check_shapes(network: Architecture, about: Described, tensors: dict[str, Tensor]) -> None:
+    """``ValueError`` where the tensors are not those of such a network, before it takes memory."""
+    if prod(about.input_shape) > LARGEST_RECORD:
+        raise ValueError(f"a record of shape {about.input_shape} has too many values")
+    fed = fed_shape(network, about.input_shape)
+    features = network.features(fed)
+    with torch.device("meta"):
+        body = build_body(network, fed)
+    shapes = {f"body.{name}": tuple(p.shape) for name, p in body.named_parameters()}
+    shapes |= {"head.weight": (len(about.classes), features)}
+    shapes |= {MIX: (features, features)} if about.mixed else {}
+    for name, shape in shapes.items():
+        if name not in tensors or tuple(tensors[name].shape) != shape:
+            raise ValueError(f"it has no tensor {name} of shape {shape}")
 
 
 # ------------------------------------------------------------------------- other programs

@@ -6,11 +6,13 @@ every time. An input that was once a fault stays as one of ``known``.
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -95,6 +97,16 @@ def bounded() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_DATA, usual)
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+TIMES = count(10**18, 10**6)
+
+
+def fresh(path: Path, content: bytes) -> None:
+    """Write a file with a time of its own: readers know a file again by its time and size."""
+    path.write_bytes(content)
+    now = next(TIMES)
+    os.utime(path, ns=(now, now))
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

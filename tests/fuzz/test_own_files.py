@@ -18,17 +18,33 @@ from metaward.client.charging import contents
 from metaward.client.tasks.folder import OwnFiles
 from tests.client.tasks.test_own_files import ARRAYS, HEAD, IMAGES, TABLE, patients
 from tests.fuzz.damage import damaged
-from tests.fuzz.harness import Counted, fuzz, inputs
-from tests.fuzz.test_wire import headers
+from tests.fuzz.harness import Counted, fresh, fuzz, inputs
+from tests.fuzz.test_wire import headers, npy
 
 CSV = "\n".join(",".join(map(str, row)) for row in [HEAD, *patients()])
-CELLS = st.sampled_from(
-    [
-        *("age", "label", "id", "patient", "file", "50", "nan", "inf", "1e39", "-1e308", "1_0"),
-        *("٣", "well", "ill", "f", "m", "", " ", '"', "\n", ",", "\0", "a.png", "../x"),
-        *("x" * 300, "\ud800"),
-    ]
-) | st.text(max_size=6)
+WORDS = [
+    "age",
+    "label",
+    "id",
+    "patient",
+    "file",
+    "50",
+    "nan",
+    "inf",
+    "1e39",
+    "-1e308",
+    "1_0",
+    "٣",
+    "well",
+    "ill",
+    "f",
+    "m",
+    "a.png",
+    "../x",
+]
+CELLS = st.sampled_from([*WORDS, "", " ", '"', "\n", ",", "\0", "x" * 300, "\ud800"]) | st.text(
+    max_size=6
+)
 TABLES = st.lists(st.lists(CELLS, max_size=7).map(",".join), max_size=6).map("\n".join)
 
 
@@ -38,7 +54,11 @@ def whole(source: OwnFiles, root: Path) -> None:
     assert np.isfinite(hospital.x).all()
     episode = hospital.episode(np.random.default_rng(0))
     assert episode.support_x.shape[1:] == source.input_shape
-    assert len(contents(hospital)) == len(hospital.rows) == len(set(hospital.ids.tolist()))
+    assert (
+        len(contents(hospital, hospital.rows))
+        == len(hospital.rows)
+        == len(set(hospital.ids.tolist()))
+    )
     json.dumps([hospital.ids.tolist(), hospital.patients.tolist(), hospital.note])
 
 
@@ -51,7 +71,7 @@ def place(tmp: Path) -> Path:
 
 def one_file(name: str, source: OwnFiles, tmp: Path) -> Callable[[bytes], None]:
     def read(content: bytes) -> None:
-        (place(tmp) / name).write_bytes(content)
+        fresh(place(tmp) / name, content)
         whole(source, tmp)
 
     return read
@@ -93,11 +113,8 @@ def npz(arrays: dict[str, Any]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
-            entry = io.BytesIO()
-            np.lib.format.write_array(
-                entry, np.asarray(array), allow_pickle=True
-            ) if not isinstance(array, bytes) else entry.write(array)
-            archive.writestr(f"{name}.npy", entry.getvalue())
+            content = array if isinstance(array, bytes) else npy(np.asarray(array))
+            archive.writestr(f"{name}.npy", content)
     return stream.getvalue()
 
 
@@ -208,7 +225,7 @@ def test_images(number: int, counted: Counted, tmp_path: Path) -> None:
     def read(files: tuple[str, bytes]) -> None:
         folder = place(tmp_path)
         (folder / "images").mkdir()
-        (folder / "images" / files[0]).write_bytes(files[1])
+        fresh(folder / "images" / files[0], files[1])
         rest = [(f"r{k}.png", "ab"[k % 2]) for k in range(4)]
         for name, _ in rest:
             (folder / "images" / name).write_bytes(PICTURES[0])
@@ -235,7 +252,7 @@ def test_lists_of_images(number: int, counted: Counted, tmp_path: Path) -> None:
         (folder / "images").mkdir()
         for name in ("a.png", "b.png", "c.png", "d.png"):
             (folder / "images" / name).write_bytes(PICTURES[0])
-        (folder / "labels.csv").write_bytes(text)
+        fresh(folder / "labels.csv", text)
         whole(IMAGES, tmp_path)
 
     good = "file,label\na.png,a\nb.png,b\nc.png,a\nd.png,b\n"

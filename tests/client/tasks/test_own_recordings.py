@@ -188,6 +188,10 @@ def damage(path: Path) -> None:
     path.write_bytes(data)
 
 
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -196,7 +200,11 @@ def damage(path: Path) -> None:
         (lambda p: (p / "a.hea").write_text("~ ~ ~"), "a.hea is no header that can be read"),
         (lambda p: (p / "a.hea").write_text("a/2 1 100 9\na_1 9\n"), "a.hea is a recording in seg"),
         (lambda p: (p / "a.hea").write_text("a 0 100 9\n"), "a.hea has no leads"),
-        (lambda p: (p / "a.dat").write_bytes(b"12"), "a.hea: its signal a.dat cannot be read"),
+        (
+            lambda p: (p / "a.dat").write_bytes(b"12"),
+            "a.hea says that a.dat holds 2000 x 2 samples",
+        ),
+        (lambda p: shorten(p / "a.dat"), "a.hea: its signal a.dat cannot be read"),
         (lambda p: damage(p / "a.dat"), "a.hea: lead I has the checksum"),
         (lambda p: (p / "RECORDS").write_text("a\nb\n"), "RECORDS, line 2: {}/b.hea does not"),
         (lambda p: (p / "RECORDS").write_text("../x\n"), "RECORDS, line 1: {}/../x.hea does not"),
