@@ -25,7 +25,7 @@ from metaward.server.deploy.up import (
     deployment,
 )
 from metaward.server.engines import EngineError
-from metaward.server.engines.follow import true_ending
+from metaward.server.engines.follow import run_config, true_ending
 from metaward.server.folder import Folder, claimed
 from metaward.server.progress import progress
 from metaward.server.terminal import say, tell
@@ -77,7 +77,7 @@ def up(
             live.carry_out(run, folder, observe)
         print_result(run, folder, as_json)
         if keep:
-            serve(live)
+            serve(live, run, folder)
 
 
 def begun(
@@ -135,12 +135,16 @@ def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
         say(show.final(run, folder))
 
 
-def serve(live: Deployment) -> None:
-    """Print how to send further runs, and wait for Ctrl-C, which is no failure here."""
+def serve(live: Deployment, run: sim.Sim, folder: Folder) -> None:
+    """Print how to send the run again, and wait for Ctrl-C, which is no failure here."""
+    again = live.site.home / "again.toml"
+    beside = Folder(folder.path.with_name(f"{folder.path.name}-again"))
+    again.write_text(run_config(run, beside), encoding="utf-8")
     tell(
-        f"The federation goes on serving; Ctrl-C ends it. Another run for the same hospitals:\n"
+        f"The federation goes on serving; Ctrl-C ends it. The same run once more, into "
+        f"{beside.path}, where the budgets of the hospitals' ledgers are large enough for it:\n"
         f"  FLWR_HOME={live.site.home} flwr run {sim.HERE} {CONNECTION} --stream "
-        f"--run-config 'sim-file=\"configs/deploy.yaml\"'\n"
+        f"--run-config {again}\n"
         f"Hospitals: {', '.join(node.name for node in live.nodes)}; logs: {live.site.logs}"
     )
     with suppress(KeyboardInterrupt):

@@ -29,6 +29,7 @@ UNCOMPARED = (
     "the ledgers were not compared with any server's marks: name the result folder, too; without "
     "marks nothing shows that an older copy was put back"
 )
+NO_CHARGE = "holds no charge, as at a hospital that only judges; there is no epsilon to recompute"
 WENT_BACK = (
     "went back: the server saw entry {seen.mark.sequence} of it in round {seen.round}, which it "
     "does not hold; put back the newest copy"
@@ -117,6 +118,8 @@ def _check_ledger(
         checked.entries += history.mark.sequence
         accounts = list(_accounts(ledger.path, history, deltas, opacus))
         checked.accounts += accounts
+        if not accounts:
+            checked.notes.append(f"{ledger.path}: {NO_CHARGE}")
         faults += [*_account_faults(accounts), *overspent(history)]
     checked.faults += [f"{ledger.path}: {fault}" for fault in faults]
 
@@ -134,8 +137,6 @@ def _accounts(
 
 
 def _account_faults(accounts: Sequence[Second]) -> Iterator[str]:
-    if not accounts:
-        yield "holds no charge, so there is no epsilon to recompute"
     for a in accounts:
         if not a.equal:
             yield (

@@ -296,13 +296,24 @@ def test_use_without_noise_is_a_fault(
     assert "NO PRIVACY" in fault
 
 
+def test_a_hospital_that_only_judges_is_no_fault(
+    made: tuple[Folder, Ledger], tmp_path: Path
+) -> None:
+    folder, ledger = made
+    see(folder, 3, pay(ledger, 3, "z"))
+    judging = Ledger.create(tmp_path / "judging.sqlite", "west").path
+    done = checking.check(Places((ledger.path, judging), ()))
+    assert done.faults == []
+    assert f"{judging}: {checking.NO_CHARGE}" in done.notes
+
+
 def test_nothing_to_check_is_a_fault(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert checking.check(Places((), ())).faults
     unused = Ledger.create(tmp_path / "unused.sqlite", "north").path
     (fault,) = faults(call, capsys, unused)
-    assert "holds no charge" in fault
+    assert "no ledger that holds a charge" in fault
     Folder(tmp_path / "open").create(small())
     (fault,) = faults(call, capsys, tmp_path / "open")
     assert "NO PRIVACY" in fault
