@@ -88,9 +88,8 @@ class _Loader(yaml.SafeLoader):
     def construct_document(self, node: yaml.Node) -> Any:
         """As in SafeLoader, but aliases that stand for endless or for huge data are refused."""
         if _length(node, {}) > MOST:
-            raise _refuse(
-                node, f"it stands for more than {MOST} characters, or an alias holds itself"
-            )
+            text = f"an alias holds itself, or stands with others for more than {MOST} characters"
+            raise _refuse(node, text)
         return super().construct_document(node)
 
 

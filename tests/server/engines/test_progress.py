@@ -43,13 +43,13 @@ def test_a_line_being_written_is_left_for_later(folder: Folder, seen: list[Any])
     folder.rewind(0)
     folder.add(row(1))
     with (folder.path / "metrics.jsonl").open("a") as file:
-        file.write('{"phase": "rep')
+        file.write('{"round": 2, "phase": "rep')
         file.flush()
         progress.show()
         file.write('tile"}\n')
     assert seen == [row(1)]
     progress.show()
-    assert seen == [row(1), {"phase": "reptile"}]
+    assert seen == [row(1), {"round": 2, "phase": "reptile"}]
 
 
 def test_a_resumed_run_shows_only_what_is_new(folder: Folder, seen: list[Any]) -> None:
