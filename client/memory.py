@@ -31,12 +31,13 @@ that were charged in this run, in order.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pydantic import TypeAdapter
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 
 from metaward.client.errors import NodeError
@@ -73,6 +74,9 @@ class Stub:
     reply: str
 
 
+_STUB = TypeAdapter(Stub)
+
+
 @dataclass(frozen=True)
 class Version:
     """A file of a memory: a line with the SHA-256 of the rest, a line of JSON, the vectors."""
@@ -92,19 +96,28 @@ class Version:
     @property
     def kept(self) -> Kept:
         """The vectors."""
-        return load(self._content[1])
+        try:
+            return load(self._content[1])
+        except SafetensorError as error:
+            raise self._damaged() from error
 
     @cached_property
     def _content(self) -> tuple[Stub, bytes]:
         digest, _, rest = self.path.read_bytes().partition(b"\n")
         head, _, vectors = rest.partition(b"\n")
         if hashlib.sha256(rest).hexdigest().encode() != digest:
-            raise NodeError(
-                "memory-damaged",
-                f"{self.path} is not what was once written; put back a copy, or delete the folder "
-                "and start the run again from the beginning",
-            )
-        return Stub(**json.loads(head)), vectors
+            raise self._damaged()
+        try:
+            return _STUB.validate_json(head, strict=True), vectors
+        except ValueError as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> NodeError:
+        return NodeError(
+            "memory-damaged",
+            f"{self.path} is not what was once written; put back a copy, or delete the folder "
+            "and start the run again from the beginning",
+        )
 
 
 @dataclass(frozen=True)

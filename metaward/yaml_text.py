@@ -87,21 +87,25 @@ class _Loader(yaml.SafeLoader):
 
     def construct_document(self, node: yaml.Node) -> Any:
         """As in SafeLoader, but aliases that stand for endless or for huge data are refused."""
-        if _length(node, {}) > MOST:
-            text = f"an alias holds itself, or stands with others for more than {MOST} characters"
-            raise _refuse(node, text)
+        _length(node, {})
         return super().construct_document(node)
 
 
-def _length(node: yaml.Node, known: dict[int, int]) -> int:
-    """How many characters and values a node stands for, with every alias written out."""
+def _length(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """How many characters and values a node stands for, with every alias written out; it is refused
+    where that is more than ``MOST``, or has no end because it holds itself."""
     if id(node) not in known:
-        known[id(node)] = MOST + 1  # where it holds itself
+        known[id(node)] = None
         parts = [*node.value] if isinstance(node.value, list) else []
         inner = [one for part in parts for one in (part if isinstance(part, tuple) else [part])]
         length = sum(_length(one, known) for one in inner)
         known[id(node)] = 1 + (length if isinstance(node.value, list) else len(node.value))
-    return known[id(node)]
+    found = known[id(node)]
+    if found is None:
+        raise _refuse(node, "an alias holds itself; write out what is meant")
+    if found > MOST:
+        raise _refuse(node, f"this stands for more than {MOST} characters; use fewer aliases")
+    return found
 
 
 def _refuse(node: yaml.Node, problem: str) -> yaml.YAMLError:

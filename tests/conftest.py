@@ -3,6 +3,7 @@ examples every time; slow files first, so that no worker is left alone with one 
 
 import os
 import signal
+from collections import Counter
 
 import pytest
 import torch
@@ -14,6 +15,18 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests st
 signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("steady", deadline=None, derandomize=True, database=None)
 settings.load_profile("steady")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many inputs were thrown at each decoder (tests/fuzz), and how many could be read."""
+    files: dict[str, Counter[str]] = {}
+    for report in terminalreporter.getreports("passed"):
+        files.setdefault(report.location[0], Counter()).update(dict(report.user_properties))
+    found = {name: counts for name, counts in files.items() if counts["inputs"]}
+    for name, counts in {**found, "all": sum(found.values(), Counter())}.items() if found else ():
+        line = f"{name}: {counts['inputs']} inputs, of which {counts['read']} could be read"
+        terminalreporter.write_line(line)
+
 
 SLOW = (
     "server/deploy/",

@@ -162,11 +162,6 @@ def test_defaults_fill_what_is_not_given() -> None:
             "{engine: {kind: electric, low: 5}, seats: {rows: 2}}",
             "engine.low: 5 is above high = 2",
         ),
-        # what refers to itself
-        (
-            with_key("doors: &a [*a]"),
-            "line 1: an alias holds itself, or stands with others for more than 1000000 characters",
-        ),
     ],
 )
 def test_one_fault_gives_one_line(text: str, expected: str) -> None:

@@ -157,6 +157,14 @@ def test_plain_numbers_are_numbers(text: str) -> None:
 def test_what_holds_itself_or_is_too_deep_is_refused() -> None:
     with pytest.raises(ConfigError, match="nested too deeply, or an alias holds itself"):
         read_yaml("[" * 5000, "file")
+    with pytest.raises(ConfigError, match="file: line 2: an alias holds itself; write out"):
+        read_yaml("a: 1\ndoors: &a [*a]", "file")
+
+
+def test_a_few_lines_do_not_stand_for_any_number_of_values() -> None:
+    lines = [f"a{k}: &a{k} [{', '.join([f'*a{k - 1}'] * 9)}]" for k in range(1, 12)]
+    with pytest.raises(ConfigError, match="line 7: this stands for more than 1000000 characters"):
+        read_yaml("\n".join(["a0: &a0 [x, x]", *lines]), "file")
 
 
 def test_merging_changes_key_by_key_and_takes_a_new_part_whole() -> None:

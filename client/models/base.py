@@ -7,8 +7,10 @@ so there are no buffers: the vector is the whole state, and no record changes an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable
 from functools import lru_cache, partial
+from math import prod
 from typing import NamedTuple, Protocol
 
 import torch
@@ -67,6 +69,8 @@ def fed_shape(architecture: Architecture, input_shape: tuple[int, ...]) -> tuple
         return tuple(front(torch.zeros(1, *input_shape)).shape[1:])
 
 
+MOST_PARAMETERS = 1 << 27
+"""512 MiB as float32."""
 NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, nn.modules.instancenorm._InstanceNorm)
 """Layers whose gains and offsets are the group ``norm``."""
 
@@ -245,7 +249,25 @@ def check_architecture(architecture: Architecture, input_shape: tuple[int, ...])
 
 @lru_cache
 def _check(architecture: Architecture, shape: tuple[int, ...]) -> None:
+    size = sum(map(prod, shapes_of(architecture, shape).values()))
+    if size > MOST_PARAMETERS:
+        raise ValueError(
+            f"network: {size} parameters for records of shape {shape}, and at most "
+            f"{MOST_PARAMETERS} are built; choose smaller options"
+        )
     check_body(build(architecture, shape), architecture.features(shape), shape)
+
+
+def shapes_of(architecture: Architecture, shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """The shape of each of the body's parameters, found without memory for them: a message that
+    asks for a network must not fill a hospital's. Empty where the body is code of one's own that
+    cannot run without values."""
+    try:
+        with torch.device("meta"), warnings.catch_warnings(action="ignore"):
+            body = build(architecture, shape)
+    except Exception:  # whatever it is, it is met again where the body is built
+        return {}
+    return {name: tuple(parameter.shape) for name, parameter in body.named_parameters()}
 
 
 def build(architecture: Architecture, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:

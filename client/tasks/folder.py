@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
+from math import prod
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +28,7 @@ from metaward.client.tasks.base import (
     draw_classes,
     usable_classes,
 )
-from metaward.client.tasks.folder_files import Read, RecordForm
+from metaward.client.tasks.folder_files import LARGEST_RECORD, Read, RecordForm
 from metaward.client.tasks.folder_forms import read
 from metaward.client.tasks.folder_windows import REACH, Recording, Word, fits
 from metaward.client.tasks.kinds import CLASSIFICATION
@@ -116,6 +117,11 @@ class OwnFiles(FewShot):
                 table != bool(self.shape),
                 f"shape = {list(self.shape)}: give the shape of images or arrays, or columns and "
                 "choices of a table, and not both",
+            ),
+            (
+                prod(self.shape) <= LARGEST_RECORD,
+                f"shape = {list(self.shape)}: a record has more than {LARGEST_RECORD} values; "
+                "resize to fewer",
             ),
             (
                 all(unit != 0 for _, _, unit in self.columns),

@@ -24,6 +24,8 @@ from metaward.client.tasks.folder_images import pixels
 from metaward.client.tasks.folder_windows import Recording
 from metaward.client.tasks.npz import read_arrays
 
+LARGEST_RECORD = 1 << 24
+"""Values of one record, as many as 4096 x 4096 pixels have."""
 LARGEST = float(np.finfo(np.float32).max)
 ARRAYS, TABLE, LABELS, IMAGES = "records.npz", "records.csv", "labels.csv", "images"
 EXAMPLE = "metaward data example DIR writes a folder as it must be"

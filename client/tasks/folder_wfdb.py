@@ -7,6 +7,7 @@ that its header holds, as PhysioNet writes it, before any of it is used.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -107,10 +108,13 @@ def _check_header(one: Listed, header: Any) -> None:
         )
     if not header.n_sig:
         raise DataError(f"{one.header} has no leads")
-    described = [header.file_name, header.sig_name, header.fmt]
-    if any(one is None or None in one or len(one) != header.n_sig for one in described):
-        text = f"says that there are {header.n_sig} leads and does not describe as many"
-        raise DataError(f"{one.header} {text}; get a good copy of the recording")
+    said = (header.file_name, header.sig_name, header.units, header.samps_per_frame, header.skew)
+    whole = all(part is not None and len(part) == header.n_sig for part in said)
+    if not whole or None in header.sig_name or None in header.units or not 0 < header.fs < inf:
+        raise DataError(
+            f"{one.header} does not give each of its {header.n_sig} leads a file, a name and a "
+            "unit, and a number of samples a second; get a good copy of the recording"
+        )
     for name in dict.fromkeys(header.file_name):
         file = one.header.parent / name
         if not lies_in(one.header.parent, file):

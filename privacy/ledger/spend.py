@@ -26,7 +26,7 @@ from metaward.privacy.event import (
 )
 from metaward.privacy.ledger.bodies import read_event
 from metaward.privacy.ledger.chain import canonical
-from metaward.privacy.ledger.errors import BudgetSpent, reading
+from metaward.privacy.ledger.errors import BudgetSpent, LedgerError, reading
 
 Allows = Callable[[Events, Events, Budget], bool]
 """(spent, new, budget) -> whether ``new`` may be added. Each kind of event occurs once in each."""
@@ -82,6 +82,9 @@ def entered(db: sqlite3.Connection, charges: Sequence[Charge]) -> tuple[dict[str
     last = db.execute("SELECT COALESCE(MAX(id), 0) FROM unit").fetchone()[0]
     db.execute(_NAME, (json.dumps(names),))
     numbers: dict[str, int] = dict(db.execute(_NUMBERS, (json.dumps(names),)).fetchall())
+    if not all(0 < number < 2**32 for number in numbers.values()):
+        text = "the table of units has numbers that are never given; put back the newest copy"
+        raise LedgerError("ledger-damaged", text)
     return numbers, [name for name in names if numbers[name] > last]
 
 

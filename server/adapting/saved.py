@@ -27,9 +27,8 @@ from torch import Tensor
 
 from metaward.client.desk import NETWORK
 from metaward.client.models import Architecture, Portable
-from metaward.client.models.base import build as build_body
-from metaward.client.models.base import fed_shape
-from metaward.client.tasks.folder_files import RecordForm
+from metaward.client.models.base import fed_shape, shapes_of
+from metaward.client.tasks.folder_files import LARGEST_RECORD, RecordForm
 from metaward.errors import InputError
 from metaward.json_text import read_json
 from metaward.options import build, plain
@@ -39,8 +38,6 @@ TENSORS, EXPORTED, ONNX = "model.safetensors", "model.pt2", "model.onnx"
 MODEL = "model"
 """The folder of a model that may be published, beside which the local files lie."""
 MIX = "mix.weight"
-LARGEST_RECORD = 1 << 24
-"""Values of one record; 4096 x 4096 pixels are the largest images of the source folder."""
 NEEDED = ("onnx", "onnxscript")
 
 
@@ -136,9 +133,7 @@ def _check_shapes(network: Architecture, about: Described, tensors: dict[str, Te
         raise ValueError(f"a record of shape {about.input_shape} has too many values")
     fed = fed_shape(network, about.input_shape)
     features = network.features(fed)
-    with torch.device("meta"):
-        body = build_body(network, fed)
-    shapes = {f"body.{name}": tuple(p.shape) for name, p in body.named_parameters()}
+    shapes = {f"body.{name}": shape for name, shape in shapes_of(network, fed).items()}
     shapes |= {"head.weight": (len(about.classes), features)}
     shapes |= {MIX: (features, features)} if about.mixed else {}
     for name, shape in shapes.items():

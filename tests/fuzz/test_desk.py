@@ -32,7 +32,26 @@ def known(**changes: Any) -> str:
     return json.dumps(json.loads(DESKS[0].json()) | changes)
 
 
-KNOWN = [DEEP, known(more=json.loads("[" * 500 + "]" * 500))]
+ADAPTER = {"network": "adapter", "orientations": 4, "grid": 16, "rank": 16}
+FOLDER = {
+    "source": "folder",
+    "train": ["a"],
+    "unseen": ["b"],
+    "classes": ["x", "y", "z"],
+    "shape": [4096] * 3,
+}
+LARGE = [
+    json.dumps(json.loads(DESKS[1].json()) | {"architecture": ADAPTER}),
+    json.dumps(json.loads(DESKS[1].json()) | {"source": FOLDER}),
+    json.dumps(
+        json.loads(DESKS[1].json()) | {"source": FOLDER, "architecture": {"network": "mlp"}}
+    ),
+    json.dumps(
+        json.loads(DESKS[0].json()) | {"architecture": {"network": "mlp", "hidden": [4096] * 99}}
+    ),
+]
+"""Networks and records for which a hospital has no memory."""
+KNOWN = [*LARGE, DEEP, known(more=json.loads("[" * 500 + "]" * 500))]
 
 
 @inputs(60, 1200)

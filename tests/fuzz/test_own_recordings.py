@@ -38,6 +38,7 @@ def test_recordings(number: int, counted: Counted, tmp_path: Path) -> None:
         return st.tuples(st.just(name), content)
 
     known = [("RECORDS", b"x\0y\n"), ("RECORDS", b"x" * 300), ("ANNOTATORS", b"a\0b\n")]
+    known += [("a.hea", b"a 2"), ("a.hea", header(("2", "100", "9")).replace(b" I\n", b"\n"))]
     known += [("a.hea", header(("2", "100", str(10**10)))), ("a.hea", header(("9" * 9, "1", "1")))]
     fuzz(number, st.sampled_from(FILES).flatmap(change), read, counted, known)
 
