@@ -226,7 +226,7 @@ class Run:
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """Values for the curve from these hospitals ({} if all are silent), and who gave none."""
         episodes = self.sim.server.evaluation.episodes
-        request = Request(state.round, strategy.desk, state.theta, episodes)
+        request = Request(state.round, strategy.desk, state.theta, episodes, strategy.run)
         answers, rejected = strategy.evaluate(self.grid, hospitals, request)
         judged = Judged(contender.name, contender.learner.adapt_steps, answers)
         return (watched(judged, self.scores) if answers else {}), rejected
@@ -235,7 +235,7 @@ class Run:
         """A learner's scores in the final table; every hospital that judges must answer."""
         strategy = self.strategy(contender)
         rounds, episodes = strategy.num_rounds, self.sim.server.evaluation.final_episodes
-        request = Request(rounds, strategy.desk, theta, episodes)
+        request = Request(rounds, strategy.desk, theta, episodes, strategy.run)
         answers, rejected = strategy.evaluate(self.grid, self.judging, request, all_needed=True)
         if rejected:
             raise QuorumError(

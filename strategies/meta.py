@@ -180,7 +180,8 @@ class MetaStrategy(Strategy):
     ) -> Iterable[Message]:
         """Messages to the unseen hospitals; ``config`` may set ``episodes`` (default 10)."""
         episodes = int(str(config.get("episodes", 10)))
-        request = Request(server_round, self.desk, arrays["theta"].numpy(), episodes)
+        theta = arrays["theta"].numpy()
+        request = Request(server_round, self.desk, theta, episodes, self.run)
         self._leg = self._address(grid, request, MessageType.EVALUATE, self.unseen)
         return self._leg.messages
 
