@@ -90,9 +90,10 @@ class Sim:
     def canonical(self) -> str:
         """The configuration as canonical JSON, without any path of this machine.
 
-        It is equal for equal runs on all machines; a checkpoint names its digest.
+        It is equal for equal runs on all machines; a checkpoint names its digest. Keys of seats are
+        left out: a hospital can get a new one, and nothing that is computed depends on it.
         """
-        server = replace(self.server, out="results")
+        server = replace(self.server, out="results", seats=())
         return compact(replace(self, data=Data(), server=server).mapping())
 
 

@@ -66,7 +66,7 @@ class Run:
             roll_call,
             limits.startup_timeout,
             limits.return_timeout,
-            keys=seat_keys(run, folder),
+            keys=seat_keys(run, folder, simulated),
         )
 
     def execute(self) -> tuple[ScoreTable, ...]:

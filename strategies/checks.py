@@ -60,6 +60,8 @@ def read(
         return Rejected(hospital, fault)
     if isinstance(answer, Refusal):
         proven = signature.hospital if keys and signature else None
+        if proven and hospital in keys.keys and proven != hospital:
+            return Rejected(hospital, "wrong-hospital")
         return Rejected(proven or hospital, answer.code, proven is not None)
     if not isinstance(answer, kind):
         return Rejected(hospital, "wrong-kind")

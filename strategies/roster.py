@@ -23,6 +23,9 @@ from metaward.strategies.proof import OPEN, SeatKeys
 from metaward.strategies.silence import Silence
 
 POLL_SECONDS = 0.2
+ASIDE = 1.0
+"""A node without proof rests as one that was silent for so many seconds."""
+TAKEN = "seat-taken"
 
 LOST_WORDS = frozenset(f"error-{code}" for code in LOST)
 """A node that went away is not turned away, for it said nothing."""
@@ -42,7 +45,9 @@ class Roster:
     a request; neither may hold up every round (``strategies.silence``).
 
     With ``keys`` a seat belongs to a key: a node gets it by an attendance with the hospital's
-    signature. One that proves no seat is set aside, and harms neither the hospital nor the run.
+    signature. One that proves no seat is set ``aside`` and asked again later, for its signing key
+    or guard may be there by then; it harms neither the hospital nor the run. Of two nodes that
+    prove a seat the first has it, and the other is asked again when that one is gone.
     """
 
     seats: Sequence[str]
@@ -52,6 +57,7 @@ class Roster:
     keys: SeatKeys = OPEN
     nodes: dict[str, int] = field(default_factory=dict)
     turned_away: dict[int, Rejected] = field(default_factory=dict)
+    aside: dict[int, Rejected] = field(default_factory=dict)
     silent: Silence = field(default_factory=Silence)
     idle: Silence = field(default_factory=Silence)
     present: frozenset[int] = frozenset()
@@ -64,7 +70,8 @@ class Roster:
         deadline = time.monotonic() + self.timeout
         while True:
             self._look(grid)
-            self._call(grid, self._new(), max(deadline - time.monotonic(), 0.0))
+            left = max(deadline - time.monotonic(), 0.0)  # no stranger's silence may take all of it
+            self._call(grid, self._due(), min(left, self.patience) if self.keys else left)
             for rejected in self.turned_away.values():
                 if rejected.proven or not self.keys:
                     raise RosterError(_turned_away(rejected, len(self.seats)))
@@ -80,16 +87,15 @@ class Roster:
 
     def _strangers(self) -> str:
         """The nodes that answered without proving a seat, for an error."""
-        others = [f"{r.hospital} ({r.reason})" for r in self.turned_away.values()]
+        others = [f"{r.hospital} ({r.reason})" for r in self.aside.values()]
         return f"; without proof of a seat: {', '.join(others[:10])}" if others else ""
 
     def refresh(self, grid: Grid) -> None:
         """Forget nodes that left, ask new ones who they are, and wait for them a little."""
         self._look(grid)
-        now, patience = time.monotonic(), min(self.patience, self.timeout)
-        called = [node for node in self._new() if not self.silent.rests(node, now)]
+        patience, called = min(self.patience, self.timeout), self._due()
         self._call(grid, called, patience)
-        unknown = set(called) & set(self._new())
+        unknown = (set(called) & set(self._new())) - self.aside.keys()
         self.silent.note(unknown, patience, time.monotonic())
 
     def awake(self, hospitals: Iterable[str]) -> list[str]:
@@ -108,9 +114,20 @@ class Roster:
         """Find the nodes that are present, and forget those that are not."""
         self.present = frozenset(grid.get_node_ids())
         self.nodes = {seat: node for seat, node in self.nodes.items() if node in self.present}
-        self.turned_away = {n: r for n, r in self.turned_away.items() if n in self.present}
+        self.turned_away = {n: r for n, r in self.turned_away.items() if self._stays_away(n, r)}
+        self.aside = {n: r for n, r in self.aside.items() if n in self.present}
         self.silent.keep(self.present)
         self.idle.keep(self.present)
+
+    def _stays_away(self, node: int, rejected: Rejected) -> bool:
+        """Whether a node is still not to be asked: one with a key may sit down in a free seat."""
+        waits = bool(self.keys) and rejected.reason == TAKEN
+        return node in self.present and not (waits and rejected.hospital not in self.nodes)
+
+    def _due(self) -> list[int]:
+        """Those of the new nodes that are not left alone for a while."""
+        now = time.monotonic()
+        return [node for node in self._new() if not self.silent.rests(node, now)]
 
     def _new(self) -> list[int]:
         """Nodes whose hospital is not known yet."""
@@ -132,13 +149,19 @@ class Roster:
 
     def _seat(self, node: int, reply: Message) -> None:
         answer = read(reply, Attendance, f"node {node}", self.request, self.keys)
+        self.aside.pop(node, None)
         if isinstance(answer, Attendance):
             answer = self._judge(answer)
-        if isinstance(answer, Rejected):
-            if answer.reason not in LOST_WORDS:
-                self.turned_away[node] = answer
-        else:
+        if not isinstance(answer, Rejected):
             self.nodes[answer.hospital] = node
+            self.silent.ends([node])
+        elif answer.reason in LOST_WORDS:
+            return
+        elif self.keys and not answer.proven and answer.reason != TAKEN:
+            self.aside[node] = answer
+            self.silent.note([node], ASIDE, time.monotonic())
+        else:
+            self.turned_away[node] = answer
 
     def _judge(self, answer: Attendance) -> Attendance | Rejected:
         if not 0 <= answer.index < len(self.seats) or self.seats[answer.index] != answer.hospital:
@@ -146,7 +169,7 @@ class Roster:
                 f"hospital number {answer.index}", "unknown-seat", proven=bool(self.keys)
             )
         if answer.hospital in self.nodes:
-            return Rejected(answer.hospital, "seat-taken")
+            return Rejected(answer.hospital, TAKEN)
         return answer
 
 

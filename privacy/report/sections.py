@@ -49,6 +49,8 @@ class ReportedRun(Strict):
     rounds_planned: Count
     evaluation_hospitals: Count
     """Hospitals that only judged, the result or a round. No epsilon covers their data."""
+    signed_answers: Count | None
+    """Answers that the hospitals signed and the server verified; null: none had to be signed."""
 
 
 @dataclass(frozen=True)

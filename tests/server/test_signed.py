@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from metaward.privacy import Mark
 from metaward.privacy.signing import Statement, public_text, sign
+from metaward.server.baselines import own
 from metaward.server.folder import Folder
 from metaward.server.signed import NAME, seat_keys, signed_faults
 from metaward.sim import Sim
@@ -93,3 +94,52 @@ def test_missing_evidence_is_a_fault_only_with_keys(run: Sim, folder: Folder) ->
         [f"{NAME}: missing, though the configuration has keys (server.seats)"],
     )
     assert signed_faults(small(), folder) == (0, [])
+
+
+def counted(folder: Folder, *hospitals: str) -> None:
+    folder.add({"round": 1, "accepted": list(hospitals), "rejected": {}})
+
+
+def test_an_answer_that_counted_and_is_not_there_is_found(run: Sim, folder: Folder) -> None:
+    first, second = (seat.name for seat in run.client.tasks.roster()[:2])
+    path, learner = folder.path / NAME, own(run).key
+    path.write_text(path.read_text().replace(".own", f".{learner}"))
+    for seat in (first, second):
+        statement = Statement(3, "release", seat, f"{folder.id}.{learner}", 1, "cd", "ef", None)
+        seat_keys(run, folder).note(statement, sign(key(seat), statement).signature)
+    counted(folder, first, second)
+    assert not [fault for fault in signed_faults(run, folder)[1] if "no line" in fault]
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    assert [fault for fault in signed_faults(run, folder)[1] if "no line" in fault] == [
+        f"{NAME}: the release of {second} in round 1 of {folder.id}.{learner} counted, but no line "
+        "signs it"
+    ]
+
+
+def test_scores_that_counted_must_be_signed_as_well(run: Sim, folder: Folder) -> None:
+    silent, *others = run.judging()
+    folder.add({"round": 2, "rejected": {silent: "no-reply"}, "before": 1.0})
+    faults = signed_faults(run, folder)[1]
+    assert len(faults) == len(others) == 1
+    assert f"the scores of {others[0]} in round 2" in faults[0]
+
+
+def test_a_line_that_a_crash_cut_does_not_spoil_the_next(run: Sim, folder: Folder) -> None:
+    path = folder.path / NAME
+    path.write_text(path.read_text()[:-20])
+    name = run.client.tasks.roster()[0].name
+    statement = Statement(3, "release", name, f"{folder.id}.own", 2, "cd", "ef", None)
+    seat_keys(run, folder).note(statement, sign(key(name), statement).signature)
+    count, faults = signed_faults(run, folder)
+    assert count == len(run.client.tasks.roster())
+    assert faults == [f"{NAME}: line {count} is no signed statement"]
+
+
+def test_simulated_hospitals_need_not_sign(run: Sim, folder: Folder) -> None:
+    """A deployment's result can be judged again in a simulation."""
+    assert seat_keys(run, folder)
+    assert not seat_keys(run, folder, simulated=True)
+
+
+def test_a_key_of_a_seat_can_be_exchanged(run: Sim) -> None:
+    assert run.canonical() == small().canonical()

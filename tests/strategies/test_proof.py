@@ -224,6 +224,65 @@ def test_the_first_node_with_the_key_keeps_the_seat() -> None:
     assert roster.turned_away[99].reason == "seat-taken"
 
 
+def test_the_second_node_with_the_key_gets_the_seat_when_the_first_is_gone() -> None:
+    grid = FakeGrid({**OWNERS, 99: sits("north")})
+    roster = gather(grid)
+    asked = len(grid.sent)
+    roster.refresh(grid)
+    assert (roster.nodes, len(grid.sent)) == (SEATED, asked), "who waits is not asked every round"
+    del grid.scripts[12]
+    roster.refresh(grid)
+    assert roster.nodes == SEATED | {"north": 99}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS.values(), ids=STRANGERS)
+def test_a_stranger_gets_no_seat_whose_owner_leaves(stranger: Script) -> None:
+    grid = FakeGrid({**OWNERS, 99: stranger})
+    roster = gather(grid)
+    del grid.scripts[12]
+    roster.refresh(grid)
+    assert "north" not in roster.nodes
+    grid.scripts[50] = sits("north")
+    roster.refresh(grid)
+    assert roster.nodes == SEATED | {"north": 50}
+
+
+def test_a_hospital_that_could_not_sign_at_first_is_asked_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "ASIDE", 0.0)
+    tries = iter([Refusal("signing-key")] * 2)
+
+    def late(asked: Request, kind: str) -> Refusal | RecordDict:
+        found = next(tries, None) or sits("north")(asked, kind)
+        assert isinstance(found, Refusal | RecordDict)
+        return found
+
+    roster = gather(FakeGrid({**OWNERS, 12: late}))
+    assert (roster.nodes, roster.aside) == (SEATED, {})
+
+
+def test_a_stranger_that_says_nothing_does_not_take_all_the_time() -> None:
+    waits: list[float | None] = []
+
+    class Waiting(FakeGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            waits.append(timeout)
+            return super().send_and_receive(messages, timeout=timeout)
+
+    keys = SeatKeys(read_keys(LINES))
+    grid = Waiting({**OWNERS, 1: lambda *_: None}, late={31: 3})
+    Roster(SEATS, ROLL_CALL, 900.0, 60.0, keys).gather(grid)
+    assert waits == [60.0] * 4
+
+
+def test_a_refusal_that_another_hospital_signed_is_not_this_ones() -> None:
+    content = signed(Refusal("budget-spent"), TRAINING, "east")
+    assert judged(content) == Rejected("north", "wrong-hospital")
+    own = signed(Refusal("budget-spent"), TRAINING, "north")
+    assert judged(own) == Rejected("north", "budget-spent", proven=True)
+
+
 def test_a_signed_refusal_ends_the_roll_call_at_once() -> None:
     def refuses(asked: Request, kind: str) -> RecordDict:
         return signed(Refusal("data-refused"), asked, "north")

@@ -33,7 +33,7 @@ class Dossier:
     one for each hospital whose ledger is here. ``status`` is that of the run since ``since``, and
     ``starts`` says how often the server began or resumed. ``delta`` is the agreed one, ``code`` the
     version of the program, ``audit`` the file in which an audit would be, and ``start`` the body
-    that the run started from.
+    that the run started from. ``signed`` is how many answers were signed, None where none had to.
     """
 
     run: Sim
@@ -52,6 +52,7 @@ class Dossier:
     starts: int = 1
     audit: Path | None = None
     start: StoredBody | None = None
+    signed: int | None = None
 
     @property
     def key(self) -> str:

@@ -15,6 +15,7 @@ from metaward.server.office.accounts.places import OpenedLedger
 from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.spending import DELTA
 from metaward.server.office.report.dossier import Dossier
+from metaward.server.signed import signed_faults
 from metaward.server.version import code_version
 from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
@@ -50,6 +51,7 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         starts=about["starts"],
         audit=folder.path / "audit.json",
         start=body.read(folder.start) if folder.start.is_file() else None,
+        signed=signed_faults(run, folder)[0] if run.server.seats else None,
     )
 
 

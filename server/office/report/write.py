@@ -96,6 +96,7 @@ def _run(dossier: Dossier) -> ReportedRun:
         rounds=dossier.rounds,
         rounds_planned=run.server.rounds,
         evaluation_hospitals=evaluated(run),
+        signed_answers=dossier.signed,
     )
 
 

@@ -119,6 +119,7 @@ RUN = ReportedRun(
     rounds=12,
     rounds_planned=12,
     evaluation_hospitals=6,
+    signed_answers=None,
 )
 MECHANISM = MechanismSummary(
     name="sums",
@@ -253,6 +254,7 @@ DEPLOYED = replace(
     seed=None,
     setting="deployment",
     evaluation_hospitals=1,
+    signed_answers=None,
 )
 
 
