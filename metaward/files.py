@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import BinaryIO
 
 from metaward.errors import InputError
 
@@ -52,6 +53,23 @@ def replace_file(path: Path, content: bytes, mode: int = 0o666) -> None:
 def write_private(path: Path, content: bytes) -> None:
     """Write a file as ``replace_file`` does; at no moment can anybody but its owner read it."""
     replace_file(path, content, 0o600)
+
+
+def append_line(path: Path, text: str) -> None:
+    """Add a line to a file that only grows, and wait until it is on the disk.
+
+    A last line that a crash cut short stays a line of its own and does not spoil the new one.
+    """
+    with path.open("ab+") as file:
+        torn = file.seek(0, os.SEEK_END) > 0 and not _ends_whole(file)
+        file.write(b"\n" * torn + text.encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _ends_whole(file: BinaryIO) -> bool:
+    file.seek(-1, os.SEEK_END)
+    return file.read(1) == b"\n"
 
 
 def sync_folder(folder: Path) -> None:

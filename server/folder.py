@@ -27,7 +27,6 @@ flower.log          the output of Flower's processes, if the run failed
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -40,7 +39,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from metaward.errors import InputError, RunError
-from metaward.files import replace_file, usable, write_synced
+from metaward.files import append_line, replace_file, usable, write_synced
 from metaward.options import ConfigError
 from metaward.server.stored import Status, rows, stored
 from metaward.server.trail import RunTrail
@@ -252,10 +251,7 @@ class Folder:
 
         def note(new: SeenMark) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(asdict(new)) + "\n")
-                file.flush()
-                os.fsync(file.fileno())
+            append_line(path, json.dumps(asdict(new)))
 
         return Marks([_mark(path, *one) for one in enumerate(lines, 1)], note)
 

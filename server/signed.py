@@ -9,13 +9,13 @@ the final scores.
 from __future__ import annotations
 
 import json
-import os
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
+from metaward.files import append_line
 from metaward.privacy import Mark
 from metaward.privacy.signing import Statement, verify
 from metaward.server.baselines import own
@@ -40,11 +40,7 @@ def seat_keys(run: Sim, folder: Folder, simulated: bool = False) -> SeatKeys:
 
     def keep(statement: Statement, signature: bytes) -> None:
         line = asdict(statement) | {"signature": b64encode(signature).decode()}
-        with path.open("a+b") as file:
-            torn = file.seek(0, os.SEEK_END) and not _ends_whole(file)  # a crash cut its last line
-            file.write(b"\n" * torn + json.dumps(line).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(path, json.dumps(line))
 
     return SeatKeys(read_keys(run.server.seats), keep)
 
@@ -101,11 +97,6 @@ def _of_row(run: Sim, row: Mapping[str, Any]) -> tuple[str, list[str]]:
     aside = [seat.name for seat in roster if seat.role == "validation"]
     judged = aside if "validation" in row else run.judging()
     return "scores", [one for one in judged if one not in row["rejected"]]
-
-
-def _ends_whole(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
 
 
 def _lines(path: Path) -> Iterator[bytes]:

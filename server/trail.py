@@ -21,11 +21,12 @@ hospitals' ledgers are their own account.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from metaward.files import append_line
 
 NAME = "audit.jsonl"
 
@@ -41,14 +42,7 @@ class RunTrail:
         if self.secret and "update" in known:
             known["update"] = None
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        line = json.dumps({"at": at, "what": what, **known}) + "\n"
-        with self.path.open("ab+") as file:
-            if file.tell():
-                file.seek(-1, os.SEEK_END)
-                line = line if file.read() == b"\n" else "\n" + line  # a crash cut the last short
-            file.write(line.encode())
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps({"at": at, "what": what, **known}))
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All lines; one that a crash has cut short is left out."""

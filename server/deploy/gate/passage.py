@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -28,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from metaward.files import append_line
 from metaward.options import ConfigError
 from metaward.server.deploy.gate.allowed import admitted, read_bundles
 from metaward.server.deploy.gate.setting import Gate
@@ -51,10 +51,7 @@ class GateLog:
     def note(self, what: str, **more: object) -> None:
         """Append one line, with the time."""
         line = {"at": datetime.now(UTC).isoformat(timespec="seconds"), "what": what, **more}
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        append_line(self.path, json.dumps(line))
 
 
 def application(gate: Gate) -> Starlette:
