@@ -48,7 +48,7 @@ Names = frozenset[str]
 Twin = Callable[[Names], TaskSource]
 """A source in which the values of these records are zeros, where that can be said to the source."""
 INDEX, RUN = 0, "run"
-ROOT = Path(os.environ["METAWARD_DATA"]) if "METAWARD_DATA" in os.environ else None
+ROOT = Path(os.environ["METAWARD_DATA"]) if os.environ.get("METAWARD_DATA") else None
 
 
 class Sum(NamedTuple):
