@@ -73,8 +73,6 @@ class Consortium:
     prefix: str = "/"
     programs: str = "/opt/metaward/bin"
     signers: tuple[str, ...] = ()
-    guard: bool = False
-    """Whether each hospital has a guard, a process of its own for records, ledger and noise."""
     hospitals: tuple[dict[str, str], ...] = ()
 
     @property

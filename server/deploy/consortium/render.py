@@ -31,9 +31,7 @@ SERVER = {
 """The files of the server's machine, and the template of each."""
 
 HOSPITAL = {
-    "guard.yaml": "guard.yaml.j2",
     "gate.yaml": "gate.yaml.j2",
-    "metaward-guard.service": "hospital-guard.service.j2",
     "metaward-gate.service": "hospital-gate.service.j2",
     "metaward-node.service": "hospital-node.service.j2",
     "compose.yaml": "hospital-compose.yaml.j2",
@@ -41,9 +39,6 @@ HOSPITAL = {
     "README.md": "hospital-README.md.j2",
 }
 """The files of a hospital's machine, and the template of each."""
-
-GUARDED = ("guard.yaml", "metaward-guard.service")
-"""The files of a hospital that has a guard, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ class Commands:
         return ["nginx", "-e", "stderr", "-c", f"{self.machine.etc}/nginx.conf"]
 
     def supernode(self, index: int) -> list[str]:
-        """A hospital's SuperNode, which knows its gate and its guard and nothing else.
+        """A hospital's SuperNode, whose only way out is the hospital's gate.
 
         It knows the gate by the certificate that the gate has made for itself.
         """
@@ -83,9 +78,7 @@ class Commands:
         return [f"{self.consortium.programs}/flower-supernode", *trust, *where, *port]
 
     def node_config(self, index: int) -> str:
-        """What a hospital's SuperNode hands to the app: where the guard is, or all by itself."""
-        if self.consortium.guard:
-            return f'partition-id={index} guard="{self.machine.sockets}/guard.sock"'
+        """What a hospital's SuperNode hands to the app: its number, and where its own files are."""
         etc, state = self.machine.etc, self.machine.state
         own = {"policy": etc / "policy.yaml", "ledger": state / "ledger.sqlite"}
         own |= {"data-root": state / "data", "memory": state / "memory"}
@@ -115,12 +108,10 @@ def hospital_files(consortium: Consortium, hospital: Member) -> dict[str, str]:
     values = {
         "server": False,
         "hospital": hospital,
-        "index": index,
         "supernode": shlex.join(supernode).replace("%", "%%"),
         "supernode_words": json.dumps(supernode),
     }
-    files = {name: HOSPITAL[name] for name in HOSPITAL if consortium.guard or name not in GUARDED}
-    return _rendered(consortium, files, values)
+    return _rendered(consortium, HOSPITAL, values)
 
 
 def connection(consortium: Consortium, name: str = "consortium") -> str:
@@ -138,10 +129,8 @@ def _rendered(
         "address": consortium.address,
         "etc": machine.etc,
         "state": machine.state,
-        "sockets": machine.sockets,
         "largest": LARGEST_MESSAGE,
         "version": code_version(),
-        "owner": "metaward-guard" if consortium.guard else "metaward-node",
     }
     return {
         name: _templates().get_template(template).render(shared | dict(values))

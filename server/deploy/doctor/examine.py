@@ -12,7 +12,6 @@ import sys
 from collections.abc import Iterator
 from importlib.metadata import requires, version
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 
@@ -25,7 +24,6 @@ from metaward.server.deploy.doctor.line import certificates, connection, ports
 from metaward.server.deploy.gate.allowed import admitted, read_bundles
 from metaward.server.deploy.gate.setting import Gate
 from metaward.server.version import code_version
-from metaward.yaml_text import read_yaml
 
 DISK_BYTES = 2 << 30
 UNITS = Path("/etc/systemd/system")
@@ -70,7 +68,7 @@ def keys(folder: Path) -> Iterator[Finding]:
 
 def policy(folder: Path) -> Iterator[Finding]:
     """That the policy can be read and says something."""
-    path = Path(str(_guard(folder).get("policy", folder / "policy.yaml")))
+    path = Path(_named(folder).get("policy", folder / "policy.yaml"))
     found = Policy.read(_here(path, folder), known_scores())
     does = [word for word, yes in (("train", found.train), ("judge", found.evaluate)) if yes]
     spend = f"epsilon {found.epsilon:g}" if found.epsilon else "NO PRIVACY"
@@ -79,7 +77,7 @@ def policy(folder: Path) -> Iterator[Finding]:
 
 def ledger(folder: Path) -> Iterator[Finding]:
     """That there is a ledger whose chain is whole."""
-    path = Path(str(_guard(folder).get("ledger", "")))
+    path = Path(_named(folder).get("ledger", ""))
     if not path.is_file():
         remedy = (
             f"for a new hospital: metaward ledger init {path} --hospital NAME; else put it back"
@@ -96,12 +94,12 @@ def ledger(folder: Path) -> Iterator[Finding]:
 
 def data(folder: Path) -> Iterator[Finding]:
     """That there are records, and room for what is written."""
-    named = _guard(folder).get("data-root")
+    named = _named(folder).get("data-root")
     if not named:
         text = "no data folder is named"
-        yield Finding("data", "wrong", text, "data-root in guard.yaml, or in the node config")
+        yield Finding("data", "wrong", text, "name data-root in the node config")
         return
-    path = Path(str(named))
+    path = Path(named)
     if not path.is_dir() or not any(path.iterdir()):
         text = f"{path} is missing or empty"
         yield Finding(
@@ -113,7 +111,7 @@ def data(folder: Path) -> Iterator[Finding]:
 
 def disk(folder: Path) -> Iterator[Finding]:
     """Room for the ledger: a charge that cannot be written ends the run."""
-    path = Path(str(_guard(folder).get("ledger", folder / "x"))).parent
+    path = Path(_named(folder).get("ledger", folder / "x")).parent
     place = next(p for p in (path, *path.parents) if p.exists())
     free = shutil.disk_usage(place).free
     verdict: Verdict = "good" if free >= DISK_BYTES else "doubtful"
@@ -159,11 +157,8 @@ def _safely(check: Check, folder: Path) -> list[Finding]:
     return found
 
 
-def _guard(folder: Path) -> dict[str, Any]:
-    """Where policy, ledger and data are: as the guard says, or the SuperNode's service."""
-    path = folder / "guard.yaml"
-    if path.is_file():
-        return dict(read_yaml(path.read_bytes(), str(path)))
+def _named(folder: Path) -> dict[str, str]:
+    """Where policy, ledger and data are, as the SuperNode's service says."""
     units = [place / "metaward-node.service" for place in (folder, UNITS)]
     text = next((unit.read_text(encoding="utf-8") for unit in units if unit.is_file()), "")
     return dict(re.findall(r'([a-z-]+)="([^"]*)"', text))

@@ -235,10 +235,10 @@ def test_a_damaged_file_is_named(
 # ------------------------------------------------------------------------- what is handed out
 
 
-@pytest.fixture(params=[True, False], ids=["guard", "no guard"])
-def consortium(request: pytest.FixtureRequest) -> Consortium:
+@pytest.fixture
+def consortium() -> Consortium:
     members = [{"name": name, "node": f"n{i}", "seat": f"s{i}"} for i, name in enumerate(NAMES)]
-    made = Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 A",), guard=request.param)
+    made = Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 A",))
     return made.with_members([Member(**one) for one in members])
 
 
@@ -256,9 +256,7 @@ def test_units_run_the_commands(consortium: Consortium) -> None:
     for index, member in enumerate(consortium.members):
         files = hospital_files(consortium, member)
         assert start(files["metaward-node.service"]) == commands.supernode(index)
-        assert ("guard.yaml" in files) == ("metaward-guard.service" in files) == consortium.guard
-        if consortium.guard:
-            assert yaml.safe_load(files["guard.yaml"])["partition-id"] == index
+        assert f"partition-id={index} " in files["metaward-node.service"]
         assert not re.search(r"^\s*{[%{]", "".join(files.values()), re.MULTILINE)
 
 
@@ -268,10 +266,25 @@ def test_composes_run_the_same_commands(consortium: Consortium) -> None:
     assert services["superlink"]["command"] == commands.superlink()
     hospital = yaml.safe_load(hospital_files(consortium, consortium.members[1])["compose.yaml"])
     assert hospital["services"]["node"]["command"] == commands.supernode(1)
-    volumes = " ".join(hospital["services"]["node"]["volumes"])
-    hidden = ("ledger", "policy", "signing.key", "/data", "guard.yaml")
-    assert [name for name in hidden if name in volumes] == ([] if consortium.guard else ["policy"])
-    assert ("guard" in hospital["services"]) == consortium.guard
+
+
+def test_a_container_sees_the_files_that_its_command_names(consortium: Consortium) -> None:
+    hospital = yaml.safe_load(hospital_files(consortium, consortium.members[0])["compose.yaml"])
+    for name, service in hospital["services"].items():
+        seen = [volume.split(":")[1] for volume in service["volumes"]]
+        named = re.findall(r"/(?:etc|var)/[\w./-]+", " ".join(service["command"]))
+        assert named, name
+        for path in named:
+            assert any(path == one or path.startswith(f"{one}/") for one in seen), (name, path)
+
+
+def test_no_service_can_change_the_policy(consortium: Consortium) -> None:
+    """The SuperNode runs the server's code, so that the policy belongs to another account."""
+    text = hospital_files(consortium, consortium.members[0])["README.md"]
+    installed = [line for line in text.splitlines() if "install " in line and "policy" in line]
+    assert [("-o metaward" in line, "-m 0640" in line) for line in installed] == [(False, True)]
+    compose = hospital_files(consortium, consortium.members[0])["compose.yaml"]
+    assert re.findall(r"policy.yaml:\S+policy.yaml(\S*)", compose) == [":ro"]
 
 
 def test_only_the_gate_listens_to_the_outside(consortium: Consortium) -> None:

@@ -43,9 +43,7 @@ def founded(tmp_path_factory: pytest.TempPathFactory) -> Office:
     place = Office(root / "office")
     run = sim.load(sim.HERE / "configs" / "deploy.yaml")
     ports = Ports(outside=free_port(), gate=free_port())
-    office.found(
-        place, run, Consortium("trial", ("127.0.0.1",), ports, str(root / "machine"), guard=True)
-    )
+    office.found(place, run, Consortium("trial", ("127.0.0.1",), ports, str(root / "machine")))
     office.approve(place, "ab" * 32, "metaward 1")
     return place
 
@@ -64,9 +62,10 @@ def site(founded: Office, tmp_path: Path) -> Path:
     (state / "data").mkdir(parents=True)
     (state / "data" / "records.npz").write_bytes(b"x")
     Ledger.create(state / "ledger.sqlite", NAME, "test")
-    guard = yaml.safe_load((folder / "guard.yaml").read_text())
-    guard |= {"ledger": str(state / "ledger.sqlite"), "data-root": str(state / "data")}
-    (folder / "guard.yaml").write_text(yaml.safe_dump(guard))
+    unit = folder / "metaward-node.service"
+    planned = str(founded.root.parent / "machine" / "var" / "lib" / "metaward")
+    assert planned in unit.read_text()
+    unit.write_text(unit.read_text().replace(planned, str(state)))
     gate = yaml.safe_load((folder / "gate.yaml").read_text()) | {"folder": str(state / "gate")}
     (folder / "gate.yaml").write_text(yaml.safe_dump(gate))
     return folder
@@ -143,18 +142,18 @@ def test_a_readable_key_is_wrong(site: Path) -> None:
 
 
 def test_a_missing_ledger_is_wrong(site: Path) -> None:
-    Path(yaml.safe_load((site / "guard.yaml").read_text())["ledger"]).unlink()
+    Path(local._named(site)["ledger"]).unlink()
     assert "ledger init" in wrong(examine(site), "ledger").remedy
 
 
 def test_a_damaged_ledger_is_wrong(site: Path) -> None:
-    path = Path(yaml.safe_load((site / "guard.yaml").read_text())["ledger"])
+    path = Path(local._named(site)["ledger"])
     path.write_bytes(path.read_bytes()[:1000])
     assert any(one.subject == "ledger" and one.verdict == "wrong" for one in examine(site))
 
 
 def test_an_empty_data_folder_is_wrong(site: Path) -> None:
-    folder = Path(yaml.safe_load((site / "guard.yaml").read_text())["data-root"])
+    folder = Path(local._named(site)["data-root"])
     (folder / "records.npz").unlink()
     assert "missing or empty" in wrong(examine(site), "data").text
 
@@ -212,13 +211,12 @@ def test_a_package_of_another_version_is_wrong(site: Path, monkeypatch: Any) -> 
     assert any("flwr 0.0.1" in one.text for one in found)
 
 
-def test_without_a_guard_the_service_says_where_things_are(site: Path) -> None:
-    guard = yaml.safe_load((site / "guard.yaml").read_text())
-    (site / "guard.yaml").unlink()
-    words = f'--node-config \'partition-id=0 ledger="{guard["ledger"]}" policy="{site}/no.yaml"\''
-    (site / "metaward-node.service").write_text(f"ExecStart=flower-supernode {words}\n")
-    verdicts = {(one.subject, one.verdict) for one in examine(site)}
-    assert {("ledger", "good"), ("data", "wrong")} <= verdicts
+def test_a_site_without_a_data_folder_is_wrong(site: Path) -> None:
+    unit = site / "metaward-node.service"
+    unit.write_text(unit.read_text().replace("data-root=", "data-rot="))
+    findings = examine(site)
+    assert "no data folder is named" in wrong(findings, "data").text
+    assert ("ledger", "good") in {(one.subject, one.verdict) for one in findings}
 
 
 def test_a_strange_folder_is_no_site(tmp_path: Path) -> None:

@@ -115,11 +115,8 @@ class Consort:
         host.unpack(self.office / "parcels" / f"{name}.tar.gz", self.etc)
         for folder in ("data", "memory", "gate", "node"):
             (host.own / "var/lib/metaward" / folder).mkdir(parents=True)
-        (host.own / "run/metaward").mkdir(parents=True)
         ledger = str(self.state / "ledger.sqlite")
         host.run(METAWARD, "ledger", "init", ledger, "--hospital", name)
-        if (host.own / "etc/metaward/metaward-guard.service").exists():
-            self.start(host, "metaward-guard.service", f"{name}.guard", "node")
         self.start(host, "metaward-gate.service", f"{name}.gate", "node")
         trust = host.own / "var/lib/metaward/gate/ca.crt"
         wait_for(trust.exists, SECONDS, f"the gate of {name}\n" + self.log(f"{name}.gate"))
