@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -100,6 +101,9 @@ class Consort:
         home = self.server.own / "var/lib/metaward/flower"
         home.mkdir(parents=True)
         (self.server.own / "etc/metaward/flower.toml").rename(home / "config.toml")
+        self.start_server()
+
+    def start_server(self) -> None:
         self.start(self.server, "metaward-superlink.service", "superlink", "flower")
         self.start(self.server, "metaward-gate.service", "gate", "flower")
         wait_for(lambda: self.reached(), SECONDS, "the SuperLink\n" + self.log("superlink"))
@@ -122,16 +126,37 @@ class Consort:
         wait_for(trust.exists, SECONDS, f"the gate of {name}\n" + self.log(f"{name}.gate"))
         self.start(host, "metaward-node.service", f"{name}.node", "node")
 
-    def run(self, out: str) -> subprocess.CompletedProcess[str]:
-        words = [METAWARD, "deploy", "run", str(self.etc), "--out", str(self.state / out)]
-        return subprocess.run(
-            self.server.words(words),
+    def server_dies(self) -> None:
+        """Every process of the server's machine at once, as when the power fails."""
+        words = ["ip", "netns", "pids", self.server.namespace]
+        for pid in subprocess.run(words, capture_output=True, text=True, check=True).stdout.split():
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        for name in ("superlink", "gate"):
+            self.end(name)
+
+    def running_of(self, *options: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.server.words([METAWARD, "deploy", "run", str(self.etc), *options]),
             env=os.environ | QUIET,
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            check=False,
         )
+
+    def run(self, *options: str) -> tuple[int, str]:
+        """The code and the output of `metaward deploy run` at the server."""
+        process = self.running_of(*options)
+        out, err = process.communicate(timeout=600)
+        return process.returncode, out + err
+
+    def result(self, name: str) -> Path:
+        """A result folder, as this test sees it."""
+        return self.server.own / "var/lib/metaward" / name
+
+    def logs(self) -> str:
+        return "\n".join(f"== {name}\n{self.log(name)[-2000:]}" for name in self.running)
 
     def gate_said(self, name: str) -> list[dict[str, str]]:
         path = self.sites[name].own / "var/lib/metaward/gate/gate.jsonl"
@@ -162,18 +187,31 @@ def consort(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consort]:
 @pytest.mark.timeout(1500)
 @needs_machines
 def test_four_machines_carry_out_a_run_and_keep_strangers_out(consort: Consort) -> None:
-    done = consort.run("results/first")
-    logs = "\n".join(f"== {name}\n{consort.log(name)[-3000:]}" for name in consort.running)
-    assert done.returncode == 0, done.stdout + done.stderr + logs
-    theta = load_file(consort.server.own / "var/lib/metaward/results/first/theta.safetensors")
+    first = str(consort.state / "first")
+    begun = consort.running_of("--out", first, "--set", "server.rounds=2")
+    wait_for(
+        lambda: list(consort.result("first").glob("checkpoints/*1")), SECONDS, "the first round"
+    )
+    consort.server_dies()
+    begun.communicate(timeout=60)
+    consort.start_server()
+    code, said = consort.run("--resume", first)
+    assert code == 0, said + consort.logs()
+    theta = load_file(consort.result("first") / "theta.safetensors")
     assert np.isfinite(theta["theta"]).all()
+    assert json.loads((consort.result("first") / "run.json").read_text())["starts"] == 2
+    for name, host in consort.sites.items():  # nothing was charged twice
+        ledger = str(consort.state / "ledger.sqlite")
+        found = json.loads(host.run(METAWARD, "ledger", "show", ledger, "--json", **QUIET))
+        charges = [run["charges"] for run in found["runs"]]
+        assert charges == ([2] if name.startswith("phantom") else []), (name, found["runs"])
 
-    kept = (consort.server.own / "var/lib/metaward/results/first/signed.jsonl").read_text()
+    kept = (consort.result("first") / "signed.jsonl").read_text()
     assert {json.loads(line)["hospital"] for line in kept.splitlines()} == set(consort.sites)
 
     for name in consort.sites:  # the code that came in is the code that was approved
         admitted = [one for one in consort.gate_said(name) if one["what"] == "admitted"]
-        assert [one["bundle"] for one in admitted] == [bundle_hash()]
+        assert [one["bundle"] for one in admitted] == [bundle_hash()] * 2, "one for each start"
 
     listing = consort.server.run(METAWARD, "deploy", "status", str(consort.etc), "--json", **QUIET)
     assert [node["status"] for node in json.loads(listing)] == ["online"] * 3
@@ -191,17 +229,22 @@ def test_four_machines_carry_out_a_run_and_keep_strangers_out(consort: Consort) 
     # code that nobody approved: no hospital runs it, and the run fails with a named cause
     for host in consort.sites.values():
         (host.own / "etc/metaward/bundles.yaml").write_text("bundles: []\n")
-    settings = ["--set", "server.flower.startup_timeout=45"]
-    words = [METAWARD, "deploy", "run", str(consort.etc), "--out", str(consort.state / "second")]
-    failed = subprocess.run(
-        consort.server.words([*words, *settings]),
-        env=os.environ | QUIET,
-        capture_output=True,
-        text=True,
-        cwd=consort.folder,
-        check=False,
+    code, said = consort.run(
+        *("--out", str(consort.state / "second"), "--set", "server.flower.startup_timeout=45")
     )
-    assert failed.returncode == 1
-    assert "did not come" in failed.stderr
+    assert code == 1
+    assert "did not come" in said
     for name in consort.sites:
         assert consort.gate_said(name)[-1]["what"] == "refused"
+
+    # a hospital is turned out: its key is gone at the server, and no run can name it
+    gone = next(iter(consort.sites))
+    consort.command("deploy", "revoke", str(consort.office), gone)
+    shutil.copy(consort.office / "consortium.yaml", consort.server.own / "etc/metaward")
+    said = consort.server.run(METAWARD, "deploy", "register", str(consort.etc), **QUIET)
+    listing = consort.server.run(METAWARD, "deploy", "status", str(consort.etc), "--json", **QUIET)
+    status = {node["name"]: node["status"] for node in json.loads(listing)}
+    assert status.pop(gone) == "revoked"
+    assert set(status.values()) == {"online"}
+    code, said = consort.run("--out", str(consort.state / "third"))
+    assert (code, f"{gone} was revoked" in said) == (2, True)
