@@ -93,10 +93,12 @@ def clipped_units(vectors: Tensor, slots: Tensor, clip: float, step: float) -> T
     A vector that is not finite counts as zero. ``step`` is the ``resolution`` for all units of the
     sum to which this one is added, exactly.
     """
+    units = int(slots.max()) + 1
+    if units == len(vectors):  # each record is a unit
+        return _total(iter([vectors]), clip, step)
     own = vectors.to(torch.float64, copy=True)
     _norms(own)  # a record that is not finite must not take its unit along
-    units = int(slots.max()) + 1
-    sums = own.new_zeros(units, own.shape[1]).index_add_(0, slots, own) if units < len(own) else own
+    sums = own.new_zeros(units, own.shape[1]).index_add_(0, slots, own)
     return _total(iter([sums]), clip, step)
 
 
@@ -214,17 +216,40 @@ def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
     for vectors in units:
         d = vectors.shape[1]
         room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
-        size = _GPU_BLOCK if vectors.is_cuda else _BLOCK
-        for block in torch.split(vectors, max(1, size // max(d, 1))):
-            own = block.to(torch.float64, copy=True)
-            scale = (room / _norms(own)).clamp(max=1.0) / step
-            total = own.mul_(scale.unsqueeze(1)).round_().sum(dim=0) + total
+        held, norms = _held_norms(vectors)
+        scale = (room / norms).clamp(max=1.0) / step
+        part = _rounded(vectors, scale.masked_fill(norms == 0, 0), held)
+        total = part + total
     return total * step
+
+
+def _held_norms(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """Memory (values,) float64 of a block, and the norms (k,) of the rows (k, d); 0 of those that
+    are not finite."""
+    size = _GPU_BLOCK if vectors.is_cuda else _BLOCK
+    blocks = torch.split(vectors, max(1, size // max(vectors.shape[1], 1)))
+    held = vectors.new_empty(blocks[0].numel(), dtype=torch.float64)
+    copies = (held[: block.numel()].view(block.shape).copy_(block) for block in blocks)
+    return held, torch.cat([_norms(own) for own in copies])
+
+
+def _rounded(vectors: Tensor, scale: Tensor, held: Tensor) -> Tensor:
+    """Sum (d,) float64 of the rows (k, d) times ``scale`` (k,), rounded to whole numbers, of some
+    columns at a time, which stay in ``held`` (values,). A row of scale 0 counts as zero."""
+    nothing, parts = scale == 0, []
+    some = vectors.is_cuda or bool(nothing.any())
+    for block in torch.split(vectors, max(1, len(held) // (2 * max(len(vectors), 1))), dim=1):
+        own = held[: block.numel()].view(block.shape).copy_(block)
+        if some:
+            own.masked_fill_(nothing.unsqueeze(1), 0)
+        parts.append(own.mul_(scale.unsqueeze(1)).round_().sum(dim=0))
+    return torch.cat(parts)
 
 
 def _norms(vectors: Tensor) -> Tensor:
     """Norms (k,) of the rows (k, d) float64; rows without a finite norm are set to zero."""
     norms: Tensor = torch.linalg.vector_norm(vectors, dim=1)
     wrong = ~norms.isfinite()
-    vectors[wrong] = 0
+    if vectors.is_cuda or bool(wrong.any()):  # a GPU would wait for the answer
+        vectors[wrong] = 0
     return norms.masked_fill(wrong, 0)

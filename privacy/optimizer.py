@@ -6,22 +6,34 @@ computes the gradient of every record of a batch in one backward pass, by hooks 
 takes each record for a unit, and returns NaN where one record's gradient is not finite. Here these
 steps are those of ``privacy.clipping`` and ``privacy.noise``, whose guarantees hold for the numbers
 that a machine computes with.
+
+There are two other ways to such a noised sum. Where all trained layers are linear and each record
+is a unit, the clipped sum comes from ``privacy.ghost``, which needs no record's gradient. Where the
+network has a ``Kernel``, that gives the records' gradients in place of the hooks. The guarantee of
+the optimizer holds for whatever vectors it is given, as long as each depends on one record alone,
+which a kernel promises as the hooks do; so kernel and hooks have the same guarantee.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
+from metaward.privacy import ghost
 from metaward.privacy.clipping import clipped_units, resolution, rows
+from metaward.privacy.kernel import Kernel
 from metaward.privacy.noise import Noise, noisy
+from metaward.privacy.record_gradients import Hooked
 from metaward.privacy.session import Batch, Objective
+
+GHOST_RECORDS = 1024
+"""Records whose inputs and errors are held at a time, where none of their gradients is."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +81,8 @@ class ExactOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum over the units of this part, and forget the records' gradients."""
-        vectors = torch.cat([g.flatten(start_dim=1) for g in self.grad_samples], dim=1)
+        parts = [g.flatten(start_dim=1) for g in self.grad_samples]
+        vectors = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
         if self.drawn is not None:
             vectors = vectors.masked_fill(~self.drawn.unsqueeze(1), 0)
         part = clipped_units(vectors, self.slots, self.max_grad_norm, self.resolution)
@@ -90,7 +103,7 @@ class ExactOptimizer(DPOptimizer):  # type: ignore[misc]
 def takes(objective: Objective) -> bool:
     """Whether Opacus can compute the gradients of this module's records."""
     trained = any(p.requires_grad for p in objective.module.parameters())
-    return trained and not GradSampleModule.validate(objective.module, strict=False)
+    return trained and not Hooked.validate(objective.module, strict=False)
 
 
 def noisy_gradients(
@@ -109,19 +122,35 @@ def noisy_gradients(
     added for all places, of which no two have a unit in common. ``others`` (d,) float64 is the
     clipped sum over further units; ``units`` counts all of them.
     """
-    own = _Copy(objective.module, places[0].phi, mask)
-    module = GradSampleModule(own.module, loss_reduction="sum")
-    optimizer = ExactOptimizer(module, clip, noise_multiplier, units, noise)
-    optimizer.total = others
     most = rows(int(mask.sum()), gpu=mask.is_cuda)
+    if objective.kernel is not None:
+        flat = nn.ParameterList([places[0].phi[mask]])
+        optimizer = ExactOptimizer(flat, clip, noise_multiplier, units, noise)
+        leave = partial(_by_kernel, objective.kernel, flat[0], mask)
+        return _taken(optimizer, others, places, most, leave)
+    own = _Copy(objective.module, places[0].phi, mask)
+    optimizer = ExactOptimizer(own.module, clip, noise_multiplier, units, noise)
+    wrong = _by_ghost(own.module, places, units)
+    if wrong:
+        optimizer.total = others.cpu() + _ghost_sum(objective, own, places, clip, wrong).cpu()
+        optimizer.add_noise()
+        return optimizer.total
+    leave = partial(_by_hooks, objective, own, Hooked(own.module))
+    return _taken(optimizer, others, places, most, leave)
+
+
+def _taken(
+    optimizer: ExactOptimizer,
+    others: Tensor,
+    places: Sequence[RecordsAt],
+    most: int,
+    leave: Callable[[RecordsAt, Tensor], None],
+) -> Tensor:
+    """The noised sum; ``leave`` puts the gradients of ``most`` records at the parameters."""
+    optimizer.total = others
     parts = [(place, part) for place in places for part in _parts(place.group, most)]
     for number, (place, part) in enumerate(parts):
-        own.move(place.phi)
-        x = place.batch.x[part].detach().clone()
-        if x.is_floating_point():
-            x.requires_grad_()  # without it torch warns about hooks whose input needs no gradient
-        loss = objective.loss(module(x), place.batch.y[part]).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        leave(place, part)
         optimizer.slots = torch.unique(place.group[part], return_inverse=True)[1]
         optimizer.drawn = None if place.drawn is None else place.drawn[part]
         optimizer.signal_skip_step(number < len(parts) - 1)
@@ -129,13 +158,68 @@ def noisy_gradients(
     return optimizer.total
 
 
+def _by_hooks(
+    objective: Objective, own: _Copy, hooked: nn.Module, place: RecordsAt, part: Tensor
+) -> None:
+    own.move(place.phi)
+    x = place.batch.x[part].detach().clone()
+    if x.is_floating_point():
+        x.requires_grad_()  # without it torch warns about hooks whose input needs no gradient
+    loss = objective.loss(hooked(x), place.batch.y[part]).sum()
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def _by_kernel(
+    kernel: Kernel, trained: nn.Parameter, mask: Tensor, place: RecordsAt, part: Tensor
+) -> None:
+    """All trained coordinates are one parameter here, with gradients (n, d)."""
+    x, y = place.batch.x[part].detach(), place.batch.y[part]
+    vectors = kernel.record_gradients(place.phi, x, y)
+    trained.grad_sample = vectors if bool(mask.all()) else vectors[:, mask]  # type: ignore[attr-defined]
+
+
+def _by_ghost(module: nn.Module, places: Sequence[RecordsAt], units: int) -> float:
+    """By how much the sum would be wrong that needs no record's gradient; 0 where there is none.
+
+    There is one where each record is a unit, and all trained layers are linear.
+    """
+    alone = all(int(place.group.max()) + 1 == len(place.group) for place in places)
+    if not alone or not ghost.takes(module):
+        return 0.0
+    positions = ghost.positions(module, places[0].batch.x)
+    return ghost.wrong_by(units, positions) if ghost.fits(units, positions) else 0.0
+
+
+def _ghost_sum(
+    objective: Objective, own: _Copy, places: Sequence[RecordsAt], clip: float, wrong: float
+) -> Tensor:
+    """Sum (d,) float64 over the records of all places of their clipped gradients."""
+    found = torch.zeros((), dtype=torch.float64)
+    for place in places:
+        own.move(place.phi)
+        for part in torch.split(torch.arange(len(place.group)), GHOST_RECORDS):
+            with ghost.listening(own.module) as calls:
+                losses = objective.loss(own.module(place.batch.x[part]), place.batch.y[part])
+            layers = ghost.layers_of(calls, losses)
+            factors = ghost.factors(layers, clip, wrong)
+            if place.drawn is not None:
+                factors = factors * place.drawn[part]
+            found = found.to(factors.device) + ghost.total(layers, factors)
+    return found
+
+
 class _Copy:
-    """A copy of a module on which Opacus can work; the parameters in ``mask`` are trained."""
+    """A copy of a module on which Opacus can work; the parameters in ``mask`` are trained.
+
+    Activations do not work in place in it: they would overwrite what hooks have seen.
+    """
 
     def __init__(self, module: nn.Module, phi: Tensor, mask: Tensor) -> None:
         self.module = deepcopy(module).train()
         at, made = 0, dict[nn.Parameter, nn.Parameter]()
         for layer in self.module.modules():
+            if getattr(layer, "inplace", False):
+                layer.inplace = False  # type: ignore[assignment]
             for name, p in layer._parameters.items():
                 if p is None or not p.requires_grad:
                     continue

@@ -8,7 +8,8 @@ also spends most of its time between such operations, and a CUDA graph launches 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import logging
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
@@ -19,8 +20,12 @@ from torch import Tensor, nn
 from metaward.client.inner.company import companion
 from metaward.client.inner.graphs import Graphs
 from metaward.client.inner.programs import Program, TaskStack, Work
+from metaward.client.models import Network
+from metaward.client.models.fused import NoKernel, fused_kernel
 from metaward.client.tasks.base import Episode
+from metaward.privacy.kernel import Kernel
 
+log = logging.getLogger("metaward.hospital")
 SMALL = 2**16
 """Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
 convolutions and for noised sums: one task's operations are then so short that calling them takes
@@ -42,6 +47,10 @@ class AtOnce(Protocol):
         """The results of each task, in order, without the task axis."""
         ...
 
+    def kernel(self, net: Network, losses: Callable[[Tensor, Tensor], Tensor]) -> Kernel | None:
+        """What gives the gradients of this network and loss in place of autograd; None: nothing."""
+        return None
+
 
 class OneByOne(AtOnce):
     """One task after the other."""
@@ -54,6 +63,28 @@ class OneByOne(AtOnce):
         """Each task as it is, without a task axis."""
         pairs = zip(work.points, work.episodes, strict=True)
         return [work.program(point, episode) for point, episode in pairs]
+
+
+class Fused(OneByOne):
+    """One task after the other, with the kernel where it takes the network (first order only)."""
+
+    def __init__(self, device: str = "cpu") -> None:
+        self._device, self._known = device, dict[Network, Kernel | None]()
+
+    def kernel(self, net: Network, losses: Callable[[Tensor, Tensor], Tensor]) -> Kernel | None:
+        """The kernel, or None after a line in the log that says why there is none."""
+        if net not in self._known:
+            self._known[net] = self._found(net, losses)
+        return self._known[net]
+
+    def _found(self, net: Network, losses: Callable[[Tensor, Tensor], Tensor]) -> Kernel | None:
+        try:
+            if self._device != "cpu":
+                raise NoKernel(f"the kernel is for a CPU, and the device is {self._device}")
+            return fused_kernel(net, losses)
+        except NoKernel as reason:
+            log.warning("inner: fused computes as loop does: %s", reason)
+            return None
 
 
 @dataclass(eq=False)
@@ -179,15 +210,17 @@ class BySize(AtOnce):
 
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-Way = Literal["auto", "loop", "batched"]
+Way = Literal["auto", "loop", "batched", "fused"]
 
 
 @dataclass(frozen=True)
 class TasksAtOnce:
-    """The choice that a configuration makes: ``loop``, ``batched`` or ``auto``, and the most tasks.
+    """The choice that a configuration makes, ``loop``, ``batched``, ``fused`` or ``auto``, and the
+    most tasks at once.
 
     ``auto`` is batched on a GPU. On a CPU it goes by the size of theta; a body with convolutions,
-    which many tasks at once make slower, has one at a time, except where sums are noised.
+    which many tasks at once make slower, has one at a time, except where sums are noised. It is
+    never fused: last bits must not depend on whether a machine has a compiler (decision 36).
     """
 
     way: Way = "auto"
@@ -198,6 +231,8 @@ class TasksAtOnce:
         gpu = device.startswith("cuda")
         if self.way == "batched" or (self.way == "auto" and gpu):
             return Batched(self.chunk, gpu)
+        if self.way == "fused":
+            return Fused(device)
         if self.way == "loop":
             return OneByOne()
         convolves = any(isinstance(layer, CONVOLUTIONS) for layer in body.modules())

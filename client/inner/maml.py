@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from metaward.client.inner.steps import (
     over_tasks,
     pieces,
     pooled_gradient,
+    private_gradient,
     task_gradients,
     together,
 )
@@ -34,6 +35,9 @@ Tasks = Sequence[tuple[Batch, Batch]]
 
 MetaGradient = Callable[[Tensor, Tasks], tuple[Tensor, Tensor]]
 """(theta (dim,), tasks) -> their mean meta-gradient (dim,) and query loss."""
+
+LossAt = Callable[[Tensor, Batch], Tensor]
+"""(phi (dim,), records) -> their mean loss; (phi (tasks, dim), a stack of tasks) -> one a task."""
 
 
 @dataclass(frozen=True)
@@ -71,13 +75,18 @@ class Fomaml(GradientLearner):
 class Maml(GradientLearner):
     """Exact second-order MAML: the query loss at phi_T(theta), differentiated through all T steps.
 
-    Where the learner sees raw records, the graph of the whole inner loop is kept, so memory grows
-    with ``steps``. Where every sum over records must be noised, the same derivative is taken by the
-    adjoint recursion v <- v - lr * mean_j(H_j(phi_t) v), t = T-1 .. 0, each step one noisy mean:
+    Where the learner sees raw records, ``backward`` chooses the way back through the steps. Where
+    every sum over records must be noised it is always the recursion, whose step is one noisy mean:
     clipping the query gradient alone would let support records through the Hessian without noise.
     """
 
     takes_stacks: ClassVar[bool] = True
+
+    backward: Literal["graph", "recursion"] = "graph"
+    """`graph` keeps what autograd needs of every inner step, so memory grows with the steps.
+    `recursion` keeps theta of every step only and takes v <- v - lr * mean_j(H_j(phi_t) v) for
+    t = T-1 .. 0: the same derivative, in the memory of one step whatever their number, for a little
+    more time."""
 
     def update(
         self,
@@ -90,7 +99,9 @@ class Maml(GradientLearner):
         """-(mean over the tasks of d query loss(phi_T(theta)) / d theta), minus lambda * theta."""
         net = setting.network(setting.spec.outputs)
         meta_gradient = (
-            self._exact(setting, net) if session.raw else self._adjoint(setting, net, session)
+            self._exact(setting, net, session)
+            if session.raw
+            else self._adjoint(setting, net, session)
         )
         return meta_update(setting, theta, episodes, meta_gradient, self, session)
 
@@ -98,11 +109,14 @@ class Maml(GradientLearner):
         """The query gradient, and a Hessian product for each step on the way back."""
         return means["query"] + means["adjoint"].times(self.lr, self.steps)
 
-    def _exact(self, setting: Setting, net: Network) -> MetaGradient:
+    def _exact(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
+        inner = private_gradient(setting, net, session, "support")
+        outer = private_gradient(setting, net, session, "query")
+
         def loss_at(phi: Tensor, batch: Batch) -> Tensor:
             return setting.objective(net)(phi, batch.x, batch.y).mean(dim=-1)
 
-        def one(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+        def by_graph(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
             start = phi = theta.detach().requires_grad_()
             for _ in range(self.steps):
                 (g,) = torch.autograd.grad(loss_at(phi, support).sum(), phi, create_graph=True)
@@ -110,7 +124,16 @@ class Maml(GradientLearner):
             loss = loss_at(phi, query)
             return torch.autograd.grad(loss.sum(), start)[0], loss.detach()
 
-        return each(one)
+        def by_recursion(theta: Tensor, support: Batch, query: Batch) -> tuple[Tensor, Tensor]:
+            path = [theta.detach()]
+            for _ in range(self.steps):
+                path.append(path[-1] - self.lr * inner(path[-1], support)[0])
+            v, loss = outer(path[-1], query)
+            for phi in reversed(path[:-1]):
+                v = v - self.lr * hessian_product(loss_at, phi, v, support)
+            return v, loss
+
+        return each(by_graph if self.backward == "graph" else by_recursion)
 
     def _adjoint(self, setting: Setting, net: Network, session: Session) -> MetaGradient:
         inner = task_gradients(setting, net, session, "support")
@@ -127,6 +150,17 @@ class Maml(GradientLearner):
             return v, loss
 
         return each_stack(several)
+
+
+def hessian_product(loss_at: LossAt, phi: Tensor, v: Tensor, batch: Batch) -> Tensor:
+    """The Hessian of the mean loss at phi (dim,), or (tasks, dim), times v of the same shape.
+
+    The gradient of the gradient's product with v (Pearlmutter 1994: Fast Exact Multiplication by
+    the Hessian), which is Hv because Hessians are symmetric.
+    """
+    phi = phi.detach().requires_grad_()
+    (g,) = torch.autograd.grad(loss_at(phi, batch).sum(), phi, create_graph=True)
+    return torch.autograd.grad(g, phi, v)[0]
 
 
 def hessian_products(

@@ -84,7 +84,8 @@ class Setting:
 
     def objective(self, net: Network) -> Objective:
         """The task's loss of a network, one for each record."""
-        return Objective(net.module, net.forward, self.spec.kind.losses)
+        losses = self.spec.kind.losses
+        return Objective(net.module, net.forward, losses, self.at_once.kernel(net, losses))
 
     def support(self, task: Task) -> Batch:
         """The support set as tensors on the device."""

@@ -52,6 +52,10 @@ class Gain(nn.Module):
         """(..., size) -> (..., size)."""
         return z * self.log.exp()
 
+    def record_gradients(self, x: Tensor, g: Tensor) -> list[Tensor]:
+        """For each record, from its inputs and errors (n, positions, size): (n, size)."""
+        return [(x * g).sum(dim=1) * self.log.detach().exp()]
+
 
 class LowRank(nn.Module):
     """z * exp(gain) + up(down(z)), where z is the input in the frame."""

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from metaward.client.models.check import check_body, check_looks
+from metaward.client.models.drawing import drawing
 from metaward.client.tasks.base import TaskSpec
 from metaward.privacy.session import ParameterGroup
 
@@ -125,7 +126,8 @@ class Network:
         check_looks(body)
         layers: dict[str, nn.Module] = {"body": body}
         if outputs:
-            layers["head"] = nn.Linear(features, outputs, device="meta")  # only its shapes matter
+            with drawing():
+                layers["head"] = nn.Linear(features, outputs, device="meta")  # for its shapes
         self.module = nn.Sequential()
         for name, layer in layers.items():
             self.module.add_module(name, layer)
@@ -272,6 +274,5 @@ def shapes_of(architecture: Architecture, shape: tuple[int, ...]) -> dict[str, t
 
 def build(architecture: Architecture, input_shape: tuple[int, ...], seed: int = 0) -> nn.Module:
     """The body; its code draws from ``seed``, and torch's global generator is left as it was."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with drawing(seed):
         return architecture.body(input_shape)

@@ -18,6 +18,7 @@ from torch.func import vmap
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from metaward.client.models.drawing import drawing
 from metaward.privacy.mixing import mixing
 
 MOVES = 1e-4
@@ -35,7 +36,7 @@ def check_body(body: nn.Module, features: int, input_shape: tuple[int, ...]) -> 
     """
     check_looks(body)
     x = _made_up(input_shape)
-    with torch.random.fork_rng(devices=[]):  # a layer that draws must not move what others draw
+    with drawing():  # a layer that draws must not move what others draw
         outputs = _tried("forward", lambda: body(x))
         if not isinstance(outputs, Tensor) or outputs.shape != (RECORDS, features):
             shape = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__

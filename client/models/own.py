@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from metaward.client.models.base import Architecture, build
+from metaward.client.models.drawing import drawing
 from metaward.plugins import of_protocol, options_of
 
 Make = Callable[..., nn.Module]
@@ -47,7 +48,7 @@ class Made(Architecture):
 def _width(architecture: Made, input_shape: tuple[int, ...]) -> int:
     body = build(architecture, input_shape)
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        with torch.no_grad(), drawing():
             features = body(torch.zeros(2, *input_shape))
         width = features.shape[1]
     except Exception as error:

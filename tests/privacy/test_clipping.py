@@ -15,7 +15,7 @@ from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
 from metaward.privacy import clipping
-from metaward.privacy.clipping import clipped_sum, rows, sum_clipped
+from metaward.privacy.clipping import clipped_sum, resolution, rows, sum_clipped
 from metaward.privacy.session import gradient
 from tests.privacy.vectors import (
     SEEDS,
@@ -37,6 +37,33 @@ def test_equals_the_slow_loop(seed: int, n: int, groups: int, clip: float) -> No
     found = summed(x, group, groups, clip, chunk=7)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found, oracle(x, group, clip), rtol=1e-11, atol=clip * 1e-11)
+
+
+def one_by_one(vectors: Tensor, clip: float) -> Tensor:
+    """Each row shortened and rounded alone, as the module's words say."""
+    step, d = resolution(clip, len(vectors)), vectors.shape[1]
+    room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
+    total = torch.zeros(d, dtype=torch.float64)
+    for row in vectors.double():
+        norm = torch.linalg.vector_norm(row[None], dim=1)
+        if norm.isfinite():
+            total += (row * ((room / norm).clamp(max=1.0) / step)).round()
+    return total * step
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (7, 5), (64, 1000), (25, 11_227), (3, 150_001)])
+@pytest.mark.parametrize("wrong", [(), (0,), (0, -1)], ids=["good", "one wrong", "two wrong"])
+def test_every_bit_is_that_of_one_vector_after_the_other(
+    n: int, d: int, wrong: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """In whatever blocks of rows and columns it is computed."""
+    vectors = draw(n + d, n, d).to(dtype) * torch.logspace(-3, 1, n, dtype=dtype)[:, None]
+    vectors[n // 2] = 0
+    for row, value in zip(wrong, (math.nan, math.inf), strict=False):
+        vectors[row, d // 2] = value
+    found = clipping.clipped_units(vectors, torch.arange(n), 0.7, resolution(0.7, n))
+    assert torch.equal(found, one_by_one(vectors, 0.7))
 
 
 def test_by_hand() -> None:

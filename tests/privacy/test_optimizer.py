@@ -12,26 +12,37 @@ from torch.nn import functional
 
 from metaward.client.models import Architecture, Network, network
 from metaward.client.models.conv import Conv
+from metaward.client.models.fused import fused_kernel
 from metaward.client.models.mlp import Mlp
 from metaward.client.tasks.base import TaskSpec
-from metaward.client.tasks.kinds import CLASSIFICATION
+from metaward.client.tasks.kinds import CLASSIFICATION, cross_entropy
 from metaward.privacy import Batch, Objective
 from metaward.privacy.clipping import clipped_sum
+from metaward.privacy.kernel import Kernel
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.optimizer import RecordsAt, _parts, noisy_gradients, takes
 from metaward.privacy.session import gradient
 from tests.client.models.flat import Flat
+from tests.client.models.fused.compilers import needs_compiler
 
 CASES: dict[str, tuple[Architecture, tuple[int, ...], int]] = {
     "conv-2d": (Conv(8, 2, 4), (1, 8, 8), 3),
     "conv-2d-stride": (Conv(8, 2, 4, "stride"), (3, 9, 7), 3),
     "conv-1d": (Conv(8, 2, 4), (2, 17), 3),
     "mlp": (Mlp((6, 5)), (2, 3), 3),
+    "kernel": (Conv(16, 2, 4), (1, 8, 8), 3),
     "adapter": (Flat(rank=3), (6,), 3),
     "adapter without a head": (Flat(rank=3), (6,), 0),
 }
+NAMES = [pytest.param(name, marks=needs_compiler if name == "kernel" else ()) for name in CASES]
 N = 150
 """More records than are held at a time."""
+
+
+@pytest.fixture(autouse=True)
+def few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sums without records' gradients hold more at a time than there are here."""
+    monkeypatch.setattr("metaward.privacy.optimizer.GHOST_RECORDS", 64)
 
 
 @dataclass(frozen=True)
@@ -96,7 +107,8 @@ def case(name: str, records_of_a_unit: int = 1, dtype: torch.dtype = torch.float
     x = torch.randn(N, *shape, generator=generator, dtype=dtype)
     y = torch.randint(3, (N,), generator=generator)
     group = torch.arange(N) % (N // records_of_a_unit)  # not in the order of the records
-    objective = Objective(net.module, net.forward, loss)
+    kernel = fused_kernel(net, cross_entropy) if name == "kernel" else None
+    objective = Objective(net.module, net.forward, loss, kernel)
     return Case(
         net,
         objective,
@@ -108,7 +120,7 @@ def case(name: str, records_of_a_unit: int = 1, dtype: torch.dtype = torch.float
 
 
 @pytest.mark.parametrize("records_of_a_unit", [1, 5])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_sum_is_that_of_vmap(name: str, records_of_a_unit: int) -> None:
     """With a clip that cuts all, half and none of the vectors; a unit's are summed first."""
     made = case(name, records_of_a_unit)
@@ -116,11 +128,11 @@ def test_the_sum_is_that_of_vmap(name: str, records_of_a_unit: int) -> None:
     for clip in (float(norms.min()) / 2, float(norms.median()), float(norms.sum())):
         found, expected = made.by_opacus(clip), made.by_vmap(clip)
         assert found.dtype == torch.float64
-        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * clip)
+        torch.testing.assert_close(found, expected, rtol=1e-8, atol=1e-8 * clip)
         assert float(expected.norm()) > 0.01 * clip, "a comparison with nothing"
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_in_float32_too(name: str) -> None:
     made = case(name, dtype=torch.float32)
     clip = float(made.norms().median())
@@ -153,8 +165,11 @@ def test_coordinates_that_are_not_trained_have_no_part() -> None:
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, 1e30])
-def test_a_record_that_is_not_finite_counts_as_zero_and_harms_no_other(wrong: float) -> None:
-    made = case("conv-2d", dtype=torch.float32)
+@pytest.mark.parametrize("name", ["conv-2d", pytest.param("kernel", marks=needs_compiler)])
+def test_a_record_that_is_not_finite_counts_as_zero_and_harms_no_other(
+    name: str, wrong: float
+) -> None:
+    made = case(name, dtype=torch.float32)
     x = made.batch.x.clone()
     x[7] = wrong
     spoiled = replace(made, batch=made.batch._replace(x=x))
@@ -176,9 +191,10 @@ def test_a_secret_draw_leaves_records_out_without_a_trace() -> None:
     torch.testing.assert_close(found, made.by_vmap(0.5, drawn), rtol=1e-9, atol=1e-10)
 
 
-def test_the_record_that_is_nulled_moves_the_sum_alone() -> None:
+@pytest.mark.parametrize("name", ["conv-1d", pytest.param("kernel", marks=needs_compiler)])
+def test_the_record_that_is_nulled_moves_the_sum_alone(name: str) -> None:
     """All other bits stay: neighbouring sums differ by one unit's vector and by nothing else."""
-    made = case("conv-1d", dtype=torch.float32)
+    made = case(name, dtype=torch.float32)
     x = made.batch.x.clone()
     x[11] = 0
     other = replace(made, batch=made.batch._replace(x=x))
@@ -200,21 +216,40 @@ def test_tasks_at_points_of_their_own_share_one_noise() -> None:
     torch.testing.assert_close(noise, again, rtol=0, atol=1e-3)  # the same draw: one, not two
 
 
-def test_noise_is_added_once_and_has_the_promised_deviation() -> None:
+class Flatland:
+    """A kernel for which no record has a slope."""
+
+    def slope(self, phi: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.zeros_like(phi), torch.zeros(())
+
+    def record_gradients(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
+        return torch.zeros(len(x), len(phi))
+
+
+@pytest.mark.parametrize(
+    ("records_of_a_unit", "kernel"),
+    [(1, None), (2, None), (1, Flatland()), (2, Flatland())],
+    ids=["ghost", "hooks", "kernel", "kernel, two records"],
+)
+def test_noise_is_added_once_and_has_the_promised_deviation(
+    records_of_a_unit: int, kernel: Kernel | None
+) -> None:
     """sigma * C = 3 on each coordinate, for records in several parts; other scales are refused.
 
     Kolmogorov-Smirnov at level 1e-6: with 20,000 values a deviation 1.1 times off is found.
     """
     module = nn.Linear(20_000, 1, bias=False)
     objective = Objective(
-        module.to("meta"), lambda phi, x: x @ phi[:, None], lambda out, y: out[:, 0] * y
+        module.to("meta"), lambda phi, x: x @ phi[:, None], lambda out, y: out[:, 0] * y, kernel
     )
     phi, n = torch.zeros(20_000), 130
     batch = Batch(torch.zeros(n, 20_000), torch.ones(n), np.arange(n))
     nothing = torch.zeros(20_000, dtype=torch.float64)
     mask = torch.ones(20_000, dtype=torch.bool)
-    place = RecordsAt(phi, batch, torch.arange(n), None)
-    drawn = noisy_gradients(objective, [place], mask, 2.0, 1.5, SeededNoise(4), n, nothing).numpy()
+    units = n // records_of_a_unit
+    place = RecordsAt(phi, batch, torch.arange(n) % units, None)
+    source = SeededNoise(4)
+    drawn = noisy_gradients(objective, [place], mask, 2.0, 1.5, source, units, nothing).numpy()
     for factor, fits in ((1.0, True), (0.5, False), (1.1, False), (math.sqrt(3), False)):
         p = stats.kstest(drawn, "norm", args=(0, factor * 3.0)).pvalue
         assert (p > 1e-6) == fits, factor
@@ -252,6 +287,6 @@ def test_the_module_is_left_alone() -> None:
 
 
 def test_what_opacus_takes() -> None:
-    assert all(takes(case(name).objective) for name in CASES)
+    assert all(takes(case(name).objective) for name in CASES if name != "kernel")
     bare = nn.Sequential(nn.Flatten())
     assert not takes(Objective(bare, lambda phi, x: x, loss)), "nothing to train"

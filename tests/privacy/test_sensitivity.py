@@ -17,7 +17,9 @@ from torch import Tensor
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.inner import Algorithm, Setting
+from metaward.client.inner.at_once import Fused
 from metaward.client.losses import Focal, Weighted
+from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
 from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
@@ -26,6 +28,7 @@ from metaward.privacy.accounting import gdp
 from metaward.privacy.mechanisms.sums import Sums
 from metaward.privacy.noise import SeededNoise
 from metaward.privacy.session import Batch, Contributions, Kind, Losses, ParameterGroup, use
+from tests.client.models.fused.compilers import needs_compiler
 from tests.mechanisms import protecting
 from tests.privacy import attacked
 from tests.privacy.attacked import FLAT, LEARNERS, episodes, norm, pairs, records, start
@@ -40,6 +43,7 @@ STEEP = Weighted(Focal(gamma=1.0), (1000.0, 1.0, 0.01, 1.0, 1.0, 1.0, 1.0))
 """A loss that would move a sum a thousand times as far, were its weights not clipped as well."""
 CASES = {
     **attacked.CASES,
+    "kernel": (Conv(16, 2, 4), attacked.IMAGE),
     "weighted": (Mlp((5,)), replace(FLAT, kind=replace(FLAT.kind, losses=STEEP))),
 }
 
@@ -124,7 +128,7 @@ def played(
 ) -> dict[str, list[tuple[str, float]]]:
     """(kind, norm over clip) of every sum that each unit stood in."""
     architecture, spec = CASES[case]
-    setting = Setting(architecture, spec)
+    setting = Setting(architecture, spec, at_once=Fused() if case == "kernel" else None)
     session = Neighbours(mechanism, mechanism.unit.owners(hospital))
     theta = start(setting, learner)
     learner.update(setting, theta, episodes(hospital), session, np.random.default_rng(5))
@@ -138,7 +142,7 @@ def small(unit: str, **options: object) -> Sums:
 
 
 CASES_OF = [
-    (unit, name, case)
+    pytest.param(unit, name, case, marks=needs_compiler if case == "kernel" else ())
     for case, (_, spec) in CASES.items()
     for unit, name in pairs("record", "patient", spec=spec)
     if case == "mlp" or name in ("reptile", "maml", "proto_maml", "embedding")
@@ -231,14 +235,27 @@ def test_with_masks(name: str, train: tuple[str, ...]) -> None:
     assert 0.99 <= max(sizes) <= 1 + EXACT
 
 
-def test_the_measurement_sees_clipping_that_is_too_loose(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "network",
+    ["mlp", "conv", pytest.param("kernel", marks=needs_compiler)],
+    ids=["linear layers", "convolutions", "kernel"],
+)
+def test_the_measurement_sees_clipping_that_is_too_loose(
+    monkeypatch: pytest.MonkeyPatch, network: str
+) -> None:
     from metaward.privacy.clipping import clipped_units
+    from metaward.privacy.ghost import LayerRecords, factors
 
     def loose(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
         return clipped_units(vectors, slots, 1.02 * clip, step)
 
+    def loose_factors(layers: Sequence[LayerRecords], clip: float, wrong: float) -> Tensor:
+        return factors(layers, 1.02 * clip, wrong)
+
     monkeypatch.setattr("metaward.privacy.optimizer.clipped_units", loose)
-    moved = played(small("record"), LEARNERS["reptile"], "mlp", records(FLAT, 1))
+    monkeypatch.setattr("metaward.privacy.ghost.factors", loose_factors)
+    shape = FLAT if network == "mlp" else CASES[network][1]
+    moved = played(small("record"), LEARNERS["reptile"], network, records(shape, 1))
     assert max(size for sums in moved.values() for _, size in sums) == pytest.approx(1.02)
 
 

@@ -8,6 +8,8 @@ keeps the graph by its own means, so agreement to 1e-10 is proof that ours does 
 from __future__ import annotations
 
 import warnings
+import weakref
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from metaward.client.inner import Setting
+from metaward.client.inner.at_once import Batched, OneByOne
 from metaward.client.inner.maml import Fomaml, Maml
 from metaward.client.models.conv import Conv
 from metaward.client.models.mlp import Mlp
@@ -78,14 +81,19 @@ def reference(
     return torch.cat([g.reshape(-1) for g in grads])
 
 
+WAYS = get_args(get_type_hints(Maml)["backward"])
+
+
+@pytest.mark.parametrize("backward", WAYS)
 @pytest.mark.parametrize("steps", [1, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_exact_meta_gradient_equals_higher(case: str, steps: int) -> None:
+def test_exact_meta_gradient_equals_higher(case: str, steps: int, backward: Any) -> None:
     architecture, spec = CASES[case]
     setting = Setting(architecture, spec)
     theta = setting.network(spec.outputs).initial(3).double()
     tasks = [episode(spec, seed) for seed in (1, 2)]
-    found = Maml(lr=0.3, steps=steps).update(setting, theta, tasks, OpenSession(), RNG).delta
+    learner = Maml(lr=0.3, steps=steps, backward=backward)
+    found = learner.update(setting, theta, tasks, OpenSession(), RNG).delta
     expected = torch.stack([reference(architecture, spec, theta, t, 0.3, steps) for t in tasks])
     torch.testing.assert_close(-found, expected.mean(dim=0), rtol=0, atol=1e-10)
 
@@ -100,3 +108,57 @@ def test_first_order_differs_from_exact(case: str) -> None:
     exact = Maml(lr=0.3, steps=3).update(setting, theta, tasks, OpenSession(), RNG).delta
     first = Fomaml(lr=0.3, steps=3).update(setting, theta, tasks, OpenSession(), RNG).delta
     assert (exact - first).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["a task", "a stack of tasks"])
+def test_the_recursion_is_the_graph_for_stacks_too(stacked: bool) -> None:
+    architecture, spec = CASES["mlp"]
+    setting = Setting(architecture, spec, at_once=Batched() if stacked else OneByOne())
+    theta = setting.network(spec.outputs).initial(3).double()
+    tasks = [episode(spec, seed) for seed in (1, 2, 3)]
+    found = [
+        Maml(lr=0.3, steps=4, backward=way).update(setting, theta, tasks, OpenSession(), RNG)
+        for way in WAYS
+    ]
+    torch.testing.assert_close(found[0].delta, found[1].delta, rtol=0, atol=1e-12)
+    torch.testing.assert_close(found[0].loss, found[1].loss, rtol=0, atol=1e-12)
+
+
+class Kept:
+    """A tensor that autograd keeps for a way back."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.tensor = tensor
+
+
+def most_kept(learner: Maml) -> int:
+    """The most bytes that autograd keeps at a time during an update, whose own vectors are small.
+
+    A view counts as what it views, which it keeps alive.
+    """
+    architecture, spec = CASES["conv"]
+    setting = Setting(architecture, spec)
+    theta = setting.network(spec.outputs).initial(3).double()
+    now, most = 0, 0
+
+    def let_go(size: int) -> None:
+        nonlocal now
+        now -= size
+
+    def keep(tensor: torch.Tensor) -> Kept:
+        nonlocal now, most
+        kept, size = Kept(tensor), tensor.untyped_storage().nbytes()
+        weakref.finalize(kept, let_go, size)
+        now += size
+        most = max(most, now)
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        learner.update(setting, theta, [episode(spec, 1)], OpenSession(), RNG)
+    return most
+
+
+def test_the_recursions_memory_does_not_grow_with_the_steps() -> None:
+    few, many = (most_kept(Maml(lr=0.3, steps=n, backward="recursion")) for n in (2, 12))
+    assert 0 < many <= 1.1 * few
+    assert most_kept(Maml(lr=0.3, steps=12)) > 4 * many, "the graph's does, or nothing is measured"
