@@ -54,14 +54,15 @@ def measure(hospitals: int) -> dict[str, Any]:
     """One federation: seconds per round, and the memory of this process and its workers."""
     run = configuration(hospitals)
     with tempfile.TemporaryDirectory() as home:
-        folder = Folder(Path(home))
+        folder = Folder(Path(home) / "run")
+        folder.create(run)
         total = hospitals + UNSEEN
         with InProcessGrid(total, 2, None, folder) as grid:
-            job = Run(run, grid, folder, lambda row: None)
+            job = Run(run, grid, folder, lambda row: None, simulated=True)
             job.roster.gather(grid)
             strategy = job.strategy(job.own)
             began = time.perf_counter()
-            for _ in strategy.rounds(grid, strategy.begin(job.start(run.client.inner))):
+            for _ in strategy.rounds(grid, strategy.begin(job.start(job.own))):
                 pass
             seconds = (time.perf_counter() - began) / run.server.rounds
             workers = [resident(p.pid or 0) for p in multiprocessing.active_children()]

@@ -34,11 +34,16 @@ NodeConfig = Mapping[str, object]
 
 @dataclass(frozen=True)
 class Guard:
-    """A hospital's policy, ledger and noise for one run; ``policy`` is None in a simulation."""
+    """A hospital's policy, ledger and noise for one run; ``policy`` is None in a simulation.
+
+    ``code`` is the SHA-256 of the bundle of code that the hospital's gate let in for the run, which
+    every charge names; None where there is no gate.
+    """
 
     policy: Policy | None
     ledger: Ledger | None
     noise: Noise
+    code: str | None = None
 
     def admit(self, asked: Asked, mark: Mark | None) -> None:
         """``PolicyError`` where the policy forbids the request, or the ledger was set back.
@@ -81,7 +86,7 @@ class Guard:
         if self.ledger is None:
             return None
         cap = self.policy.budget() if self.policy is not None else budget
-        return self.ledger.charge(key, description, charges, cap, allows, deal)
+        return self.ledger.charge(key, description, charges, cap, allows, deal, self.code)
 
     def stored(self, key: RequestKey, reply: str) -> bool:
         """Whether the ledger's reply to this request is the one with the SHA-256 ``reply``.
@@ -115,11 +120,21 @@ def open_guard(
     """
     folder = simulation_folder(config)
     if folder is None:
-        return _real(config)
+        return real_guard(config)
     if not mechanism.unit.protected or not charges:
         return Guard(None, None, SeededNoise(*seed))
     path = folder / run / f"{hospital}.sqlite"
     return Guard(None, _ledger(path, hospital), SeededNoise(*seed))
+
+
+def guard_of_refusals(config: NodeConfig) -> Guard:
+    """A guard that only writes refusals down, for requests that never came to the hospital's own.
+
+    It has the ledger of a real hospital's node config; ``LedgerError`` where that cannot be opened.
+    """
+    named = None if simulation_folder(config) else config.get("ledger")
+    ledger = Ledger.open(Path(str(named))) if named else None
+    return Guard(None, ledger, SystemNoise())
 
 
 def simulation_folder(config: NodeConfig) -> Path | None:
@@ -157,7 +172,11 @@ def _policy(config: NodeConfig) -> Policy:
     return Policy.open(Path(str(named)) if named else None, known_scores())
 
 
-def _real(config: NodeConfig) -> Guard:
+def real_guard(config: NodeConfig) -> Guard:
+    """The guard of a real hospital: its policy, its ledger, the operating system's noise.
+
+    ``PolicyError`` or ``LedgerError`` where policy or ledger is missing or damaged.
+    """
     opened, ledger = _policy(config), config.get("ledger")
     if not ledger:
         raise LedgerError("ledger-missing", 'the node config names no ledger="/path/to/ledger"')

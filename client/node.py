@@ -4,11 +4,13 @@ The server names no path and no device, and makes no hospital open a connection.
 says which hospital of the roster this is; ``policy`` and ``ledger`` are the files of
 ``client.guard``; ``data-root`` is the data folder (else the environment's METAWARD_DATA);
 ``device`` is where it computes: cpu, cuda or cuda:N (else METAWARD_DEVICE, else cpu); ``inner`` is
-how the inner loops of several tasks are computed: auto, loop or batched (else METAWARD_INNER, else
-auto), and ``chunk`` the most tasks at once (else METAWARD_CHUNK, else 64); ``memory`` is
-the folder of ``client.memory`` (in a simulation it is that of the ledgers); ``download`` is true
-where missing data files may be downloaded; ``signing-key`` is the file of the Ed25519 key that
-signs every answer (``client.answering``). In a simulation ``client.sitting`` adds keys of its own.
+how the inner loops of several tasks are computed: auto, loop, batched or fused (else
+METAWARD_INNER, else auto), and ``chunk`` the most tasks at once (else METAWARD_CHUNK, else 64);
+``memory`` is the folder of ``client.memory`` (in a simulation it is that of the ledgers);
+``download`` is true where missing data files may be downloaded; ``signing-key`` is the file of the
+Ed25519 key that signs every answer (``client.answering``); ``gate-log`` is the log of the
+hospital's gate, which says what code runs (``client.let_in``). In a simulation ``client.sitting``
+adds keys of its own.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from metaward.client.desk import Desk
 from metaward.client.errors import DataError, NodeError
 from metaward.client.guard import Guard, NodeConfig, open_guard, simulation_folder
 from metaward.client.inner.at_once import AUTO, TasksAtOnce, Way
+from metaward.client.let_in import code_let_in
 from metaward.client.memory import Memory, Stub
 from metaward.client.sitting import THE_RUNS_OWN, Sitting, of_config
 from metaward.client.tasks.base import Seat
@@ -53,22 +56,21 @@ class Node:
     at_once: TasksAtOnce = AUTO
 
 
-def open_node(config: NodeConfig, desk: Desk, request: Request) -> Node:
-    """This node, read from its own configuration.
+def open_node(
+    config: NodeConfig, desk: Desk, request: Request, flower_run: int | None = None
+) -> Node:
+    """This node, read from its own configuration; ``flower_run`` is Flower's number of the run.
 
     ``NodeError`` where the machine lacks what is named there, ``DataError`` where the roster has no
     such hospital; ``PolicyError`` or ``LedgerError`` from the guard.
     """
     index = int(str(config["partition-id"]))
     guard = _guard(config, desk, request, index)
-    try:
-        memory = _memory(config, desk, request, index, guard)
-        sitting = of_config(config) if simulation_folder(config) else THE_RUNS_OWN
-        root, device, at_once = _data_root(config), _device(config), _at_once(config)
-        return Node(index, root, device, guard, memory, sitting, at_once)
-    except NodeError as error:
-        guard.refused(error.code, str(error), request.run, request.round)
-        raise
+    guard = replace(guard, code=code_let_in(config, flower_run))
+    memory = _memory(config, desk, request, index, guard)
+    sitting = of_config(config) if simulation_folder(config) else THE_RUNS_OWN
+    root, device, at_once = _data_root(config), _device(config), _at_once(config)
+    return Node(index, root, device, guard, memory, sitting, at_once)
 
 
 def on_own_terms(desk: Desk, config: NodeConfig) -> Desk:

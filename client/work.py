@@ -29,7 +29,7 @@ from metaward.client.tasks.base import Episode, Hospital, Role, TaskSource, Task
 from metaward.privacy import Attendance, Mechanism, Opening, Release, Scores, Unit
 from metaward.privacy.asked import Asked, PolicyError
 from metaward.privacy.ledger import Entry, RequestKey
-from metaward.privacy.wire import Request, digest, marked, pack, unpack
+from metaward.privacy.wire import Request, WireError, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
@@ -37,7 +37,8 @@ _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 def attend(desk: Desk, request: Request, node: Node) -> Attendance:
     """Take the seat; opens the records once, so that bad data are found before any round."""
-    hospital = _open(desk, request, node)
+    _admit(desk, request, node)
+    hospital = open_hospital(desk.source, node.index, node.root, desk.seed)
     if hospital.seat.role == "train":
         check_promise(desk.mechanism, hospital)
     return Attendance(hospital.seat.name, node.index)
@@ -49,10 +50,11 @@ def train(desk: Desk, request: Request, node: Node) -> Release:
     A repeated request is answered with the same bytes, because fresh noise would be a second
     release.
     """
-    hospital = _open(desk, request, node, "train")
-    check_promise(desk.mechanism, hospital)
-    guard, theta, opening = node.guard, _theta(request), request.round == 1
+    _admit(desk, request, node, "train")
     shared = open_setting(desk, node.device, node.at_once)
+    guard, theta, opening = node.guard, _theta(desk, shared, request), request.round == 1
+    hospital = open_hospital(desk.source, node.index, node.root, desk.seed)
+    check_promise(desk.mechanism, hospital)
     with one_thread():
         share = tasks_of(desk, prepare(hospital, shared), node.index, request.round)
         setting = shared.recalling(_recalled(node, request))
@@ -109,9 +111,11 @@ def evaluate(desk: Desk, request: Request, node: Node) -> Scores:
     learner of a run is judged on the same ones. No epsilon covers them, so a hospital that trains,
     or ever did, gives no scores.
     """
-    hospital = _open(desk, request, node, "unseen", "validation")
+    _admit(desk, request, node, "unseen", "validation")
     node.guard.refuse_if_charged()
-    theta, setting = _theta(request), open_setting(desk, node.device, node.at_once)
+    setting = open_setting(desk, node.device, node.at_once)
+    theta = _theta(desk, setting, request)
+    hospital = open_hospital(desk.source, node.index, node.root, desk.seed)
     names, mechanism = setting.spec.kind.score_names, desk.mechanism
     name = hospital.seat.name
     asked = Asked(
@@ -189,8 +193,8 @@ def _asked(desk: Desk, hospital: Hospital, request: Request, share: Share, price
     )
 
 
-def _open(desk: Desk, request: Request, node: Node, *roles: Role) -> Hospital:
-    """Open this hospital, if its policy lets it take part under the roster's name for it.
+def _admit(desk: Desk, request: Request, node: Node, *roles: Role) -> None:
+    """``PolicyError`` unless the policy lets this hospital take part under the roster's name.
 
     Its role in the roster must be one of ``roles`` (none: any): a training hospital is never
     evaluated, and one that judges never trains.
@@ -202,7 +206,6 @@ def _open(desk: Desk, request: Request, node: Node, *roles: Role) -> Hospital:
     if roles and seat.role not in roles:
         wanted = " or ".join(roles)
         raise PolicyError("policy-purpose", f"{seat.name} is no {wanted} hospital in the roster")
-    return open_hospital(desk.source, node.index, node.root, desk.seed)
 
 
 def check_promise(mechanism: Mechanism, hospital: Hospital) -> None:
@@ -213,9 +216,12 @@ def check_promise(mechanism: Mechanism, hospital: Hospital) -> None:
         raise PolicyError("policy-delta", problem)
 
 
-def _theta(request: Request) -> np.ndarray:
+def _theta(desk: Desk, setting: Setting, request: Request) -> np.ndarray:
+    """The request's theta; ``WireError`` where the desk's learner has one of another shape."""
     if request.theta is None:
         raise ValueError("a request without theta")
+    if request.theta.shape != tuple(desk.learner.initial(setting, desk.seed).shape):
+        raise WireError("theta")
     return request.theta
 
 

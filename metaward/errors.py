@@ -15,10 +15,12 @@
     │   ├── EngineError                    Flower's runtime did not finish the run
     │   ├── FlowerError                    a command of Flower failed
     │   ├── MeterError                     the port for metrics cannot be opened
+    │   ├── NoKernel                       there is no compiled kernel; the loop takes its place
     │   ├── Overdraft                      an algorithm asked for more than was charged
     │   ├── QuorumError                    too few hospitals gave a valid answer
     │   ├── RosterError                    hospitals do not match the configuration
     │   └── TooFewError                    a combining rule means nothing for so few updates
+    ├── ClashError                         a simulated hospital worked in two processes at once
     ├── LedgerError                        a ledger cannot be used; exit code by cause
     │   └── BudgetSpent                    a unit has too little of its budget left
     └── PolicyError                        the hospital's policy forbids it: exit code 2

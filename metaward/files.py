@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -56,13 +57,21 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def append_line(path: Path, text: str) -> None:
-    """Add a line to a file that only grows, and wait until it is on the disk.
+    """Add a line to a file that only grows, and wait until it is on the disk."""
+    append_lines(path, [text])
 
-    A last line that a crash cut short stays a line of its own and does not spoil the new one.
+
+def append_lines(path: Path, texts: Iterable[str]) -> None:
+    """Add lines to a file that only grows, and wait once until all are on the disk.
+
+    A last line that a crash cut short stays a line of its own and does not spoil the new ones.
     """
+    new = "".join(text + "\n" for text in texts).encode()
+    if not new:
+        return
     with path.open("ab+") as file:
         torn = file.seek(0, os.SEEK_END) > 0 and not _ends_whole(file)
-        file.write(b"\n" * torn + text.encode() + b"\n")
+        file.write(b"\n" * torn + new)
         file.flush()
         os.fsync(file.fileno())
 

@@ -32,9 +32,9 @@ def read_json(text: str | bytes) -> Any:
     level = [value]
     for _ in range(DEEPEST):
         level = [inner for outer in level for inner in _inside(outer)]
-    if level:
-        raise ValueError(f"it is nested deeper than {DEEPEST} levels")
-    return value
+        if not level:
+            return value
+    raise ValueError(f"it is nested deeper than {DEEPEST} levels")
 
 
 def _inside(value: Any) -> list[Any]:

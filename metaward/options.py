@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from difflib import get_close_matches
-from functools import cache
+from functools import cache, partial
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
@@ -288,11 +288,10 @@ def _list(known: Mapping[str, Any]) -> str:
     return ", ".join(known) if known else "no keys"
 
 
-def hints_of(cls: type[Any]) -> dict[str, Any]:
+def hints_of(cls: type[Any]) -> Mapping[str, Any]:
     """The types of the fields of ``cls`` with their limits."""
-    return get_type_hints(cls, include_extras=True)
+    return _hints(cls)
 
 
-@cache
-def _adapter(hint: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(hint)
+_hints: Callable[[Any], Mapping[str, Any]] = cache(partial(get_type_hints, include_extras=True))
+_adapter: Callable[[Any], TypeAdapter[Any]] = cache(TypeAdapter)

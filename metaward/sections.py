@@ -164,7 +164,7 @@ class Checkpoint:
     """How often the state is saved, and how many of the last ones are kept."""
 
     every: Positive = 5
-    """Rounds between two checkpoints."""
+    """Rounds between two checkpoints; under privacy every round is saved."""
     keep: Positive = 3
     """How many of the last checkpoints are kept."""
 
@@ -181,6 +181,13 @@ class Flower:
     """CPU cores of one hospital in Flower's simulation."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """The share of a GPU of one hospital in Flower's simulation."""
+    cluster: str | None = None
+    """The head of a Ray cluster, as `host:port` or `auto`, on whose machines hospitals work; null:
+    the environment's RAY_ADDRESS, and without it this machine alone. On a cluster Ray decides
+    how many hospitals work at once, not `workers`, and each machine has its own METAWARD_DATA and
+    METAWARD_DEVICE."""
+    machines: Positive | None = None
+    """How many machines of the cluster a run needs at its start; null: one is enough."""
     startup_timeout: Annotated[float, Field(gt=0)] = 180.0
     """Seconds within which all hospitals must connect."""
     return_timeout: Annotated[float, Field(gt=0)] = 60.0
@@ -203,7 +210,13 @@ class Server:
     """How simulated hospitals compute the inner loops of several tasks: `loop` one after the other,
     `batched` as one program of tensors, also those of hospitals that one worker simulates side by
     side, or `auto`: `batched` on a GPU, and on a CPU within a hospital for small networks: all but
-    those with convolutions, and noised sums of these as well."""
+    those with convolutions, and noised sums of these as well. `fused` is `loop` with compiled code
+    for the gradients of network `conv` on a CPU: of images of 1 to 3 channels, `halve: pool`, a
+    `width` of 16, 32, 48 or 64, and cross-entropy. It needs a C++ compiler, is built at its first
+    use and kept in METAWARD_CACHE (by default metaward in the user's cache folder); where there is
+    none, or for another network, the log says why, and `loop` it is. Exact MAML and the way back of
+    Proto-MAML keep autograd. `auto` never chooses it, because results would differ in the last bits
+    between machines with and without a compiler."""
     chunk: Positive = 64
     """The most tasks at once where inner loops are batched; lower it where memory runs out."""
     out: str = "results"

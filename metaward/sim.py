@@ -110,6 +110,7 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
 
     ``above`` are the files that extend this one. ``ConfigError`` where there is no such file.
     """
+    path = shipped(path)
     if not usable(path).exists() or path.is_dir():
         raise ConfigError([_absent(path)], str(path))
     mapping = read_yaml(path.read_bytes(), str(path))
@@ -124,6 +125,15 @@ def read(path: Path, above: tuple[Path, ...] = ()) -> Any:
     if base.resolve() in (one.resolve() for one in (*above, path)):
         raise ConfigError([f"extends: {name} extends this file, directly or by others"], str(path))
     return merged(read(base, (*above, path)), mapping)
+
+
+def shipped(path: Path) -> Path:
+    """The file; where it is not there, the one of that name that comes with metaward, if any.
+
+    So ``configs/sine.yaml`` and ``sim.yaml`` name the same files in a checkout and outside of one.
+    """
+    ours = path.parts[:1] == ("configs",) or path == Path(DEFAULT.name)
+    return HERE / path if ours and not path.exists() and (HERE / path).is_file() else path
 
 
 def _absent(path: Path) -> str:

@@ -82,8 +82,9 @@ POLICY_CODES = frozenset(
 """Codes of refusals because of a hospital's policy."""
 
 REFUSALS = (
-    frozenset({"bad-request", "data-refused", "device-missing", "failed", "federation-size"})
-    | {"ledger-rewound", "memory-damaged", "memory-missing", "signing-key"}
+    frozenset({"audit-unwritable", "bad-request", "data-refused", "device-missing", "failed"})
+    | {"federation-size", "gate-log", "guard-missing", "ledger-rewound", "memory-damaged"}
+    | {"memory-missing", "signing-key"}
     | POLICY_CODES
     | LEDGER_CODES
 )

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import grad, vmap
 
+from metaward.privacy.kernel import Kernel
+
 Rows = NDArray[np.int64]
 TrainedGroup = Literal["body", "norm", "head"]
 """Coordinates of theta that gradients can train: weights of the body, gains and offsets of its
@@ -70,12 +72,13 @@ class Objective:
 
     ``module`` has the parameters that phi (dim,) holds, in this order, with their shapes.
     ``forward``: (phi, x (n, ...)) -> outputs (n, ...); ``loss``: (outputs, y (n, ...)) -> one loss
-    a record (n,).
+    a record (n,). ``kernel`` gives the gradients where only these are asked for.
     """
 
     module: nn.Module
     forward: Callable[[Tensor, Tensor], Tensor]
     loss: Callable[[Tensor, Tensor], Tensor]
+    kernel: Kernel | None = None
 
     def __call__(self, phi: Tensor, x: Tensor, y: Tensor) -> Tensor:
         """One loss a record: (n,), or (tasks, n) at points ``phi`` (tasks, dim)."""
@@ -212,7 +215,7 @@ class OpenSession(Session):
         mask: Tensor,
         beside: Contributions = (),
     ) -> MeanGradient:
-        """The plain mean gradient, as autograd gives it."""
+        """The plain mean gradient, of the network's kernel if it has one, else of autograd."""
         if beside:
             return super().gradient(losses, at, kind, mask, beside)
         pairs = [_slope(losses, phi, batch) for phi, batch in at]
@@ -226,8 +229,9 @@ class OpenSession(Session):
     def gradients(
         self, losses: Losses, phi: Tensor, tasks: Batch, kind: Kind, mask: Tensor
     ) -> MeanGradient:
-        """All tasks in one pass of the network, by ``torch.func.vmap``."""
-
+        """All tasks in one pass of the network, by ``torch.func.vmap``; one by one in a kernel."""
+        if isinstance(losses, Objective) and losses.kernel is not None:
+            return super().gradients(losses, phi, tasks, kind, mask)
         g, loss = _slope(vmap(losses), phi, tasks)
         return g * mask, loss
 
@@ -242,6 +246,8 @@ class OpenSession(Session):
 
 def _slope(losses: Losses, phi: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     """The gradient of the mean loss; of each task's own at points ``phi`` (tasks, dim)."""
+    if isinstance(losses, Objective) and losses.kernel is not None:
+        return losses.kernel.slope(phi.detach(), batch.x, batch.y)
     phi = phi.detach().requires_grad_()
     loss = losses(phi, batch.x, batch.y).mean(dim=-1)
     return torch.autograd.grad(loss.sum(), phi)[0], loss.detach()

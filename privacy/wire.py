@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import warnings
 from dataclasses import dataclass, field, replace
@@ -20,6 +19,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 from numpy.typing import NDArray
 
 from metaward.errors import InputError
+from metaward.json_text import read_json
 from metaward.options import compact
 from metaward.privacy.event import Mark
 from metaward.privacy.release import REFUSALS, Answer, Attendance, Refusal, Release, Scores
@@ -29,6 +29,8 @@ Records = RecordDict
 SCHEMA = 3
 MARK: dict[str, type] = {"ledger": str, "sequence": int, "head": str}
 RUN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+MARKED = re.compile(r"[A-Za-z0-9-]{1,100}")
+"""A ledger's name and the head of its chain: they are written down and shown, so no other text."""
 MAX_BYTES = 1 << 30
 """Larger arrays are not even opened."""
 
@@ -101,6 +103,10 @@ def decode_request(records: RecordDict) -> Request:
     request: Request = _decoded("request", records, theta)
     if not RUN.fullmatch(request.run):
         raise WireError("run")
+    if request.round < 0 or request.episodes < 0:
+        raise WireError("range")
+    if request.theta is not None and not np.isfinite(request.theta).all():
+        raise WireError("finite")  # whatever is computed from it is worth nothing, and would cost
     return request
 
 
@@ -220,11 +226,23 @@ def _header(data: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
 
 
 def _mark(fields: dict[str, Any]) -> Mark | None:
-    """Take the mark out of the fields; ``WireError`` where only a part of it is there."""
+    """Take the mark out of the fields; ``WireError`` where only a part of it is there, or where no
+    ledger has such a point."""
     values = {name: fields.pop(name) for name in MARK if name in fields}
-    if values and len(values) < len(MARK):
+    if not values:
+        return None
+    if len(values) < len(MARK):
         raise WireError("keys")
-    return Mark(**values) if values else None
+    mark = Mark(**values)
+    if mark.sequence < 0 or not all(map(MARKED.fullmatch, (mark.ledger, mark.head))):
+        raise WireError("mark")
+    return mark
+
+
+def array_bytes(records: RecordDict) -> int:
+    """Bytes of all arrays in a message's records."""
+    arrays = [record for record in records.values() if isinstance(record, ArrayRecord)]
+    return sum(len(array.data) for record in arrays for array in record.values())
 
 
 def with_mark(request: Request, mark: Mark | None) -> Request:
@@ -277,6 +295,6 @@ def pack(release: Release) -> bytes:
 def unpack(stored: bytes) -> Release:
     """The inverse of ``pack``."""
     line, _, values = stored.partition(b"\n")
-    head = json.loads(line)
+    head = read_json(line)
     update = np.frombuffer(values, "<f4").astype(np.float32)
     return Release(head["hospital"], head["round"], update, head["loss"], _mark(head["mark"]))

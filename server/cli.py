@@ -78,6 +78,10 @@ COMMANDS = {
         "metaward.server.deploy.doctor.command:doctor",
         "Check a hospital's or a server's machine before a run, and say what to do.",
     ),
+    "guard": Late(
+        "metaward.server.deploy.guard.command:guard",
+        "Answer for this hospital: nothing else needs to read its records, ledger, policy, keys.",
+    ),
     "gate": Late(
         "metaward.server.deploy.gate.command:gate",
         "Stand between this hospital's SuperNode and the server: only code on the list comes in.",

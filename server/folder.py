@@ -1,7 +1,8 @@
 """The result folder of a run: its files, and how a reader finds out how the run ended.
 
 run.json            the run's own id, when it was started, by which code, simulated or not, and
-                    the SHA-256 of its configuration and of the hospitals' records that are here
+                    the SHA-256 of its configuration, of the hospitals' records that are here, and
+                    of each bundle of code that Flower shipped to the hospitals
 config.json         the resolved configuration, every default filled in
 metrics.jsonl       one line per round or evaluation, in order
 checkpoints/        the last states (server.checkpoint)
@@ -28,7 +29,7 @@ from __future__ import annotations
 
 import json
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -39,7 +40,7 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from metaward.errors import InputError, RunError
-from metaward.files import append_line, replace_file, usable, write_synced
+from metaward.files import append_lines, replace_file, usable, write_synced
 from metaward.options import ConfigError
 from metaward.server.stored import Status, rows, stored
 from metaward.server.trail import RunTrail
@@ -114,12 +115,22 @@ class Folder:
         """Add to run.json."""
         self.write_json("run.json", self.about() | more)
 
-    def begin(self, simulated: bool, code: str) -> None:
-        """Write down that a process starts to work on the run, and the version of its code."""
+    def begin(self, simulated: bool, code: str, bundle: str = "") -> None:
+        """Write down that a process starts to work on the run, and the version of its code.
+
+        ``bundle`` is the SHA-256 of the bundle that Flower ships to the hospitals; "": none.
+        """
         about = self.about()
         codes = dict.fromkeys([*about.get("code", []), code])
+        bundles = dict.fromkeys([*self.bundles, *([bundle] if bundle else [])])
         starts = about.get("starts", 0) + 1
-        self.note({"simulated": simulated, "starts": starts, "code": list(codes)})
+        known = {"simulated": simulated, "starts": starts, "code": list(codes)}
+        self.note(known | ({"bundles": list(bundles)} if bundles else {}))
+
+    @property
+    def bundles(self) -> tuple[str, ...]:
+        """SHA-256 of every bundle of code that hospitals were sent; () where none is known."""
+        return tuple(map(str, self.about().get("bundles", ())))
 
     @property
     def start(self) -> Path:
@@ -207,9 +218,9 @@ class Folder:
         path = self.path / "config.json"
         return load_json(path.read_bytes(), str(path))
 
-    def set_status(self, status: Status, reason: str = "") -> None:
-        """Write the status of the run, and the reason for it."""
-        self.write_json("status.json", {"status": status, "reason": reason, "at": now()})
+    def set_status(self, status: Status, reason: str = "", at: str = "") -> None:
+        """Write the status of the run since ``at`` (now, unless it is given), and the reason."""
+        self.write_json("status.json", {"status": status, "reason": reason, "at": at or now()})
 
     def status(self) -> tuple[str, str]:
         """The status of the run, and the reason for it; ("absent", "") before its start."""
@@ -249,9 +260,9 @@ class Folder:
         path = self.path / "marks.jsonl"
         lines = path.read_bytes().splitlines() if path.is_file() else []
 
-        def note(new: SeenMark) -> None:
+        def note(new: Sequence[SeenMark]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            append_line(path, json.dumps(asdict(new)))
+            append_lines(path, [json.dumps(asdict(one)) for one in new])
 
         return Marks([_mark(path, *one) for one in enumerate(lines, 1)], note)
 

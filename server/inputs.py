@@ -16,6 +16,7 @@ from metaward.errors import MetawardError
 from metaward.options import ConfigError
 from metaward.privacy.asked import PolicyError
 from metaward.sim import Sim, data_root
+from metaward.strategies.proof import some
 
 Inputs = dict[str, Any]
 
@@ -36,7 +37,7 @@ def inputs_of(run: Sim) -> Inputs:
         except (DataError, PolicyError) as error:
             faults.setdefault(str(error), []).append(seat.name)
     if faults:
-        raise ConfigError([f"{', '.join(names)}: {text}" for text, names in faults.items()])
+        raise ConfigError([f"{some(names)}: {text}" for text, names in faults.items()])
     config = hashlib.sha256(run.canonical().encode()).hexdigest()
     return {"config": config, "records": digests}
 
@@ -56,7 +57,7 @@ def _changes(begun: Mapping[str, Any], now: Inputs) -> Iterator[str]:
     others = [name for name, one in now["records"].items() if known.get(name, one) != one]
     if others:
         yield (
-            f"{', '.join(others)}: the records are not those that the run began with; put the old "
+            f"{some(others)}: the records are not those that the run began with; put the old "
             "files back, or start a new run in another folder"
         )
 

@@ -34,7 +34,7 @@ from metaward.strategies.limits import FixedLimit
 from metaward.strategies.marks import Marks
 from metaward.strategies.meta import MetaState, MetaStrategy, plain
 from metaward.strategies.outer import Outer, Settling
-from metaward.strategies.quorum import QuorumError
+from metaward.strategies.quorum import QuorumError, reasons
 from metaward.strategies.roster import Roster
 
 Vector = NDArray[np.float32]
@@ -108,10 +108,19 @@ class Run:
             if last or state.round % evaluation.every == 0:
                 self._watch(folder, contender, strategy, state)
                 best = self._validate(folder, contender, strategy, state, best)
-            if last or state.round % saving.every == 0 or stale(evaluation, best, state.round):
+            due = self._paid(contender) or state.round % saving.every == 0
+            if last or due or stale(evaluation, best, state.round):
                 save_state(folder.checkpoints, state, config, saving.keep, best)
                 self.trail("checkpoint", round=state.round, run=strategy.run)
         return self._keep(contender, strategy, state, best)
+
+    def _paid(self, contender: Contender) -> bool:
+        """Whether hospitals pay for each round, so that none may be done twice.
+
+        Done again, a round in which other hospitals answer gives another theta, and every later
+        round is then another request, for which all would be charged anew.
+        """
+        return contender.private and self.sim.privacy.unit.protected
 
     def _keep(
         self, contender: Contender, strategy: MetaStrategy, state: MetaState, best: Best | None
@@ -213,7 +222,7 @@ class Run:
         if choosing and best is None and state.round == strategy.num_rounds:
             raise QuorumError(
                 f"round {state.round}: no round of {contender.name} could be chosen, and this was "
-                f"the last one; no scores from {_reasons(rejected)}; metaward resume asks again"
+                f"the last one; no scores from {reasons(rejected)}; metaward resume asks again"
             )
         return best
 
@@ -239,7 +248,7 @@ class Run:
         answers, rejected = strategy.evaluate(self.grid, self.judging, request, all_needed=True)
         if rejected:
             raise QuorumError(
-                f"final evaluation of {contender.name}: no scores from {_reasons(rejected)}"
+                f"final evaluation of {contender.name}: no scores from {reasons(rejected)}"
             )
         self._judged(contender)
         return Judged(contender.name, contender.learner.adapt_steps, answers)
@@ -262,7 +271,3 @@ def outer_of(run: Sim, setting: Setting) -> Outer:
         return np.asarray(first.settle(setting, *pair).numpy(), np.float32)
 
     return Settling(settle, run.strategies.outer)
-
-
-def _reasons(rejected: Mapping[str, str]) -> str:
-    return ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())

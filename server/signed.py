@@ -15,7 +15,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from metaward.files import append_line
+from metaward.files import append_lines
+from metaward.json_text import read_json
 from metaward.privacy import Mark
 from metaward.privacy.signing import Statement, verify
 from metaward.server.baselines import own
@@ -36,13 +37,17 @@ def seat_keys(run: Sim, folder: Folder, simulated: bool = False) -> SeatKeys:
     """
     if simulated:
         return SeatKeys()
-    path = folder.path / NAME
+    path, lines = folder.path / NAME, list[str]()
 
-    def keep(statement: Statement, signature: bytes) -> None:
+    def note(statement: Statement, signature: bytes) -> None:
         line = asdict(statement) | {"signature": b64encode(signature).decode()}
-        append_line(path, json.dumps(line))
+        lines.append(json.dumps(line))
 
-    return SeatKeys(read_keys(run.server.seats), keep)
+    def keep() -> None:
+        append_lines(path, lines)
+        lines.clear()
+
+    return SeatKeys(read_keys(run.server.seats), note, keep)
 
 
 def signed_faults(run: Sim, folder: Folder) -> tuple[int, list[str]]:
@@ -104,7 +109,7 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _statement(line: bytes) -> tuple[Statement, bytes]:
-    raw: dict[str, Any] = json.loads(line)
+    raw: dict[str, Any] = read_json(line)
     signature = b64decode(raw.pop("signature"), validate=True)
     mark = raw.pop("mark")
     return Statement(**raw, mark=Mark(**mark) if mark else None), signature

@@ -8,7 +8,8 @@ from metaward.client.errors import NodeError
 from metaward.client.node import check_device
 from metaward.options import ConfigError
 from metaward.server import body, events, meter
-from metaward.server.engines import ENGINES
+from metaward.server.engines import ENGINES, flower
+from metaward.server.engines.cluster import check as cluster
 from metaward.server.folder import Folder, claimed
 from metaward.server.inputs import changes, inputs_of
 from metaward.server.run import Observer
@@ -30,8 +31,9 @@ def new_folder(run: Sim, out: Path | None) -> Folder:
     check_machine(run)
     inputs = inputs_of(run)
     body.check(run)
+    machines = cluster.check(run)
     folder = claimed(run, out)
-    folder.note(inputs)
+    folder.note(inputs | ({"machines": machines} if machines else {}))
     return folder
 
 
@@ -47,6 +49,8 @@ def unfinished(path: Path) -> tuple[Sim, Folder]:
     check_machine(run)
     if changed := changes(folder.about(), inputs_of(run)):
         raise ConfigError(changed, str(path))
+    if machines := cluster.check(run, anew=False):
+        folder.note({"machines": machines})
     return run, folder
 
 
@@ -61,7 +65,8 @@ def execute(run: Sim, folder: Folder, observe: Observer) -> None:
 
 
 def check_machine(run: Sim) -> None:
-    """``ConfigError`` for a wrong data folder, a missing package or GPU; nothing is written yet."""
+    """``ConfigError`` for a wrong data folder, a missing package or GPU, or what the engine cannot
+    do; nothing is written yet."""
     data_root(run)
     events.check(run)
     meter.check(run)
@@ -69,3 +74,5 @@ def check_machine(run: Sim) -> None:
         check_device(run.server.device)
     except NodeError as error:
         raise ConfigError([f"server.{error}"]) from error
+    if run.server.engine == "flower":
+        flower.check(run)

@@ -1,4 +1,4 @@
-"""The JSON files of a result folder, read strictly: a damaged one is named, whatever is wrong."""
+"""JSON files that metaward wrote, read strictly: a damaged one is named, whatever is wrong."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from metaward.json_text import read_json
 from metaward.options import ConfigError
 
 Status = Literal["running", "finished", "failed", "interrupted"]
+SHA256 = r"^[0-9a-f]{64}$"
 Rows = Annotated[list[dict[str, Any]], Field(min_length=1)]
 
 
@@ -24,6 +25,8 @@ class StoredAbout(TypedDict):
     simulated: NotRequired[bool]
     starts: NotRequired[int]
     code: NotRequired[list[str]]
+    deployment: NotRequired[str]
+    bundles: NotRequired[list[Annotated[str, Field(pattern=SHA256)]]]
 
 
 class StoredStatus(TypedDict):
@@ -48,11 +51,46 @@ class StoredResult(TypedDict):
     kept: Rows
 
 
+Epsilon = float | Literal["unlimited"]
+
+
+class StoredPoint(TypedDict):
+    """What a point in the history of a hospital in privacy.json must hold."""
+
+    round: int
+    epsilon: Epsilon
+
+
+class StoredSpend(TypedDict):
+    """What a hospital in privacy.json must hold."""
+
+    this_run: Epsilon
+    history: list[StoredPoint]
+
+
+class StoredPrivacy(TypedDict):
+    """What is read of privacy.json; it holds much more."""
+
+    hospitals: Annotated[list[StoredSpend], Field(min_length=1)]
+
+
 FORMS: dict[str, TypeAdapter[Any]] = {
+    "config.json": TypeAdapter(dict[str, Any]),
     "run.json": TypeAdapter(StoredAbout),
     "status.json": TypeAdapter(StoredStatus),
     "result.json": TypeAdapter(StoredResult),
+    "privacy.json": TypeAdapter(StoredPrivacy),
+    "plan.json": TypeAdapter(dict[str, Any]),
+    "nodes.json": TypeAdapter(dict[str, str]),
 }
+"""The files that are read so: of a result folder, a sweep's plan, a consortium's node numbers."""
+AGAIN = {
+    "privacy.json": "put a copy back, or make it again: metaward privacy report",
+    "plan.json": "put a copy back, or name another folder with --out",
+    "nodes.json": "put a copy back, or remove it and register anew: metaward deploy register",
+}
+"""What to do where a file is damaged, if it is not that of a run."""
+ANEW = "put a copy back, or start the run anew in another folder"
 
 
 def stored(path: Path) -> dict[str, Any]:
@@ -63,7 +101,7 @@ def stored(path: Path) -> dict[str, Any]:
         FORMS[path.name].validate_python(found, strict=True)
     except (OSError, ValueError) as error:
         why = " ".join(str(error).split())
-        text = f"is damaged ({why:.300}); put a copy back, or start the run anew in another folder"
+        text = f"is damaged ({why:.300}); {AGAIN.get(path.name, ANEW)}"
         raise ConfigError([text], str(path)) from error
     return dict(found)
 

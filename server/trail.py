@@ -26,7 +26,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from metaward.files import append_line
+from metaward.files import append_lines
+from metaward.json_text import read_json
+from metaward.strategies.notes import ONCE, Each
 
 NAME = "audit.jsonl"
 
@@ -37,18 +39,18 @@ class RunTrail:
     def __init__(self, folder: Path, secret: bool = False) -> None:
         self.path, self.secret = folder / NAME, secret
 
-    def __call__(self, what: str, /, **known: Any) -> None:
-        """Add a line, and see to it that it is on disk."""
-        if self.secret and "update" in known:
-            known["update"] = None
+    def __call__(self, what: str, /, each: Each = ONCE, **known: Any) -> None:
+        """Add a line for every one of ``each``, and see to it that they are on disk."""
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
-        append_line(self.path, json.dumps({"at": at, "what": what, **known}))
+        lines = [{"at": at, "what": what, **known, **one} for one in each]
+        hidden = {"update": None} if self.secret else {}
+        append_lines(self.path, [json.dumps(x | hidden if "update" in x else x) for x in lines])
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """All lines; one that a crash has cut short is left out."""
         text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
         for line in text.splitlines():
             try:
-                yield json.loads(line)
+                yield read_json(line)
             except ValueError:
                 continue

@@ -17,6 +17,7 @@ from flwr.app import Message
 
 from metaward.privacy import Answer, Attendance, Refusal, Release, Scores
 from metaward.privacy.wire import Request, WireError, decode_answer, decode_signature
+from metaward.strategies.leg import UNREADABLE
 from metaward.strategies.limits import norm_of
 from metaward.strategies.proof import OPEN, SeatKeys
 
@@ -50,7 +51,8 @@ def read(
     names its hospital only by its signature, and is then rejected under that name.
     """
     if reply.has_error():
-        return Rejected(hospital, f"error-{reply.error.code}")
+        unread = reply.error.code == UNREADABLE
+        return Rejected(hospital, "malformed-message" if unread else f"error-{reply.error.code}")
     try:
         answer: Answer = decode_answer(reply.content)
         signature = decode_signature(reply.content)

@@ -9,13 +9,15 @@ and a round of that size fails. No rule becomes another one where updates are fe
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
-from typing import Annotated, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
+from scipy.spatial.distance import cdist
 
 from metaward.errors import RunError
 
@@ -73,7 +75,7 @@ class Median(OfThree):
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise median over the hospitals."""
         require(self, len(updates))
-        return np.asarray(np.median(updates, axis=0), np.float32)
+        return in_blocks(updates, lambda block: np.median(block, axis=0))
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,13 @@ class TrimmedMean:
     def __call__(self, updates: Vector) -> Vector:
         """Coordinate-wise mean of the middle values."""
         require(self, len(updates))
-        cut = self._cut(len(updates))
-        middle = np.sort(updates, axis=0)[cut : len(updates) - cut]
-        return np.asarray(middle.mean(axis=0, dtype=np.float64), np.float32)
+        cut, count = self._cut(len(updates)), len(updates)
+
+        def middle(block: Vector) -> NDArray[Any]:
+            kept = np.sort(block, axis=0)[cut : count - cut]
+            return np.asarray(kept.mean(axis=0, dtype=np.float64))
+
+        return in_blocks(updates, middle)
 
     def _cut(self, n: int) -> int:
         return ceil(self.trim * n - 1e-9)  # 0.07 * 100 is 7.000000000000001
@@ -135,8 +141,8 @@ class Krum:
         """The mean of the kept updates, summed in float64."""
         require(self, len(updates))
         others = len(updates) - self.faulty - 2
-        nearest = np.sort(_squared_distances(updates), axis=1)[:, 1 : others + 1]  # 0: to itself
-        kept = np.sort(np.argsort(nearest.sum(axis=1), kind="stable")[: self.keep])
+        scores = [_near(distances, others) for distances in squared_distances(updates)]
+        kept = np.sort(np.argsort(np.concatenate(scores), kind="stable")[: self.keep])
         return np.asarray(updates[kept].mean(axis=0, dtype=np.float64), np.float32)
 
 
@@ -162,23 +168,88 @@ class GeometricMedian(OfThree):
     def __call__(self, updates: Vector) -> Vector:
         """The smoothed geometric median."""
         require(self, len(updates))
-        points = updates.astype(np.float64)
-        here = np.median(points, axis=0)
-        scale = float(np.median(_lengths(points - here)))
+        here = in_blocks(updates, lambda block: np.median(block, axis=0)).astype(np.float64)
+        lengths = _lengths(updates, here)
+        scale = float(np.median(lengths))
         for _ in range(self.iterations if scale else 0):  # 0: half of all updates are one point
-            weights = 1 / np.maximum(_lengths(points - here), self.smoothing * scale)
-            there = weights / weights.sum() @ points
+            weights = 1 / np.maximum(lengths, self.smoothing * scale)
+            there = _weighted(updates, weights / weights.sum())
             moved, here = np.linalg.norm(there - here), there
             if moved < self.tolerance * scale:
                 break
+            lengths = _lengths(updates, here)
         return np.asarray(here, np.float32)
 
 
-def _lengths(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.linalg.norm(vectors, axis=1))
+AT_ONCE = 1 << 22
+"""The most numbers of which a rule makes a copy at once (32 MB as float64), whatever its input."""
 
 
-def _squared_distances(updates: Vector) -> NDArray[np.float64]:
-    """(n, n) float64, from differences: the norms of near updates cancel in |a|^2 + |b|^2 - 2ab."""
-    points = updates.astype(np.float64)
-    return np.stack([np.square(points - point).sum(axis=1) for point in points])
+def in_blocks(updates: Vector, rule: Callable[[Vector], NDArray[Any]]) -> Vector:
+    """A rule that takes every coordinate by itself, on some coordinates at a time: (n, d) -> (d,).
+
+    10,000 updates are hundreds of megabytes, of which a rule would make one copy and more.
+    """
+    hospitals, dim = updates.shape
+    width = max(1, AT_ONCE // hospitals)
+    found = [rule(updates[:, k : k + width]) for k in range(0, dim, width)]
+    return np.asarray(np.concatenate(found), np.float32)
+
+
+def _rows(updates: Vector) -> Iterator[slice]:
+    """Some updates at a time."""
+    hospitals, dim = updates.shape
+    count = max(1, AT_ONCE // dim)
+    return (slice(k, k + count) for k in range(0, hospitals, count))
+
+
+def _lengths(updates: Vector, point: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The Euclidean distance of each update (n, d) from a point (d,): (n,)."""
+    found = [np.linalg.norm(updates[rows] - point, axis=1) for rows in _rows(updates)]
+    return np.concatenate(found)
+
+
+def _weighted(updates: Vector, weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The weighted sum of the updates, in float64: (n, d) and (n,) -> (d,)."""
+    parts = (weights[rows] @ updates[rows].astype(np.float64) for rows in _rows(updates))
+    return np.asarray(sum(parts))
+
+
+EXACT = 1 << 31
+"""Up to so many differences of two numbers all of them are taken: about a second's work."""
+CLOSE = 1e-6
+"""Pairs whose squared distance is a smaller share of |a|^2 + |b|^2 are taken from differences."""
+
+
+def squared_distances(updates: Vector) -> Iterator[NDArray[np.float64]]:
+    """The rows of the matrix of squared Euclidean distances (n, n), some (k, n) at a time.
+
+    In float64. Of many updates (n^2 d > ``EXACT``) it is |a|^2 + |b|^2 - 2ab around their mean,
+    thirty times as fast as differences, but for those pairs in which these terms would cancel.
+    Neither the matrix nor a float64 copy of all updates is ever in memory.
+    """
+    hospitals, dim = updates.shape
+    if hospitals**2 * dim <= EXACT:
+        points = updates.astype(np.float64)
+        yield cdist(points, points, "sqeuclidean")
+        return
+    centre = updates.mean(axis=0, dtype=np.float64)
+    for rows in _rows(updates):
+        mine = updates[rows] - centre
+        parts = [_around(mine, updates[others] - centre) for others in _rows(updates)]
+        yield np.concatenate(parts, axis=1)
+
+
+def _around(mine: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    sizes = np.square(mine).sum(axis=1)[:, None] + np.square(others).sum(axis=1)
+    found = sizes - 2 * (mine @ others.T)
+    close = found < CLOSE * sizes
+    for row in np.flatnonzero(close.any(axis=1)):
+        near = others[close[row]]
+        found[row, close[row]] = cdist(mine[row : row + 1], near, "sqeuclidean")[0]
+    return np.asarray(found)
+
+
+def _near(distances: NDArray[np.float64], count: int) -> NDArray[np.float64]:
+    """For each row (k, n) the sum of its smallest distances but the very smallest: to itself."""
+    return np.asarray(np.sort(distances, axis=1)[:, 1 : count + 1].sum(axis=1))

@@ -52,6 +52,10 @@ LOST = frozenset(
 """Flower's codes for a node that went away."""
 
 
+UNREADABLE = 1000
+"""Our own code, none of Flower's, for a reply whose bytes are no message."""
+
+
 def lost(reply: Message) -> bool:
     """Whether Flower answers in the name of a node that went away."""
     return reply.has_error() and reply.error.code in LOST

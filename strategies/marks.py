@@ -9,7 +9,7 @@ would answer with fresh noise under the same charge, lacks it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from metaward.privacy import Mark, Release
@@ -27,30 +27,50 @@ class SeenMark:
 
 @dataclass
 class Marks:
-    """All marks that were seen, oldest first; ``note`` is called with each new one, to keep it."""
+    """All marks that were seen, oldest first; ``note`` is called with new ones, to keep them."""
 
     seen: list[SeenMark] = field(default_factory=list)
-    note: Callable[[SeenMark], None] = lambda seen: None
+    note: Callable[[Sequence[SeenMark]], None] = lambda seen: None
+
+    def __post_init__(self) -> None:
+        self._of: dict[str, list[SeenMark]] = {}
+        for one in self.seen:
+            self._of.setdefault(one.hospital, []).append(one)
 
     def last(self, hospital: str) -> Mark | None:
         """The furthest point of the hospital's newest ledger."""
-        marks = [s.mark for s in self.seen if s.hospital == hospital]
+        marks = [s.mark for s in self._of.get(hospital, ())]
         if not marks:
             return None
         return max((m for m in marks if m.ledger == marks[-1].ledger), key=lambda m: m.sequence)
 
     def accept(self, release: Release, run: str) -> bool:
         """Whether the reply's mark comes after all others of its ledger, or repeats one of them."""
+        return not self.set_back([release], run)
+
+    def set_back(self, releases: Iterable[Release], run: str) -> list[str]:
+        """The hospitals whose mark does not come after all others of its ledger, nor repeats one of
+        them. All other marks are kept, and noted together."""
+        back, before = [], len(self.seen)
+        for release in releases:
+            if not self._fits(release, run):
+                back.append(release.hospital)
+        if new := self.seen[before:]:
+            self.note(new)
+        return back
+
+    def _fits(self, release: Release, run: str) -> bool:
+        own = self._of.setdefault(release.hospital, [])
         if release.mark is None:
-            return not any(s.hospital == release.hospital for s in self.seen)
+            return not own
         new = SeenMark(release.hospital, run, release.round, release.mark)
-        if new in self.seen:
+        if new in own:
             return True
         last = self.last(release.hospital)
         if last is not None and not _follows(release.mark, last):
             return False
         self.seen.append(new)
-        self.note(new)
+        own.append(new)
         return True
 
 

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 
 from metaward.privacy import Release, Scores
 from metaward.privacy.wire import Request, digest, encode_request, with_mark
-from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores, read
+from metaward.strategies.checks import Ranges, Rejected, check_release, check_scores
 from metaward.strategies.combine import Combine
 from metaward.strategies.leg import Leg
 from metaward.strategies.limits import NOTHING, FixedLimit, NormLimit, Norms, norm_of
 from metaward.strategies.marks import Marks
 from metaward.strategies.notes import Note, noted, unnoted
-from metaward.strategies.outcome import RoundReport, outcome, sorted_out
+from metaward.strategies.outcome import RoundReport, answers_of, outcome, sorted_out
 from metaward.strategies.outer import Outer, State
 from metaward.strategies.quorum import QuorumError, needed, shortage
 from metaward.strategies.roster import Roster
@@ -227,8 +227,8 @@ class MetaStrategy(Strategy):
     ) -> tuple[Leg, list[Message]]:
         """Ask these hospitals, and take what comes within the timeout."""
         leg = self._address(grid, request, kind, hospitals)
-        known = {"round": request.round, "run": self.run, "request": digest(request)}
-        self.note(f"asked to {kind}", **known, hospitals=list(leg.hospitals))
+        about = {"round": request.round, "run": request.run, "request": digest(request)}
+        self.note(f"asked to {kind}", [{**about, "hospitals": list(leg.hospitals)}])
         replies = list(grid.send_and_receive(leg.messages, timeout=self.timeout))
         self.roster.heard(leg.hospitals, {h for h, _ in leg.by_hospital(replies)}, self.timeout)
         return leg, replies
@@ -238,10 +238,10 @@ class MetaStrategy(Strategy):
         self.roster.refresh(grid)
         there = [h for h in hospitals if h in self.roster.nodes]
         marked = [encode_request(with_mark(request, self.marks.last(h))) for h in there]
-        group = str(request.round)
+        nodes, group = [self.roster.nodes[h] for h in there], str(request.round)
         messages = [
-            Message(records, self.roster.nodes[h], kind, group_id=group)
-            for h, records in zip(there, marked, strict=True)
+            Message(records, node, kind, group_id=group)
+            for node, records in zip(nodes, marked, strict=True)
         ]
         return Leg(request, messages, there)
 
@@ -250,18 +250,18 @@ class MetaStrategy(Strategy):
     ) -> tuple[list[Release], dict[str, str]]:
         """The valid updates (dim,) of the round's hospitals, sorted, and who gave none."""
         number, dim = leg.request.round, len(state.theta)
-        answers: dict[str, Release | Rejected] = {}
-        for hospital, reply in leg.by_hospital(replies):
-            answer = read(reply, Release, hospital, leg.request, self.roster.keys)
-            if isinstance(answer, Release):
-                answer = check_release(answer, hospital, number, dim)
-            answers[hospital] = answer
+
+        def check(release: Release, hospital: str) -> Release | Rejected:
+            return check_release(release, hospital, number, dim)
+
+        answers = answers_of(leg, replies, Release, self.roster.keys, check)
         norms = {h: norm_of(a.update) for h, a in answers.items() if isinstance(a, Release)}
         most = self.limit.of(number, state.theta, list(norms.values()), state.norms)
         answers |= {h: Rejected(h, "norm-above-cap") for h, norm in norms.items() if norm > most}
-        for hospital, answer in answers.items():
-            if isinstance(answer, Release) and not self.marks.accept(answer, self.run):
-                answers[hospital] = Rejected(hospital, "ledger-rewound")
+        back = self.marks.set_back(
+            [a for a in answers.values() if isinstance(a, Release)], self.run
+        )
+        answers |= {h: Rejected(h, "ledger-rewound") for h in back}
         return sorted_out(answers, self.chosen(number))
 
     def _step(
@@ -291,10 +291,8 @@ class MetaStrategy(Strategy):
         self, leg: Leg, replies: Iterable[Message], hospitals: Sequence[str]
     ) -> tuple[list[Scores], dict[str, str]]:
         number, episodes = leg.request.round, leg.request.episodes
-        answers: dict[str, Scores | Rejected] = {}
-        for hospital, reply in leg.by_hospital(replies):
-            answer = read(reply, Scores, hospital, leg.request, self.roster.keys)
-            if isinstance(answer, Scores):
-                answer = check_scores(answer, hospital, number, episodes, self.scores)
-            answers[hospital] = answer
-        return sorted_out(answers, hospitals)
+
+        def check(scores: Scores, hospital: str) -> Scores | Rejected:
+            return check_scores(scores, hospital, number, episodes, self.scores)
+
+        return sorted_out(answers_of(leg, replies, Scores, self.roster.keys, check), hospitals)

@@ -8,16 +8,19 @@ from typing import Any, Protocol
 
 from metaward.privacy import Release, Scores
 
+Each = Sequence[Mapping[str, Any]]
+ONCE: Each = ({},)
+
 
 class Note(Protocol):
     """Takes what happened, in a few fixed words, and what is known of it."""
 
-    def __call__(self, what: str, /, **known: Any) -> None:
-        """One thing that happened."""
+    def __call__(self, what: str, /, each: Each = ONCE, **known: Any) -> None:
+        """The same thing happened once for every one of ``each``, which says what differs."""
         ...
 
 
-def unnoted(what: str, /, **known: Any) -> None:
+def unnoted(what: str, /, each: Each = ONCE, **known: Any) -> None:
     """Nobody keeps a log."""
 
 
@@ -30,12 +33,16 @@ def noted(
 ) -> None:
     """Tell which replies of a round count, with the SHA-256 of their update, and which do not."""
     about = {"round": number, "run": run}
-    for one in accepted:
-        sent = {"update": _digest(one)} if isinstance(one, Release) else {}
-        note("reply accepted", **about, hospital=one.hospital, **sent)
-    for hospital, reason in rejected.items():
-        note("reply rejected", **about, hospital=hospital, reason=reason)
+    counted = [{"hospital": one.hospital} | _digest(one) for one in accepted]
+    others = [{"hospital": hospital, "reason": why} for hospital, why in rejected.items()]
+    note("reply accepted", counted, **about)
+    note("reply rejected", others, **about)
 
 
-def _digest(release: Release) -> str:
+def _digest(one: Release | Scores) -> dict[str, str]:
+    """Of an update; scores are on record elsewhere."""
+    return {"update": _sha256(one)} if isinstance(one, Release) else {}
+
+
+def _sha256(release: Release) -> str:
     return hashlib.sha256(release.update.astype("<f4").tobytes()).hexdigest()

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
+from flwr.app import Message
 from numpy.typing import NDArray
 
 from metaward.privacy import Release, Scores
-from metaward.strategies.checks import Rejected
+from metaward.strategies.checks import Rejected, read
+from metaward.strategies.leg import Leg
 from metaward.strategies.limits import norm_of
+from metaward.strategies.proof import SeatKeys
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,28 @@ def outcome(
 
 
 Answered = TypeVar("Answered", Release, Scores)
+
+
+def answers_of(
+    leg: Leg,
+    replies: Iterable[Message],
+    kind: type[Answered],
+    keys: SeatKeys,
+    check: Callable[[Answered, str], Answered | Rejected],
+) -> dict[str, Answered | Rejected]:
+    """Each hospital's first valid answer of this kind, or why it has none.
+
+    ``check`` judges an answer that came for a hospital. Replies name the request that they answer
+    by themselves, so another's could come as this one's: a valid answer stays, whatever comes after
+    it.
+    """
+    answers: dict[str, Answered | Rejected] = {}
+    for hospital, reply in leg.by_hospital(replies):
+        if isinstance(answers.get(hospital), Rejected | None):
+            got = read(reply, kind, hospital, leg.request, keys)
+            answers[hospital] = got if isinstance(got, Rejected) else check(got, hospital)
+    keys.kept()
+    return answers
 
 
 def sorted_out(

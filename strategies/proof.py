@@ -22,10 +22,15 @@ Note = Callable[[Statement, bytes], None]
 
 @dataclass(frozen=True)
 class SeatKeys:
-    """The public key of each hospital; empty: nobody has to prove a seat."""
+    """The public key of each hospital; empty: nobody has to prove a seat.
+
+    ``note`` takes each statement as it is verified; after ``kept`` they must be on the disk. It is
+    called before anything is done with the answers.
+    """
 
     keys: Mapping[str, Ed25519PublicKey] = field(default_factory=dict)
     note: Note = lambda statement, signature: None
+    kept: Callable[[], None] = lambda: None
 
     def __bool__(self) -> bool:
         return bool(self.keys)
@@ -70,7 +75,7 @@ def seat_faults(seats: Sequence[str], roster: Sequence[str]) -> Iterator[str]:
             yield f"server.seats[{place}]: {line!r:.90} is refused: {error}"
             continue
         if name not in roster:
-            hint = nearest(name, roster, f"the roster has {_some(roster)}")
+            hint = nearest(name, roster, f"the roster has {some(roster)}")
             yield f"server.seats[{place}]: {name!r} is no hospital of the roster; {hint}"
         owner = owners.setdefault(public_text(key), name)
         if owner != name:
@@ -78,7 +83,7 @@ def seat_faults(seats: Sequence[str], roster: Sequence[str]) -> Iterator[str]:
     missing = [name for name in roster if name not in owners.values()]
     if seats and missing:
         yield (
-            f"server.seats: {_some(missing)} without a key; name the public key of every hospital "
+            f"server.seats: {some(missing)} without a key; name the public key of every hospital "
             "of the roster, or of none"
         )
 
@@ -90,5 +95,6 @@ def _read(line: str) -> tuple[str, Ed25519PublicKey]:
     return words[2].strip(), read_public_key(line)
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """A few of the names, and how many there are beside them, for errors."""
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from math import ceil
 
@@ -32,11 +33,22 @@ def shortage(
     wanted = f"{least} are needed (strategies.quorum = {quorum:g})"
     if unsuited is not None and valid >= least:
         wanted = f"strategies.combine {unsuited}"
-    reasons = ", ".join(f"{hospital} ({why})" for hospital, why in rejected.items())
     return (
         f"round {number}: {valid} of {asked} hospitals gave a valid update, {wanted}; "
-        f"without one: {reasons}{_hint(rejected)}"
+        f"without one: {reasons(rejected)}{_hint(rejected)}"
     )
+
+
+NAMED = 20
+"""An error names so many hospitals, and counts the others by their reasons."""
+
+
+def reasons(rejected: Mapping[str, str]) -> str:
+    """Who gave no valid answer and why, for an error that stays readable with 10,000 hospitals."""
+    known = list(rejected.items())
+    named = [f"{hospital} ({why})" for hospital, why in known[:NAMED]]
+    others = Counter(why for _, why in known[NAMED:])
+    return ", ".join([*named, *(f"{n} more ({why})" for why, n in others.most_common())])
 
 
 def _hint(rejected: Mapping[str, str]) -> str:

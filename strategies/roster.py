@@ -27,6 +27,12 @@ ASIDE = 1.0
 """A node without proof rests as one that was silent for so many seconds."""
 TAKEN = "seat-taken"
 
+WHERE = (
+    "why is in that hospital's own log: hospitals.log in the result folder of a simulation, "
+    "hospital.log in the hospital's own folder in a deployment"
+)
+"""Where a refusal's reason stands in words; only its code ever reaches the server."""
+
 LOST_WORDS = frozenset(f"error-{code}" for code in LOST)
 """A node that went away is not turned away, for it said nothing."""
 
@@ -66,12 +72,15 @@ class Roster:
         """Wait until every seat is taken; ``RosterError`` after the timeout.
 
         Flower reports a run's nodes as they register, so the first look may see only some of them.
+        With keys the calls are short, so that a silent stranger does not take all the time; each is
+        longer than the last one, or a hospital that needs longer to answer would never be heard.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline, patience = time.monotonic() + self.timeout, self.patience
         while True:
             self._look(grid)
-            left = max(deadline - time.monotonic(), 0.0)  # no stranger's silence may take all of it
-            self._call(grid, self._due(), min(left, self.patience) if self.keys else left)
+            left = max(deadline - time.monotonic(), 0.0)
+            self._call(grid, self._due(), min(left, patience) if self.keys else left)
+            patience = max(self.patience, min(2 * patience, self.timeout / 2))
             for rejected in self.turned_away.values():
                 if rejected.proven or not self.keys:
                     raise RosterError(_turned_away(rejected, len(self.seats)))
@@ -146,6 +155,7 @@ class Roster:
             node = asked.pop(reply.metadata.reply_to_message_id, None)
             if node is not None:
                 self._seat(node, reply)
+        self.keys.kept()
 
     def _seat(self, node: int, reply: Message) -> None:
         answer = read(reply, Attendance, f"node {node}", self.request, self.keys)
@@ -179,4 +189,4 @@ def _turned_away(rejected: Rejected, seats: int) -> str:
             f"the configuration has {seats} hospitals, but the simulation has another number of "
             f'SuperNodes; add to flwr run: --federation-config "num-supernodes={seats}"'
         )
-    return f"{rejected.hospital} cannot take part: {rejected.reason}; its own log says more"
+    return f"{rejected.hospital} cannot take part: {rejected.reason}; {WHERE}"

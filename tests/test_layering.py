@@ -101,11 +101,15 @@ def test_imports_keep_to_the_layers(path: str) -> None:
 
 
 def test_networks_tasks_and_inner_loops_do_not_know_flower() -> None:
-    """Of the hospital's side only the app is Flower's, so that all else can be tested without."""
+    """Of the hospital's side only the app is Flower's, and how records travel to its guard; so all
+    else can be tested without."""
     knowing = {
         p for p, tree in TREES.items() if any(n.split(".")[0] == "flwr" for n in imports(tree))
     }
-    assert {path for path in knowing if layer(path) == "client"} == {"client/app.py"}
+    assert {path for path in knowing if layer(path) == "client"} == {
+        "client/app.py",
+        "client/guarding/letters.py",
+    }
     assert {path for path in knowing if layer(path) == "privacy"} == {"privacy/wire.py"}
     assert "sim.py" not in knowing
     assert "options.py" not in knowing
@@ -117,7 +121,7 @@ def test_records_are_known_to_the_wire_and_to_flowers_strategy_only() -> None:
         "strategies/meta.py",
     }
     grids = {path for path in TREES if path.startswith("server/engines/")}
-    assert using("RecordDict") <= {"privacy/wire.py", *grids}
+    assert using("RecordDict") <= {"privacy/wire.py", "client/guarding/letters.py", *grids}
 
 
 def test_keys_of_records_are_spelled_in_the_wire_only() -> None:
@@ -190,7 +194,7 @@ def test_randomness_is_an_argument(path: str) -> None:
             ("torch.cuda", "manual_seed_all"),
         }, call
         if owner == "torch.default_generator":  # the shared one: seeded and put back at one place
-            assert path == "client/models/base.py", call
+            assert path == "client/models/drawing.py", call
         if owner == "torch" and name in ("rand", "randn", "randint", "randperm", "bernoulli"):
             assert has_generator(tree, call), f"{call} without a generator"
 
@@ -216,9 +220,10 @@ def test_files_stay_short(path: Path) -> None:
 
 
 def test_the_tests_mirror_the_folders() -> None:
-    """But for the contracts of all registries, the door, the plug-ins of docs/extending.md, and
-    what is thrown at decoders."""
-    apart = {ROOT / "tests" / name for name in ("", "contracts", "door", "extending", "fuzz")}
+    """But for the contracts of all registries, the door, the plug-ins of docs/extending.md, attacks
+    on and faults of whole federations, and what is thrown at decoders."""
+    others = ("", "attacks", "contracts", "door", "extending", "faults", "fuzz")
+    apart = {ROOT / "tests" / name for name in others}
     folders = {path.parent for path in (ROOT / "tests").rglob("test_*.py")} - apart
     assert len(folders) > 10
     missing = [f for f in folders if not (ROOT / f.relative_to(ROOT / "tests")).is_dir()]
@@ -318,6 +323,13 @@ def assigned(tree: ast.Module) -> set[str]:
     plain = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
     plain += [n.target for n in tree.body if isinstance(n, ast.AnnAssign)]
     return defined | {t.id for t in plain if isinstance(t, ast.Name)}
+
+
+def test_the_relay_to_a_guard_waits_for_neither_torch_nor_learners() -> None:
+    """Flower starts a process for every message, and with a guard it only passes messages on."""
+    look = "import sys, metaward.client.app; print({'torch', 'opacus', 'scipy'} & {*sys.modules})"
+    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_no_command_waits_for_what_few_commands_need() -> None:

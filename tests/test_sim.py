@@ -298,3 +298,35 @@ def test_what_cannot_be_extended_is_refused(text: str, words: str, tmp_path: Pat
 def test_a_folder_is_no_configuration(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such file, but a folder; the default one is"):
         sim.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["sim.yaml", "configs/sine.yaml", "configs/deploy.yaml"])
+def test_files_that_come_with_metaward_are_found_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert sim.load(Path(name)) == sim.load(sim.HERE / name)
+    Path(name).parent.mkdir(exist_ok=True)
+    Path(name).write_text("extends: sim.yaml\nname: mine\n")
+    if name != "sim.yaml":  # which would extend itself
+        assert sim.load(Path(name)).name == "mine"
+
+
+@pytest.mark.parametrize("name", ["configs/none.yaml", "configs", "README.md", "pyproject.toml"])
+def test_nothing_else_of_the_installation_is_read(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="no such file"):
+        sim.load(Path(name))
+
+
+def test_every_file_that_the_readme_names_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the installation, too: it has the same folder of configurations."""
+    named = set(re.findall(r"configs/[\w/-]+\.yaml", (sim.HERE / "README.md").read_text()))
+    assert len(named) > 5
+    monkeypatch.chdir(tmp_path)
+    assert [name for name in named if not sim.shipped(Path(name)).is_file()] == []
+    assert [name for name in named if not (sim.PACKAGE / name).is_file()] == []

@@ -142,7 +142,7 @@ class Hospital:
     def by_class(self) -> dict[int, IntArray]:
         """This hospital's own rows, sorted by class index."""
         own = self.y[self.rows]
-        return {int(c): self.rows[own == c] for c in np.unique(own)}
+        return {int(c): self.rows[own == c] for c in np.flatnonzero(np.bincount(own))}
 
 
 class TaskSource(Protocol):

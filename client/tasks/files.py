@@ -7,7 +7,9 @@ hospitals of one simulation share one read-only array, and an edited file is rea
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -96,8 +98,25 @@ class DataFile:
             raise self.damaged(path, f"its MD5 is {actual}, the published one is {expected}")
 
 
+_read: ContextVar[set[Path] | None] = ContextVar("files that were read", default=None)
+
+
+@contextmanager
+def files_read() -> Iterator[set[Path]]:
+    """The files that hospitals read while the block goes on, also where a reader's cache has them:
+    every reader asks for the stamp of its file."""
+    found: set[Path] = set()
+    before = _read.set(found)
+    try:
+        yield found
+    finally:
+        _read.reset(before)
+
+
 def stamp(path: Path) -> Stamp:
     """Modification time in ns, size in bytes and inode: with the path, a key for caches."""
+    if (noted := _read.get()) is not None:
+        noted.add(path)
     status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 Role = Literal["train", "unseen", "validation"]
@@ -25,10 +26,13 @@ class Seat:
         return self.role != "train"
 
 
+@lru_cache(maxsize=64)
 def seats(train: str, hospitals: int, unseen: int, validation: int) -> tuple[Seat, ...]:
     """``hospitals`` seats that train, named after ``train``, then the other roles'.
 
-    Those for validation come last, so that they change the partition id of no other hospital.
+    Those for validation come last, so that they change the partition id of no other hospital. They
+    are kept, because every request asks for them: a round of ten thousand hospitals would make
+    hundreds of millions.
     """
     counts: tuple[tuple[str, int, Role], ...] = (
         (train, hospitals, "train"),

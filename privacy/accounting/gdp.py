@@ -74,6 +74,7 @@ def delta(mu: float, epsilon: float) -> float:
     return float(GaussianPrivacyLoss(min(1 / mu, 1e150)).get_delta_for_epsilon(epsilon))
 
 
+@lru_cache(maxsize=4096)
 def epsilon(mu: float, delta: float) -> float:
     """The smallest epsilon at which mu-GDP gives (epsilon, delta)-DP; exact.
 

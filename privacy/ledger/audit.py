@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,8 @@ def _tables(history: History) -> Iterator[tuple[str, int, str, set[tuple[Any, ..
     """
     names = [name for charge in history.charges for name in charge.new]
     yield "unit", 1, "id, name", set(enumerate(names, 1))
-    totals = {(u, text_of(e), e.count) for u, all in history.totals().items() for e in all}
+    text = cache(text_of)  # many units have spent the same
+    totals = {(u, text(e), e.count) for u, all in history.totals().items() for e in all}
     yield "total", 2, "unit, event, count", totals
     ids = {charge.sequence: charge.request.id for charge in history.charges}
     newest = {id: charge for charge, id in ids.items()}

@@ -41,8 +41,13 @@ def pack_charge(
     numbers: Mapping[str, int],
     new: Sequence[str],
     deal: str | None,
+    code: str | None = None,
 ) -> dict[str, Any]:
-    """The body of a charge. ``new`` names the units that were never charged before."""
+    """The body of a charge. ``new`` names the units that were never charged before.
+
+    ``code`` is in it only where it is known, so that a ledger without a gate has the rows that it
+    always had.
+    """
     payments = [
         {
             "events": [[to_plain(e.dp_event), e.count] for e in charge.events],
@@ -58,7 +63,7 @@ def pack_charge(
         "new": new,
         "deal": deal,
         "time": now(),
-    }
+    } | ({} if code is None else {"code": code})
 
 
 def read_history(rows: Iterable[ChainRow]) -> History:
@@ -106,7 +111,7 @@ def _text(value: Any) -> str:
 def _charged(row: ChainRow) -> Charged:
     with reading(f"row {row.sequence}"):
         body = row.content()
-        deal = body.get("deal")  # ledgers from before this was kept hold none
+        deal, code = body.get("deal"), body.get("code")  # older ledgers hold neither
         return Charged(
             row.sequence,
             _text(body["time"]),
@@ -116,6 +121,7 @@ def _charged(row: ChainRow) -> Charged:
             tuple(_payment(**payment) for payment in body["payments"]),
             tuple(_text(name) for name in body["new"]),
             None if deal is None else _text(deal),
+            None if code is None else _text(code),
         )
 
 

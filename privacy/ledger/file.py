@@ -7,6 +7,7 @@ SQLite holds in the same process.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -50,25 +51,66 @@ def key_path(path: Path) -> Path:
     return path.with_name(path.name + ".key")
 
 
-def make_files(path: Path) -> bytes:
-    """Make both files, which only this user may read (0600), and return the new key (32 bytes).
+@contextmanager
+def made(path: Path, key: bytes) -> Iterator[sqlite3.Connection]:
+    """A transaction that writes the first row of a new ledger at ``path``, which has this key.
 
-    The database has tables but no rows yet; it becomes a ledger with its first row.
+    The ledger appears with that row or not at all, whenever the process is killed: it is made under
+    another name, its key file is put down, and then it gets its own name. What an earlier try left
+    under the other name was never used by anybody, nor was the key that belongs to it.
     """
-    for file in (path, key_path(path)):
-        if file.exists():
-            text = f"{file} exists already; a ledger is never overwritten: choose another name"
-            raise LedgerError("ledger-exists", text)
-    key = os.urandom(KEY_BYTES)
+    making = path.with_name(f".{path.name}.making")
+    with _alone(path) as folder:
+        if making.exists() and not path.exists():
+            _remove(path, making)
+        for file in (path, key_path(path)):
+            if file.exists():
+                text = f"{file} exists already; a ledger is never overwritten: choose another name"
+                raise LedgerError("ledger-exists", text)
+        try:
+            with _empty(making) as db:
+                yield db
+            _create(key_path(path), key)
+            making.rename(path)
+            os.fsync(folder)
+        except OSError as error:
+            _remove(path, making)
+            raise LedgerError("ledger-unwritable", f"{path}: cannot be made ({error})") from error
+        except LedgerError:
+            _remove(path, making)
+            raise
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[int]:
+    """The folder of a ledger, opened, while no other process makes a ledger in it."""
     try:
-        _create(key_path(path), key)
-        _create(path, b"")
+        folder = os.open(path.parent, os.O_RDONLY)
     except OSError as error:
         raise LedgerError("ledger-unwritable", f"{path}: cannot be made ({error})") from error
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        yield folder
+    finally:
+        os.close(folder)
+
+
+@contextmanager
+def _empty(making: Path) -> Iterator[sqlite3.Connection]:
+    """A transaction in a new file with the tables of a ledger."""
+    _create(making, b"")
     stamp = f"PRAGMA user_version = {FORMAT}; PRAGMA application_id = {APPLICATION};"
-    with connected(path) as db:
+    with connected(making) as db:
         db.executescript(f"BEGIN; {SCHEMA} {stamp} COMMIT;")
-    return key
+    with transaction(making) as db:
+        yield db
+
+
+def _remove(path: Path, making: Path) -> None:
+    """Take back what a try to make a ledger has left; its own name it did not get."""
+    journal = making.with_name(f"{making.name}-journal")
+    for left in (key_path(path), journal, making):  # what tells of the try goes last
+        left.unlink(missing_ok=True)
 
 
 def read_key(path: Path) -> bytes:

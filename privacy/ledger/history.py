@@ -84,7 +84,9 @@ class Payment:
 class Charged:
     """One charge: its row, time (UTC), request and description, the budget that it had to fit, its
     payments, and the names of the units that were never charged before. ``deal`` names the tasks
-    into which the hospital's records are dealt, where a unit is a task; else it is None.
+    into which the hospital's records are dealt, where a unit is a task; else it is None. ``code``
+    is the SHA-256 of the bundle of code that asked for it, in 64 hex digits, where the hospital's
+    gate let it in; None where no gate says so.
     """
 
     sequence: int
@@ -95,6 +97,11 @@ class Charged:
     payments: tuple[Payment, ...]
     new: tuple[str, ...]
     deal: str | None = None
+    code: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.code is not None and not _SHA256.fullmatch(self.code):
+            raise ValueError(f"code = {self.code[:80]!r} is not a SHA-256 in 64 hex digits")
 
     @property
     def protection(self) -> Protection:
@@ -142,7 +149,10 @@ class NotedRefusal:
 
 @dataclass(frozen=True)
 class LedgerRun:
-    """One run: its protection, the times (UTC) of its first and last charge, and its counts."""
+    """One run: its protection, the times (UTC) of its first and last charge, and its counts.
+
+    ``code`` has the SHA-256 of each bundle of code under which it was charged, where that is known.
+    """
 
     run: str
     protection: Protection
@@ -150,6 +160,7 @@ class LedgerRun:
     last: str
     charges: int
     replies: int
+    code: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,4 +219,5 @@ class History:
     def _run(self, name: str, own: Sequence[Charged]) -> LedgerRun:
         first, last, rows = own[0], own[-1], {charge.sequence for charge in own}
         replies = len(rows & {reply.charge for reply in self.replies})
-        return LedgerRun(name, first.protection, first.time, last.time, len(own), replies)
+        code = tuple(dict.fromkeys(charge.code for charge in own if charge.code))
+        return LedgerRun(name, first.protection, first.time, last.time, len(own), replies, code)

@@ -74,10 +74,10 @@ class Ledger:
         """
         if not hospital.strip():
             raise ValueError("hospital is empty: name the hospital that this ledger is of")
-        ledger = cls(path, os.urandom(8).hex(), hospital, file.make_files(path))
+        ledger = cls(path, os.urandom(8).hex(), hospital, os.urandom(file.KEY_BYTES))
         names = {"ledger": ledger.id, "hospital": hospital, "who": who or _user()}
         stamp = {"format": file.FORMAT, "key": ledger._key_check(), "time": chain.now()}
-        with file.transaction(path) as db:
+        with file.made(path, ledger.secret) as db:
             chain.append(db, "init", names | stamp)
         return ledger
 
@@ -108,6 +108,7 @@ class Ledger:
         budget: Budget | None,
         allows: Allows,
         deal: str | None = None,
+        code: str | None = None,
     ) -> Entry:
         """Pay for a request, before anything is computed; all keys are paid or none.
 
@@ -127,6 +128,9 @@ class Ledger:
         must be for the first one's deal (``ledger-deal`` otherwise): in other tasks the records of
         one task would move several clipped updates, and pay for one. Only its keyed hash is kept.
 
+        ``code`` is the SHA-256 of the bundle of code that asks, which the charge keeps as evidence;
+        None: not known.
+
         ``allows(spent, new, budget)`` says whether one key may add ``new`` to ``spent``; it is
         called once for each distinct pair. ``BudgetSpent`` where a key may not. ``ValueError`` for
         a charge without keys or events, a key twice in one charge, or a budget that is no cap.
@@ -140,7 +144,7 @@ class Ledger:
                 return entry
             numbers, new = spend.entered(db, named)
             tasks = spend.pseudonym(f"deal:{deal}", self.secret) if deal else None
-            content = pack_charge(request, description, budget, named, numbers, new, tasks)
+            content = pack_charge(request, description, budget, named, numbers, new, tasks, code)
             if entry := self._open(db, request, content):
                 return entry
             self._check_measure(db, content)

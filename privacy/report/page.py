@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
@@ -12,7 +13,7 @@ from metaward.privacy.report.document import PrivacyReport
 from metaward.privacy.report.sections import TrainingHospital
 from metaward.privacy.report.templates import FOLDER, environment
 from metaward.privacy.report.values import STANDARD_DELTAS
-from metaward.privacy.report.verdict import Risk
+from metaward.privacy.report.verdict import Risk, unseen
 
 PAGE, STYLE = "page.html.md", "page.css.md"
 
@@ -27,11 +28,22 @@ def page(report: PrivacyReport) -> str:
             report=report,
             rows=sorted(zip(report.hospitals, report.risks, strict=True), key=_urgency),
             deltas=STANDARD_DELTAS,
+            let_in=let_in(report.hospitals),
+            unseen=unseen(report),
             chart=chart(report.hospitals),
             style=Markup(style),
             style_hash=base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         )
     )
+
+
+def let_in(hospitals: Sequence[TrainingHospital]) -> dict[str, list[str]]:
+    """Each bundle of code that ledgers name, and the hospitals whose gates let it in."""
+    found: dict[str, list[str]] = {}
+    for hospital in hospitals:
+        for bundle in hospital.code:
+            found.setdefault(bundle, []).append(hospital.name)
+    return found
 
 
 def _urgency(row: tuple[TrainingHospital, Risk]) -> tuple[bool, float]:

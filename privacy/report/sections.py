@@ -236,8 +236,7 @@ class TrainingHospital(Strict):
 
     name: Name
     units: Count | None
-    """Units (records, patients, tasks, or 1 for the hospital itself) that training could use;
-    null: not known here, as at a server that holds no ledger."""
+    """Units (records, patients, tasks; 1: the hospital) that training could use; null: unknown."""
     participations: Count
     """Rounds of this run that it was charged for."""
     counted_from: Literal["ledger", "run"]
@@ -258,10 +257,11 @@ class TrainingHospital(Strict):
     """Requests that it refused in this run, by code."""
     history: tuple[SpendingPoint, ...]
     """Spend over time, across all runs that are counted."""
+    code: tuple[Sha256, ...]
+    """Bundles of code that its gate let in for this run, as its charges say; empty: not known."""
 
     def __post_init__(self) -> None:
-        missing = set(STANDARD_DELTAS) - {at.delta for at in self.epsilons}
-        if missing:
+        if missing := set(STANDARD_DELTAS) - {at.delta for at in self.epsilons}:
             raise ValueError(f"hospital {self.name}: no epsilon at delta {sorted(missing)}")
 
 
@@ -288,6 +288,8 @@ class Evidence(Strict):
     """Result of the audit; null: not done."""
     config_sha256: Sha256
     code_version: Name
+    bundles: tuple[Sha256, ...]
+    """Bundles of code that the server shipped to the hospitals; empty: not known, or none."""
 
 
 @dataclass(frozen=True)

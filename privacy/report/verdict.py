@@ -19,7 +19,7 @@ from metaward.privacy.report.sections import AtDelta, TrainingHospital
 from metaward.privacy.report.templates import environment
 from metaward.privacy.report.values import Amount, Count, Loss, Name, Positive, Share, Strict
 
-Level = Literal["protected", "weak", "attention", "none"]
+Level = Literal["protected", "weak", "unchecked", "attention", "none"]
 Sentence = Annotated[str, Field(min_length=1, description="In plain words.")]
 
 WEAK = 10.0
@@ -31,7 +31,8 @@ class Verdict(Strict):
     """The report in words; it follows from the inputs."""
 
     level: Level
-    """protected; weak: epsilon above 10; attention: there are concerns; none: no privacy."""
+    """protected; weak: epsilon above 10; unchecked: no ledger that was charged was looked at, as at
+    a server; attention: there are concerns; none: no privacy."""
     headline: Sentence
     sentence: Sentence
     attack_accuracy: Share
@@ -134,11 +135,11 @@ def judge(inputs: ReportInputs, risks: tuple[Risk, ...]) -> Verdict:
     accuracy = max(risk.attack_accuracy for risk in risks)
     return Verdict(
         level=level,
-        headline=_said("headline", inputs, level)[0],
+        headline=_said("headline", inputs, level, _weak(inputs))[0],
         sentence=_said("sentence", inputs, level, accuracy)[0],
         attack_accuracy=accuracy,
         concerns=concerns,
-        notes=_said("notes", inputs, BESIDE),
+        notes=_said("notes", inputs, BESIDE, unseen(inputs)),
     )
 
 
@@ -147,8 +148,19 @@ def _level(inputs: ReportInputs, concerns: tuple[str, ...]) -> Level:
         return "none"
     if concerns:
         return "attention"
-    largest = max(hospital.spent.epsilon for hospital in inputs.hospitals)
-    return "weak" if largest > WEAK else "protected"
+    if unseen(inputs):
+        return "unchecked"
+    return "weak" if _weak(inputs) else "protected"
+
+
+def _weak(inputs: ReportInputs) -> bool:
+    return max(hospital.spent.epsilon for hospital in inputs.hospitals) > WEAK
+
+
+def unseen(inputs: ReportInputs) -> tuple[str, ...]:
+    """Training hospitals that keep a ledger of which nothing was checked."""
+    kept = [(hospital.name, hospital.ledger) for hospital in inputs.hospitals]
+    return tuple(name for name, ledger in kept if ledger and ledger.chain == "not checked")
 
 
 def _said(macro: str, *values: object) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ another version, can be compared as well.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 from metaward.options import ConfigError
 from metaward.server.folder import Folder
+from metaward.server.stored import stored
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def side(path: Path, name: str) -> Side:
         status=status,
         simulated=bool(about.get("simulated")),
         code=", ".join(about.get("code", [])),
-        config=flat(_read(path / "config.json")),
+        config=flat(stored(path / "config.json")),
         table=result["tables"][0] if result else None,
         curve=tuple(row for row in rows if "after" in row),
         rounds=max((row["round"] for row in rows), default=0),
@@ -80,13 +80,6 @@ def flat(section: Mapping[str, Any], above: str = "") -> dict[str, Any]:
 def _spent(path: Path) -> float | str | None:
     if not path.is_file():
         return None
-    spent = [one["this_run"] for one in _read(path)["hospitals"] if one["this_run"] is not None]
+    spent = [one["this_run"] for one in stored(path)["hospitals"]]
     unlimited = [one for one in spent if isinstance(one, str)]
     return unlimited[0] if unlimited else max(spent, default=None)
-
-
-def _read(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError([f"is damaged ({error}); put a copy back"], str(path)) from error

@@ -16,7 +16,7 @@ from metaward.errors import INTERRUPTED
 from metaward.options import ConfigError
 from metaward.server import body, show
 from metaward.server.arguments import Config, Json, Set
-from metaward.server.deploy.commands import CONNECTION
+from metaward.server.deploy.again import next_words
 from metaward.server.deploy.layout import Site, check_policy, default_policy, refuse_names, seats
 from metaward.server.deploy.up import (
     Deployment,
@@ -25,7 +25,7 @@ from metaward.server.deploy.up import (
     deployment,
 )
 from metaward.server.engines import EngineError
-from metaward.server.engines.follow import run_config, true_ending
+from metaward.server.engines.follow import true_ending
 from metaward.server.folder import Folder, claimed
 from metaward.server.progress import progress
 from metaward.server.terminal import say, tell
@@ -58,6 +58,10 @@ def up(
         str,
         typer.Option(help="Device of these hospitals: cpu, cuda or cuda:N."),
     ] = "cpu",
+    guard: Annotated[
+        bool,
+        typer.Option("--guard/--no-guard", help="Give each hospital a guard (docs/deployment.md)."),
+    ] = True,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep serving after the run, until Ctrl-C.")
     ] = False,
@@ -72,7 +76,9 @@ def up(
     check_size(run, local)
     if not as_json:
         tell(f"starting a SuperLink and {local} SuperNodes in {site.root}")
-    with told(site, folder), deployment(run, site, policy or default_policy(run)) as live:
+    allowed = policy or default_policy(run)
+    with told(site, folder), deployment(run, site, allowed, guard=guard) as live:
+        site.remember(folder)
         with progress(folder, quiet=as_json) as observe:
             live.carry_out(run, folder, observe)
         print_result(run, folder, as_json)
@@ -136,16 +142,11 @@ def print_result(run: sim.Sim, folder: Folder, as_json: bool) -> None:
 
 
 def serve(live: Deployment, run: sim.Sim, folder: Folder) -> None:
-    """Print how to send the run again, and wait for Ctrl-C, which is no failure here."""
-    again = live.site.home / "again.toml"
-    beside = Folder(folder.path.with_name(f"{folder.path.name}-again"))
-    again.write_text(run_config(run, beside), encoding="utf-8")
+    """Say what can be done next, and wait for Ctrl-C, which is no failure here."""
     tell(
-        f"The federation goes on serving; Ctrl-C ends it. The same run once more, into "
-        f"{beside.path}, where the budgets of the hospitals' ledgers are large enough for it:\n"
-        f"  FLWR_HOME={live.site.home} flwr run {sim.HERE} {CONNECTION} --stream "
-        f"--run-config {again}\n"
-        f"Hospitals: {', '.join(node.name for node in live.nodes)}; logs: {live.site.logs}"
+        f"The federation goes on serving; Ctrl-C ends it. "
+        f"Hospitals: {', '.join(node.name for node in live.nodes)}; logs: {live.site.logs}\n"
+        f"{next_words(live.site, run, folder)}"
     )
     with suppress(KeyboardInterrupt):
         live.keep()

@@ -37,17 +37,18 @@ def supernode(site: Site, hospital: HospitalFiles, link: int, port: int) -> list
 
 
 def node_config(hospital: HospitalFiles) -> str:
-    """The hospital's node config, in the form that Flower's command line takes."""
-    own = {
-        "policy": hospital.policy,
-        "ledger": hospital.ledger,
-        "data-root": hospital.data,
-        "memory": hospital.memory,
-        "device": hospital.device,
-        "signing-key": hospital.signing_key,
-    }
-    pairs = [f"{key}={json.dumps(str(value), ensure_ascii=False)}" for key, value in own.items()]
-    return " ".join([f"partition-id={hospital.index}", "download=false", *pairs])
+    """The node config of its SuperNode, in the form that Flower's command line takes.
+
+    Where there is a guard it says where, and names no other file of the hospital's.
+    """
+    guarded = {"partition-id": hospital.index, "guard": str(hospital.socket)}
+    own = guarded if hospital.socket else hospital.own
+    return " ".join(f"{k}={json.dumps(value, ensure_ascii=False)}" for k, value in own.items())
+
+
+def guard(hospital: HospitalFiles) -> list[str]:
+    """The command of a hospital's guard."""
+    return [sys.executable, "-m", "metaward", "guard", str(hospital.guard)]
 
 
 def register(hospital: HospitalFiles) -> list[str]:

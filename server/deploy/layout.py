@@ -10,14 +10,18 @@ hospitals/<name>/node.key(.pub)      a hospital: the key by which its SuperNode 
                  memory/             what learners keep here between rounds
                  flower/             its SuperNode's home
                  hospital.log        what its app logged
+                 guard.yaml          the settings of its guard, where it has one
+                 audit.jsonl         what it answered
 logs/<process>.log                   output of each process; supervisor.log: its ends and restarts
 pids.json                            the live processes: superlink and each hospital's SuperNode
+runs.jsonl                           the result folder of each run that was carried out here
 
 On several machines each hospital has its own folder and no other; nothing here reads two of them.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,12 +30,13 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from metaward import sim
-from metaward.files import write_private
+from metaward.files import append_line, write_private
 from metaward.options import ConfigError
 from metaward.privacy import NoPrivacy
 from metaward.privacy.ledger import Ledger
 from metaward.server.deploy import pki
-from metaward.server.folder import BusyError
+from metaward.server.folder import BusyError, Folder
+from metaward.server.office.accounts.site import RUNS
 from metaward.strategies.proof import seat_line
 
 HOSTS = ("localhost", "127.0.0.1")
@@ -42,13 +47,15 @@ IGNORE = "# Private keys and ledgers: nothing here belongs in a repository.\n*\n
 class HospitalFiles:
     """The files of one hospital; ``index`` is its place in the roster, Flower's partition id.
 
-    ``device`` is the device that it computes on: cpu, cuda or cuda:N.
+    ``device`` is the device that it computes on: cpu, cuda or cuda:N. ``socket`` is where its guard
+    is asked, in a folder of short name, or None without a guard.
     """
 
     name: str
     index: int
     folder: Path
     device: str = "cpu"
+    socket: Path | None = None
 
     @property
     def key(self) -> Path:
@@ -95,6 +102,24 @@ class HospitalFiles:
         """The log of its app, which stays at the hospital."""
         return self.folder / "hospital.log"
 
+    @property
+    def audit(self) -> Path:
+        """A line for each of its answers."""
+        return self.folder / "audit.jsonl"
+
+    @property
+    def guard(self) -> Path:
+        """The settings of its guard."""
+        return self.folder / "guard.yaml"
+
+    @property
+    def own(self) -> dict[str, str | int | bool]:
+        """The node config of its answers: its place in the roster, and its own files."""
+        files = {"policy": self.policy, "ledger": self.ledger, "data-root": self.data}
+        files |= {"memory": self.memory, "signing-key": self.signing_key, "audit-log": self.audit}
+        paths = {key: str(path) for key, path in files.items()}
+        return {"partition-id": self.index, "download": False, **paths, "device": self.device}
+
 
 @dataclass(frozen=True)
 class Site:
@@ -136,6 +161,12 @@ class Site:
     def log(self, name: str) -> Path:
         """The log of one process."""
         return self.logs / f"{name}.log"
+
+    def remember(self, result: Folder) -> None:
+        """Write down in both folders that a run is carried out here, so that `metaward privacy`
+        finds its ledgers from either."""
+        result.note({"deployment": str(self.root)})
+        append_line(self.root / RUNS, json.dumps({"result": str(result.path.resolve())}))
 
     def hospitals(self, names: Sequence[str]) -> list[HospitalFiles]:
         """The hospitals' files, in the order of the roster."""
@@ -201,6 +232,7 @@ def prepare_hospital(hospital: HospitalFiles, policy: Path, data: Path | None) -
     if not (hospital.key.exists() or hospital.ledger.exists()):
         Ledger.create(hospital.ledger, hospital.name, "metaward deploy up --local")
     pki.ensure_node_key(hospital.key, hospital.public_key)
+    pki.ensure_signing_key(hospital.signing_key)
     if not hospital.policy.exists():
         write_private(hospital.policy, policy.read_bytes())
     prepare_data(hospital.data, data)

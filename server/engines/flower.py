@@ -1,8 +1,9 @@
 """The engine that runs the same apps on Flower's own simulation runtime, as ``flwr run`` does.
 
 A private SuperLink is started on a free loopback port with a private Flower home; ``flwr run``
-hands it this app; hospitals are simulated SuperNodes in Ray workers. SuperLink, Ray and the home
-are removed when ``run_flower`` returns or raises, and when this process is killed.
+hands it this app; hospitals are simulated SuperNodes in Ray workers, of this machine or of a
+cluster that is there already (``engines.cluster``). SuperLink, this machine's Ray and the home are
+removed when ``run_flower`` returns or raises, and when this process is killed.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from flwr.common.constant import ErrorCode
 
 from metaward import sim
 from metaward.client import shipping
 from metaward.options import ConfigError
+from metaward.server.engines.cluster.address import ADDRESS, address, driver
 from metaward.server.engines.follow import (
     EngineError,
     Trail,
@@ -79,6 +82,16 @@ def check(run: sim.Sim) -> None:
                 f"{run.server.device!r}; give a hospital a share of it, for example 0.5"
             ]
         )
+    present = torch.cuda.device_count()
+    if run.server.flower.gpus > present:
+        instead = "server.flower.gpus=0" + (" and server.device=cpu" if not present else "")
+        raise ConfigError(
+            [
+                f"server.flower.gpus: {run.server.flower.gpus:g} asks for a share of GPUs for each "
+                f"hospital, but this machine has {present} that torch can use, so that no worker "
+                f"could start; set {instead}, or run where there are GPUs"
+            ]
+        )
     check_checkout()
 
 
@@ -126,8 +139,9 @@ def submission(run: sim.Sim, home: Path) -> list[str]:
         "num-supernodes": len(run.client.tasks.roster()),
         "client-resources-num-cpus": share.cpus,
         "client-resources-num-gpus": share.gpus,
-        "init-args-num-cpus": share.cpus * run.server.workers,
     }
+    if address(run) is None:  # Ray takes no such word where it joins a cluster
+        federation["init-args-num-cpus"] = share.cpus * run.server.workers
     pairs = " ".join(f"{key}={value}" for key, value in federation.items())
     command = ["flwr", "run", str(sim.HERE), "private", "--stream"]
     return [*command, "--run-config", str(home / "run.toml"), "--federation-config", pairs]
@@ -141,16 +155,17 @@ def connection(port: int) -> str:
 
 def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
     """This process's environment, kept offline, with a private home and the hospitals' settings."""
-    root = sim.data_root(run)
+    root, where = sim.data_root(run), address(run)
+    kept = {key: text for key, text in os.environ.items() if key != ADDRESS}
+    of_one = {shipping.VARIABLE: str(home / PLUGINS), "RAY_TMPDIR": str(home)}
     return {
-        **os.environ,
+        **kept,
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_prestart_worker_first_driver": "0",  # idle processes that no hospital would use
-        "RAY_TMPDIR": str(home),
         "OMP_NUM_THREADS": "1",
         "NO_PROXY": "127.0.0.1,localhost",
         "no_proxy": "127.0.0.1,localhost",
@@ -159,8 +174,8 @@ def environment(run: sim.Sim, folder: Folder, home: Path) -> dict[str, str]:
         "METAWARD_INNER": run.server.inner,
         "METAWARD_CHUNK": str(run.server.chunk),
         "METAWARD_SIMULATION": str(folder.hospitals.resolve()),
-        shipping.VARIABLE: str(home / PLUGINS),
         "METAWARD_HOSPITAL_LOG": str(folder.hospital_log.resolve()),
+        **(driver(run, where, folder) if where else of_one),
     }
 
 

@@ -179,9 +179,10 @@ def _reply(future: Future[bytes], message: Message) -> Message | None:
         return reply
     except BrokenProcessPool:
         HOSPITAL_LOG.error(
-            "no answer from node %d: its worker process died; if nothing above says why, it was "
-            "killed, as a machine without free memory does: try fewer server.workers",
-            message.metadata.dst_node_id,
+            "no answer from hospital number %d of the roster: its worker process died; if nothing "
+            "above says why, it was killed, as a machine without free memory does: try fewer "
+            "server.workers",
+            message.metadata.dst_node_id - FIRST_NODE,
         )
         return Message(Error(ErrorCode.CLIENT_APP_CRASHED, None), reply_to=message)
 
@@ -211,12 +212,13 @@ class _Worker:
                 log.warning("a worker process died and was replaced")
                 self._start()
                 future = self._pool.submit(_work, message, config)
-        self._pending = [f for f in self._pending if not f.done()] + [future]
+        self._pending.append(future)
         return future
 
     def renew_if_stuck(self) -> None:
         """End a process that still works on a leg that is over."""
-        if any(not f.done() for f in self._pending):
+        self._pending = [f for f in self._pending if not f.done()]
+        if self._pending:
             log.warning("a worker process overran the timeout and was replaced")
             self.end()
             self._start()

@@ -26,7 +26,11 @@ POLL_SECONDS, PATIENCE_SECONDS = 0.2, 10.0
 
 
 def main(folder: str, command: list[str]) -> int:
-    """Guard the command until it ends or the pipe closes; return its exit code, or 1 if killed."""
+    """Guard the command until it ends or the pipe closes.
+
+    Returns its exit code; 128 and the number of the signal that ended it, as shells do; 1 where it
+    was this warden that ended it.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     adopt_orphans()
@@ -34,7 +38,8 @@ def main(folder: str, command: list[str]) -> int:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         while child.poll() is None and not pipe_closed():
             pass
-        return 1 if child.returncode is None else child.returncode
+        code = 1 if child.returncode is None else child.returncode
+        return 128 - code if code < 0 else code
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         end_descendants()

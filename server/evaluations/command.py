@@ -33,6 +33,7 @@ from metaward.server.evaluations.tables import SizeTable
 from metaward.server.folder import Folder
 from metaward.server.progress import progress
 from metaward.server.terminal import FAINT, Piece, line, say, table
+from metaward.server.words import several
 
 
 def evaluate(
@@ -102,8 +103,8 @@ def _shown(made: Evaluated, place: Path) -> Iterator[Piece]:
         of_score = [one for one in made.tables if one.score == score]
         across = [one for one in of_score if one.steps == steps]
         along = [one for one in of_score if one.shots == shots]
-        yield _overview(across, "shots", f"after {steps} steps")
-        yield _overview(along, "steps", f"with {shots} shots")
+        yield _overview(across, "shots", f"after {several(steps, 'step')}")
+        yield _overview(along, "steps", f"with {several(shots, 'shot')}")
         yield from _whole(next(t for t in of_score if (t.shots, t.steps) == (shots, steps)))
     yield from (line(text.removeprefix("- "), FAINT) for text in legend(made))
     yield from (line(text) for text in made.lines)
@@ -118,12 +119,12 @@ def _overview(tables: Sequence[SizeTable], by: str, title: str) -> Piece:
     for learner in learners:
         found = [next((r for r in t.learners if r.learner == learner), None) for t in tables]
         rows.append([learner, *("" if one is None else score.text(one.after) for one in found)])
-    sizes = [f"{getattr(t, by)} {by}" for t in tables]
+    sizes = [several(getattr(t, by), by.removesuffix("s")) for t in tables]
     return table(["learner", *sizes], rows, title=f"{score.label}, {title}", right=sizes)
 
 
 def _whole(one: SizeTable) -> Iterator[Piece]:
-    title = f"{one.score.label}: {one.shots} shots, {one.steps} steps"
+    title = f"{one.score.label}: {one.size}"
     rows = (learner_cells(row, one.score) for row in one.learners)
     yield table(LEARNERS, rows, title=title, right=LEARNERS[1:])
     if one.differences:

@@ -26,6 +26,7 @@ from metaward.server.evaluations.exam import Exam
 from metaward.server.evaluations.finished import Finished, Vector
 from metaward.server.folder import Folder
 from metaward.server.run import Observer, Run
+from metaward.server.words import size_words
 from metaward.sim import Sim, data_root
 from metaward.strategies.quorum import QuorumError
 
@@ -113,7 +114,7 @@ class Bench:
             outcome = self._known(job, contender, shots)
             found += [outcome] if outcome else []
             row = {"round": place, "of": len(everyone), "learner": contender.name}
-            self.observe({"phase": f"{shots} shots, {steps} steps", **row})
+            self.observe({"phase": size_words(shots, steps), **row})
         return found
 
     def _job(self, steps: int) -> Run:
@@ -141,7 +142,7 @@ class Bench:
         request = Request(strategy.num_rounds, strategy.desk, theta, self.exam.each)
         answers, rejected = strategy.evaluate(self.grid, self.exam.hospitals, request)
         if rejected:
-            self._fail(contender, f"{shots} shots, {steps} steps", rejected)
+            self._fail(contender, size_words(shots, steps), rejected)
             return None
         before = {answer.hospital: answer.before for answer in answers}
         after = {answer.hospital: answer.after for answer in answers}

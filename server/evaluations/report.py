@@ -15,6 +15,7 @@ from metaward.server.evaluations.finished import Finished
 from metaward.server.evaluations.sizes import Sized, sizes_of
 from metaward.server.evaluations.statistics import Interval, PairedTest
 from metaward.server.evaluations.tables import Difference, Reached, SizeTable
+from metaward.server.words import several
 
 FORMAT = "metaward evaluation 1"
 
@@ -42,7 +43,8 @@ class Evaluated:
         """What a reader must know besides the numbers: what was left out, and why."""
         queries = sizes_of(self.exam, 1)[1]
         left_out = [
-            f"{shots} shots are left out: {why}; a task takes {shots} + {queries}"
+            f"{several(shots, 'shot')} {'is' if shots == 1 else 'are'} left out: {why}; a task "
+            f"takes {shots} + {queries}"
             for shots, why in self.sized.left_out.items()
         ]
         return [*left_out, *self.sized.notes, *dict.fromkeys(self.failed)]
@@ -116,7 +118,7 @@ def _head(evaluated: Evaluated) -> Iterator[str]:
 
 def _section(table: SizeTable) -> Iterator[str]:
     score = table.score
-    yield from (f"## {score.label}: {table.shots} shots, {table.steps} steps", "")
+    yield from (f"## {score.label}: {table.size}", "")
     yield from _grid(LEARNERS, (learner_cells(one, score) for one in table.learners))
     if table.differences:
         yield from _grid(DIFFERENCES, (gap_cells(one, score) for one in table.differences))

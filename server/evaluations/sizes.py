@@ -15,6 +15,7 @@ from metaward.client.sitting import Sitting
 from metaward.client.tasks.base import Hospital
 from metaward.client.work import stream
 from metaward.server.evaluations.exam import Exam
+from metaward.server.words import several
 from metaward.sim import data_root
 
 PEEKS = 20
@@ -70,7 +71,8 @@ def _tried(exam: Exam, shots: int, index: int, own: Hospital, root: Path | None)
         raise DataError(_too_few(own.seat.name, scarce) if scarce else str(error)) from error
     unused = {c: n for c, n in scarce.items() if c not in used}
     if unused and sitting.changes(source):
-        yield f"{shots} shots: {_too_few(own.seat.name, unused)}, so that its tasks do without"
+        few = _too_few(own.seat.name, unused)
+        yield f"{several(shots, 'shot')}: {few}, so that its tasks do without"
 
 
 def sizes_of(exam: Exam, shots: int) -> tuple[int, int]:

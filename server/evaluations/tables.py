@@ -22,6 +22,7 @@ from metaward.server.evaluations.statistics import (
     sampled_hospitals,
     worst_tenth,
 )
+from metaward.server.words import size_words
 
 Numbers = NDArray[Any]
 
@@ -80,6 +81,11 @@ class SizeTable:
     steps: int
     learners: tuple[Reached, ...]
     differences: tuple[Difference, ...]
+
+    @property
+    def size(self) -> str:
+        """Shots and steps in words."""
+        return size_words(self.shots, self.steps)
 
 
 def tables_of(scores: Sequence[Score], cells: Sequence[Cell]) -> tuple[SizeTable, ...]:

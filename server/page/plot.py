@@ -6,7 +6,7 @@ Places are percent of the drawing, from its left and from its upper edge.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,11 +17,11 @@ LINES = 8
 
 @dataclass(frozen=True)
 class Series:
-    """A line: ``y`` at the rounds ``x`` (or at another number), and the band from ``low`` to
+    """A line: ``y`` at the rounds ``x`` (or at other numbers), and the band from ``low`` to
     ``high``, if it has one."""
 
     name: str
-    x: Sequence[int]
+    x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] = ()
     high: Sequence[float] = ()
@@ -103,6 +103,24 @@ def over_sizes(
     return replace(_plot(title, label, shown, frame, places, words), axis=axis)
 
 
+def over_amounts(
+    title: str,
+    label: str,
+    line: Series,
+    levels: Mapping[str, float],
+    digits: int,
+    axis: str,
+) -> Plot:
+    """A line over an amount from 0 on, which ``axis`` names, and level lines to compare with."""
+    ends = [0.0, max(line.x) or 1.0]
+    shown = [line, *(Series(name, ends, [y, y]) for name, y in levels.items())][:LINES]
+    frame = replace(_frame(shown), left=0.0)
+    places = [Tick(frame.x(n), f"{n:g}") for n in _ticks(frame.left, frame.right)]
+    words = [_words(line, digits, f"at {axis}")]
+    words += [f"{one.name}: {one.y[0]:.{digits}f}." for one in shown[1:]]
+    return replace(_plot(title, label, shown, frame, places, " ".join(words)), axis=axis)
+
+
 def _plot(
     title: str,
     label: str,
@@ -144,4 +162,5 @@ def _path(points: Sequence[tuple[float, float]]) -> str:
 def _words(one: Series, digits: int, where: str = "in round") -> str:
     """A line in words: its first and its last value."""
     first, last = f"{one.y[0]:.{digits}f}", f"{one.y[-1]:.{digits}f}"
-    return f"{one.name}: {first} {where} {one.x[0]}, {last} {where} {one.x[-1]}."
+    at, end = f"{one.x[0]:.5g}", f"{one.x[-1]:.5g}"
+    return f"{one.name}: {first} {where} {at}, {last} {where} {end}."

@@ -26,7 +26,7 @@ from metaward.privacy.report.templates import environment
 from metaward.server.evaluate import LearnerRow, ScoreTable
 from metaward.server.folder import Folder, now
 from metaward.server.missed import missed
-from metaward.server.page.plot import Plot, Series, plot
+from metaward.server.page.plot import Plot, Series, over_amounts, plot
 from metaward.server.page.rounds import (
     Phase,
     durations,
@@ -39,14 +39,13 @@ from metaward.server.page.rounds import (
 from metaward.server.page.setting import differing, facts
 from metaward.server.page.ways import at_each, together
 from metaward.server.report import cells
+from metaward.server.spending import scores_over_epsilon
 from metaward.sim import Sim
 
 HERE = Path(__file__).parent
 NAME, TEMPLATE = "report.html", "run.html.md"
 STYLES = (SHARED / "page.css.md", HERE / "run.css.md")
 PICTURES = {
-    "spent.png": "The score at the hospitals that judge over the epsilon that was spent, as a "
-    "curve; the table above has its last values",
     "sine.png": "Three sinusoids of the hospitals that judge with ten known points each, and the "
     "learner's fit before and after adaptation",
 }
@@ -99,6 +98,7 @@ def page(folder: Folder, place: Path, finished: str) -> str:
             durations=durations(trained),
             differing=differing(run),
             config=json.dumps(run.mapping(), indent=1, ensure_ascii=False),
+            spent=over_epsilon(run, folder, tables[0]),
             pictures=_pictures(folder),
             files=_files(folder, place),
             style=Markup(style),
@@ -134,6 +134,22 @@ def _curves(trained: list[Phase], score: Score, judges: str) -> Plot | None:
     lines = [scores(phase, score.scale) for phase in trained]
     title, label = f"Score at the {judges} hospitals over the rounds", score.label
     return plot(title, label, [lines[0], start, *lines[1:]], score.digits)
+
+
+def over_epsilon(run: Sim, folder: Folder, table: ScoreTable) -> Plot | None:
+    """The score over what was spent, beside the final scores of all learners; None where nothing
+    was spent, or no ledger is here."""
+    there = run.privacy.budget is not None and (folder.path / "privacy.json").is_file()
+    points = scores_over_epsilon(folder) if there else []
+    if not points:
+        return None
+    scale, own = table.score.scale, table.rows[0].learner
+    columns = ([scale * row[key] for _, row in points] for key in ("after", "low", "high"))
+    line = Series(f"{own}, adapted", [epsilon for epsilon, _ in points], *columns)
+    levels = {row.learner: scale * row.after for row in table.rows[1:]}
+    levels = {f"{own}, final": scale * table.rows[0].after} | levels
+    title = "Score over the epsilon that was spent"
+    return over_amounts(title, table.score.label, line, levels, table.score.digits, "epsilon")
 
 
 def _round_times(phase: Phase) -> Plot | None:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 
 from metaward.server.evaluations.tables import SizeTable
 from metaward.server.pictures.figure import COLOURS, picture
+from metaward.server.words import several
 
 
 def draw_shots(path: Path, tables: Sequence[SizeTable], shots: int, steps: int) -> None:
@@ -24,8 +25,8 @@ def draw_shots(path: Path, tables: Sequence[SizeTable], shots: int, steps: int) 
         _curves(left, across, lambda table: table.shots)
         _curves(right, along, lambda table: table.steps)
         left.set(xlabel="shots", ylabel=f"query {tables[0].score.label}")
-        left.set_title(f"After {steps} steps")
-        right.set(xlabel="steps", title=f"With {shots} shots")
+        left.set_title(f"After {several(steps, 'step')}")
+        right.set(xlabel="steps", title=f"With {several(shots, 'shot')}")
         known = left.get_legend_handles_labels()
         figure.legend(*known, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-
 from metaward.server.evaluate import ScoreTable
 from metaward.server.folder import Folder
 from metaward.server.pictures.figure import COLOURS, picture
+from metaward.server.spending import scores_over_epsilon
 from metaward.sim import Sim
 
 
 def draw_spent(run: Sim, folder: Folder, table: ScoreTable) -> None:
     """Write spent.png from the privacy report and the evaluated rounds, where hospitals' ledgers
     are here; epsilon is that of the hospital that has spent most."""
-    budget, spent = run.privacy.budget, spending(folder)
-    points = [row for row in folder.rows() if "after" in row and row["round"] in spent]
+    budget = run.privacy.budget
+    points = scores_over_epsilon(folder) if budget else []
     if not points or budget is None:
         return
-    scale, x = table.score.scale, [spent[row["round"]] for row in points]
-    after, low, high = ([scale * row[k] for row in points] for k in ("after", "low", "high"))
+    scale, x = table.score.scale, [epsilon for epsilon, _ in points]
+    after, low, high = ([scale * row[k] for _, row in points] for k in ("after", "low", "high"))
     with picture(folder.path / "spent.png", height=4.2) as figure:
         axes = figure.subplots()
         own = table.rows[0].learner
@@ -36,14 +34,3 @@ def draw_spent(run: Sim, folder: Folder, table: ScoreTable) -> None:
         axes.set_ylabel(f"query {table.score.label}")
         axes.set_title(f"What is learned for what is spent (unit: {run.privacy.unit.name})")
         axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-
-
-def spending(folder: Folder) -> Mapping[int, float]:
-    """The most that any unit had spent after each round, as epsilon at the agreed delta, from the
-    run's privacy report; empty where no ledger is here."""
-    report = json.loads((folder.path / "privacy.json").read_text(encoding="utf-8"))
-    spent: dict[int, float] = {}
-    for hospital in report["hospitals"]:
-        for point in hospital["history"]:
-            spent[point["round"]] = max(point["epsilon"], spent.get(point["round"], 0.0))
-    return spent

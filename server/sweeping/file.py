@@ -14,7 +14,7 @@ from metaward.options import ConfigError, build, show
 from metaward.sections import Natural
 from metaward.server.sweeping.draws import DRAW, Draw
 from metaward.server.sweeping.keys import key_faults
-from metaward.sim import HERE
+from metaward.sim import HERE, shipped
 from metaward.yaml_text import read_yaml
 
 
@@ -72,6 +72,7 @@ class Sweep:
 
 def load_sweep(path: Path) -> Sweep:
     """Read a sweep's yaml file; ``ConfigError`` names every fault."""
+    path = shipped(path)
     if not path.is_file():
         raise ConfigError(["no such file; name a sweep's yaml file"], str(path))
     faults: list[str] = []
@@ -84,7 +85,7 @@ def load_sweep(path: Path) -> Sweep:
 def run_file(sweep: Sweep, path: Path) -> Path:
     """The yaml file of the run that the sweep in ``path`` varies; the repository's own files are
     found from everywhere, as by ``extends``."""
-    beside = path.parent / sweep.run
+    beside = shipped(path).parent / sweep.run
     return next((p for p in (beside, HERE / sweep.run) if p.is_file()), beside)
 
 

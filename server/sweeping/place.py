@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from metaward.files import replace_file
 from metaward.options import ConfigError
 from metaward.server.folder import BusyError, Folder, FolderTakenError
+from metaward.server.stored import stored
 from metaward.server.sweeping.trials import SweepPlan, SweepTrial
 from metaward.sim import Sim
 
@@ -71,7 +72,7 @@ class SweepPlace:
         if not known.is_file():
             self._require_ours()
             replace_file(known, (json.dumps(plan.plain(), indent=1) + "\n").encode())
-        elif json.loads(known.read_text(encoding="utf-8")) != plan.plain():
+        elif stored(known) != plan.plain():
             raise FolderTakenError(
                 f"{self.path} holds a sweep with other trials (plan.json), so the file or its run "
                 "has changed since; name another folder with --out"

@@ -131,6 +131,23 @@ def test_no_words_of_an_exception_leave(
 
 
 @pytest.mark.parametrize(
+    ("content", "named"),
+    [(encode_request(request()), "hospital sine-03: "), (RecordDict(), "hospital number 2 of")],
+)
+def test_the_log_names_the_hospital_where_its_name_is_known(
+    content: RecordDict, named: str, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def breaks(*_: object) -> None:
+        raise DataError("no such file")
+
+    monkeypatch.setattr(work, "open_hospital", breaks)
+    with caplog.at_level(logging.ERROR, logger="metaward.hospital"):
+        message_from("train", content, 2)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(named)
+
+
+@pytest.mark.parametrize(
     "content",
     [
         RecordDict(),

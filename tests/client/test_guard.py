@@ -114,7 +114,9 @@ def test_only_the_hospitals_own_setting_opens_a_connection(
     monkeypatch.setattr(urllib.request, "urlopen", connect)
     site.write(**OPEN)
     own = {} if "simulation" in config else site.config
-    content = request(NONE, desk=replace(NONE.desk(), source=MedMnist(download=asked)).json())
+    desk = replace(NONE.desk(), source=MedMnist(download=asked))
+    start = desk.learner.initial(work.open_setting(desk), desk.seed).numpy()
+    content = request(NONE, desk=desk.json(), theta=start)
     roster = request(NONE, desk=content.desk, theta=None)
     for kind, of in (("query.roster", roster), ("train", content)):
         answer = ask(kind, of, 0, **{**own, "data-root": str(tmp_path / "none"), **config})

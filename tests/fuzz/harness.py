@@ -35,11 +35,12 @@ Few = pytest.MarkDecorator
 def inputs(few: int, many: int) -> Few:
     """How many inputs a test draws: ``few`` in `make test`, ``many`` under `-m long`."""
     return pytest.mark.parametrize(
-        "number", [pytest.param(few, id="few"), pytest.param(many, id="many", marks=[LONG])]
+        "number", [pytest.param(few, id="few"), pytest.param(many, id="many", marks=LONG)]
     )
 
 
-LONG = pytest.mark.long
+LONG = [pytest.mark.long, pytest.mark.timeout(3000)]
+"""A timeout strikes while an input is read; Hypothesis would take it for a failure of the input."""
 HEALTH = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 
 

@@ -130,7 +130,7 @@ def test_marks(number: int, counted: Counted, tmp_path: Path) -> None:
         (folder.path / "marks.jsonl").write_bytes(content)
         marks = folder.marks()
         marks.last("a")
-        marks.note(SeenMark("b", "r", 1, Mark("1", 1, "1")))
+        marks.note([SeenMark("b", "r", 1, Mark("1", 1, "1"))])
         assert folder.marks().seen[:-1] == marks.seen
 
     known = [DEEP, b"3", json.dumps(MARK | {"round": "3"}).encode() + b"\n"]

@@ -28,7 +28,10 @@ INT64 = st.integers(-(2**63), 2**63 - 1)
 VECTORS = arrays(np.float32, st.integers(0, 50), elements=st.floats(width=32))
 NAMES = st.text(max_size=20)
 RUNS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", fullmatch=True)
-MARKS = st.none() | st.builds(Mark, NAMES, INT64, NAMES)
+COUNTS = st.integers(0, 2**63 - 1)
+MARKED = st.from_regex(r"[A-Za-z0-9-]{1,100}", fullmatch=True)
+MARKS = st.none() | st.builds(Mark, MARKED, COUNTS, MARKED)
+FINITE = arrays(np.float32, st.integers(0, 50), elements=st.floats(-(2.0**126), 2.0**126, width=32))
 
 
 def same(one: NDArray[np.float32], other: NDArray[np.float32]) -> bool:
@@ -79,7 +82,7 @@ def test_refusal_comes_back(code: str) -> None:
     assert decode_answer(encode_answer(Refusal(code))) == Refusal(code)
 
 
-@given(INT64, NAMES, st.none() | VECTORS, INT64, RUNS, MARKS)
+@given(COUNTS, NAMES, st.none() | FINITE, COUNTS, RUNS, MARKS)
 def test_request_comes_back(
     number: int,
     desk: str,
@@ -266,6 +269,10 @@ def test_missing_renamed_and_extra_arrays_are_refused(kind: str) -> None:
     assert code_of(records, decode_answer) == "keys"
 
 
+def theta_of(value: float) -> ArrayRecord:
+    return ArrayRecord({"theta": Array(np.array([1, value], np.float32))})
+
+
 REQUEST = Request(2, "{}", np.ones(4, np.float32), 5)
 
 
@@ -290,6 +297,13 @@ REQUEST = Request(2, "{}", np.ones(4, np.float32), 5)
         (lambda r: r["request"].update({"ledger": "ab", "sequence": 4}), "keys"),
         (lambda r: r["request"].update({"head": "ab"}), "keys"),
         (lambda r: r["request"].update({"ledger": "a", "sequence": "4", "head": "b"}), "type"),
+        (lambda r: r["request"].update({"ledger": "a", "sequence": -1, "head": "b"}), "mark"),
+        (lambda r: r["request"].update({"ledger": "a\x1b[2J", "sequence": 4, "head": "b"}), "mark"),
+        (lambda r: r["request"].update({"ledger": "a", "sequence": 4, "head": "b" * 101}), "mark"),
+        (lambda r: r["request"].update({"round": -1}), "range"),
+        (lambda r: r["request"].update({"episodes": -1}), "range"),
+        (lambda r: r.update({"theta": theta_of(np.nan)}), "finite"),
+        (lambda r: r.update({"theta": theta_of(-np.inf)}), "finite"),
         (lambda r: r.update({"theta": ConfigRecord()}), "keys"),
         (lambda r: r.update({"theta": ArrayRecord()}), "keys"),
         (lambda r: r.update({"theta": ArrayRecord({"theta": Array(np.ones(4))})}), "dtype"),

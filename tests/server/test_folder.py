@@ -232,14 +232,14 @@ def seen(hospital: str) -> SeenMark:
 def test_marks_come_back(folder: Folder) -> None:
     marks = folder.marks()
     for name in ("a", "b"):
-        marks.note(seen(name))
+        marks.note([seen(name)])
     assert folder.marks().seen == [seen("a"), seen("b")]
 
 
 @pytest.mark.parametrize("line", ['{"hospital": "sine-0', "{}", "[]", "\0"])
 def test_a_line_that_is_no_mark_is_named(line: str, folder: Folder) -> None:
     """One that a crash cut short, too: without it a ledger that was set back could pass."""
-    folder.marks().note(seen("a"))
+    folder.marks().note([seen("a")])
     path = folder.path / "marks.jsonl"
     path.write_text(path.read_text() + line)
     with pytest.raises(ConfigError, match=r"marks\.jsonl: is damaged: line 2 is no mark"):

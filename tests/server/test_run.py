@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from metaward.client.errors import DataError
 from metaward.client.node import Node
 from metaward.privacy import Release
 from metaward.privacy.wire import Request
+from metaward.server.app import TOLD_TO_END
 from metaward.server.engines import ENGINES
 from metaward.server.folder import BusyError, Folder
 from metaward.server.run import Observer
@@ -95,6 +97,21 @@ def test_a_failed_run_resumes_to_the_same_bytes(
     assert table(broken) == table(whole)
     rounds = [r["round"] for r in broken.rows() if "loss" in r]
     assert rounds == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_process_that_is_told_to_end_says_so_and_its_run_resumes(tmp_path: Path) -> None:
+    """Flower's server process turns SIGTERM into SystemExit, whose own words say nothing."""
+
+    def ended(row: Mapping[str, Any]) -> None:
+        raise SystemExit(0)
+
+    with pytest.raises(SystemExit):
+        execute(tmp_path / "run", observe=ended)
+    folder = Folder(tmp_path / "run")
+    assert folder.status() == ("failed", TOLD_TO_END)
+    assert list(folder.trail().lines())[-1]["reason"] == TOLD_TO_END
+    ENGINES["inprocess"](folder.config(), folder, lambda row: None)
+    assert folder.status() == ("finished", "")
 
 
 @pytest.mark.parametrize("baseline", ["scratch", "fedavg"])

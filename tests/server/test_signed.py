@@ -38,6 +38,7 @@ def folder(run: Sim, tmp_path: Path) -> Folder:
         asked = f"{made.id}.own", 1, "cd", "ef"
         statement = Statement(3, "release", seat.name, *asked, mark)
         keys.note(statement, sign(key(seat.name), statement).signature)
+    keys.kept()
     return made
 
 
@@ -106,7 +107,9 @@ def test_an_answer_that_counted_and_is_not_there_is_found(run: Sim, folder: Fold
     path.write_text(path.read_text().replace(".own", f".{learner}"))
     for seat in (first, second):
         statement = Statement(3, "release", seat, f"{folder.id}.{learner}", 1, "cd", "ef", None)
-        seat_keys(run, folder).note(statement, sign(key(seat), statement).signature)
+        keys = seat_keys(run, folder)
+        keys.note(statement, sign(key(seat), statement).signature)
+        keys.kept()
     counted(folder, first, second)
     assert not [fault for fault in signed_faults(run, folder)[1] if "no line" in fault]
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
@@ -129,7 +132,9 @@ def test_a_line_that_a_crash_cut_does_not_spoil_the_next(run: Sim, folder: Folde
     path.write_text(path.read_text()[:-20])
     name = run.client.tasks.roster()[0].name
     statement = Statement(3, "release", name, f"{folder.id}.own", 2, "cd", "ef", None)
-    seat_keys(run, folder).note(statement, sign(key(name), statement).signature)
+    keys = seat_keys(run, folder)
+    keys.note(statement, sign(key(name), statement).signature)
+    keys.kept()
     count, faults = signed_faults(run, folder)
     assert count == len(run.client.tasks.roster())
     assert faults == [f"{NAME}: line {count} is no signed statement"]

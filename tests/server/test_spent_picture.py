@@ -9,7 +9,7 @@ import pytest
 
 from metaward.door import run as carry_out
 from metaward.server.folder import Folder
-from metaward.server.pictures.spent import spending
+from metaward.server.spending import spending
 from tests.server.office.privacy_desk import private
 from tests.server.small import small
 

@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 
 from metaward.strategies import COMBINE
+from metaward.strategies import combine as rules
 from metaward.strategies.combine import (
     Combine,
     GeometricMedian,
@@ -221,3 +222,29 @@ def test_mean_is_summed_in_double_precision() -> None:
     rows[0] = -(2**25)
     assert Mean()(rows)[0] == np.float32((10_000 - 2**25) / 10_001)
     assert TrimmedMean(0.0)(rows)[0] == np.float32((10_000 - 2**25) / 10_001)
+
+
+def test_distances_of_many_updates_are_those_of_differences(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also of copies and of near copies, whose norms would cancel."""
+    rng = np.random.default_rng(3)
+    rows = (1e3 + rng.normal(size=(40, 50))).astype(np.float32)
+    rows[7], rows[8] = rows[3], np.nextafter(rows[3], np.float32(2e3))
+    exact = np.stack([np.square(rows.astype(np.float64) - r).sum(axis=1) for r in rows])
+    monkeypatch.setattr(rules, "EXACT", 0)
+    monkeypatch.setattr(rules, "AT_ONCE", 7 * 50)  # seven rows at a time
+    found = np.concatenate(list(rules.squared_distances(rows)))
+    np.testing.assert_allclose(found, exact, rtol=1e-9, atol=0)
+    assert found[3, 7] == 0 < found[3, 8]
+
+
+@pytest.mark.parametrize("rule", [Median(), TrimmedMean(0.2), GeometricMedian(), Krum(2, 3)])
+def test_a_rule_gives_the_same_whatever_it_takes_at_once(
+    rule: Combine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = np.random.default_rng(4).normal(size=(13, 29)).astype(np.float32)
+    whole = rule(rows)
+    monkeypatch.setattr(rules, "AT_ONCE", 1)  # a coordinate, or an update, at a time
+    monkeypatch.setattr(rules, "EXACT", 0)
+    np.testing.assert_allclose(rule(rows), whole, rtol=1e-6, atol=1e-7)

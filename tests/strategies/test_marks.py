@@ -11,6 +11,7 @@ from metaward.privacy import Mark, Release
 from metaward.privacy.wire import Request
 from metaward.strategies.marks import Marks, SeenMark
 from metaward.strategies.quorum import QuorumError
+from metaward.strategies.quorum import reasons as said
 from tests.strategies.federation import THETA, grid_of, honest, run, strategy
 
 MINE = "0123456789abcdef"
@@ -67,7 +68,7 @@ def test_a_reply_that_is_sent_again_is_accepted() -> None:
 def test_a_ledger_that_went_back_is_rejected(round: int, sent: Mark | None, of: str) -> None:
     marks = after(2, 4, 9)
     told: list[SeenMark] = []
-    marks.note = told.append
+    marks.note = told.extend
     assert not marks.accept(release("rome", round, sent), of)
     assert marks.last("rome") == mark(9), "what was rejected is not remembered"
     assert (len(marks.seen), told) == (3, [])
@@ -83,7 +84,7 @@ def test_hospitals_are_told_apart() -> None:
 
 def test_every_new_mark_is_told_once() -> None:
     told: list[SeenMark] = []
-    marks = Marks(note=told.append)
+    marks = Marks(note=told.extend)
     for _ in range(2):
         marks.accept(release("rome", 1, mark(2)), "run")
     assert told == [SeenMark("rome", "run", 1, mark(2))] == marks.seen
@@ -172,3 +173,27 @@ def ledgered_for(name: str) -> Any:
         return replace(answer, mark=mark(2))
 
     return act
+
+
+def test_the_marks_of_a_round_are_noted_together_and_those_that_went_back_left_out() -> None:
+    told: list[list[SeenMark]] = []
+    marks = Marks(note=lambda new: told.append(list(new)))
+    names = [f"hospital-{k}" for k in range(50)]
+    first = [release(name, 1, Mark(f"{k:016x}", 5, "a" * 64)) for k, name in enumerate(names)]
+    assert marks.set_back(first, "run") == []
+    second = [release(name, 2, Mark(f"{k:016x}", 6, "b" * 64)) for k, name in enumerate(names)]
+    second[7] = release(names[7], 2, Mark(f"{7:016x}", 4, "b" * 64))
+    assert marks.set_back(second, "run") == [names[7]]
+    assert [len(new) for new in told] == [50, 49]
+    assert [one.hospital for one in told[1]] == names[:7] + names[8:]
+    assert marks.set_back(second, "run") == [names[7]]
+    assert len(told) == 2, "nothing is noted where nothing is new"
+
+
+def test_an_error_names_some_hospitals_and_counts_the_others() -> None:
+    few = {f"hospital-{k}": "no-reply" for k in range(3)}
+    assert said(few) == "hospital-0 (no-reply), hospital-1 (no-reply), hospital-2 (no-reply)"
+    many = {f"hospital-{k}": "failed" if k % 10 else "no-reply" for k in range(10_000)}
+    text = said(many)
+    assert text.endswith("hospital-19 (failed), 8982 more (failed), 998 more (no-reply)")
+    assert len(text) < 1000

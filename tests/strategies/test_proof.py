@@ -273,7 +273,21 @@ def test_a_stranger_that_says_nothing_does_not_take_all_the_time() -> None:
     keys = SeatKeys(read_keys(LINES))
     grid = Waiting({**OWNERS, 1: lambda *_: None}, late={31: 3})
     Roster(SEATS, ROLL_CALL, 900.0, 60.0, keys).gather(grid)
-    assert waits == [60.0] * 4
+    assert waits == [60.0, 120.0, 240.0, 450.0], "half of all the time at most"
+
+
+def test_a_hospital_that_answers_more_slowly_than_a_short_call_is_heard() -> None:
+    """Its records take 100 seconds to open; every shorter call ends without its answer."""
+
+    class Waiting(FakeGrid):
+        def send_and_receive(self, messages: Any, *, timeout: float | None = None) -> Any:
+            replies = super().send_and_receive(messages, timeout=timeout)
+            slow = timeout is not None and timeout < 100.0
+            return [r for r in replies if not slow or r.metadata.src_node_id != 12]
+
+    roster = Roster(SEATS, ROLL_CALL, 900.0, 60.0, SeatKeys(read_keys(LINES)))
+    roster.gather(Waiting(dict(OWNERS)))
+    assert roster.nodes == SEATED
 
 
 def test_a_refusal_that_another_hospital_signed_is_not_this_ones() -> None:

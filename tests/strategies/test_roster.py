@@ -1,12 +1,15 @@
 """Who is who: late nodes, wrong and taken seats, refusals, and replies nobody asked for."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from flwr.app import Error, Message, RecordDict
 
 from metaward.privacy import Attendance, Refusal, Release
 from metaward.privacy.wire import Request
+from metaward.server.deploy.layout import Site
+from metaward.server.folder import Folder
 from metaward.strategies import roster as module
 from metaward.strategies.roster import Roster, RosterError
 from metaward.strategies.silence import REST
@@ -70,7 +73,10 @@ def test_silent_node_is_asked_again() -> None:
         (sits("south", -1), "hospital number -1 cannot take part: unknown-seat"),
         (sits("south", -(2**63)), "unknown-seat"),
         (sits("east", 1), "east cannot take part: seat-taken"),
-        (lambda *_: Refusal("data-refused"), "node 90 cannot take part: data-refused; its own log"),
+        (
+            lambda *_: Refusal("data-refused"),
+            "node 90 cannot take part: data-refused; why is in",
+        ),
         (lambda *_: Refusal("federation-size"), "has 3 hospitals.*num-supernodes=3"),
         (lambda *_: Error(2, "Traceback: /home/erika"), "node 90 cannot take part: error-2"),
         (lambda *_: RecordDict(), "node 90 cannot take part: malformed-keys"),
@@ -81,6 +87,16 @@ def test_node_that_is_no_hospital_of_this_run_stops_it(script: Script, words: st
     with pytest.raises(RosterError, match=words) as caught:
         gather(grid)
     assert "erika" not in str(caught.value), "a sender's own words are not repeated"
+
+
+def test_a_refusal_names_the_files_in_which_its_reason_stands() -> None:
+    """Those that the engines and deployments give to hospitals for their logs."""
+    grid = FakeGrid({12: HOSPITALS[12], 77: lambda *_: Refusal("data-refused")})
+    with pytest.raises(RosterError) as caught:
+        gather(grid)
+    local = Site(Path("/d")).hospitals(["north"])[0].log.name
+    assert f"{Folder(Path('r')).hospital_log.name} in the result folder" in str(caught.value)
+    assert f"{local} in the hospital's own folder" in str(caught.value)
 
 
 def test_answer_of_another_kind_is_refused() -> None:

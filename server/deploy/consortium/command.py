@@ -50,12 +50,18 @@ def init(
     programs: Annotated[
         Path, typer.Option(help="On every machine, the folder of the installed commands.")
     ] = Path("/opt/metaward/bin"),
+    guard: Annotated[
+        bool,
+        typer.Option("--guard/--no-guard", help="Give each hospital a guard (docs/deployment.md)."),
+    ] = True,
 ) -> None:
     """Found a consortium: keys and certificates, and a parcel for the server and every hospital."""
     if not host:
         raise ConfigError(["name the server as hospitals reach it: --host links.example.org"])
     run = sim.load(config, set_ or [])
-    founded = Consortium(run.name, tuple(host), Ports(port), str(prefix), str(programs))
+    founded = Consortium(
+        run.name, tuple(host), Ports(port), str(prefix), str(programs), guard=guard
+    )
     made = actions.found(_office(folder), run, founded)
     tell(
         f"{folder} is the office of {made.name}: keep it off the network, for its keys let "

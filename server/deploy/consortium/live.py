@@ -11,9 +11,11 @@ from pathlib import Path
 
 from metaward.errors import RunError
 from metaward.files import replace_file
+from metaward.json_text import read_json
 from metaward.server.deploy.commands import environment
 from metaward.server.deploy.consortium.members import Consortium
 from metaward.server.deploy.consortium.places import MachineFolders
+from metaward.server.stored import stored
 
 CONNECTION = "consortium"
 FLOWER_SECONDS = 60.0
@@ -73,8 +75,7 @@ class ServerSite:
         """The SuperLink's number of each public key that was let in."""
         if not self.known.is_file():
             return {}
-        found: dict[str, str] = json.loads(self.known.read_text(encoding="utf-8"))
-        return found
+        return stored(self.known)
 
     def register(self, keys: Path) -> tuple[list[str], int]:
         """Let in the keys that count, and turn out all others that were let in before.
@@ -129,7 +130,7 @@ def _json(text: str) -> dict[str, Sequence[Mapping[str, str]]]:
     """The JSON object in what a command printed; other lines come before it."""
     start = text.find("{")
     try:
-        found = json.loads(text[start:])
+        found = read_json(text[start:])
     except ValueError as error:
         raise FlowerError(f"Flower answered without JSON: {text[-300:]!r}") from error
     if not isinstance(found, dict) or not found.get("success"):

@@ -73,6 +73,8 @@ class Consortium:
     prefix: str = "/"
     programs: str = "/opt/metaward/bin"
     signers: tuple[str, ...] = ()
+    guard: bool = True
+    """Whether each hospital has a guard, a process of its own for records, ledger and keys."""
     hospitals: tuple[dict[str, str], ...] = ()
 
     @property

@@ -24,6 +24,11 @@ class MachineFolders:
         """What changes while it works: ledger, memory, databases, audit logs, results."""
         return self.prefix / "var" / "lib" / "metaward"
 
+    @property
+    def sockets(self) -> Path:
+        """Sockets, which are gone after a restart."""
+        return self.prefix / "run" / "metaward"
+
 
 @dataclass(frozen=True)
 class Office:

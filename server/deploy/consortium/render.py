@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,9 @@ SERVER = {
 """The files of the server's machine, and the template of each."""
 
 HOSPITAL = {
+    "guard.yaml": "guard.yaml.j2",
     "gate.yaml": "gate.yaml.j2",
+    "metaward-guard.service": "hospital-guard.service.j2",
     "metaward-gate.service": "hospital-gate.service.j2",
     "metaward-node.service": "hospital-node.service.j2",
     "compose.yaml": "hospital-compose.yaml.j2",
@@ -39,6 +42,9 @@ HOSPITAL = {
     "README.md": "hospital-README.md.j2",
 }
 """The files of a hospital's machine, and the template of each."""
+
+GUARDED = ("guard.yaml", "metaward-guard.service")
+"""The files of a hospital that has a guard, and of no other."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +72,7 @@ class Commands:
         return ["nginx", "-e", "stderr", "-c", f"{self.machine.etc}/nginx.conf"]
 
     def supernode(self, index: int) -> list[str]:
-        """A hospital's SuperNode, whose only way out is the hospital's gate.
+        """A hospital's SuperNode, which knows its gate and its guard and nothing else.
 
         It knows the gate by the certificate that the gate has made for itself.
         """
@@ -78,13 +84,25 @@ class Commands:
         return [f"{self.consortium.programs}/flower-supernode", *trust, *where, *port]
 
     def node_config(self, index: int) -> str:
-        """What a hospital's SuperNode hands to the app: its number, and where its own files are."""
+        """What a hospital's SuperNode hands to the app: where the guard is, or all by itself."""
+        if self.consortium.guard:
+            return f'partition-id={index} guard="{self.machine.sockets}/guard.sock"'
         etc, state = self.machine.etc, self.machine.state
         own = {"policy": etc / "policy.yaml", "ledger": state / "ledger.sqlite"}
         own |= {"data-root": state / "data", "memory": state / "memory"}
-        own |= {"signing-key": etc / "signing.key"}
+        own |= {"signing-key": etc / "signing.key", "audit-log": state / "audit.jsonl"}
+        own |= {"gate-log": state / "gate" / "gate.jsonl"}
         pairs = [f'{key}="{path}"' for key, path in own.items()]
         return " ".join([f"partition-id={index}", "download=false", *pairs])
+
+
+def contained(command: Sequence[str]) -> list[str]:
+    """A command of the units as a container runs it: its image has programs at their usual place.
+
+    Compose takes a dollar sign for the beginning of a variable unless it is doubled.
+    """
+    program, *words = command
+    return [Path(program).name, *(word.replace("$", "$$") for word in words)]
 
 
 def server_files(consortium: Consortium) -> dict[str, str]:
@@ -93,9 +111,10 @@ def server_files(consortium: Consortium) -> dict[str, str]:
     values = {
         "server": True,
         "superlink": shlex.join(commands.superlink()),
-        "superlink_words": json.dumps(commands.superlink()),
+        "superlink_words": json.dumps(contained(commands.superlink())),
         "nginx": shlex.join(commands.nginx()),
-        "nginx_words": json.dumps(commands.nginx()),
+        "nginx_words": json.dumps(contained(commands.nginx())),
+        "image": f"localhost/metaward-server:{version('metaward')}",
     }
     texts = _rendered(consortium, SERVER, values)
     return texts | {"flower.toml": connection(consortium)}
@@ -108,10 +127,13 @@ def hospital_files(consortium: Consortium, hospital: Member) -> dict[str, str]:
     values = {
         "server": False,
         "hospital": hospital,
+        "index": index,
+        "image": f"localhost/metaward:{version('metaward')}",
         "supernode": shlex.join(supernode).replace("%", "%%"),
-        "supernode_words": json.dumps(supernode),
+        "supernode_words": json.dumps(contained(supernode)),
     }
-    return _rendered(consortium, HOSPITAL, values)
+    files = {name: HOSPITAL[name] for name in HOSPITAL if consortium.guard or name not in GUARDED}
+    return _rendered(consortium, files, values)
 
 
 def connection(consortium: Consortium, name: str = "consortium") -> str:
@@ -129,8 +151,10 @@ def _rendered(
         "address": consortium.address,
         "etc": machine.etc,
         "state": machine.state,
+        "sockets": machine.sockets,
         "largest": LARGEST_MESSAGE,
         "version": code_version(),
+        "owner": "metaward-guard" if consortium.guard else "metaward-node",
     }
     return {
         name: _templates().get_template(template).render(shared | dict(values))

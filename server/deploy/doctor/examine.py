@@ -6,7 +6,6 @@ server or a hospital. It changes nothing, and sends nothing but an empty request
 
 from __future__ import annotations
 
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -21,12 +20,12 @@ from metaward.privacy.ledger import verify
 from metaward.privacy.policy import Policy
 from metaward.server.deploy.doctor.finding import Check, Finding, Verdict
 from metaward.server.deploy.doctor.line import certificates, connection, ports
+from metaward.server.deploy.doctor.own import guard, node_config
 from metaward.server.deploy.gate.allowed import admitted, read_bundles
 from metaward.server.deploy.gate.setting import Gate
 from metaward.server.version import code_version
 
 DISK_BYTES = 2 << 30
-UNITS = Path("/etc/systemd/system")
 PINNED = ("flwr", "torch", "opacus", "numpy", "cryptography")
 
 
@@ -68,7 +67,7 @@ def keys(folder: Path) -> Iterator[Finding]:
 
 def policy(folder: Path) -> Iterator[Finding]:
     """That the policy can be read and says something."""
-    path = Path(_named(folder).get("policy", folder / "policy.yaml"))
+    path = Path(str(node_config(folder).get("policy", folder / "policy.yaml")))
     found = Policy.read(_here(path, folder), known_scores())
     does = [word for word, yes in (("train", found.train), ("judge", found.evaluate)) if yes]
     spend = f"epsilon {found.epsilon:g}" if found.epsilon else "NO PRIVACY"
@@ -77,7 +76,7 @@ def policy(folder: Path) -> Iterator[Finding]:
 
 def ledger(folder: Path) -> Iterator[Finding]:
     """That there is a ledger whose chain is whole."""
-    path = Path(_named(folder).get("ledger", ""))
+    path = Path(str(node_config(folder).get("ledger", "")))
     if not path.is_file():
         remedy = (
             f"for a new hospital: metaward ledger init {path} --hospital NAME; else put it back"
@@ -94,12 +93,12 @@ def ledger(folder: Path) -> Iterator[Finding]:
 
 def data(folder: Path) -> Iterator[Finding]:
     """That there are records, and room for what is written."""
-    named = _named(folder).get("data-root")
+    named = node_config(folder).get("data-root")
     if not named:
         text = "no data folder is named"
-        yield Finding("data", "wrong", text, "name data-root in the node config")
+        yield Finding("data", "wrong", text, "data-root in guard.yaml, or in the node config")
         return
-    path = Path(named)
+    path = Path(str(named))
     if not path.is_dir() or not any(path.iterdir()):
         text = f"{path} is missing or empty"
         yield Finding(
@@ -111,7 +110,7 @@ def data(folder: Path) -> Iterator[Finding]:
 
 def disk(folder: Path) -> Iterator[Finding]:
     """Room for the ledger: a charge that cannot be written ends the run."""
-    path = Path(_named(folder).get("ledger", folder / "x")).parent
+    path = Path(str(node_config(folder).get("ledger", folder / "x"))).parent
     place = next(p for p in (path, *path.parents) if p.exists())
     free = shutil.disk_usage(place).free
     verdict: Verdict = "good" if free >= DISK_BYTES else "doubtful"
@@ -136,8 +135,23 @@ def bundles(folder: Path) -> Iterator[Finding]:
         yield Finding("bundles", "wrong", "no bundle of code may run here", remedy)
 
 
+def code(folder: Path) -> Iterator[Finding]:
+    """That charges will name the code that the gate let in."""
+    named, gate = node_config(folder).get("gate-log"), Gate.read(folder / "gate.yaml")
+    remedy = f"name it in guard.yaml, or in the node config of metaward-node.service: {gate.audit}"
+    if not named:
+        text = "the node config names no gate-log: charges will not say which code they paid for"
+        yield Finding("code", "doubtful", text, remedy)
+    elif Path(str(named)) != gate.audit:
+        text = f"the node config names {named}, but the gate writes {gate.audit}"
+        yield Finding("code", "wrong", text, remedy)
+    else:
+        yield Finding("code", "good", f"charges will name the code that {named} let in")
+
+
 HOSPITAL: tuple[Check, ...] = (
-    *(versions, keys, certificates, connection, bundles, ports, policy, ledger, data, disk),
+    *(versions, keys, certificates, connection, bundles, code, ports),
+    *(guard, policy, ledger, data, disk),
 )
 SERVER: tuple[Check, ...] = (versions, keys, certificates, disk)
 
@@ -155,13 +169,6 @@ def _safely(check: Check, folder: Path) -> list[Finding]:
         remedy = "put right what it names, and look again"
         found.append(Finding(check.__name__, "wrong", str(error), remedy))
     return found
-
-
-def _named(folder: Path) -> dict[str, str]:
-    """Where policy, ledger and data are, as the SuperNode's service says."""
-    units = [place / "metaward-node.service" for place in (folder, UNITS)]
-    text = next((unit.read_text(encoding="utf-8") for unit in units if unit.is_file()), "")
-    return dict(re.findall(r'([a-z-]+)="([^"]*)"', text))
 
 
 def _here(path: Path, folder: Path) -> Path:

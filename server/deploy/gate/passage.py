@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
-from flwr.proto.fab_pb2 import GetFabResponse
+from flwr.proto.fab_pb2 import GetFabRequest, GetFabResponse
 from google.protobuf.message import DecodeError
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from metaward.client.let_in import ADMITTED, BUNDLE, RUN
 from metaward.files import append_line
 from metaward.options import ConfigError
 from metaward.server.deploy.gate.allowed import admitted, read_bundles
@@ -37,6 +38,8 @@ CODE = f"{FLEET}get-fab"
 CALL = re.compile(FLEET + "[a-z-]+")
 MAX_BUNDLE = 64 * 1024 * 1024
 """Bytes; a longer answer to ``get-fab`` is not even read to its end."""
+MAX_QUESTION = 64 * 1024
+"""Bytes of a request for code, which holds a few numbers and a hash."""
 WAIT_SECONDS = 60.0
 HOP = frozenset({"connection", "host", "keep-alive", "transfer-encoding", "upgrade", "te"})
 """Headers that are for one connection and not for the next."""
@@ -101,25 +104,39 @@ async def passed(server: httpx.AsyncClient, request: Request) -> Response:
 
 async def code(server: httpx.AsyncClient, request: Request, gate: Gate, audit: GateLog) -> Response:
     """The bundle that the server sends, where it is on the list; 403 where it is not."""
-    answer = await server.send(_onward(server, request, request.stream()), stream=True)
+    question = await _read(request.stream(), MAX_QUESTION)
+    answer = await server.send(_onward(server, request, question), stream=True)
     try:
-        content = await _whole(answer)
+        content = await _read(answer.aiter_bytes(), MAX_BUNDLE)
     finally:
         await answer.aclose()
     if answer.status_code != 200:
         return Response(content, answer.status_code, _headers(answer))
     bundle = bundle_of(content)
     found = hashlib.sha256(bundle.fab.content).hexdigest()
+    about = {BUNDLE: found, RUN: run_of(question)}
     try:
         entry = admitted(found, read_bundles(Path(gate.bundles)), gate.signers)
     except ConfigError as error:  # somebody is writing the list, or has damaged it
-        audit.note("refused", bundle=found, why=str(error))
+        audit.note("refused", **about, why=str(error))
         return PlainTextResponse("gate: the list of bundles cannot be read", 403)
     if entry is None:
-        audit.note("refused", bundle=found, why="not on the list of signed bundles")
+        audit.note("refused", **about, why="not on the list of signed bundles")
         return PlainTextResponse("gate: this bundle is not on the hospital's list", 403)
-    audit.note("admitted", bundle=found, version=entry.version, signer=entry.signer)
+    audit.note(ADMITTED, **about, version=entry.version, signer=entry.signer)
     return Response(bundle.SerializeToString(), 200, _headers(answer))
+
+
+def run_of(question: bytes) -> str | None:
+    """Flower's number of the run for which a SuperNode asks for code; None where it names none.
+
+    It is a text, because programs other than Python round such large numbers in JSON.
+    """
+    try:
+        number = GetFabRequest.FromString(question).run_id
+    except DecodeError:
+        return None
+    return str(number) if number else None
 
 
 def bundle_of(content: bytes) -> GetFabResponse:
@@ -136,17 +153,17 @@ def bundle_of(content: bytes) -> GetFabResponse:
     return answer
 
 
-async def _whole(answer: httpx.Response) -> bytes:
+async def _read(pieces: AsyncIterator[bytes], most: int) -> bytes:
     content = bytearray()
-    async for piece in answer.aiter_bytes():
+    async for piece in pieces:
         content += piece
-        if len(content) > MAX_BUNDLE:
-            raise httpx.DecodingError("the bundle is too long")
+        if len(content) > most:
+            raise httpx.DecodingError(f"longer than {most} bytes")
     return bytes(content)
 
 
 def _onward(
-    server: httpx.AsyncClient, request: Request, body: AsyncIterator[bytes]
+    server: httpx.AsyncClient, request: Request, body: AsyncIterator[bytes] | bytes
 ) -> httpx.Request:
     headers = [(k, v) for k, v in request.headers.items() if k not in HOP]
     return server.build_request(request.method, request.url.path, headers=headers, content=body)

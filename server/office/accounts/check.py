@@ -44,6 +44,12 @@ NONE_HERE = (
 )
 
 
+OTHER_CODE = (
+    "row {charge.sequence} says that run {charge.request.run} was charged for the bundle of code "
+    "{charge.code}; {folder} says that its server shipped {shipped}"
+)
+
+
 @dataclass(frozen=True)
 class Second:
     """What ``hospital``'s worst unit has spent at ``delta``, by each of two accountants.
@@ -194,6 +200,23 @@ def _check_folder(checked: Checked, folder: Folder, ledgers: Sequence[OpenedLedg
     (checked.faults if simulation else checked.notes).extend(map(_not_given, missing))
     if seen and not simulation and not compared:
         checked.faults.append(f"{folder.path}: {NONE_HERE}")
+    checked.faults += other_code(folder, ledgers)
+
+
+def other_code(folder: Folder, ledgers: Sequence[OpenedLedger]) -> Iterator[str]:
+    """A fault for each charge of the folder's run that names code which its server did not ship.
+
+    Nothing is compared where the server knows of no bundle, or no gate stood before the hospital.
+    """
+    shipped = folder.bundles
+    for opened in ledgers if shipped else ():
+        for charge in opened.history.charges if opened.history else ():
+            ours = charge.request.run.partition(".")[0] == folder.id
+            if ours and charge.code and charge.code not in shipped:
+                words = OTHER_CODE.format(
+                    charge=charge, folder=folder.path, shipped=" and ".join(shipped)
+                )
+                yield f"{opened.path}: {words}"
 
 
 def _not_given(seen: SeenMark) -> str:

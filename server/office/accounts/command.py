@@ -24,7 +24,10 @@ ledger = typer.Typer(help="The hospital's ledger of every use of a record.", no_
 
 File = Annotated[Path, typer.Argument(help="The ledger's file.", metavar="PATH")]
 Paths = Annotated[
-    list[Path], typer.Argument(help="Result folders or ledger files.", metavar="PATH...")
+    list[Path],
+    typer.Argument(
+        help="Result folders, ledger files, or folders of a deployment.", metavar="PATH..."
+    ),
 ]
 
 
@@ -35,8 +38,9 @@ class Another(StrEnum):
 
 
 NO_LEDGER = (
-    "no ledger here: in a deployment ledgers lie at the hospitals, name their files; a simulated "
-    "hospital makes one at its first charge"
+    "no ledger here: in a deployment ledgers lie at the hospitals (/var/lib/metaward/ledger.sqlite "
+    "there, unless their node config names another file), so look at each hospital, or name copies "
+    "of the files beside the folder; a simulated hospital makes one at its first charge"
 )
 
 
@@ -47,8 +51,9 @@ def show(paths: Paths, delta: Deltas = None, as_json: Json = False) -> None:
     warnings = [warning for folder in named.folders for warning in unprotected(folder)]
     if not accounts and not warnings:
         raise ConfigError([NO_LEDGER], ", ".join(map(str, paths)))
-    content = {"unprotected": warnings, "hospitals": accounts}
-    answer(content, text.spending(accounts, warnings), as_json)
+    bundles = list(dict.fromkeys(sha for folder in named.folders for sha in folder.bundles))
+    content = {"unprotected": warnings, "hospitals": accounts, "bundles": bundles}
+    answer(content, text.spending(accounts, warnings, bundles), as_json)
 
 
 def verify(

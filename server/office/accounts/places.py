@@ -11,6 +11,7 @@ from metaward.privacy.event import Mark
 from metaward.privacy.ledger import History, Ledger, LedgerError, verify
 from metaward.server.baselines import opponents
 from metaward.server.folder import Folder
+from metaward.server.office.accounts.site import WANTED, within
 from metaward.strategies.marks import SeenMark
 
 
@@ -50,12 +51,29 @@ class Places:
 
 
 def places(paths: Sequence[Path]) -> Places:
-    """What the paths name; ``ConfigError`` where one is neither a result folder nor a file."""
-    folders = {path: result_folder(path, "a result folder or a ledger file") for path in paths}
-    ledgers: dict[Path, None] = {}
-    for path, folder in folders.items():
-        ledgers |= dict.fromkeys(simulated(folder) if folder else [path])
-    return Places(tuple(ledgers), tuple(f for f in folders.values() if f))
+    """What the paths name: result folders, ledger files, or folders of a site in which such lie.
+
+    ``ConfigError`` where one is nothing of the kind; it says where was looked.
+    """
+    ledgers: dict[Path, Path] = {}
+    runs: dict[Path, Folder] = {}
+    for path in paths:
+        files, folders = _at(path)
+        runs |= {run.path.resolve(): run for run in folders}
+        files += [file for run in folders for file in ledgers_of(run)]
+        ledgers |= {file.resolve(): file for file in files}
+    return Places(tuple(ledgers.values()), tuple(runs.values()))
+
+
+def _at(path: Path) -> tuple[list[Path], list[Folder]]:
+    """The ledger files and the runs at a path."""
+    if Folder(path).exists():
+        return [], [Folder(path)]
+    if path.is_dir():
+        return within(path)
+    if not path.is_file():
+        raise ConfigError([f"is not there; name {WANTED}"], str(path))
+    return [path], []
 
 
 def result_folder(path: Path, otherwise: str) -> Folder | None:
@@ -76,6 +94,15 @@ def simulated(folder: Folder) -> list[Path]:
     """The ledgers of simulated hospitals, those of the run's own learner first."""
     files = folder.hospitals.glob("*/*.sqlite")
     return sorted(files, key=lambda file: (folder.baseline(learner(file)).path.is_dir(), file))
+
+
+def ledgers_of(folder: Folder) -> list[Path]:
+    """The ledgers of a run's hospitals that are on this machine: simulated ones, or those of the
+    deployment here (``metaward deploy up --local``) that carried it out."""
+    if found := simulated(folder):
+        return found
+    site = folder.about().get("deployment")
+    return sorted(Path(site).glob("hospitals/*/ledger.sqlite")) if site else []
 
 
 def learner(path: Path) -> str:

@@ -11,6 +11,7 @@ from metaward.privacy.report.numbers import show_left, show_loss
 from metaward.server.office.accounts.account import Account
 from metaward.server.office.accounts.check import Checked, Second
 from metaward.server.terminal import BAD, FAINT, GOOD, Piece, line, safe, table, warning
+from metaward.server.words import several
 
 SIMULATED = (
     "Simulation: its noise was seeded. These numbers show what a deployment would spend; they "
@@ -50,6 +51,7 @@ def ledger(account: Account) -> list[Piece]:
         f"worst unit: {_losses(account)}",
         _table(("budget epsilon", "at delta", "left"), budgets, "no budget was ever set"),
         _table(run_columns, runs, "nothing was ever charged"),
+        *_code([account]),
         _refusals([account]),
     ]
 
@@ -61,14 +63,19 @@ def verified(path: Path, entries: int | None, faults: Sequence[str]) -> list[Pie
     return [line(f"FAULT: {path}: {fault}", BAD) for fault in faults]
 
 
-def spending(accounts: Sequence[Account], warnings: Sequence[str]) -> list[Piece]:
-    """All hospitals of a run, or several ledgers."""
+def spending(
+    accounts: Sequence[Account], warnings: Sequence[str], bundles: Sequence[str] = ()
+) -> list[Piece]:
+    """All hospitals of a run, or several ledgers; ``bundles`` of code are those that were shipped
+    to them."""
     pieces: list[Piece] = [warning(text) for text in warnings]
     unprotected = ", ".join(a.hospital for a in accounts if not a.protected)
     if unprotected:
         pieces.append(warning(f"NO PRIVACY: used without noise at {unprotected}."))
     if accounts:
-        pieces += [*_protected(accounts), _spending(accounts), _refusals(accounts)]
+        pieces += [*_protected(accounts), _spending(accounts), *_code(accounts)]
+        pieces.append(_refusals(accounts))
+    pieces += [line(f"code that the server shipped: {sha}") for sha in bundles]
     return [*pieces, *([SIMULATED] if any(a.who == "simulation" for a in accounts) else [])]
 
 
@@ -78,9 +85,10 @@ def checked(done: Checked) -> list[Piece]:
     opacus = any(a.opacus for a in done.accounts)
     columns += ["Opacus (prv)", "Opacus (rdp, a bound)"] * opacus
     rows = [_accounted(a) for a in done.accounts]
-    counts = f"{done.ledgers} ledgers, {done.entries} entries, {done.marks} of the server's marks"
-    counts += f", {done.signed} signed answers" if done.signed else ""
-    faults = "1 fault" if len(done.faults) == 1 else f"{len(done.faults)} faults"
+    entries = "1 entry" if done.entries == 1 else f"{done.entries} entries"
+    counts = f"{several(done.ledgers, 'ledger')}, {entries}, {done.marks} of the server's marks"
+    counts += f", {several(done.signed, 'signed answer')}" if done.signed else ""
+    faults = several(len(done.faults), "fault")
     return [
         *([table((*columns, "ledger"), rows)] if rows else []),
         *(line(f"note: {note}", FAINT) for note in done.notes),
@@ -145,6 +153,12 @@ def _refusals(accounts: Sequence[Account]) -> Piece:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[object]], otherwise: str) -> Piece:
     return table(columns, rows) if rows else otherwise
+
+
+def _code(accounts: Sequence[Account]) -> list[Piece]:
+    """The bundles of code that used the records, where a gate let them in; nothing without one."""
+    rows = [(a.hospital, run.run, sha) for a in accounts for run in a.runs for sha in run.code]
+    return [table(("hospital", "run", "code that the gate let in (SHA-256)"), rows)] if rows else []
 
 
 def _losses(account: Account) -> str:

@@ -12,7 +12,8 @@ from metaward import sim
 from metaward.options import ConfigError
 from metaward.privacy.report.document import PrivacyReport, schema, to_json
 from metaward.server.arguments import Json
-from metaward.server.office.accounts.places import result_folder
+from metaward.server.folder import Folder
+from metaward.server.office.accounts.places import ledgers_of, result_folder, simulated
 from metaward.server.office.report.gather import from_folder, from_ledger
 from metaward.server.office.report.write import report as report_of
 from metaward.server.office.report.write import write
@@ -61,7 +62,8 @@ def report(
         text = "is the second of several ledgers; name their result folder first, or one ledger"
         raise ConfigError([text], str(rest[0]))
     if folder:
-        dossier, place, name = from_folder(folder, rest), first, "privacy"
+        named = rest or trained_here(folder)
+        dossier, place, name = from_folder(folder, named), first, "privacy"
     else:
         dossier = from_ledger(first, sim.load(_config(first, config)))
         place, name = first.parent, f"{first.stem}.privacy"
@@ -80,6 +82,14 @@ def _config(ledger: Path, config: Path | None) -> Path:
     if len(above) > 2 and above[1].name == "hospitals" and (above[2] / "config.json").is_file():
         return above[2] / "config.json"
     raise ConfigError([UNCONFIGURED], str(ledger))
+
+
+def trained_here(folder: Folder) -> list[Path]:
+    """The ledgers of training hospitals of a deployment on this machine."""
+    roster = folder.config().client.tasks.roster()
+    names = {seat.name for seat in roster if seat.role == "train"}
+    here = [] if simulated(folder) else ledgers_of(folder)
+    return [path for path in here if path.parent.name in names]
 
 
 def _say(made: PrivacyReport, written: tuple[Path, Path]) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ class Dossier:
     ``starts`` says how often the server began or resumed. ``delta`` is the agreed one, ``code`` the
     version of the program, ``audit`` the file in which an audit would be, and ``start`` the body
     that the run started from. ``signed`` is how many answers were signed, None where none had to.
+    ``bundles`` has the SHA-256 of each bundle of code that the server shipped.
     """
 
     run: Sim
@@ -53,8 +55,9 @@ class Dossier:
     audit: Path | None = None
     start: StoredBody | None = None
     signed: int | None = None
+    bundles: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def key(self) -> str:
         """What the run's own learner is called in ledgers and marks."""
         return f"{self.id}.{own(self.run).key}"
@@ -75,7 +78,7 @@ class Dossier:
 
     def seen_of(self, hospital: str) -> list[SeenMark]:
         """The marks of a hospital in this run."""
-        return [s for s in self.marks if s.hospital == hospital and s.run == self.key]
+        return self._marks_of.get(hospital, [])
 
     def left_rounds(self, hospital: str) -> set[int]:
         """Rounds in which something may have left the hospital, as far as the server knows.
@@ -109,9 +112,24 @@ class Dossier:
 
     def _asked(self, hospital: str) -> Iterator[tuple[int, str | None]]:
         """The rounds in which the hospital was asked; why its answer did not count, or None."""
+        yield from self._rounds_of.get(hospital, ())
+
+    @cached_property
+    def _marks_of(self) -> dict[str, list[SeenMark]]:
+        found: dict[str, list[SeenMark]] = {}
+        for one in self.marks:
+            if one.run == self.key:
+                found.setdefault(one.hospital, []).append(one)
+        return found
+
+    @cached_property
+    def _rounds_of(self) -> dict[str, list[tuple[int, str | None]]]:
+        found: dict[str, list[tuple[int, str | None]]] = {}
         for row in self.rows:
-            if hospital in row["accepted"] or hospital in row["rejected"]:
-                yield row["round"], row["rejected"].get(hospital)
+            why = dict.fromkeys(row["accepted"]) | row["rejected"]
+            for hospital, reason in why.items():
+                found.setdefault(hospital, []).append((row["round"], reason))
+        return found
 
 
 def clean(text: str, longest: int = 200) -> str:

@@ -10,7 +10,7 @@ from metaward.options import ConfigError
 from metaward.privacy.ledger import Charged, History, Ledger
 from metaward.server import body
 from metaward.server.baselines import own
-from metaward.server.folder import Folder, now
+from metaward.server.folder import Folder
 from metaward.server.office.accounts.places import OpenedLedger
 from metaward.server.office.accounts.places import marks as marks_of
 from metaward.server.office.accounts.spending import DELTA
@@ -21,16 +21,17 @@ from metaward.sim import Sim
 from metaward.strategies.marks import SeenMark
 
 
-def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") -> Dossier:
-    """That of a result folder and ledgers named beside it; ``status``: where none is written yet.
+def from_folder(folder: Folder, named: Sequence[Path] = (), ended: str = "") -> Dossier:
+    """That of a result folder and ledgers named beside it; ``ended`` is when the run finished,
+    where the folder does not say so yet.
 
     Raises:
         ConfigError: the run never began, a file of the folder is damaged, or a named ledger is of
             no hospital here.
     """
     run, about, marks = folder.config(), _about(folder), tuple(marks_of(folder))
-    rows, ended = training_rows(folder), status or folder.status()[0]
-    if ended == "absent":
+    rows, status = training_rows(folder), "finished" if ended else folder.status()[0]
+    if status == "absent":
         text = f"its run never began, so nothing was used; metaward resume {folder.path} starts it"
         raise ConfigError([text], str(folder.path))
     files = _ledgers(folder, run, marks, named)
@@ -41,9 +42,9 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         delta=_delta(run),
         hospitals=_training(run),
         ledgers={name: OpenedLedger.open(path) for name, path in files.items()},
-        status=ended,
+        status=status,
         started=about["started"],
-        since=now() if status else folder.since(),
+        since=ended or folder.since(),
         rounds=max((row["round"] for row in rows), default=0),
         code=", then ".join(about["code"]),
         rows=rows,
@@ -52,6 +53,7 @@ def from_folder(folder: Folder, named: Sequence[Path] = (), status: str = "") ->
         audit=folder.path / "audit.json",
         start=body.read(folder.start) if folder.start.is_file() else None,
         signed=signed_faults(run, folder)[0] if run.server.seats else None,
+        bundles=folder.bundles,
     )
 
 

@@ -84,6 +84,7 @@ def _from_ledger(dossier: Dossier, name: str, ledger: OpenedLedger, history: His
         ledger=_state(history.mark, chain, held if seen else "not checked", ledger.faults),
         refusals=_refusals(dossier, name, history.refusals),
         history=points(dossier, ours),
+        code=tuple(dict.fromkeys(charge.code for charge in mine.charges if charge.code)),
     )
 
 
@@ -153,6 +154,7 @@ def _from_server(dossier: Dossier, name: str, spent: Spending) -> Account:
         ledger=_state(mark, "not checked", water) if mark else None,
         refusals=_refusals(dossier, name, ()),
         history=(),
+        code=(),
     )
 
 

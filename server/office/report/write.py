@@ -64,9 +64,9 @@ def write(report: PrivacyReport, folder: Path, name: str = "privacy") -> tuple[P
     return paths
 
 
-def write_finished(folder: Folder) -> None:
-    """The report of a run that has just come to its end."""
-    write(report(from_folder(folder, status="finished")), folder.path)
+def write_finished(folder: Folder, ended: str) -> None:
+    """The report of a run that has just come to its end, at the time ``ended``."""
+    write(report(from_folder(folder, ended=ended)), folder.path)
 
 
 def write_ended(folder: Folder) -> None:
@@ -109,7 +109,7 @@ def evaluated(run: Sim) -> int:
 def _evidence(dossier: Dossier) -> Evidence:
     """The configuration's fingerprint is that of result.json."""
     sha256 = digest(compact(dossier.run.mapping()).encode())
-    return Evidence(_audit(dossier.audit), sha256, dossier.code[:200])
+    return Evidence(_audit(dossier.audit), sha256, dossier.code[:200], dossier.bundles)
 
 
 def _audit(path: Path | None) -> Audit | None:

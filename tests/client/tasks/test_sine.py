@@ -141,3 +141,9 @@ def test_hospitals_survive_pickling(wards: list[Hospital]) -> None:
     copy = pickle.loads(pickle.dumps(wards[0]))
     one, two = (h.episode(np.random.default_rng(1)) for h in (wards[0], copy))
     assert np.array_equal(one.support_x, two.support_x)
+
+
+def test_a_roster_is_made_once() -> None:
+    """Every request asks for it, so that a round would cost the square of the hospitals."""
+    assert Sine(hospitals=50).roster() is Sine(hospitals=50).roster()
+    assert len(Sine(hospitals=51, unseen=1).roster()) == 52

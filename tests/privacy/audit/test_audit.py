@@ -6,7 +6,7 @@ mechanism would fail one of the some six checks once in 100,000 audits.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -161,6 +161,7 @@ def test_too_little_noise(monkeypatch: pytest.MonkeyPatch, factor: float) -> Non
 
 def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     from metaward.privacy.clipping import clipped_sum, clipped_units
+    from metaward.privacy.ghost import LayerRecords, factors
 
     def loose(
         one: object, x: Tensor, y: Tensor, g: Tensor, n: int, c: float, *rest: object
@@ -170,8 +171,12 @@ def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     def loose_units(vectors: Tensor, slots: Tensor, c: float, step: float) -> Tensor:
         return clipped_units(vectors, slots, 2 * c, step)
 
+    def loose_factors(layers: Sequence[LayerRecords], c: float, wrong: float) -> Tensor:
+        return factors(layers, 2 * c, wrong)
+
     monkeypatch.setattr("metaward.privacy.mechanisms.noisy_sums.clipped_sum", loose)
     monkeypatch.setattr("metaward.privacy.optimizer.clipped_units", loose_units)
+    monkeypatch.setattr("metaward.privacy.ghost.factors", loose_factors)
     report = audited(protecting("record"))
     assert codes(report) == {"sensitivity", "not-finite", "bound"}
     assert report.sensitivity["support"] == pytest.approx(2)

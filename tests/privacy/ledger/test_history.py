@@ -1,11 +1,12 @@
 """What is read back: for the report and for ``show``."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from metaward.privacy.event import Charge, counted, gaussian
-from metaward.privacy.ledger import Events, Ledger, Payment
+from metaward.privacy.ledger import Events, Ledger, LedgerError, Payment, verify
 from tests.privacy.ledger.ledger_desk import (
     CAP,
     RECORDS,
@@ -18,6 +19,9 @@ from tests.privacy.ledger.ledger_desk import (
     spent,
     within,
 )
+
+A, B = "a1" * 32, "b2" * 32
+"""Hashes of bundles of code."""
 
 
 @pytest.fixture
@@ -49,6 +53,28 @@ def test_events_and_parts_keep_every_number(tmp_path: Path) -> None:
     assert found.payments == (Payment((1, 2), events), Payment((1,), (STEPS,)))
     assert spent(ledger, "patient:208") == counted((*events, STEPS))
     assert spent(ledger, "record:ü/\udcff") == events
+
+
+def test_a_charge_keeps_the_hash_of_the_code_that_asked_for_it(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path / "a.ledger", "phantom-01")
+    for number, code in enumerate([None, A, B, A]):
+        charges = [Charge((f"record:{number}",), (STEPS,))]
+        ledger.charge(request(number), RECORDS, charges, CAP, within, code=code)
+    history = ledger.history()
+    assert [charge.code for charge in history.charges] == [None, A, B, A]
+    assert [run.code for run in history.runs()] == [(A, B)]
+    assert verify(ledger.path) == []
+
+
+@pytest.mark.parametrize("code", ["", "abc", "A1" * 32, 7, A + "0", [A]], ids=repr)
+def test_a_hash_of_code_that_is_none_is_not_read(tmp_path: Path, code: Any) -> None:
+    """The chain is whole: somebody wrote a row that no version of metaward writes."""
+    ledger = Ledger.create(tmp_path / "a.ledger", "phantom-01")
+    charges = [Charge(("record:a",), (STEPS,))]
+    ledger.charge(request(1), RECORDS, charges, CAP, within, code=code)
+    with pytest.raises(LedgerError, match="row 2"):
+        ledger.history()
+    assert any("rows 2 cannot be read" in fault for fault in verify(ledger.path))
 
 
 def test_totals_from_the_chain_are_those_of_the_table(ledger: Ledger) -> None:

@@ -1,29 +1,16 @@
 """Processes killed at random moments; ``benchmarks/ledger_kills.py`` kills a thousand of them."""
 
-import importlib.util
 import json
 import mmap
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pytest
 
 from metaward.privacy.ledger import Ledger
-
-
-def script(name: str) -> ModuleType:
-    """A file of the benchmarks folder, which is no package."""
-    path = Path(__file__).resolve().parents[3] / "benchmarks" / f"{name}.py"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
+from tests.scripts import script
 
 kills = script("ledger_kills")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="forks and kills")

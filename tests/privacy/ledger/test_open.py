@@ -3,12 +3,14 @@
 import os
 import resource
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from metaward.privacy.ledger import Ledger, LedgerError, verify
+from metaward.privacy.ledger import file as files
 from metaward.privacy.ledger.file import key_path
 from tests.privacy.ledger.ledger_desk import code_of, pay, read, spent, vandal
 
@@ -76,6 +78,43 @@ def test_create_needs_a_name_and_a_folder(path: Path) -> None:
     with pytest.raises(LedgerError, match="cannot be made") as error:
         Ledger.create(path / "no-such-folder" / "a", "phantom-01")
     assert code_of(error) == "ledger-unwritable"
+
+
+class Killed(BaseException):
+    """In the place of a kill: nothing after it is carried out."""
+
+
+@pytest.mark.parametrize("step", ["_empty", "_create", "rename", "os.fsync"])
+def test_a_process_that_is_killed_while_it_makes_a_ledger_leaves_none_or_a_whole_one(
+    step: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object, **__: object) -> None:
+        raise Killed
+
+    at = {"rename": Path, "os.fsync": os}.get(step, files)
+    name, count = step.rpartition(".")[2], iter(range(9))
+    real = getattr(at, name)
+    before = {"_create": 1, "os.fsync": 2}.get(step, 0)  # calls that come before the kill
+    with monkeypatch.context() as patch:
+        patch.setattr(at, name, lambda *a, **k: (real if next(count) < before else dies)(*a, **k))
+        with pytest.raises(Killed):
+            Ledger.create(path, "phantom-01")
+    if step == "os.fsync":
+        assert Ledger.open(path).hospital == "phantom-01"
+    else:
+        with pytest.raises(LedgerError, match=r"there is no ledger|is missing"):
+            Ledger.open(path)
+        Ledger.create(path, "phantom-01")
+    assert verify(path) == []
+    assert not list(path.parent.glob(".*making*"))
+
+
+def test_two_processes_that_make_a_ledger_make_one(path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        tries = [pool.submit(Ledger.create, path, "phantom-01") for _ in range(4)]
+    errors = [error for one in tries if (error := one.exception()) is not None]
+    assert [getattr(error, "code", error) for error in errors] == ["ledger-exists"] * 3
+    assert verify(path) == []
 
 
 def test_missing_ledger(path: Path) -> None:

@@ -90,6 +90,7 @@ def hospital(
         ledger=ledger(name),
         refusals=(),
         history=history(mu, runs),
+        code=(),
     )
 
 
@@ -144,7 +145,11 @@ ACCOUNTING = Accounting(
     cross_check=None,
 )
 AUDIT = Audit(time(9.4), 1.21, 1.42, 0.95, ())
-EVIDENCE = Evidence(AUDIT, sha("config"), "metaward 0.2.0 (5414fa4)")
+EVIDENCE = Evidence(AUDIT, sha("config"), "metaward 0.2.0 (5414fa4)", ())
+
+
+REAL = replace(MECHANISM, noise_source="operating system")
+"""The mechanism of a deployment."""
 
 
 def crossed(one: TrainingHospital) -> Accounting:

@@ -16,8 +16,11 @@ from metaward.privacy.report.page import STYLE, page
 from metaward.privacy.report.sections import AtDelta
 from metaward.privacy.report.templates import FOLDER, environment
 from tests.privacy.report.report_examples import (
+    DEPLOYED,
+    EVIDENCE,
     EXAMPLES,
     HOSTILE,
+    REAL,
     RUN,
     RefusalCount,
     hospital,
@@ -134,6 +137,21 @@ def test_every_page_says_what_is_not_covered(name: str) -> None:
     assert made.evidence.config_sha256 in words
 
 
+def test_the_page_names_the_code_of_both_sides() -> None:
+    shipped, other = "a1" * 32, "b2" * 32
+    north, south = hospital("north", 1.0), hospital("south", 1.0)
+    hospitals = replace(north, code=(shipped,)), replace(south, code=(shipped, other))
+    real = {"run": DEPLOYED, "mechanism": REAL}
+    evidence = replace(EVIDENCE, bundles=(shipped,))
+    text = " ".join(page(report(**real, hospitals=hospitals, evidence=evidence)).split())
+    assert f"shipped by the server: SHA-256 <code>{shipped}</code>" in text
+    assert f"Let in by the gates of north, south: SHA-256 <code>{shipped}</code>" in text
+    assert f"Let in by the gate of south: SHA-256 <code>{other}</code>" in text
+    silent = " ".join(page(report(**real, hospitals=(north,))).split())
+    assert "the server's record names none" in silent
+    assert "No ledger here says what code a hospital's gate let in." in silent
+
+
 def test_hostile_names_are_text() -> None:
     text = drawn("troubled")
     assert HOSTILE not in text
@@ -217,7 +235,7 @@ def test_the_style_sheet_is_no_longer_than_it_needs() -> None:
     template = "".join(drawn(name).split("</style>")[1] for name in EXAMPLES)
     used = {one for found in re.findall(r'class="([^"]*)"', template) for one in found.split()}
     assert len(names) > 30
-    assert names - used <= {"weak"}
+    assert names - used <= {"weak", "unchecked"}
 
 
 def test_page_and_style_are_files_that_an_app_bundle_carries() -> None:

@@ -19,6 +19,7 @@ from tests.privacy.report.report_examples import (
     EVIDENCE,
     EXAMPLES,
     MECHANISM,
+    REAL,
     deployment,
     epsilon,
     hospital,
@@ -28,6 +29,35 @@ from tests.privacy.report.report_examples import (
 )
 
 A = hospital("A", 1.0)
+
+
+SHIPPED, OTHER = "a1" * 32, "b2" * 32
+"""Hashes of bundles of code."""
+
+
+@pytest.mark.parametrize(
+    ("shipped", "let_in", "wrong"),
+    [
+        ((), (), False),
+        ((), (OTHER,), False),
+        ((SHIPPED,), (), False),
+        ((SHIPPED,), (SHIPPED,), False),
+        ((SHIPPED, OTHER), (SHIPPED, OTHER), False),
+        ((SHIPPED,), (OTHER,), True),
+        ((SHIPPED,), (SHIPPED, OTHER), True),
+    ],
+)
+def test_code_that_the_server_did_not_ship_is_a_concern(
+    shipped: tuple[str, ...], let_in: tuple[str, ...], wrong: bool
+) -> None:
+    evidence = replace(EVIDENCE, bundles=shipped)
+    made = report(
+        run=DEPLOYED, mechanism=REAL, evidence=evidence, hospitals=(replace(A, code=let_in),)
+    )
+    found = [text for text in made.verdict.concerns if "bundle of code" in text]
+    assert len(found) == wrong
+    assert all(OTHER[:16] in text and text.startswith("A: ") for text in found)
+    assert (made.verdict.level == "attention") == wrong
 
 
 # ------------------------------------------------------------------------------- figures
@@ -168,6 +198,25 @@ def at_a(**changed: Any) -> dict[str, Any]:
 
 
 LEDGER = A.ledger
+
+
+@pytest.mark.parametrize("mu", [1.0, 2.1])
+def test_ledgers_that_were_not_looked_at_are_no_protection_to_sign(mu: float) -> None:
+    """As at a server: what it counts is an upper bound, which the hospitals' ledgers must bear."""
+    far = replace(hospital("A", mu), counted_from="run", history=(), budget=50.0)
+    assert far.ledger is not None
+    far = replace(far, ledger=replace(far.ledger, chain="not checked", high_water="not checked"))
+    made = deployed(hospitals=(far, replace(A, name="B"))).verdict
+    assert made.level == "unchecked"
+    assert made.headline.endswith("by the server's account; ledgers not checked")
+    assert ("only weakly" in made.headline) == (mu > 2)
+    assert any("The ledgers of A are not here" in note for note in made.notes)
+    alone = deployed(hospitals=(far,)).verdict
+    assert any(note.startswith("The ledgers are not here") for note in alone.notes)
+    assert not any("ledgers" in note for note in deployed().verdict.notes)
+    assert deployed().verdict.level == "protected"
+
+
 assert LEDGER
 ENDLESS = tuple(AtDelta(at.delta, math.inf) for at in A.epsilons)
 CONCERNS: dict[str, dict[str, Any]] = {

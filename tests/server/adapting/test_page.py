@@ -17,7 +17,7 @@ from metaward.server.adapting.write import write_adapted
 from metaward.server.evaluations.finished import open_learned
 from metaward.server.page.plot import Series, over_sizes
 from tests.privacy.report.report_browser import Browser
-from tests.server.page.test_page import Read
+from tests.server.page.test_page import Read, assert_ways_are_seen
 
 
 @pytest.fixture(scope="module")
@@ -106,3 +106,4 @@ def test_they_fit_their_window(tab: Browser, pages: list[Path], width: int) -> N
         asked = [event["request"]["url"] for event in tab.named("Network.requestWillBeSent")]
         assert len(asked) == 1, "the page itself"
         assert tab.named("Log.entryAdded") == []
+        assert_ways_are_seen(tab, width)

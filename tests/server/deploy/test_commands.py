@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,8 +27,15 @@ def test_a_hospitals_paths_survive_flowers_parser() -> None:
         "memory": f"{SITE.root}/hospitals/north east/memory",
         "device": "cpu",
         "signing-key": f"{SITE.root}/hospitals/north east/signing.key",
+        "audit-log": f"{SITE.root}/hospitals/north east/audit.jsonl",
         "download": False,
     }
+
+
+def test_with_a_guard_the_supernode_is_told_its_socket_and_no_file() -> None:
+    guarded = replace(NORTH, socket=Path("/run/a b/1.sock"))
+    told = parse_config_args([commands.node_config(guarded)])
+    assert told == {"partition-id": 1, "guard": "/run/a b/1.sock"}
 
 
 def test_the_device_is_in_the_hospitals_own_configuration() -> None:

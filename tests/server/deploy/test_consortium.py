@@ -18,6 +18,7 @@ import yaml
 from cryptography import x509
 
 from metaward import sim
+from metaward.client.guarding.setting import GuardSetting
 from metaward.options import ConfigError
 from metaward.server.deploy.consortium import live, office
 from metaward.server.deploy.consortium.live import FlowerError, ServerSite
@@ -235,10 +236,10 @@ def test_a_damaged_file_is_named(
 # ------------------------------------------------------------------------- what is handed out
 
 
-@pytest.fixture
-def consortium() -> Consortium:
+@pytest.fixture(params=[True, False], ids=["guard", "no guard"])
+def consortium(request: pytest.FixtureRequest) -> Consortium:
     members = [{"name": name, "node": f"n{i}", "seat": f"s{i}"} for i, name in enumerate(NAMES)]
-    made = Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 A",))
+    made = Consortium("trial", ("h.example.org",), signers=("ssh-ed25519 A",), guard=request.param)
     return made.with_members([Member(**one) for one in members])
 
 
@@ -257,25 +258,35 @@ def test_units_run_the_commands(consortium: Consortium) -> None:
         files = hospital_files(consortium, member)
         assert start(files["metaward-node.service"]) == commands.supernode(index)
         assert f"partition-id={index} " in files["metaward-node.service"]
+        assert ("guard.yaml" in files) == ("metaward-guard.service" in files) == consortium.guard
         assert not re.search(r"^\s*{[%{]", "".join(files.values()), re.MULTILINE)
 
 
-def test_composes_run_the_same_commands(consortium: Consortium) -> None:
-    commands = Commands(consortium)
-    services = yaml.safe_load(server_files(consortium)["compose.yaml"])["services"]
-    assert services["superlink"]["command"] == commands.superlink()
-    hospital = yaml.safe_load(hospital_files(consortium, consortium.members[1])["compose.yaml"])
-    assert hospital["services"]["node"]["command"] == commands.supernode(1)
+def test_where_there_is_a_guard_nothing_else_is_shown_the_hospitals_files(
+    consortium: Consortium,
+) -> None:
+    """The unit and the container of the SuperNode, and the installation that its README tells."""
+    files = hospital_files(consortium, consortium.members[0])
+    node = yaml.safe_load(files["compose.yaml"])["services"]["node"]
+    shown = " ".join([*node["volumes"], *node["command"]])
+    own = ("ledger.sqlite", "policy.yaml", "signing.key", "/data", "/memory", "audit.jsonl")
+    assert [name for name in own if name in shown] == ([] if consortium.guard else list(own))
+    unit = files["metaward-node.service"]
+    hidden = [line for line in unit.splitlines() if line.startswith("InaccessiblePaths=")]
+    assert all(name in "".join(hidden) for name in own) == consortium.guard
+    given = re.findall(r"^ +(?:install|chown) .*metaward-node.*$", files["README.md"], re.MULTILINE)
+    assert given
+    theirs = [line for line in given if any(name in line for name in own)]
+    assert bool(theirs) != consortium.guard
 
 
-def test_a_container_sees_the_files_that_its_command_names(consortium: Consortium) -> None:
-    hospital = yaml.safe_load(hospital_files(consortium, consortium.members[0])["compose.yaml"])
-    for name, service in hospital["services"].items():
-        seen = [volume.split(":")[1] for volume in service["volumes"]]
-        named = re.findall(r"/(?:etc|var)/[\w./-]+", " ".join(service["command"]))
-        assert named, name
-        for path in named:
-            assert any(path == one or path.startswith(f"{one}/") for one in seen), (name, path)
+def test_the_guards_settings_can_be_read(consortium: Consortium, tmp_path: Path) -> None:
+    for index, member in enumerate(consortium.members if consortium.guard else ()):
+        path = tmp_path / "guard.yaml"
+        path.write_text(hospital_files(consortium, member)["guard.yaml"])
+        setting = GuardSetting.read(path)
+        assert setting.node["partition-id"] == index
+        assert setting.socket in Commands(consortium).node_config(index)
 
 
 def test_no_service_can_change_the_policy(consortium: Consortium) -> None:
@@ -283,8 +294,6 @@ def test_no_service_can_change_the_policy(consortium: Consortium) -> None:
     text = hospital_files(consortium, consortium.members[0])["README.md"]
     installed = [line for line in text.splitlines() if "install " in line and "policy" in line]
     assert [("-o metaward" in line, "-m 0640" in line) for line in installed] == [(False, True)]
-    compose = hospital_files(consortium, consortium.members[0])["compose.yaml"]
-    assert re.findall(r"policy.yaml:\S+policy.yaml(\S*)", compose) == [":ro"]
 
 
 def test_only_the_gate_listens_to_the_outside(consortium: Consortium) -> None:
@@ -303,6 +312,14 @@ def test_nginx_takes_its_configuration(made: Consortium, place: Office, tmp_path
     command = ["nginx", "-t", "-e", "stderr", "-c", str(etc / "nginx.conf")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_guard_and_node_find_the_log_that_the_gate_writes(made: Consortium, place: Office) -> None:
+    gate = Gate.read(place.hospital(NAMES[2]) / "gate.yaml")
+    guard = GuardSetting.read(place.hospital(NAMES[2]) / "guard.yaml")
+    assert guard.node["gate-log"] == str(gate.audit)
+    alone = replace(made, guard=False)
+    assert f'gate-log="{gate.audit}"' in Commands(alone).node_config(2)
 
 
 def test_the_gate_s_settings_can_be_read(made: Consortium, place: Office) -> None:

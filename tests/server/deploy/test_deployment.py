@@ -19,10 +19,12 @@ import pytest
 
 from metaward import sim
 from metaward.server.deploy import commands, pki
+from metaward.server.deploy.consortium.bundled import bundle_hash
 from metaward.server.deploy.layout import HospitalFiles, Site
 from metaward.server.engines import ENGINES
 from metaward.server.engines.processes import Launcher, free_port
 from metaward.server.folder import Folder
+from metaward.server.office.accounts.places import places
 from tests.server.deploy.live import Live, wait_for
 
 pytestmark = [pytest.mark.flower, pytest.mark.timeout(600)]
@@ -70,16 +72,29 @@ def test_the_run_finished_with_the_result_of_the_in_process_engine(
     ]
     assert tables[0] == tables[1]
     assert "NO PRIVACY" in live.out.read_text()
+    assert live.folder.bundles == (bundle_hash(),), "the code that Flower shipped"
+
+
+def test_both_folders_lead_to_each_other(live: Live) -> None:
+    found = places([live.site.root])
+    assert [run.path.resolve() for run in found.folders] == [live.folder.path.resolve()]
+    assert found.ledgers == places([live.folder.path]).ledgers
+    assert len(found.ledgers) == 2
+    said = live.err.read_text()
+    assert f"into {live.folder.path}-again:" in said
+    assert "flwr run" in said
 
 
 def test_each_hospital_worked_in_its_own_processes_and_home(live: Live) -> None:
     pids = live.pids()
-    assert set(pids) == {"superlink", "phantom-01", "unseen-01"}
+    names = {"phantom-01", "unseen-01"}
+    assert set(pids) == {"superlink", *names, *(f"{name}.guard" for name in names)}
     found = live.processes()
     assert "flower-superlink" in found[pids["superlink"]]
     for hospital in live.site.hospitals(["phantom-01", "unseen-01"]):
         assert "flower-supernode" in found[pids[hospital.name]]
-        assert f"policy={json.dumps(str(hospital.policy))}" in found[pids[hospital.name]]
+        assert str(hospital.policy) not in found[pids[hospital.name]], "its guard alone knows it"
+        assert str(hospital.guard) in found[pids[f"{hospital.name}.guard"]]
         assert list((hospital.home / "apps").glob("metaward*"))
         assert hospital.log.read_text() == "", "nothing went wrong there"
 

@@ -19,6 +19,8 @@ from starlette.routing import Route
 from typer.testing import CliRunner
 
 from metaward import sim
+from metaward.client.guarding.service import application as guarding
+from metaward.client.guarding.service import listening
 from metaward.privacy.ledger import Ledger
 from metaward.server.deploy import pki
 from metaward.server.deploy.consortium import office
@@ -26,13 +28,15 @@ from metaward.server.deploy.consortium.members import Consortium, Ports
 from metaward.server.deploy.consortium.places import Office
 from metaward.server.deploy.doctor import examine as local
 from metaward.server.deploy.doctor import line as way
+from metaward.server.deploy.doctor import own
 from metaward.server.deploy.doctor.command import doctor as command
 from metaward.server.deploy.doctor.examine import examine
 from metaward.server.deploy.doctor.finding import Finding
+from metaward.server.deploy.doctor.own import node_config
 from metaward.server.deploy.gate.passage import application
 from metaward.server.deploy.gate.setting import Gate
 from metaward.server.engines.processes import free_port
-from tests.server.deploy.test_gate import serving
+from tests.server.deploy.test_gate import serving, serving_socket
 
 NAME = "phantom-01"
 
@@ -62,10 +66,10 @@ def site(founded: Office, tmp_path: Path) -> Path:
     (state / "data").mkdir(parents=True)
     (state / "data" / "records.npz").write_bytes(b"x")
     Ledger.create(state / "ledger.sqlite", NAME, "test")
-    unit = folder / "metaward-node.service"
+    settings = folder / "guard.yaml"
     planned = str(founded.root.parent / "machine" / "var" / "lib" / "metaward")
-    assert planned in unit.read_text()
-    unit.write_text(unit.read_text().replace(planned, str(state)))
+    assert planned in settings.read_text()
+    settings.write_text(settings.read_text().replace(planned, str(state)))
     gate = yaml.safe_load((folder / "gate.yaml").read_text()) | {"folder": str(state / "gate")}
     (folder / "gate.yaml").write_text(yaml.safe_dump(gate))
     return folder
@@ -105,8 +109,8 @@ def test_a_good_site_is_good(site: Path, server: Server) -> None:
     assert [one for one in findings if one.verdict == "wrong"] == []
     subjects = {one.subject for one in findings}
     assert subjects == {
-        *("version", "keys", "certificate", "server", "clock", "bundles", "ports", "policy"),
-        *("ledger", "data", "disk"),
+        *("version", "keys", "certificate", "server", "clock", "bundles", "code", "ports"),
+        *("guard", "policy", "ledger", "data", "disk"),
     }
 
 
@@ -142,18 +146,18 @@ def test_a_readable_key_is_wrong(site: Path) -> None:
 
 
 def test_a_missing_ledger_is_wrong(site: Path) -> None:
-    Path(local._named(site)["ledger"]).unlink()
+    Path(str(node_config(site)["ledger"])).unlink()
     assert "ledger init" in wrong(examine(site), "ledger").remedy
 
 
 def test_a_damaged_ledger_is_wrong(site: Path) -> None:
-    path = Path(local._named(site)["ledger"])
+    path = Path(str(node_config(site)["ledger"]))
     path.write_bytes(path.read_bytes()[:1000])
     assert any(one.subject == "ledger" and one.verdict == "wrong" for one in examine(site))
 
 
 def test_an_empty_data_folder_is_wrong(site: Path) -> None:
-    folder = Path(local._named(site)["data-root"])
+    folder = Path(str(node_config(site)["data-root"]))
     (folder / "records.npz").unlink()
     assert "missing or empty" in wrong(examine(site), "data").text
 
@@ -212,11 +216,43 @@ def test_a_package_of_another_version_is_wrong(site: Path, monkeypatch: Any) -> 
 
 
 def test_a_site_without_a_data_folder_is_wrong(site: Path) -> None:
-    unit = site / "metaward-node.service"
-    unit.write_text(unit.read_text().replace("data-root=", "data-rot="))
+    settings = site / "guard.yaml"
+    lines = [line for line in settings.read_text().splitlines() if "data-root" not in line]
+    settings.write_text("\n".join(lines))
     findings = examine(site)
     assert "no data folder is named" in wrong(findings, "data").text
     assert ("ledger", "good") in {(one.subject, one.verdict) for one in findings}
+
+
+def test_a_site_without_a_guard_is_doubtful_and_examined_by_its_service(site: Path) -> None:
+    ledger = node_config(site)["ledger"]
+    (site / "guard.yaml").unlink()
+    node = f'partition-id=0 policy="{site / "policy.yaml"}" ledger="{ledger}"'
+    (site / "metaward-node.service").write_text(f"ExecStart=x --node-config '{node}'\n")
+    findings = examine(site)
+    (guard,) = [one for one in findings if one.subject == "guard"]
+    assert (guard.verdict, "reads records" in guard.text) == ("doubtful", True)
+    assert {("ledger", "good"), ("policy", "good"), ("data", "wrong")} <= {
+        (one.subject, one.verdict) for one in findings
+    }
+
+
+def test_a_guard_is_asked_for_its_version(
+    site: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, place = site / "guard.yaml", tmp_path / "g.sock"
+    content = yaml.safe_load(settings.read_text()) | {"socket": str(place)}
+    settings.write_text(yaml.safe_dump(content))
+
+    def found() -> Finding:
+        (guard,) = [one for one in examine(site) if one.subject == "guard"]
+        return guard
+
+    assert "nobody answers" in found().text
+    with listening(place) as door, serving_socket(guarding({}, {"version": "old"}), door):
+        assert "restart metaward-guard" in found().remedy
+        monkeypatch.setattr(own, "code_version", lambda: "old")
+        assert found().verdict == "good"
 
 
 def test_a_strange_folder_is_no_site(tmp_path: Path) -> None:
@@ -231,3 +267,22 @@ def test_the_command_ends_with_one_for_a_wrong_site(site: Path) -> None:
     assert done.exit_code == 1
     assert "wrong     server:" in done.output
     assert os.linesep in done.output
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "verdict"),
+    [
+        ("gate-log", "gate-log", "good"),
+        ("gate-log", "# gate-log", "doubtful"),
+        ("gate/gate.jsonl", "gate.jsonl", "wrong"),
+    ],
+)
+def test_charges_must_be_able_to_name_the_code(
+    site: Path, old: str, new: str, verdict: str
+) -> None:
+    settings = site / "guard.yaml"
+    assert old in settings.read_text()
+    settings.write_text(settings.read_text().replace(old, new))
+    (found,) = [one for one in examine(site) if one.subject == "code"]
+    assert found.verdict == verdict
+    assert ("name it in guard.yaml" in found.remedy) == (verdict != "good")

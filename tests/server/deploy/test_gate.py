@@ -18,12 +18,14 @@ import httpx
 import pytest
 import uvicorn
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from flwr.proto.fab_pb2 import Fab, GetFabResponse
+from flwr.proto.fab_pb2 import Fab, GetFabRequest, GetFabResponse
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from metaward.client.errors import NodeError
+from metaward.client.let_in import code_let_in
 from metaward.options import ConfigError
 from metaward.privacy.signing import public_text, read_public_key, read_signing_key
 from metaward.server.deploy.gate.allowed import (
@@ -33,7 +35,12 @@ from metaward.server.deploy.gate.allowed import (
     signed_bundle,
     write_bundles,
 )
-from metaward.server.deploy.gate.passage import MAX_BUNDLE, application, bundle_of
+from metaward.server.deploy.gate.passage import (
+    MAX_BUNDLE,
+    MAX_QUESTION,
+    application,
+    bundle_of,
+)
 from metaward.server.deploy.gate.setting import Gate
 from metaward.server.deploy.pki import Pair, ensure_authority, ensure_server, ensure_signing_key
 from metaward.server.engines.processes import free_port
@@ -207,8 +214,19 @@ def serving(app: Any, port: int, **options: Any) -> Iterator[None]:
     config = uvicorn.Config(
         app, host="127.0.0.1", port=port, log_level="error", ws="none", **options
     )
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
+    with at_work(uvicorn.Server(config)):
+        yield
+
+
+@contextmanager
+def serving_socket(app: Any, door: socket.socket) -> Iterator[None]:
+    with at_work(uvicorn.Server(uvicorn.Config(app, log_level="error", ws="none")), [door]):
+        yield
+
+
+@contextmanager
+def at_work(server: uvicorn.Server, doors: list[socket.socket] | None = None) -> Iterator[None]:
+    thread = threading.Thread(target=server.run, args=(doors,), daemon=True)
     thread.start()
     deadline = time.monotonic() + 30
     while not server.started:
@@ -254,6 +272,25 @@ def test_code_on_the_list_comes_in_as_it_is(gate: Gate, node: httpx.Client) -> N
     assert [(one["what"], one.get("bundle")) for one in audit(gate)][1:] == [
         ("admitted", sha(GOOD))
     ]
+
+
+def test_the_gate_s_log_says_for_which_run_code_was_let_in(gate: Gate, node: httpx.Client) -> None:
+    """And the hospital finds it there (``client.let_in``)."""
+    for run in (11, 2**64 - 1):
+        question = GetFabRequest(hash_str=sha(GOOD), run_id=run).SerializeToString()
+        assert node.post("/v1/fleet/get-fab", content=question).status_code == 200
+        assert code_let_in({"gate-log": str(gate.audit)}, run) == sha(GOOD)
+    write_bundles(Path(gate.bundles), [])
+    question = GetFabRequest(hash_str=sha(GOOD), run_id=12).SerializeToString()
+    assert node.post("/v1/fleet/get-fab", content=question).status_code == 403
+    with pytest.raises(NodeError, match="let in no code for Flower's run 12"):
+        code_let_in({"gate-log": str(gate.audit)}, 12)
+
+
+def test_a_question_that_is_too_long_goes_no_further(node: httpx.Client, link: Link) -> None:
+    answer = node.post("/v1/fleet/get-fab", content=b"0" * (MAX_QUESTION + 1))
+    assert answer.status_code == 502
+    assert link.seen == []
 
 
 def test_altered_code_stays_outside(gate: Gate, node: httpx.Client, link: Link) -> None:

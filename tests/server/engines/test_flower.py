@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from flwr.app import Context, Message, MessageType, RecordDict
 
 from metaward import sim
@@ -28,6 +29,7 @@ from metaward.server.engines.inprocess import InProcessGrid
 from metaward.server.engines.processes import free_port
 from metaward.server.engines.progress import Progress
 from metaward.server.folder import BusyError, Folder
+from metaward.server.start import new_folder
 from tests.server.small import small
 
 LATER = 1e9
@@ -42,24 +44,43 @@ def start(*arguments: str) -> subprocess.Popen[str]:
 
 def under(folder: Folder) -> dict[int, str]:
     """Every live process of a flower run on this folder, by a mark in its environment."""
-    mark = f"METAWARD_HOSPITAL_LOG={folder.hospital_log}".encode()
+    return {pid: command for pid, (command, _) in marked(folder).items()}
+
+
+def homes(folder: Folder) -> set[Path]:
+    """The private homes of a flower run on this folder that has live processes."""
+    every = [environ.get("FLWR_HOME") for _, environ in marked(folder).values()]
+    found = {Path(home) for home in every if home}
+    assert found
+    assert all(home.name.startswith("metaward-") and home.exists() for home in found)
+    return found
+
+
+def marked(folder: Folder) -> dict[int, tuple[str, dict[str, str]]]:
+    """The command and the environment of such processes."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (process / "environ").read_bytes().split(b"\0"):
+            lines = (process / "environ").read_bytes().decode().split("\0")
+            environ = dict(line.split("=", 1) for line in lines if "=" in line)
+            if environ.get("METAWARD_HOSPITAL_LOG") == str(folder.hospital_log):
                 command = (process / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(process.name)] = command.decode()
-        except OSError:
+                found[int(process.name)] = command.decode(), environ
+        except (OSError, UnicodeDecodeError):
             continue
     return found
 
 
-def nothing_left(folder: Folder) -> bool:
+def nothing_left(folder: Folder, of: set[Path]) -> bool:
     """Within seconds, no process and no private home; says which, should there be any."""
+
+    def left() -> list[object]:
+        return [*under(folder).items(), *(home for home in of if home.exists())]
+
     deadline = time.monotonic() + 10
-    while (left := under(folder)) and time.monotonic() < deadline:
+    while left() and time.monotonic() < deadline:
         time.sleep(0.1)
-    assert left == {}
+    assert left() == []
     return True
 
 
@@ -79,10 +100,6 @@ def wait_for_round(folder: Folder, number: int) -> dict[int, str]:
     return found
 
 
-def homes() -> set[Path]:
-    return set(Path("/tmp").glob("metaward-*"))
-
-
 def in_process(path: Path, *settings: str) -> Folder:
     run, folder = small(*settings), Folder(path)
     folder.create(run)
@@ -95,9 +112,15 @@ def in_process(path: Path, *settings: str) -> Folder:
 
 def finished_like_the_other_engine(folder: Folder, after: int, settings: tuple[str, ...]) -> None:
     """Resumed in this process it ends as an uninterrupted run of the in-process engine."""
-    rows: list[Any] = []
-    ENGINES["flower"](folder.config(), folder, rows.append)
-    assert nothing_left(folder)
+    rows, own_homes = list[Any](), set[Path]()
+
+    def note(row: Any) -> None:
+        rows.append(row)
+        own_homes.update(() if own_homes else homes(folder))
+
+    ENGINES["flower"](folder.config(), folder, note)
+    assert own_homes
+    assert nothing_left(folder, own_homes)
     assert folder.status() == ("finished", "")
     assert not (folder.path / "flower.log").exists()
     assert folder.hospital_log.read_text() == ""
@@ -117,9 +140,10 @@ def finished_like_the_other_engine(folder: Folder, after: int, settings: tuple[s
 def killed_after_round(process: subprocess.Popen[str], folder: Folder, number: int) -> None:
     """The command has no chance to tidy up, and nothing is left of it."""
     wait_for_round(folder, number)
+    own_homes = homes(folder)
     process.kill()
     process.communicate()
-    assert nothing_left(folder)
+    assert nothing_left(folder, own_homes)
     assert folder.status()[0] == "running"
 
 
@@ -127,12 +151,11 @@ def killed_after_round(process: subprocess.Popen[str], folder: Folder, number: i
 @pytest.mark.timeout(900)
 def test_killed_and_resumed_to_the_result_of_the_other_engine(tmp_path: Path) -> None:
     settings = ("server.rounds=16", "server.evaluation.every=8", "server.checkpoint.every=1")
-    config, folder, before = tmp_path / "small.json", Folder(tmp_path / "run"), homes()
+    config, folder = tmp_path / "small.json", Folder(tmp_path / "run")
     config.write_text(json.dumps(small(*settings, "server.workers=2").mapping()))
     process = start("run", str(config), "--engine", "flower", "--out", str(folder.path))
     killed_after_round(process, folder, 3)
     finished_like_the_other_engine(folder, 3, settings)
-    assert homes() <= before
 
 
 @pytest.mark.flower
@@ -140,31 +163,31 @@ def test_killed_and_resumed_to_the_result_of_the_other_engine(tmp_path: Path) ->
 @pytest.mark.timeout(900)
 def test_stopped_in_every_way_and_resumed_to_the_result_of_the_other_engine(tmp_path: Path) -> None:
     settings = ("server.rounds=40", "server.evaluation.every=20", "server.checkpoint.every=1")
-    config, folder, before = tmp_path / "small.json", Folder(tmp_path / "run"), homes()
+    config, folder = tmp_path / "small.json", Folder(tmp_path / "run")
     config.write_text(json.dumps(small(*settings, "server.workers=2").mapping()))
 
     process = start("run", str(config), "--engine", "flower", "--out", str(folder.path))
     wait_for(lambda: any("flower-superexec" in command for command in under(folder).values()))
+    own_homes = homes(folder)
     process.send_signal(signal.SIGINT)  # while Flower is starting
     process.communicate(timeout=30)
     assert process.returncode == 130
-    assert nothing_left(folder)
+    assert nothing_left(folder, own_homes)
     assert folder.status() == ("interrupted", "stopped by the user")
 
     killed_after_round(start("resume", str(folder.path)), folder, 3)
 
     process = start("resume", str(folder.path))
-    found = wait_for_round(folder, 8)
+    found, own_homes = wait_for_round(folder, 8), homes(folder)
     os.kill(next(pid for pid, c in found.items() if "flwr-simulation" in c), signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1
     assert "the process at work on the run was killed" in errors
-    assert nothing_left(folder)
+    assert nothing_left(folder, own_homes)
     assert folder.status()[0] == "failed"
     assert "Starting Flower Simulation" in (folder.path / "flower.log").read_text()
 
     finished_like_the_other_engine(folder, 8, settings)
-    assert homes() <= before
 
 
 # -------------------------------------------------------------------- how an end is found
@@ -283,10 +306,34 @@ def test_a_folder_in_use_is_left_alone(folder: Folder) -> None:
     assert (folder.path / "flower.log").exists()
 
 
-def test_a_gpu_that_flower_would_hide_is_refused(folder: Folder) -> None:
+def test_a_gpu_that_flower_would_hide_is_refused(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(ConfigError, match=r"server\.flower\.gpus: 0\.0.*'cuda'"):
         flower.run_flower(small("server.device=cuda"), folder, lambda row: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     flower.check(small("server.device=cuda", "server.flower.gpus=0.5"))
+
+
+@pytest.mark.parametrize(
+    ("present", "gpus", "way_out"),
+    [
+        (0, "0.25", "set server.flower.gpus=0 and server.device=cpu"),
+        (0, "1", "set server.flower.gpus=0 and server.device=cpu"),
+        (1, "1.5", "set server.flower.gpus=0, or run where there are GPUs"),
+    ],
+)
+def test_gpus_that_are_not_there_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, present: int, gpus: str, way_out: str
+) -> None:
+    """Flower's own words for it would be: ActorPool is empty."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: present)
+    run = small("server.engine=flower", f"server.flower.gpus={gpus}")
+    with pytest.raises(ConfigError, match=rf"server\.flower\.gpus: {gpus} asks for") as caught:
+        new_folder(run, tmp_path / "out")
+    assert f"this machine has {present} that torch can use" in str(caught.value)
+    assert way_out in str(caught.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_simulated_hospitals_learn_the_device_from_their_environment(folder: Folder) -> None:

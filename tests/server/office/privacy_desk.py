@@ -69,11 +69,14 @@ def pay(
     event: Event = STEPS,
     budget: Budget | None = EIGHT,
     rule: Any = allows,
+    run: str = "run-1",
+    code: str | None = None,
 ) -> Entry:
     """One round: each record named by a letter pays ``event``, and the reply is stored."""
     keys = tuple(f"record:patient-{name}" for name in names)
     said = description("sums", "record", event)
-    entry = ledger.charge(request(number), said, [Charge(keys, (event,))], budget, rule)
+    paid = [Charge(keys, (event,))]
+    entry = ledger.charge(request(number, run), said, paid, budget, rule, code=code)
     ledger.answer(entry, b"reply %d" % number)
     return entry
 
@@ -91,4 +94,4 @@ def folder_with(path: Path, run: Sim) -> tuple[Folder, Ledger]:
 
 
 def see(folder: Folder, number: int, entry: Entry) -> None:
-    folder.marks().note(SeenMark("sine-01", f"{folder.id}.reptile", number, entry.mark))
+    folder.marks().note([SeenMark("sine-01", f"{folder.id}.reptile", number, entry.mark)])

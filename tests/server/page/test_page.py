@@ -11,10 +11,12 @@ import pytest
 from metaward.door import run as carry_out
 from metaward.errors import InputError
 from metaward.server.folder import Folder
-from metaward.server.page.plot import Series, plot
+from metaward.server.office.report.dossier import utc
+from metaward.server.page.plot import Series, over_amounts, plot
 from metaward.server.page.rounds import Phase, presences, turned_away
 from metaward.server.page.write import write_page
 from tests.privacy.report.report_browser import Browser
+from tests.server.office.privacy_desk import private
 from tests.server.small import small
 
 VOID = {"meta", "img", "br", "line", "rect", "circle", "path"}
@@ -81,6 +83,17 @@ def test_it_is_whole_and_asks_for_nothing(page: Read) -> None:
     assert all("aria-hidden" in one for one in page.all("svg") if one not in drawings)
 
 
+def test_the_time_of_the_end_stays(folder: Folder) -> None:
+    """Made again later, the page and the privacy report say the same as at the end."""
+    before = (folder.path / "report.html").read_text(encoding="utf-8")
+    assert folder.since() is not None
+    written = [line for line in before.splitlines() if "from start to end" in line]
+    again = write_page(folder).read_text(encoding="utf-8").splitlines()
+    assert written == [line for line in again if "from start to end" in line]
+    report = json.loads((folder.path / "privacy.json").read_text())
+    assert report["run"]["finished"] == utc(str(folder.since()))
+
+
 def test_it_shows_the_final_table_and_who_was_rejected(page: Read, folder: Folder) -> None:
     saved = json.loads((folder.path / "result.json").read_text())
     for row in saved["tables"][0]["rows"]:
@@ -121,6 +134,59 @@ def test_a_single_point_is_no_curve() -> None:
     assert drawn.words == "a: 0.500 in round 1, 0.750 in round 2."
     assert drawn.lines[0].path.count("L") == 1
     assert drawn.lines[0].band.count("L") == 3
+
+
+@pytest.fixture(scope="module")
+def spent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a private run, on which the score stands over epsilon."""
+    run = private("server.rounds=4")
+    return carry_out(run, tmp_path_factory.mktemp("spent") / "run").path / "report.html"
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_what_was_spent_can_be_read_on_every_screen(tab: Browser, spent: Path, width: int) -> None:
+    """Its letters are as tall as on a wide screen, and all of it is there without swiping."""
+    tab.shape(width, "light")
+    tab.open(spent)
+    tall = "Math.min(...[...document.querySelectorAll('svg[aria-labelledby^=p-spent] text')]"
+    assert tab.value(f"{tall}.map(t => t.getBoundingClientRect().height))") > 9
+    place = "document.querySelector('svg[aria-labelledby^=p-spent]').parentElement"
+    assert tab.value(f"{place}.getBoundingClientRect().right") <= width
+    assert tab.value(f"{place}.scrollWidth - {place}.clientWidth") <= 1
+    field = "document.querySelector('svg[aria-labelledby^=p-spent] .field')"
+    assert tab.value(f"{field}.getBoundingClientRect().width") > 0.7 * (
+        width if width < 999 else 999
+    )
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_before_and_after_are_on_the_screen(tab: Browser, folder: Folder, width: int) -> None:
+    tab.shape(width, "light")
+    tab.open(folder.path / "report.html")
+    assert_ways_are_seen(tab, width)
+
+
+def assert_ways_are_seen(tab: Browser, width: int) -> None:
+    """Every number of the table of ways lies between the edges of its frame, beside its row."""
+    cells = "[...document.querySelectorAll('.ways td.n')]"
+    assert tab.value(f"{cells}.length") >= 4
+    assert tab.value(f"Math.max(...{cells}.map(c => c.getBoundingClientRect().right))") <= width
+    frame = "document.querySelector('.ways .scroll')"
+    assert tab.value(f"{frame}.scrollWidth - {frame}.clientWidth") <= 1, "nothing to swipe to"
+    apart = "c.getBoundingClientRect().top - c.parentElement.getBoundingClientRect().top"
+    assert tab.value(f"Math.max(...{cells}.map(c => {apart}))") < 40
+
+
+def test_a_line_over_an_amount_starts_at_nothing() -> None:
+    line = Series("own", [2.0, 7.5], [0.5, 0.75], [0.4, 0.7], [0.6, 0.8])
+    drawn = over_amounts("title", "label", line, {"other": 0.6}, 3, "epsilon")
+    assert drawn.rounds[0].text == "0"
+    assert drawn.rounds[0].at == 0
+    assert drawn.axis == "epsilon"
+    assert drawn.words == "own: 0.500 at epsilon 2, 0.750 at epsilon 7.5. other: 0.600."
+    assert drawn.lines[1].path.startswith("M0 ")
+    single = over_amounts("title", "label", Series("own", [8.0], [0.5]), {}, 3, "epsilon")
+    assert [dot[0] for dot in single.lines[0].dots] == [100]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

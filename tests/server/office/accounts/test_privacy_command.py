@@ -24,6 +24,9 @@ from tests.privacy.ledger.ledger_desk import vandal
 from tests.server.office.privacy_desk import Call, caller, folder_with, pay, private, see
 from tests.server.small import small
 
+OLD, NEW = "a1" * 32, "b2" * 32
+"""Hashes of bundles of code."""
+
 
 @pytest.fixture
 def call(monkeypatch: pytest.MonkeyPatch) -> Call:
@@ -105,6 +108,39 @@ def test_show_a_run_without_privacy(
     assert found["hospitals"] == []
 
 
+def test_show_names_the_code_that_used_the_records_and_the_code_that_was_shipped(
+    call: Call, made: tuple[Folder, Ledger], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, ledger = made
+    folder.begin(False, "metaward 1", NEW)
+    pay(ledger, 3, run=f"{folder.id}.reptile", code=NEW)
+    assert call("privacy", "show", folder.path) == 0
+    printed = capsys.readouterr().out
+    assert f"code that the server shipped: {NEW}" in printed
+    assert printed.count(NEW) == 2
+    found = asked(call, capsys, 0, "show", folder.path)
+    assert found["bundles"] == [NEW]
+    assert [run["code"] for a in found["hospitals"] for run in a["runs"]] == [[], [NEW]]
+
+
+def test_verify_compares_the_code_of_both_sides(
+    call: Call, made: tuple[Folder, Ledger], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of this run alone, and only where both sides know of a bundle."""
+    folder, ledger = made
+    pay(ledger, 3, names="c", run="another-run.reptile", code=OLD)
+    pay(ledger, 4, names="d", run=f"{folder.id}.reptile", code=NEW)
+    assert faults(call, capsys, folder.path) == []  # the server knows of none
+    folder.begin(False, "metaward 1", NEW)
+    assert faults(call, capsys, folder.path) == []
+    pay(ledger, 5, names="e", run=f"{folder.id}.fedavg", code=OLD)
+    (fault,) = faults(call, capsys, folder.path)
+    assert f"bundle of code {OLD}" in fault
+    assert f"its server shipped {NEW}" in fault
+    folder.begin(False, "metaward 2", OLD)  # resumed with other code, which the server says
+    assert faults(call, capsys, folder.path) == []
+
+
 def test_show_ledger_files(
     call: Call, made: tuple[Folder, Ledger], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -122,11 +158,11 @@ def test_wrong_paths_are_bad_input(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:
     for path, words in (
-        (tmp_path / "nowhere", "is not there; name a result folder or a ledger file"),
-        (tmp_path, "no config.json"),
+        (tmp_path / "nowhere", "is not there; name a result folder, a ledger file"),
+        (tmp_path, "no run (config.json) and no ledger"),
     ):
         assert call("privacy", command, path) == 2
-        assert words in capsys.readouterr().err
+        assert words in " ".join(capsys.readouterr().err.split())
     assert call("privacy", command) == 2
 
 
@@ -206,7 +242,7 @@ def test_a_rewritten_chain_is_found_by_the_servers_marks(
     """As many rows, another hash: what the server saw is not what stands there now."""
     folder, ledger = made
     seen = Mark(ledger.id, 4, "0" * 64)
-    folder.marks().note(SeenMark("sine-01", "run", 9, seen))
+    folder.marks().note([SeenMark("sine-01", "run", 9, seen)])
     (fault,) = faults(call, capsys, folder.path)
     assert "entry 4 of it in round 9" in fault
 
@@ -215,7 +251,7 @@ def test_a_missing_ledger_is_a_fault_in_a_simulation(
     call: Call, made: tuple[Folder, Ledger], capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, _ = made
-    folder.marks().note(SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
+    folder.marks().note([SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64))])
     (fault,) = faults(call, capsys, folder.path)
     assert "hospital sine-02: its ledger feedfeedfeedfeed" in fault
 
@@ -229,7 +265,7 @@ def test_verify_a_deployment(
     shutil.copy(ledger.path, there)
     shutil.copy(f"{ledger.path}.key", f"{there}.key")
     shutil.rmtree(folder.hospitals)
-    folder.marks().note(SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64)))
+    folder.marks().note([SeenMark("sine-02", "run", 1, Mark("feedfeedfeedfeed", 2, "0" * 64))])
     assert faults(call, capsys, folder.path, there) == []
     found = asked(call, capsys, 0, "verify", folder.path, there)
     assert found["marks"] == 2

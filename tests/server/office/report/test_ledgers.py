@@ -119,7 +119,15 @@ def test_a_server_without_ledgers_counts_an_upper_bound(folder: Folder, original
     kinds = {s.kind: s.noise_multiplier for s in report.mechanism.sums}
     for one in saved(original).mechanism.sums:
         assert 0 < kinds[one.kind] <= one.noise_multiplier * (1 + 1e-9)
-    assert "No ledger is here" in page(report)
+    assert report.verdict.level == "unchecked"
+    assert report.verdict.headline != "Protected"
+    text = " ".join(page(report).split())
+    assert "No ledger is here" in text
+    assert 'class="verdict unchecked"' in text
+    assert "Most spent, at most" in text
+    assert "0 of 3</b>3 not here, not checked" in text
+    assert "no ledger here says when a finite epsilon was spent" not in text
+    assert "the ledgers, which say when epsilon was spent, lie at the hospitals" in text
 
 
 def test_a_round_that_was_charged_twice_counts_twice(folder: Folder) -> None:
@@ -127,7 +135,7 @@ def test_a_round_that_was_charged_twice_counts_twice(folder: Folder) -> None:
     once = named(of_folder(folder), "phantom-01")
     last = next(s for s in reversed(folder.marks().seen) if s.hospital == "phantom-01")
     again = SeenMark(last.hospital, last.run, last.round, Mark("l", 99, "a" * 64))
-    folder.marks().note(again)
+    folder.marks().note([again])
     twice = named(of_folder(folder), "phantom-01")
     assert once.mu is not None
     assert twice.mu == pytest.approx(sqrt(2) * once.mu)
