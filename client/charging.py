@@ -19,6 +19,7 @@ from metaward.client.schedule import Share
 from metaward.client.tasks.base import Hospital
 from metaward.privacy import Charge, Mechanism, Rehearsal, Use
 from metaward.privacy.description import ChargeDescription, described
+from metaward.privacy.event import different
 from metaward.privacy.price import Counts, counts, events, over_run, profiles
 
 
@@ -116,9 +117,10 @@ def _bytes(x: NDArray[Any]) -> bytes:
 
 def _grouped(spent: Mapping[str, Counts], price: Plan, sampling_rate: float) -> list[Charge]:
     """One charge for each different list of events."""
+    sums = {id(count): tuple(sorted(count.items())) for count in different(spent.values())}
     alike: dict[tuple[tuple[str, int], ...], list[str]] = {}
     for key, count in spent.items():
-        alike.setdefault(tuple(sorted(count.items())), []).append(key)
+        alike.setdefault(sums[id(count)], []).append(key)
     return [
         Charge(tuple(keys), events(Counter(dict(count)), price.noise, sampling_rate))
         for count, keys in alike.items()

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from metaward.privacy.accounting import allows
 from metaward.privacy.accounting.gdp import mu_of
-from metaward.privacy.event import Budget, Events, gaussian
+from metaward.privacy.event import Budget, Events, different, gaussian
 from metaward.privacy.session import Use
 from metaward.privacy.units import Unit
 
@@ -46,12 +46,21 @@ def _times(profile: Counts, number: int) -> Counts:
 
 
 def counts(uses: Iterable[Use], unit: Callable[[int], Who]) -> dict[Who, Counts]:
-    """Sums of each kind that each unit is in; records of one unit in one sum count once."""
-    found: dict[Who, Counts] = {}
+    """Sums of each kind that each unit is in; records of one unit in one sum count once.
+
+    Units that are in equally many sums mostly share one counter: it is not to be changed.
+    """
+    reached: list[Counts] = [Counter()]
+    after: dict[tuple[int, str], int] = {}
+    at: dict[Who, int] = {}
     for kind, rows in uses:
-        for who in {unit(row) for row in rows}:
-            found.setdefault(who, Counter())[kind] += 1
-    return found
+        for who in set(map(unit, rows)):
+            step = at.get(who, 0), kind
+            if step not in after:
+                after[step] = len(reached)
+                reached.append(reached[step[0]] + Counter({kind: 1}))
+            at[who] = after[step]
+    return {who: reached[number] for who, number in at.items()}
 
 
 def events(count: Counts, noise: Mapping[str, float], sampling_rate: float) -> Events:
@@ -67,7 +76,7 @@ def profiles(unit: Unit, uses: Iterable[Use], tasks: Sequence[Sequence[int]]) ->
     """
     task = {row: number for number, rows in enumerate(tasks) for row in rows}
     found = counts(uses, task.__getitem__ if unit.cap is not None else lambda row: row)
-    unique = {tuple(sorted(profile.items())): profile for profile in found.values()}
+    unique = {tuple(sorted(profile.items())): profile for profile in different(found.values())}
     return tuple(unique.values())
 
 

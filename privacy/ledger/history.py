@@ -15,6 +15,7 @@ from metaward.privacy.event import (
     Mark,
     Protection,
     add,
+    different,
 )
 from metaward.privacy.ledger.chain import canonical, sha256
 
@@ -205,7 +206,8 @@ class History:
         price_once, largest = cache(price), 0.0
         for charge in self.charges:
             charge.add_to(spent)
-            largest = max([largest, *(price_once(spent[unit]) for unit in charge.units())])
+            now = different(spent[unit] for unit in charge.units())
+            largest = max([largest, *map(price_once, now)])
             points.append((charge, largest))
         return points
 

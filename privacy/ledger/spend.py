@@ -119,10 +119,12 @@ def check_budget(
     if budget is None:
         return
     spent = spent_by(db, numbers.values())
-    alike: dict[tuple[Events, Events], list[str]] = {}
-    for name, new in merged(charges).items():
-        alike.setdefault((spent.get(numbers[name], ()), new), []).append(name)
-    over = [name for pair, names in alike.items() if not allows(*pair, budget) for name in names]
+    alike: dict[tuple[int, int], list[str]] = {}
+    pairs = {name: (spent.get(numbers[name], ()), new) for name, new in merged(charges).items()}
+    for name, (before, new) in pairs.items():
+        alike.setdefault((id(before), id(new)), []).append(name)
+    apart = [names for names in alike.values() if not allows(*pairs[names[0]], budget)]
+    over = [name for names in apart for name in names]
     if over:
         raise BudgetSpent(_too_little(over, numbers, budget), len(over), len(numbers))
 

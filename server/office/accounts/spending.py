@@ -9,7 +9,7 @@ from functools import cache
 from math import inf
 
 from metaward.privacy.accounting import Reported, enforced_epsilon, gdp, reported_epsilon
-from metaward.privacy.event import Budget, Events, gaussian
+from metaward.privacy.event import Budget, Events, different, gaussian
 from metaward.privacy.ledger import History, NotedRefusal
 
 DELTA = 1e-5
@@ -31,7 +31,7 @@ class Spending:
     @staticmethod
     def of(history: History) -> Spending:
         """The spending of all units in a ledger."""
-        return Spending(frozenset(history.totals().values()))
+        return Spending(frozenset(different(history.totals().values())))
 
     @staticmethod
     def unlimited() -> Spending:
