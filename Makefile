@@ -37,6 +37,7 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/overhead.py --flower --out benchmarks/results/overhead-64.json
 	$(BIN)/python benchmarks/overhead.py --flower --width 16 --rounds 12 --out benchmarks/results/overhead-16.json
 	$(BIN)/python benchmarks/scale.py --out benchmarks/results/scale.json
+	$(BIN)/python benchmarks/profiled.py
 	$(BIN)/python benchmarks/page.py
 
 lint: $(VENV)/installed-dev

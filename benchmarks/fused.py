@@ -6,14 +6,15 @@ to the first way of a table, the median of the turns' ratios. Results are compar
 
 First order, FOMAML over four tasks of five steps:
 
-- tutorial: a copy of the module for each task and ``torch.optim.SGD``, as tutorials write it
+- tutorial: a copy of the module for each task and ``torch.optim.SGD``, as tutorials write it; this
+  module has the layers in the order of papers, ReLU before the pool, and images in torch's order
 - loop: ``server.inner: loop``
 - fused: ``server.inner: fused``
 
 Private, one clipped sum of the records' gradients with exact clipping and without noise:
 
 - hooks: Opacus's hooks, with its own way to the gradients of convolutions
-- grouped: the same hooks with ``privacy.record_gradients``, one convolution for all records
+- layers: ``privacy.record_gradients``, what noised sums of a run do
 - fused: the kernel
 - opacus: Opacus's hooks and optimizer, whose clipping is in float32 and not exact
 
@@ -25,7 +26,6 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ import numpy as np
 import torch
 from opacus.grad_sample import GradSampleModule
 from opacus.optimizers import DPOptimizer
+from plain import as_written
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
@@ -46,9 +47,8 @@ from metaward.client.models.conv import Conv
 from metaward.client.models.fused import building
 from metaward.client.tasks.base import Episode, TaskSpec
 from metaward.client.tasks.kinds import CLASSIFICATION
-from metaward.privacy import Batch, OpenSession, optimizer
+from metaward.privacy import Batch, Objective, OpenSession, optimizer, record_gradients
 from metaward.privacy.noise import SeededNoise
-from metaward.privacy.record_gradients import Hooked
 
 WAYS, SHOTS, QUERIES, TASKS, STEPS, RATE = 5, 5, 15, 4, 5, 0.05
 SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), WAYS, WAYS, True)
@@ -70,8 +70,9 @@ def task(seed: int) -> Episode:
 
 
 def module(setting: Setting, theta: Tensor) -> nn.Module:
-    """The network as a plain module with the parameters theta (dim,)."""
+    """The network as tutorials write it, with the parameters theta (dim,)."""
     found = deepcopy(setting.network(WAYS).module).to_empty(device="cpu")
+    found.set_submodule("body", as_written(found.get_submodule("body")))
     vector_to_parameters(theta, found.parameters())
     return found
 
@@ -129,18 +130,26 @@ def private(records: int) -> dict[str, Way]:
     place = optimizer.RecordsAt(theta, batch, torch.arange(records), None)
     nothing = torch.zeros(net.dim, dtype=torch.float64)
 
-    def exact(setting: Setting, hooks: Callable[[nn.Module], nn.Module] = Hooked) -> Tensor:
-        optimizer.Hooked = hooks  # type: ignore[assignment, misc]
-        objective = setting.objective(setting.network(WAYS))
+    def exact(objective: Objective) -> Tensor:
         source = SeededNoise(0)
         return optimizer.noisy_gradients(
             objective, [place], mask, 1.0, 0.0, source, records, nothing
         )
 
+    def hooked() -> Tensor:
+        layers, rules = record_gradients.takes, optimizer.Hooked
+        record_gradients.takes = lambda *_: False
+        optimizer.Hooked = opacus_hooks  # type: ignore[assignment, misc]
+        try:
+            plain = module(setting, theta)
+            return exact(Objective(plain, net.forward, SPEC.kind.losses))
+        finally:
+            record_gradients.takes, optimizer.Hooked = layers, rules  # type: ignore[misc]
+
     return {
-        "hooks": lambda: exact(setting, opacus_hooks),
-        "grouped": lambda: exact(setting),
-        "fused": lambda: exact(fused),
+        "hooks": hooked,
+        "layers": lambda: exact(setting.objective(net)),
+        "fused": lambda: exact(fused.objective(fused.network(WAYS))),
         "opacus": lambda: by_opacus(module(setting, theta), batch),
     }
 

@@ -70,7 +70,7 @@ def private(found: Figures) -> str:
     """Speed of a private sum of a convolutional network relative to Opacus's hooks."""
     names = {
         "hooks": "Opacus's hooks, exact clipping",
-        "grouped": "one convolution for all (`privacy/record_gradients.py`), exact clipping",
+        "layers": "Opacus's rules without hooks (`privacy/record_gradients.py`), exact clipping",
         "opacus": "Opacus's hooks and its optimizer, whose clipping is not exact",
         "fused": "`server.inner: fused`, exact clipping",
     }
@@ -114,6 +114,36 @@ def scale(found: Figures) -> str:
     )
 
 
+def records(found: Figures) -> str:
+    """Seconds a record by how many a hospital has."""
+    runs = found["records"]
+    base = runs[0]["rounds"][-1] / runs[0]["records"]
+    heads = (
+        "records of a hospital",
+        "seconds of a round",
+        "time a record, relative",
+        "workers, MB",
+    )
+    return table(
+        heads,
+        (
+            [
+                f"{run['records']:,}",
+                f"{run['rounds'][-1]:.2f}",
+                f"{run['rounds'][-1] / run['records'] / base:.2f}",
+                f"{sum(run['workers_mb']):.0f}",
+            ]
+            for run in runs
+        ),
+    )
+
+
+def profiled(found: Figures) -> str:
+    """Shares of the default run's time."""
+    rows = ([name, f"{100 * share:.1f} %"] for name, share in found["shares"].items())
+    return table((f"{found['seconds']:.0f} seconds with one worker", "share of the time"), rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "peers": ("peers.json", peers),
     "memory": ("peers.json", memory),
@@ -123,6 +153,8 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "overhead_64": ("overhead-64.json", overhead),
     "overhead_16": ("overhead-16.json", overhead),
     "scale": ("scale.json", scale),
+    "records": ("scale.json", records),
+    "profiled": ("profiled.json", profiled),
 }
 """Each table of the page: its figures, and what makes it."""
 

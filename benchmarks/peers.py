@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from plain import as_written
 from torch import Tensor, nn
 from torch.nn import functional
 from turns import in_turn
@@ -59,7 +60,7 @@ class Peers:
     def __init__(self, width: int, order: str) -> None:
         body = Conv(width=width)
         head = nn.Linear(body.features(SPEC.input_shape), WAYS)
-        self.module = nn.Sequential(body.body(SPEC.input_shape), head)
+        self.module = nn.Sequential(as_written(body.body(SPEC.input_shape)), head)
         self.exact = order == "exact"
 
     def each(self, one: Callable[[nn.Module, list[Tensor]], Sequence[Tensor]]) -> Meta:

@@ -1,11 +1,14 @@
-"""Does memory grow with the number of hospitals by more than their data?
+"""Do time and memory grow with the number of hospitals, or of their records, by more than these?
 
 For each federation size: gather all hospitals in the in-process engine (two workers), run two
 rounds with all of them, and read the resident memory of this process and of each worker. The growth
 from the first size to the last, divided by the hospitals added, is compared with the bytes of one
-hospital's records.
+hospital's records. Then the default run's learner at two hospitals of more and more records, all of
+which are used in every round, privately; the second round counts, for the first one also makes and
+prepares the records.
 
-    python benchmarks/scale.py [--sizes 25 100 200] [--out benchmarks/results/scale.json]
+    python benchmarks/scale.py [--sizes 10 100 1000] [--records 2000 20000 100000]
+                               [--out benchmarks/results/scale.json]
 """
 
 from __future__ import annotations
@@ -18,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,25 +54,37 @@ def resident(pid: int) -> int:
     return int(line.split()[1]) * 1024
 
 
-def measure(hospitals: int) -> dict[str, Any]:
-    """One federation: seconds per round, and the memory of this process and its workers."""
-    run = configuration(hospitals)
+def of_records(records: int) -> sim.Sim:
+    """The default run with two hospitals of so many records."""
+    mapping = sim.load(sim.HERE / "sim.yaml").mapping()
+    for text in (
+        "client.tasks.hospitals=2",
+        f"client.tasks.unseen={UNSEEN}",
+        f"client.tasks.records={records}",
+        f"client.tasks_per_round={records}",
+        "privacy.large_delta=true",
+        "server.rounds=3",
+    ):
+        override(mapping, text)
+    return sim.parse(mapping)
+
+
+def measure(run: sim.Sim) -> dict[str, Any]:
+    """One federation: seconds of each round, and the memory of this process and its workers."""
     with tempfile.TemporaryDirectory() as home:
         folder = Folder(Path(home) / "run")
         folder.create(run)
-        total = hospitals + UNSEEN
-        with InProcessGrid(total, 2, None, folder) as grid:
+        with InProcessGrid(len(run.client.tasks.roster()), 2, None, folder) as grid:
             job = Run(run, grid, folder, lambda row: None, simulated=True)
             job.roster.gather(grid)
             strategy = job.strategy(job.own)
-            began = time.perf_counter()
+            ends = [time.perf_counter()]
             for _ in strategy.rounds(grid, strategy.begin(job.start(job.own))):
-                pass
-            seconds = (time.perf_counter() - began) / run.server.rounds
+                ends.append(time.perf_counter())
             workers = [resident(p.pid or 0) for p in multiprocessing.active_children()]
     return {
-        "hospitals": hospitals,
-        "seconds_a_round": round(seconds, 2),
+        "rounds": [round(after - before, 3) for before, after in pairwise(ends)],
+        "seconds_a_round": round((ends[-1] - ends[0]) / run.server.rounds, 2),
         "server_mb": resident(os.getpid()) / 1e6,
         "workers_mb": [bytes_ / 1e6 for bytes_ in workers],
     }
@@ -80,20 +96,30 @@ def data_bytes() -> int:
     return sum(int(a.nbytes) for a in (hospital.x, hospital.y, hospital.ids, hospital.patients))
 
 
+KINDS = {"hospitals": configuration, "records": of_records}
+
+
+def alone(what: str, number: int) -> dict[str, Any]:
+    """Measure a federation of so many in a fresh process."""
+    command = [sys.executable, __file__, "--one", f"{what}={number}"]
+    text = subprocess.check_output(command, text=True).splitlines()[-1]
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
 def main() -> None:
     """Measure each size in a fresh process and print the growth per hospital."""
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--sizes", type=int, nargs="+", default=[25, 100, 200])
-    options.add_argument("--one", type=int, help=argparse.SUPPRESS)
+    options.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1000])
+    options.add_argument("--records", type=int, nargs="+", default=[2000, 20_000, 100_000])
+    options.add_argument("--one", help=argparse.SUPPRESS)
     options.add_argument("--out", type=Path)
     chosen = options.parse_args()
     if chosen.one:
-        print(json.dumps(measure(chosen.one)))
+        what, number = chosen.one.split("=")
+        print(json.dumps({what: int(number)} | measure(KINDS[what](int(number)))))
         return
-    runs = []
-    for size in chosen.sizes:
-        command = [sys.executable, __file__, "--one", str(size)]
-        runs.append(json.loads(subprocess.check_output(command, text=True).splitlines()[-1]))
+    runs = [alone("hospitals", size) for size in chosen.sizes]
     first, last = runs[0], runs[-1]
     added = last["hospitals"] - first["hospitals"]
     growth = {
@@ -104,6 +130,7 @@ def main() -> None:
         "runs": runs,
         "growth_a_hospital": growth,
         "data_kb_a_hospital": data_bytes() / 1e3,
+        "records": [alone("records", size) for size in chosen.records],
     }
     print(json.dumps(result, indent=1))
     if chosen.out:

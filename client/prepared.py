@@ -7,10 +7,11 @@ request.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from threading import RLock
 from typing import Any, cast
 
 import numpy as np
+from cachetools import LRUCache, cached
 from numpy.typing import NDArray
 
 from metaward.client.inner import Setting
@@ -18,6 +19,8 @@ from metaward.client.tasks.base import FloatArray, Hospital, IntArray
 
 AT_ONCE = 1024
 """Records that are rendered at a time, so that all of a hospital's never lie in memory together."""
+MOST = 1 << 30
+"""Bytes of prepared records that a process keeps for its next requests."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +98,6 @@ def prepare(hospital: Hospital, setting: Setting) -> Hospital:
     return _with(hospital, _kept(SameRecords(hospital), setting))
 
 
-@lru_cache(maxsize=128)
+@cached(LRUCache(MOST, getsizeof=lambda kept: kept.values.nbytes), lock=RLock())
 def _kept(opened: SameRecords, setting: Setting) -> ByRow:
     return _computed(opened.hospital, setting)

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any, Literal
 
@@ -45,16 +46,17 @@ def random_share(hospital: Hospital, tasks: int, rounds: int, rng: np.random.Gen
     return Share(tuple(hospital.episode(rng) for _ in range(tasks)), rounds)
 
 
-def pass_share(dealt: Dealt, tasks: int, rounds: int, round: int) -> Share:
+def pass_share(dealt: Dealt, first: int, tasks: int, rounds: int, round: int) -> Share:
     """The tasks of ``round`` (from 1): at most ``tasks`` of this pass.
 
     ``dealt(number)`` deals for pass ``number``. How many rounds a pass takes is set by the first
-    deal, so that participations are known before any round; where a later deal has too few tasks
-    for these rounds, the first deal is used again instead.
+    deal, which has ``first`` tasks, so that participations are known before any round; where a
+    later deal has too few tasks for these rounds, the first deal is used again instead.
     """
-    length = ceil(len(dealt(0)) / tasks)
+    length = ceil(first / tasks)
     number, place = divmod(round - 1, length)
-    this = next(d for d in (dealt(number), dealt(0)) if len(d) >= length)[: length * tasks]
+    this = dealt(number)
+    this = (this if len(this) >= length else dealt(0))[: length * tasks]
     cut = np.array_split(np.arange(len(this)), length)[place]
     return Share(tuple(this[i] for i in cut), ceil(rounds / length))
 
@@ -74,8 +76,10 @@ def deal(hospital: Hospital, unit: Unit, rng: np.random.Generator) -> tuple[Epis
     """
     own = hospital.rows
     records, owners = (_numbered(keys, own) for keys in (hospital.ids, unit.owners(hospital)))
+    gone = partial(_gone, records, owners, unit.cap)
+    alone = unit.cap is None and len(np.unique(records[own])) == len(own)
     return max(
-        (_deal_once(hospital, records, owners, unit.cap, rng) for _ in range(TRIES)), key=len
+        (_deal_once(hospital, None if alone else gone(), rng) for _ in range(TRIES)), key=len
     )
 
 
@@ -89,27 +93,39 @@ def _numbered(keys: NDArray[Any], own: IntArray) -> IntArray:
     return numbers
 
 
-def _deal_once(
-    hospital: Hospital,
-    records: IntArray,
-    owners: IntArray,
-    cap: int | None,
-    rng: np.random.Generator,
-) -> tuple[Episode, ...]:
-    """Tasks until the records that are left make no further one."""
-    left, tasks = hospital.rows, list[Episode]()
+Gone = Callable[[IntArray], IntArray]
+"""The rows of a task that was dealt -> all rows that no later task may have."""
+
+
+def _gone(records: IntArray, owners: IntArray, cap: int | None) -> Gone:
+    """The rule of one deal: no record twice, and no owner in more than ``cap`` tasks.
+
+    ``records`` and ``owners`` (n,) number the record and the owner of each row.
+    """
     dealt, seen = (np.zeros(len(keys), np.int64) for keys in (records, owners))
+
+    def gone(used: IntArray) -> IntArray:
+        dealt[records[used]] = 1
+        seen[np.unique(owners[used])] += 1
+        over = dealt[records] == 1
+        return np.flatnonzero(over if cap is None else over | (seen[owners] >= cap))
+
+    return gone
+
+
+def _deal_once(
+    hospital: Hospital, gone: Gone | None, rng: np.random.Generator
+) -> tuple[Episode, ...]:
+    """Tasks until the records that are left make no further one; without ``gone`` only the rows of
+    a task itself are gone."""
+    left, tasks = hospital, list[Episode]()
     while True:
         try:
-            task = replace(hospital, rows=left).episode(rng)
+            task = left.episode(rng)
         except DataError:
             if not tasks:
                 raise
             return tuple(tasks)
         tasks.append(task)
         used = np.concatenate([task.support_rows, task.query_rows])
-        dealt[records[used]] = 1
-        seen[np.unique(owners[used])] += 1
-        left = left[dealt[records[left]] == 0]
-        if cap is not None:
-            left = left[seen[owners[left]] < cap]
+        left = left.without(used if gone is None else gone(used))

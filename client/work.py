@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from pathlib import Path
+from threading import RLock
 from typing import Literal
 
 import numpy as np
 import torch
+from cachetools import LRUCache, cached
 
 from metaward.client.charging import Plan, charges, plan
 from metaward.client.desk import Desk
@@ -32,6 +34,8 @@ from metaward.privacy.ledger import Entry, RequestKey
 from metaward.privacy.wire import Request, WireError, digest, marked, pack, unpack
 
 Purpose = Literal["train", "evaluate", "deal"]
+MOST = 512 << 20
+"""Bytes of dealt tasks that a process keeps for its next requests."""
 _STREAM = {"train": 1, "evaluate": 2, "deal": 4}
 
 
@@ -154,7 +158,9 @@ def _scheduled(desk: Desk, hospital: Hospital, index: int, round: int) -> Share:
         rng = stream(desk.seed, "train", index, round)
         return random_share(hospital, desk.tasks_per_round, desk.rounds, rng)
 
-    return pass_share(_dealer(desk, hospital, index), desk.tasks_per_round, desk.rounds, round)
+    first = _dealt_first(SameRecords(hospital), desk.source, desk.mechanism.unit, desk.seed, index)
+    dealer = _dealer(desk, hospital, index)
+    return pass_share(dealer, first, desk.tasks_per_round, desk.rounds, round)
 
 
 def _dealer(desk: Desk, hospital: Hospital, index: int) -> Dealt:
@@ -234,7 +240,17 @@ def open_hospital(source: TaskSource, index: int, root: Path | None, seed: int) 
     return source.hospital(index, root, seed)
 
 
-@lru_cache(maxsize=64)
+@cached(LRUCache(4096), lock=RLock())
+def _dealt_first(opened: SameRecords, source: TaskSource, unit: Unit, seed: int, index: int) -> int:
+    """Tasks of the first deal: the number is asked for in every round, and outlives the tasks."""
+    return len(_dealt(opened, source, unit, seed, index, 0))
+
+
+def _bytes_of(tasks: tuple[Episode, ...]) -> int:
+    return sum(task.nbytes for task in tasks)
+
+
+@cached(LRUCache(MOST, getsizeof=_bytes_of), lock=RLock())
 def _dealt(
     opened: SameRecords, source: TaskSource, unit: Unit, seed: int, index: int, number: int
 ) -> tuple[Episode, ...]:

@@ -57,7 +57,8 @@ def clipped_sum(
     """
     keep = _check(x, y, group, groups, weights, chunk)
     step = resolution(clip, groups)
-    return _total(_vectors(contribution, x, y, group, groups, keep, chunk), clip, step)
+    vectors = _vectors(contribution, x, y, group, groups, keep, chunk)
+    return _total(([some] for some in vectors), clip, step)
 
 
 def unit_vectors(
@@ -86,20 +87,21 @@ def task_vectors(
         yield from vectors
 
 
-def clipped_units(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
-    """Sum (d,) float64 over units of their records' ``vectors`` (k, d), each unit's clipped.
+def clipped_units(pieces: Sequence[Tensor], slots: Tensor, clip: float, step: float) -> Tensor:
+    """Sum (d,) float64 over units of their records' vectors (k, d), each unit's clipped.
 
-    ``slots`` (k,) int64 numbers the unit of each record from 0; all records of a unit must be here.
-    A vector that is not finite counts as zero. ``step`` is the ``resolution`` for all units of the
-    sum to which this one is added, exactly.
+    ``pieces`` are columns of the vectors, (k, d1), (k, d2), ... in their order. ``slots`` (k,)
+    int64 numbers the unit of each record from 0; all records of a unit must be here. A vector that
+    is not finite counts as zero. ``step`` is the ``resolution`` for all units of the sum to which
+    this one is added, exactly.
     """
     units = int(slots.max()) + 1
-    if units == len(vectors):  # each record is a unit
-        return _total(iter([vectors]), clip, step)
-    own = vectors.to(torch.float64, copy=True)
+    if units == len(slots):  # each record is a unit
+        return _total(iter([pieces]), clip, step)
+    own = torch.cat([piece.to(torch.float64, copy=True) for piece in pieces], dim=1)
     _norms(own)  # a record that is not finite must not take its unit along
     sums = own.new_zeros(units, own.shape[1]).index_add_(0, slots, own)
-    return _total(iter([sums]), clip, step)
+    return _total(iter([[sums]]), clip, step)
 
 
 def sum_clipped(vectors: Tensor, clip: float) -> Tensor:
@@ -111,7 +113,7 @@ def sum_clipped(vectors: Tensor, clip: float) -> Tensor:
     if vectors.ndim != 2:
         raise ValueError(f"vectors have shape {tuple(vectors.shape)}; give (units, d)")
     step = resolution(clip, len(vectors))
-    return _total(iter([vectors.detach()]), clip, step)
+    return _total(iter([[vectors.detach()]]), clip, step)
 
 
 def resolution(clip: float, units: int) -> float:
@@ -205,32 +207,49 @@ def _units(records: Iterator[tuple[Tensor, Tensor]], group: Tensor) -> Iterator[
     yield last
 
 
-def _total(units: Iterator[Tensor], clip: float, step: float) -> Tensor:
-    """Sum (d,) of the rows (k, d), each clipped and rounded to multiples of ``step``.
+def _total(units: Iterator[Sequence[Tensor]], clip: float, step: float) -> Tensor:
+    """Sum (d,) of rows, each clipped and rounded to multiples of ``step``; some rows at a time, as
+    pieces (k, d1), (k, d2), ... of their columns.
 
-    A norm in float64 is wrong by (d / 2 + 2) * 2^-53 of itself at most, in whatever order its
-    squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1);
-    the scale and the product by a few more; rounding moves a vector by step * sqrt(d) / 2.
+    A norm in float64 is wrong by (d / 2 + 4) * 2^-53 of itself at most, in whatever order its
+    squares were added (Higham 2002: Accuracy and Stability of Numerical Algorithms, section 3.1),
+    and also where it is the norm of the pieces' norms; the scale and the product by a few more;
+    rounding moves a vector by step * sqrt(d) / 2.
     """
     total = torch.zeros((), dtype=torch.float64)
-    for vectors in units:
-        d = vectors.shape[1]
+    for pieces in units:
+        d = sum(piece.shape[1] for piece in pieces)
         room = clip * (1 - (d + 16) * 2.0**-53) - step * math.sqrt(d) / 2
-        held, norms = _held_norms(vectors)
+        held = _memory(pieces)
+        norms = _joint([_held_norms(piece, held) for piece in pieces])
         scale = (room / norms).clamp(max=1.0) / step
-        part = _rounded(vectors, scale.masked_fill(norms == 0, 0), held)
-        total = part + total
+        scale = scale.masked_fill(norms == 0, 0)
+        total = torch.cat([_rounded(piece, scale, held) for piece in pieces]) + total
     return total * step
 
 
-def _held_norms(vectors: Tensor) -> tuple[Tensor, Tensor]:
-    """Memory (values,) float64 of a block, and the norms (k,) of the rows (k, d); 0 of those that
-    are not finite."""
-    size = _GPU_BLOCK if vectors.is_cuda else _BLOCK
-    blocks = torch.split(vectors, max(1, size // max(vectors.shape[1], 1)))
-    held = vectors.new_empty(blocks[0].numel(), dtype=torch.float64)
+def _memory(pieces: Sequence[Tensor]) -> Tensor:
+    """Memory (values,) float64 for a block of any piece: at least a row of it."""
+    first = pieces[0]
+    size = max(_GPU_BLOCK if first.is_cuda else _BLOCK, *(piece.shape[1] for piece in pieces))
+    most = max(piece.numel() for piece in pieces)
+    return first.new_empty(min(size, most), dtype=torch.float64)
+
+
+def _joint(norms: Sequence[Tensor]) -> Tensor:
+    """The norms (k,) of rows from those of their pieces; 0 where a piece has no finite one."""
+    if len(norms) == 1:
+        found = norms[0]
+    else:
+        found = torch.linalg.vector_norm(torch.stack(list(norms)), dim=0)
+    return found.masked_fill(~found.isfinite(), 0)
+
+
+def _held_norms(vectors: Tensor, held: Tensor) -> Tensor:
+    """The norms (k,) of the rows (k, d), by blocks of them in ``held`` (values,)."""
+    blocks = torch.split(vectors, max(1, len(held) // max(vectors.shape[1], 1)))
     copies = (held[: block.numel()].view(block.shape).copy_(block) for block in blocks)
-    return held, torch.cat([_norms(own) for own in copies])
+    return torch.cat([torch.linalg.vector_norm(own, dim=1) for own in copies])
 
 
 def _rounded(vectors: Tensor, scale: Tensor, held: Tensor) -> Tensor:

@@ -29,13 +29,14 @@ record's layers:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+
+from metaward.privacy.listening import Calls, all_apart, errors_of, listening, trained_layers
 
 UNIT_ROUNDOFF = 2.0**-53
 MASS = 64.0
@@ -53,28 +54,12 @@ class Direct(Protocol):
         ...
 
 
-@dataclass
-class Calls:
-    """The inputs and outputs (n, positions, size) of one layer in a forward pass."""
-
-    layer: nn.Module
-    inputs: list[Tensor] = field(default_factory=list)
-    outputs: list[Tensor] = field(default_factory=list)
-    versions: list[tuple[int, int]] = field(default_factory=list)
-    """How often an input and an output had been written to when the layer was done."""
-
-    def overwritten(self) -> bool:
-        """Whether another layer has changed one of them in place since."""
-        pairs = zip(self.inputs, self.outputs, strict=True)
-        return [(x._version, out._version) for x, out in pairs] != self.versions
-
-
 def takes(module: nn.Module) -> bool:
     """Whether every trained parameter belongs to one linear layer, or to one ``Direct`` one."""
-    layers = _trained(module)
-    owned = [p for layer in layers for p in layer.parameters(recurse=False)]
-    alone = len(owned) == len(set(owned))
-    return alone and all(type(one) is nn.Linear or isinstance(one, Direct) for one in layers)
+    layers = trained_layers(module)
+    return all_apart(layers) and all(
+        type(one) is nn.Linear or isinstance(one, Direct) for one in layers
+    )
 
 
 def positions(module: nn.Module, x: Tensor) -> int:
@@ -98,36 +83,6 @@ def wrong_by(records: int, positions: int) -> float:
     """The most by which a sum of clipped gradients is wrong, in clip norms: E / clip."""
     terms = records * positions + records + ROUNDINGS
     return terms * UNIT_ROUNDOFF * records * MASS
-
-
-@contextmanager
-def listening(module: nn.Module) -> Iterator[list[Calls]]:
-    """The calls of all trained layers of a forward pass within; each output keeps its graph."""
-    found = [Calls(layer) for layer in _trained(module)]
-    handles = [one.layer.register_forward_hook(_noting(one)) for one in found]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _noting(calls: Calls) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
-    def note(_: nn.Module, args: tuple[Tensor, ...], out: Tensor) -> None:
-        calls.inputs.append(args[0])
-        calls.outputs.append(out)
-        calls.versions.append((args[0]._version, out._version))
-
-    return note
-
-
-def _trained(module: nn.Module) -> list[nn.Module]:
-    """The layers that have trained parameters of their own, in the order of the parameters."""
-    return [
-        layer
-        for layer in module.modules()
-        if any(p.requires_grad for p in layer.parameters(recurse=False))
-    ]
 
 
 # ------------------------------------------------------------------------- one layer's records
@@ -207,13 +162,9 @@ class OwnGradients:
 
 def layers_of(calls: Sequence[Calls], losses: Tensor) -> list[LayerRecords]:
     """Each layer's records, after one backward pass from the records' ``losses`` (n,)."""
-    outputs = [out for one in calls for out in one.outputs]
-    if any(len(out) != len(losses) for out in outputs):
-        raise ValueError(f"a layer gave other than {len(losses)} outputs for as many records")
-    errors = iter(torch.autograd.grad(losses.sum(), outputs, materialize_grads=True))
     return [
-        _layer(one.layer, _joined(one.inputs), _joined([next(errors) for _ in one.outputs]))
-        for one in calls
+        _layer(one.layer, _joined(one.inputs), _joined(errors))
+        for one, errors in zip(calls, errors_of(calls, losses), strict=True)
     ]
 
 

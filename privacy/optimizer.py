@@ -7,11 +7,12 @@ takes each record for a unit, and returns NaN where one record's gradient is not
 steps are those of ``privacy.clipping`` and ``privacy.noise``, whose guarantees hold for the numbers
 that a machine computes with.
 
-There are two other ways to such a noised sum. Where all trained layers are linear and each record
+There are three other ways to such a noised sum. Where all trained layers are linear and each record
 is a unit, the clipped sum comes from ``privacy.ghost``, which needs no record's gradient. Where the
-network has a ``Kernel``, that gives the records' gradients in place of the hooks. The guarantee of
-the optimizer holds for whatever vectors it is given, as long as each depends on one record alone,
-which a kernel promises as the hooks do; so kernel and hooks have the same guarantee.
+network has a ``Kernel``, that gives the records' gradients in place of the hooks; and where all
+layers are common ones, ``privacy.record_gradients`` calls Opacus's rules for them without hooks.
+The guarantee of the optimizer holds for whatever vectors it is given, as long as each depends on
+one record alone, which a kernel promises as the hooks do; so all have the same guarantee.
 """
 
 from __future__ import annotations
@@ -25,9 +26,10 @@ import torch
 from opacus.optimizers import DPOptimizer
 from torch import Tensor, nn
 
-from metaward.privacy import ghost
+from metaward.privacy import ghost, record_gradients
 from metaward.privacy.clipping import clipped_units, resolution, rows
 from metaward.privacy.kernel import Kernel
+from metaward.privacy.listening import listening
 from metaward.privacy.noise import Noise, noisy
 from metaward.privacy.record_gradients import Hooked
 from metaward.privacy.session import Batch, Objective
@@ -81,11 +83,10 @@ class ExactOptimizer(DPOptimizer):  # type: ignore[misc]
 
     def clip_and_accumulate(self) -> None:
         """Add the clipped sum over the units of this part, and forget the records' gradients."""
-        parts = [g.flatten(start_dim=1) for g in self.grad_samples]
-        vectors = parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+        pieces = [g.flatten(start_dim=1) for g in self.grad_samples]
         if self.drawn is not None:
-            vectors = vectors.masked_fill(~self.drawn.unsqueeze(1), 0)
-        part = clipped_units(vectors, self.slots, self.max_grad_norm, self.resolution)
+            pieces = [piece.masked_fill(~self.drawn.unsqueeze(1), 0) for piece in pieces]
+        part = clipped_units(pieces, self.slots, self.max_grad_norm, self.resolution)
         self.total = self.total.to(part.device) + part
         for p in self.params:
             p.grad = p.grad_sample = None
@@ -135,6 +136,8 @@ def noisy_gradients(
         optimizer.total = others.cpu() + _ghost_sum(objective, own, places, clip, wrong).cpu()
         optimizer.add_noise()
         return optimizer.total
+    if record_gradients.takes(own.module, places[0].batch.x):
+        return _taken(optimizer, others, places, most, partial(_by_layers, objective, own))
     leave = partial(_by_hooks, objective, own, Hooked(own.module))
     return _taken(optimizer, others, places, most, leave)
 
@@ -169,6 +172,14 @@ def _by_hooks(
     loss.backward()  # type: ignore[no-untyped-call]
 
 
+def _by_layers(objective: Objective, own: _Copy, place: RecordsAt, part: Tensor) -> None:
+    own.move(place.phi)
+    x, y = place.batch.x[part].detach(), place.batch.y[part]
+    found = record_gradients.of_layers(own.module, lambda: objective.loss(own.module(x), y))
+    for p, vectors in found.items():
+        p.grad_sample = vectors  # type: ignore[attr-defined]
+
+
 def _by_kernel(
     kernel: Kernel, trained: nn.Parameter, mask: Tensor, place: RecordsAt, part: Tensor
 ) -> None:
@@ -198,7 +209,7 @@ def _ghost_sum(
     for place in places:
         own.move(place.phi)
         for part in torch.split(torch.arange(len(place.group)), GHOST_RECORDS):
-            with ghost.listening(own.module) as calls:
+            with listening(own.module) as calls:
                 losses = objective.loss(own.module(place.batch.x[part]), place.batch.y[part])
             layers = ghost.layers_of(calls, losses)
             factors = ghost.factors(layers, clip, wrong)

@@ -23,7 +23,7 @@ Predictor = Callable[[Tensor], Tensor]
 Kept = Mapping[str, Tensor]
 """Vectors that a learner keeps at a hospital between rounds, by name (``client.memory``)."""
 
-PREPARED = 256
+PREPARED = 64
 """Records that go through a fixed front at a time."""
 
 

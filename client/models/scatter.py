@@ -117,10 +117,21 @@ def strengths(x: Tensor, filters: Tensor, cell: tuple[int, ...]) -> Tensor:
 
 def _statistics(maps: Tensor, cell: tuple[int, ...]) -> Tensor:
     """Largest, mean and root mean square of each map (n, maps, ...) in each cell."""
-    mean = functional.avg_pool1d if len(cell) == 1 else functional.avg_pool2d
-    top = functional.max_pool1d if len(cell) == 1 else functional.max_pool2d
-    energy = mean(maps.square(), cell) + FLOOR**2
-    return torch.cat([top(maps, cell), mean(maps, cell), energy.sqrt()], dim=1)
+    pixels = _cells(maps, cell)
+    energy = pixels.square().mean(dim=-1) + FLOOR**2
+    return torch.cat([pixels.amax(dim=-1), pixels.mean(dim=-1), energy.sqrt()], dim=1)
+
+
+def _cells(maps: Tensor, cell: tuple[int, ...]) -> Tensor:
+    """The pixels of each whole cell: (n, maps, ...) -> (n, maps, cells along each axis, pixels)."""
+    axes = len(cell)
+    for axis, size in enumerate(cell):
+        place = 2 + 2 * axis  # each axis before became two
+        whole = maps.shape[place] // size
+        maps = maps.narrow(place, 0, whole * size)
+        maps = maps.unflatten(place, (whole, size))  # type: ignore[no-untyped-call]
+    inside = tuple(range(3, 3 + 2 * axes, 2))
+    return maps.movedim(inside, tuple(range(-axes, 0))).flatten(-axes)
 
 
 @lru_cache

@@ -8,7 +8,7 @@ Without opening a file it says who takes part (``roster``) and what the network 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, NamedTuple, Protocol
@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from metaward.client.errors import DataError
+from metaward.client.tasks.episode import Episode as Episode
+from metaward.client.tasks.episode import FloatArray as FloatArray
+from metaward.client.tasks.episode import IntArray as IntArray
 from metaward.client.tasks.kinds import TaskKind
 from metaward.client.tasks.preparation import UNSAID, Preparation
 from metaward.client.tasks.roster import ROLES as ROLES
 from metaward.client.tasks.roster import Role as Role
 from metaward.client.tasks.roster import Seat as Seat
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -64,27 +64,6 @@ class TaskSize:
     def records(self) -> int:
         """Support and query together."""
         return self.support + self.query
-
-
-@dataclass(frozen=True)
-class Episode:
-    """One few-shot task: a support set for adaptation and a query set for evaluation.
-
-    Shapes: ``support_x`` (n_support, *input_shape) float32; ``support_y`` as the kind of task
-    defines it, (n_support,) int64 in [0, N) for classes and (n_support, outputs) float32 for
-    regression; the query likewise. ``classes`` (N,) holds the class index behind each label (below
-    ``TaskSpec.vocabulary`` when meta-training hospitals know the class) and is empty where there
-    are no classes. ``support_rows`` and ``query_rows`` say which records were touched (indices into
-    ``Hospital.ids``).
-    """
-
-    support_x: FloatArray
-    support_y: NDArray[Any]
-    query_x: FloatArray
-    query_y: NDArray[Any]
-    classes: IntArray
-    support_rows: IntArray
-    query_rows: IntArray
 
 
 class Stored(NamedTuple):
@@ -137,6 +116,21 @@ class Hospital:
     def episode(self, rng: np.random.Generator) -> Episode:
         """Draw one task from this hospital's own records."""
         return self.draw(self, rng)
+
+    def without(self, rows: IntArray) -> Hospital:
+        """The same hospital, to which these rows no longer belong.
+
+        Only the classes that lose a row are looked through, so that taking out one task after
+        another is not quadratic in the records.
+        """
+        lost = np.zeros(len(self.ids), np.bool_)
+        lost[rows] = True
+        other = replace(self, rows=self.rows[~lost[self.rows]])
+        if "by_class" in vars(self):  # whoever draws by classes has asked for them
+            less = set(np.unique(self.y[rows]).tolist())
+            left = {c: r[~lost[r]] if c in less else r for c, r in self.by_class.items()}
+            vars(other)["by_class"] = {c: r for c, r in left.items() if len(r)}
+        return other
 
     @cached_property
     def by_class(self) -> dict[int, IntArray]:

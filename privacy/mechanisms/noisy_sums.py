@@ -118,7 +118,7 @@ class NoisySums(Session):
         vectors = task_vectors(contribution, given, tasks.x, tasks.y, chunk)
         totals = torch.stack(
             [
-                clipped_units(own, group, clip, resolution(clip, _units([group])))
+                clipped_units([own], group, clip, resolution(clip, _units([group])))
                 for own, group in zip(vectors, groups, strict=True)
             ]
         )

@@ -7,6 +7,11 @@ for present. Where the SuperLink is silent for long, the SuperNode gives up, and
 not end. From outside it shows in the log, whose last words say what is waited for, and in the
 processes, among which there is no live app any more.
 
+Where an app ends after it brought its answer and before it said so, the SuperNode answers a later
+message with an error half a minute afterwards, and keeps that message's own answer for the next
+one. From then on each message is answered by the answer to the one before, and every message seems
+to be without one. In the log, what is sent belongs to another round than what was received.
+
 Both start apps by a process of their own, which ends where it gets no answer for half a minute, as
 when the SuperLink was suspended. A SuperLink does not notice, goes on to take in runs, and starts
 none of them; a SuperNode goes on to take in messages.
@@ -15,6 +20,7 @@ none of them; a SuperNode goes on to take in messages.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -45,6 +51,14 @@ SAID = {
 """What a SuperNode waits for after it has said this; of other words than Flower's, for nothing."""
 STOPPED = "Task stopped."
 """What an app says that was told to end, as by SIGTERM, wherever it was in its work."""
+
+
+STARTS = "Starting Flower SuperNode"
+_MESSAGE = re.compile(
+    rf"(?P<start>{STARTS})|\[RUN (?P<place>[^\]\n]*)\]\s*\n.*?"
+    r"(?P<what>Receiving|Sending): (?P<kind>\S+) message"
+)
+"""A start; or a message's run and round in one line, and what is done with it in the next."""
 
 
 @dataclass
@@ -90,11 +104,13 @@ class Watch:
     _pace: Pace = field(default_factory=Pace)
 
     def finds_stuck(self, supernode: psutil.Process) -> bool:
-        """Whether this SuperNode has waited so long for what nobody will bring, or start."""
+        """Whether this SuperNode has waited so long for what nobody will bring, or start; or has
+        answered out of turn for so long."""
         if not self._pace.due():
             return False
         now = time.monotonic()
-        vain = waits_in_vain(awaited(self.log), supernode)
+        text = tail(self.log)
+        vain = out_of_turn(text) or waits_in_vain(awaited(text), supernode)
         if not vain and not self._executor.finds_none(supernode):
             self._since = None
         elif self._since is None or self._since[0] != supernode.pid:  # the log outlives a process
@@ -102,14 +118,32 @@ class Watch:
         return self._since is not None and now - self._since[1] > self.seconds
 
 
-def awaited(log: Path) -> str:
+def tail(log: Path) -> str:
+    """The end of a log."""
+    with log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+        return file.read().decode("utf-8", errors="replace")
+
+
+def out_of_turn(text: str) -> bool:
+    """Whether, by the end of its log, a SuperNode has last answered another message than the one
+    that it had received last."""
+    received = answered = None
+    for found in _MESSAGE.finditer(text):
+        if found["start"]:
+            received = answered = None
+        elif found["what"] == "Receiving":
+            received = found["place"], found["kind"]
+        elif received is not None:
+            answered = received == (found["place"], found["kind"])
+    return answered is False
+
+
+def awaited(text: str) -> str:
     """What a SuperNode waits for, by the end of its log.
 
     An app that was told to end has brought no contents that it had not brought before.
     """
-    with log.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
-        text = file.read().decode("utf-8", errors="replace")
     words = max(SAID, key=text.rfind)
     what = SAID[words] if words in text else NOTHING
     stopped = text.rfind(STOPPED) > text.rfind(RECEIVED)

@@ -29,7 +29,7 @@ UNCONNECTED = (
 )
 STUCK = (
     "its SuperNode would wait without end, for an answer whose app has ended, for a SuperLink that "
-    "it has given up, or for what starts its apps; it is ended"
+    "it has given up, or for what starts its apps, or it answers messages out of turn; it is ended"
 )
 SIGNALLED = 128
 """A warden adds the number of a signal to this."""

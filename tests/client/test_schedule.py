@@ -47,7 +47,8 @@ def dealer(hospital: Hospital, unit: str = "record", seed: int = 1) -> Dealt:
 
 
 def shares(dealt: Dealt, tasks: int, rounds: int) -> list[Share]:
-    return [pass_share(dealt, tasks, rounds, number + 1) for number in range(rounds)]
+    first = len(dealt(0))
+    return [pass_share(dealt, first, tasks, rounds, number + 1) for number in range(rounds)]
 
 
 def ids_of(hospital: Hospital, episodes: tuple[Episode, ...]) -> list[Any]:
@@ -100,6 +101,34 @@ def test_the_best_of_several_deals_is_taken(monkeypatch: pytest.MonkeyPatch) -> 
     tries = np.array(lengths).reshape(8, schedule.TRIES)
     assert found == tries.max(axis=1).tolist()
     assert (tries.min(axis=1) < tries.max(axis=1)).any(), "deals differ, or this tests nothing"
+
+
+@every_hospital
+@pytest.mark.parametrize("unit", ["record", "patient"])
+def test_classes_that_are_kept_up_give_the_tasks_of_fresh_ones(
+    name: str, unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hospital = HOSPITALS[name]()
+    kept_up = deal(hospital, UNITS[unit], np.random.default_rng(3))
+
+    def fresh(own: Hospital, rows: Any) -> Hospital:
+        return replace(own, rows=np.setdiff1d(own.rows, rows))
+
+    monkeypatch.setattr(Hospital, "without", fresh)
+    again = deal(hospital, UNITS[unit], np.random.default_rng(3))
+    assert [rows_of(t) for t in kept_up] == [rows_of(t) for t in again]
+
+
+def test_without_rows_nothing_of_them_is_left() -> None:
+    hospital = ward([0, 1, 2] * 4)
+    assert list(hospital.by_class) == [0, 1, 2]
+    gone = hospital.by_class[1]
+    other = hospital.without(np.append(gone, hospital.by_class[2][:1]))
+    assert other.by_class.keys() == replace(other, rows=other.rows).by_class.keys() == {0, 2}
+    for c, rows in replace(other, rows=other.rows).by_class.items():
+        np.testing.assert_array_equal(other.by_class[c], rows)
+    assert not np.isin(gone, other.rows).any()
+    assert len(hospital.rows) == 12, "the hospital itself keeps them"
 
 
 def test_a_hospital_without_a_single_task_says_so() -> None:

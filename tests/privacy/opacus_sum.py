@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from metaward.client.models.conv import Blocks
 from metaward.privacy.noise import check_clip
 
 
@@ -97,8 +98,14 @@ def check_module(module: nn.Module) -> None:
 
 
 def _at(module: nn.Module, phi: Tensor) -> nn.Module:
-    """A copy of the network with the parts of the flat vector as its parameters."""
+    """A copy of the network with the parts of the flat vector as its parameters.
+
+    Its images stay in their order in memory, for Opacus 1.6 reads any other one wrongly.
+    """
     own = deepcopy(module).to_empty(device=phi.device).to(phi.dtype)
+    for name, layer in own.named_modules():
+        if isinstance(layer, Blocks):
+            own.set_submodule(name, nn.Sequential(*layer))
     sizes = [p.numel() for p in own.parameters()]
     if phi.shape != (sum(sizes),):
         raise ValueError(f"phi has shape {tuple(phi.shape)}; the network has {sum(sizes)} values")

@@ -62,7 +62,7 @@ def test_every_bit_is_that_of_one_vector_after_the_other(
     vectors[n // 2] = 0
     for row, value in zip(wrong, (math.nan, math.inf), strict=False):
         vectors[row, d // 2] = value
-    found = clipping.clipped_units(vectors, torch.arange(n), 0.7, resolution(0.7, n))
+    found = clipping.clipped_units([vectors], torch.arange(n), 0.7, resolution(0.7, n))
     assert torch.equal(found, one_by_one(vectors, 0.7))
 
 

@@ -15,7 +15,8 @@ from torch.nn import functional
 from metaward.client.models.adapter import LowRank
 from metaward.privacy import Batch, Objective, ghost, optimizer
 from metaward.privacy.clipping import sum_clipped
-from metaward.privacy.ghost import MASS, factors, fits, layers_of, listening, takes, wrong_by
+from metaward.privacy.ghost import MASS, factors, fits, layers_of, takes, wrong_by
+from metaward.privacy.listening import listening
 from metaward.privacy.noise import SeededNoise
 
 N = 40

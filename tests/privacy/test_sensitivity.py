@@ -246,8 +246,8 @@ def test_the_measurement_sees_clipping_that_is_too_loose(
     from metaward.privacy.clipping import clipped_units
     from metaward.privacy.ghost import LayerRecords, factors
 
-    def loose(vectors: Tensor, slots: Tensor, clip: float, step: float) -> Tensor:
-        return clipped_units(vectors, slots, 1.02 * clip, step)
+    def loose(pieces: Sequence[Tensor], slots: Tensor, clip: float, step: float) -> Tensor:
+        return clipped_units(pieces, slots, 1.02 * clip, step)
 
     def loose_factors(layers: Sequence[LayerRecords], clip: float, wrong: float) -> Tensor:
         return factors(layers, 1.02 * clip, wrong)

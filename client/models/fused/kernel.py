@@ -12,14 +12,23 @@ from torch import Tensor, nn
 
 from metaward.client.losses.classes import CrossEntropy
 from metaward.client.models.base import Network
-from metaward.client.models.conv import Conv
+from metaward.client.models.conv import Blocks, Conv
 from metaward.client.models.fused.building import NoKernel, library
 from metaward.client.tasks.kinds import cross_entropy
 
 WIDTHS = (16, 32, 48, 64)
 CHANNELS = 3
 """The most channels of an input."""
-LAYERS = {nn.Sequential, nn.Conv2d, nn.GroupNorm, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Linear}
+LAYERS = {
+    nn.Sequential,
+    Blocks,
+    nn.Conv2d,
+    nn.GroupNorm,
+    nn.ReLU,
+    nn.MaxPool2d,
+    nn.Flatten,
+    nn.Linear,
+}
 FUNCTIONS = {torch.float32: "metaward_gradients_32", torch.float64: "metaward_gradients_64"}
 
 

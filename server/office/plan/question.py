@@ -39,7 +39,7 @@ class Question:
         client, rounds = self.run.client, self.run.server.rounds
         count = self.tasks if client.schedule == "passes" else client.tasks_per_round
         tasks = blank_tasks(client.tasks.spec(), client.tasks.task_size(), count)
-        share = pass_share(lambda number: tasks, client.tasks_per_round, rounds, 1)
+        share = pass_share(lambda _: tasks, len(tasks), client.tasks_per_round, rounds, 1)
         times = self.run.privacy.unit.participations(share.participations, rounds)
         return len(share.episodes), times
 

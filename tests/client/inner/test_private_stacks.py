@@ -181,6 +181,6 @@ def test_vectors_are_exact_sums_of_each_task() -> None:
         for own, other in zip(parts, together, strict=True):
             slots = torch.arange(4)
             assert torch.equal(
-                clipped_units(own, slots, CLIP, 2.0**-50),
-                clipped_units(other, slots, CLIP, 2.0**-50),
+                clipped_units([own], slots, CLIP, 2.0**-50),
+                clipped_units([other], slots, CLIP, 2.0**-50),
             )

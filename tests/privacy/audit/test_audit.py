@@ -168,8 +168,8 @@ def test_clipping_at_twice_the_norm(monkeypatch: pytest.MonkeyPatch) -> None:
     ) -> Tensor:
         return clipped_sum(one, x, y, g, n, 2 * c, *rest)  # type: ignore[arg-type]
 
-    def loose_units(vectors: Tensor, slots: Tensor, c: float, step: float) -> Tensor:
-        return clipped_units(vectors, slots, 2 * c, step)
+    def loose_units(pieces: Sequence[Tensor], slots: Tensor, c: float, step: float) -> Tensor:
+        return clipped_units(pieces, slots, 2 * c, step)
 
     def loose_factors(layers: Sequence[LayerRecords], c: float, wrong: float) -> Tensor:
         return factors(layers, 2 * c, wrong)

@@ -20,6 +20,7 @@ import pytest
 from flwr.supercore.retry import http_retry
 from flwr.superlink.cli import flower_superlink as superlink_of_flower
 from flwr.supernode import start_client_internal
+from flwr.supernode.cli import flower_supernode as supernode_of_flower
 from flwr.supernode.runtime import run_clientapp
 
 from metaward.server.deploy.stuck import (
@@ -27,14 +28,18 @@ from metaward.server.deploy.stuck import (
     CONTENTS,
     EXECUTOR,
     GIVEN_UP,
+    LOOK_SECONDS,
     NOTHING,
     SAID,
+    STARTS,
     STOPPED,
     TAIL_BYTES,
     ExecutorWatch,
     Pace,
     Watch,
     awaited,
+    out_of_turn,
+    tail,
     waits_in_vain,
 )
 from metaward.server.deploy.supervisor import STUCK, Supervised
@@ -114,13 +119,63 @@ def test_the_end_of_the_log_says_what_is_waited_for(
 ) -> None:
     log = tmp_path / "log"
     log.write_text("\n".join(lines))
-    assert awaited(log) == what
+    assert awaited(tail(log)) == what
 
 
-@pytest.mark.parametrize("words", [*SAID, STOPPED])
+def message(what: str, round: int, kind: str = "train", run: int = 7) -> str:
+    """What a SuperNode of Flower says of a message, in its colours."""
+    head, place = "\x1b[92mINFO \x1b[0m:      ", f", ROUND {round}" if round else ""
+    return f"{head}\n{head}[RUN {run}{place}]\n{head}{what}: {kind} message (ID: 5a)\n"
+
+
+IN, OUT = "Receiving", "Sending"
+INTO_STEP = [message(IN, 1), message(OUT, 1)]
+BEHIND = [*INTO_STEP, message(IN, 2), message(OUT, 1)]
+
+
+@pytest.mark.parametrize(
+    ("said", "out"),
+    [
+        ([], False),
+        ([message(OUT, 1)], False),
+        (INTO_STEP, False),
+        ([*INTO_STEP, message(IN, 2)], False),
+        ([*INTO_STEP, message(IN, 2), message(OUT, 2)], False),
+        ([message(IN, 0, "query.roster"), message(OUT, 0, "query.roster")], False),
+        (BEHIND, True),
+        ([*BEHIND, message(IN, 3)], True),
+        ([*INTO_STEP, message(IN, 0, "query.roster"), message(OUT, 1)], True),
+        ([message(IN, 0, run=8), message(OUT, 0, run=7)], True),
+        ([message(IN, 3, "evaluate"), message(OUT, 3, "train")], True),
+        ([*BEHIND, message(IN, 3), message(OUT, 3)], False),
+        ([*BEHIND, f"{STARTS}\n"], False),
+        ([*BEHIND, f"{STARTS}\n", *INTO_STEP], False),
+    ],
+)
+def test_an_answer_to_another_message_than_the_last_one_is_out_of_turn(
+    said: list[str], out: bool
+) -> None:
+    assert out_of_turn("".join(said)) == out
+
+
+@linux
+def test_who_answers_out_of_turn_is_stuck(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with running(tmp_path, LIVE) as supernode:
+        for said, stuck in ((INTO_STEP, False), (BEHIND, True)):
+            log.write_text("".join(said))
+            watch = Watch(log, seconds=0.0)
+            watch.finds_stuck(supernode)
+            time.sleep(LOOK_SECONDS + 0.1)
+            assert watch.finds_stuck(supernode) == stuck
+
+
+@pytest.mark.parametrize(
+    "words", [*SAID, STOPPED, STARTS, "[RUN %s, ROUND %s]", "Receiving: %s message", "[RUN %s]"]
+)
 def test_flower_says_these_words(words: str) -> None:
     """With other words nothing would ever be found."""
-    others = {STOPPED: run_clientapp, GIVEN_UP: http_retry}
+    others = {STOPPED: run_clientapp, GIVEN_UP: http_retry, STARTS: supernode_of_flower}
     source = others.get(words, start_client_internal)
     assert words in inspect.getsource(source)
 
