@@ -3,7 +3,8 @@
 Conv-4, a hospital's round: 4 tasks of 5 ways, 5 inner steps, 25 support and 75 query images of 28
 pixels, one thread, process CPU time. Ways take turns, so that a machine whose speed drifts slows
 all of them; the speed is relative to the loop that tutorials write, the median of the turns'
-ratios. Every way's meta-gradient is compared with the tutorial's before.
+ratios. Every way's meta-gradient is compared with the tutorial's before, in float64: five steps
+on noise make much of a last bit.
 
 - tutorial: `deepcopy` and SGD (first order), or a loop with ``create_graph`` (exact)
 - higher, torchopt: the same loops with these libraries, which are left out where not installed
@@ -25,6 +26,7 @@ import platform
 import warnings
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,6 +50,7 @@ WAYS, SUPPORT, QUERY, TASKS, STEPS, LR = 5, 25, 75, 4, 5, 0.05
 SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), WAYS, WAYS, False)
 ORDERS = ("first", "exact")
 PEERS = ("higher", "torchopt")
+ONE = np.float64(1)
 MEMORY = {"graph": 5, "recursion": 10}
 """Ways back of exact MAML, and the inner steps at which their memory is compared."""
 Meta = Callable[[Tensor, Sequence[Episode]], Tensor]
@@ -171,9 +174,11 @@ def tasks() -> list[Episode]:
 def measured(width: int, order: str, repeats: int) -> dict[str, Any]:
     """All ways in turn."""
     theta = Setting(Conv(width=width), SPEC).network(WAYS).initial(0)
-    given = tasks()
-    every = {name: partial(meta, theta, given) for name, meta in ways(width, order).items()}
-    return in_turn(every, "tutorial", repeats, limit=1e-3)
+    given, found = tasks(), ways(width, order)
+    wide = [replace(t, support_x=t.support_x * ONE, query_x=t.query_x * ONE) for t in given]
+    every = {name: partial(meta, theta, given) for name, meta in found.items()}
+    precise = {name: partial(meta, theta.double(), wide) for name, meta in found.items()}
+    return in_turn(every, "tutorial", repeats, 1e-9, precise)
 
 
 def grown(way: str, steps: int, width: int) -> float:

@@ -13,16 +13,25 @@ Way = Callable[[], Tensor]
 """What is timed; its result is compared with that of the others."""
 
 
-def in_turn(ways: Mapping[str, Way], base: str, repeats: int, limit: float) -> dict[str, Any]:
+def in_turn(
+    ways: Mapping[str, Way],
+    base: str,
+    repeats: int,
+    limit: float,
+    precise: Mapping[str, Way] | None = None,
+) -> dict[str, Any]:
     """Seconds of the processor of every way and turn, and the median of the turns' ratios.
 
     ``speed`` is relative to the way ``base``. Ends the script where a result differs from that of
-    ``base`` by ``limit`` or more, relative to its norm.
+    ``base`` by ``limit`` or more, relative to its norm; compared are the ``precise`` ways, the same
+    ones in float64, where there are some.
     """
-    found = {name: way() for name, way in ways.items()}
+    found = {name: way() for name, way in (precise or ways).items()}
     apart = {name: _apart(one, found[base]) for name, one in found.items()}
     if not max(apart.values()) < limit:
         raise SystemExit(f"results differ: {apart}")
+    for way in ways.values():  # once without the clock
+        way()
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():

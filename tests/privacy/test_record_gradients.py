@@ -51,8 +51,12 @@ def test_gradients_are_those_of_opacus(dims: int, name: str) -> None:
 
 @pytest.mark.parametrize("dims", KINDS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_no_bit_of_a_record_depends_on_another(dims: int, dtype: torch.dtype) -> None:
-    layer, x, errors = layer_and_records(dims, {"padding": 1, "groups": 2}, dtype)
+@pytest.mark.parametrize(("channels", "groups"), [(1, 1), (4, 2)], ids=["patches", "groups"])
+def test_no_bit_of_a_record_depends_on_another(
+    dims: int, dtype: torch.dtype, channels: int, groups: int
+) -> None:
+    options = {"padding": 1, "groups": groups}
+    layer, x, errors = layer_and_records(dims, options, dtype, channels)
     before = convolution_gradients(layer, [x], errors)
     for value in (0.0, 1e30, float("nan")):
         others = torch.arange(5) != 2
