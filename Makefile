@@ -32,7 +32,6 @@ bench: $(VENV)/installed-bench
 	$(BIN)/python benchmarks/peers.py
 	$(BIN)/python benchmarks/fused.py
 	$(BIN)/python benchmarks/ghost.py
-	$(BIN)/python benchmarks/clipping.py --out benchmarks/results/clipping.json
 	$(BIN)/python benchmarks/together.py --out benchmarks/results/together.json
 	$(BIN)/python benchmarks/overhead.py --flower --out benchmarks/results/overhead-64.json
 	$(BIN)/python benchmarks/overhead.py --flower --width 16 --rounds 12 --out benchmarks/results/overhead-16.json

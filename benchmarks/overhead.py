@@ -95,7 +95,7 @@ def inprocess(
         job = Run(run, grid, folder, lambda row: None, simulated=True)
         job.roster.gather(grid)
         strategy = job.strategy(job.own)
-        rounds = strategy.rounds(grid, strategy.begin(job.start(run.client.inner)))
+        rounds = strategy.rounds(grid, strategy.begin(job.start(job.own)))
         while True:
             one = bare_round(pools, text, len(pairs) + 1)
             began = time.perf_counter()

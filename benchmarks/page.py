@@ -44,6 +44,28 @@ def memory(found: Figures) -> str:
     )
 
 
+def together(found: Figures) -> str:
+    """Speed of many tasks at once over one after the other."""
+    heads = ("network", "coordinates", "tasks", *KINDS.values())
+    rows = (
+        [
+            one["config"].removeprefix("configs/").replace("client.model=", ""),
+            f"{one['dim']:,}",
+            one["tasks"],
+            *(f"{one[kind]['median']:.2f}" for kind in KINDS),
+        ]
+        for one in found["cases"]
+    )
+    return table(heads, rows)
+
+
+KINDS = {
+    "training": "training (FOMAML, 5 steps)",
+    "noised": "the same, noised",
+    "adaptation": "adaptation (10 steps)",
+}
+
+
 def ghost(found: Figures) -> str:
     """Speed of a private sum of an adapter."""
     names = {
@@ -98,14 +120,14 @@ def overhead(found: Figures) -> str:
 def scale(found: Figures) -> str:
     """Seconds a hospital by how many there are."""
     runs = found["runs"]
-    base = runs[0]["seconds_a_round"] / runs[0]["hospitals"]
+    base = runs[0]["rounds"][-1] / runs[0]["hospitals"]
     return table(
         ("hospitals", "seconds a round", "time a hospital, relative", "server, MB", "workers, MB"),
         (
             [
-                run["hospitals"],
-                run["seconds_a_round"],
-                f"{run['seconds_a_round'] / run['hospitals'] / base:.2f}",
+                f"{run['hospitals']:,}",
+                f"{run['rounds'][-1]:.2f}",
+                f"{run['rounds'][-1] / run['hospitals'] / base:.2f}",
                 f"{run['server_mb']:.0f}",
                 f"{sum(run['workers_mb']):.0f}",
             ]
@@ -147,6 +169,7 @@ def profiled(found: Figures) -> str:
 TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {
     "peers": ("peers.json", peers),
     "memory": ("peers.json", memory),
+    "together": ("together.json", together),
     "ghost": ("ghost.json", ghost),
     "fused": ("fused.json", fused),
     "private": ("fused.json", private),

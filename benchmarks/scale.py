@@ -4,7 +4,7 @@ For each federation size: gather all hospitals in the in-process engine (two wor
 rounds with all of them, and read the resident memory of this process and of each worker. The growth
 from the first size to the last, divided by the hospitals added, is compared with the bytes of one
 hospital's records. Then the default run's learner at two hospitals of more and more records, all of
-which are used in every round, privately; the second round counts, for the first one also makes and
+which are used in every round, privately. The last round counts, for the first one also makes and
 prepares the records.
 
     python benchmarks/scale.py [--sizes 10 100 1000] [--records 2000 20000 100000]

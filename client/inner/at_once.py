@@ -26,10 +26,10 @@ from metaward.client.tasks.base import Episode
 from metaward.privacy.kernel import Kernel
 
 log = logging.getLogger("metaward.hospital")
-SMALL = 2**16
+SMALL, NOISED = 2**16, 2**15
 """Coordinates of theta up to which a CPU is faster with many tasks at once, for networks without
-convolutions and for noised sums: one task's operations are then so short that calling them takes
-longer (``benchmarks/together.py``)."""
+convolutions, and for noised sums of any network: one task's operations are then so short that
+calling them takes longer (measured by ``benchmarks/together.py``, docs/benchmarks.md)."""
 
 
 class AtOnce(Protocol):
@@ -184,7 +184,7 @@ def stacked(arrays: Sequence[np.ndarray], device: torch.device) -> Tensor:
 
 class BySize(AtOnce):
     """For a CPU: batched within a hospital where theta has at most ``small`` coordinates, and
-    noised sums where it has at most ``SMALL``.
+    noised sums where it has at most ``NOISED``.
 
     Hospitals are not joined, so that a hospital's answer is the same to the last bit in every
     engine, and with any number of workers.
@@ -199,7 +199,7 @@ class BySize(AtOnce):
 
     def noised(self, dim: int) -> int:
         """``chunk`` where theta is small: a record's gradient comes alone, also of convolutions."""
-        return self._batched.chunk if dim <= SMALL else 1
+        return self._batched.chunk if dim <= NOISED else 1
 
     def run(self, work: Work) -> list[tuple[Tensor, ...]]:
         """By the size of theta."""

@@ -190,10 +190,10 @@ def test_the_choice() -> None:
     by_size = AUTO.on("cpu", FLAT)
     assert [by_size.most(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
     assert by_size.run(Work(None, lambda theta, task: (theta,), [], [], Setting.stack)) == []
-    assert [by_size.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
+    assert [by_size.noised(dim) for dim in (1, 2**15, 2**15 + 1)] == [64, 64, 1]
     convolves = AUTO.on("cpu", nn.Sequential(FLAT, nn.Conv1d(1, 1, 3)))
     assert [convolves.most(dim) for dim in (1, 2**16)] == [1, 1]
-    assert [convolves.noised(dim) for dim in (1, 2**16, 2**16 + 1)] == [64, 64, 1]
+    assert [convolves.noised(dim) for dim in (1, 2**15, 2**15 + 1)] == [64, 64, 1]
     gpu = AUTO.on("cuda:0", nn.Conv2d(1, 1, 3))
     assert isinstance(gpu, Batched)
     assert (gpu.graphs, gpu.chunk) == (True, 64)
