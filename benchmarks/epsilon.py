@@ -253,7 +253,7 @@ def main() -> None:
         if (not asked.only or case.name in asked.only) and (case.name, epsilon, seed) not in done
     ]
     if not asked.table:
-        work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
+        work_off(lambda job: measure(job[0], job[1], job[2], asked.data), todo, SAVED, asked.jobs)
     print(table(read(SAVED)))
 
 

@@ -226,7 +226,7 @@ def main() -> None:
         PLANS.write_text(json.dumps(plans, indent=1) + "\n", encoding="utf-8")
         return
     todo = missing(TRIALS, SAVED, asked)
-    work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
+    work_off(lambda job: measure(job[0], job[1], job[2], asked.data), todo, SAVED, asked.jobs)
     print(table(read(PLANS), read(SAVED)))
 
 

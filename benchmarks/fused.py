@@ -29,6 +29,7 @@ import platform
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -89,13 +90,23 @@ def tutorial(setting: Setting, theta: Tensor, tasks: list[Episode]) -> Tensor:
         for _ in range(STEPS):
             x, y, _ = setting.support(episode)
             descent.zero_grad()
-            functional.cross_entropy(own(x), y).backward()
+            backward(functional.cross_entropy(own(x), y))
             descent.step()
         x, y, _ = setting.query(episode)
         descent.zero_grad()
-        functional.cross_entropy(own(x), y).backward()
-        total -= parameters_to_vector([p.grad for p in own.parameters()]) / len(tasks)
+        backward(functional.cross_entropy(own(x), y))
+        total -= slopes(own) / len(tasks)
     return total
+
+
+def backward(loss: Tensor) -> None:
+    """Torch's own, which has no types."""
+    loss.backward()  # type: ignore[no-untyped-call]
+
+
+def slopes(own: nn.Module) -> Tensor:
+    """The gradients of all parameters as one vector."""
+    return parameters_to_vector([p.grad for p in own.parameters() if p.grad is not None])
 
 
 def first_order() -> dict[str, Way]:
@@ -137,14 +148,12 @@ def private(records: int) -> dict[str, Way]:
         )
 
     def hooked() -> Tensor:
-        layers, rules = record_gradients.takes, optimizer.Hooked
-        record_gradients.takes = lambda *_: False
-        optimizer.Hooked = opacus_hooks  # type: ignore[assignment, misc]
-        try:
+        with (
+            patch.object(record_gradients, "takes", lambda *_: False),
+            patch.object(optimizer, "Hooked", opacus_hooks),
+        ):
             plain = module(setting, theta)
             return exact(Objective(plain, net.forward, SPEC.kind.losses))
-        finally:
-            record_gradients.takes, optimizer.Hooked = layers, rules  # type: ignore[misc]
 
     return {
         "hooks": hooked,
@@ -170,9 +179,9 @@ def by_opacus(own: nn.Module, batch: Batch) -> Tensor:
         expected_batch_size=1,
     )
     x = batch.x.clone().requires_grad_()
-    functional.cross_entropy(wrapped(x), batch.y, reduction="sum").backward()
+    backward(functional.cross_entropy(wrapped(x), batch.y, reduction="sum"))
     descent.step()
-    return parameters_to_vector([p.grad for p in wrapped.parameters()]).double()
+    return slopes(wrapped).double()
 
 
 # ------------------------------------------------------------------------------ measuring

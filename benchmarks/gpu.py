@@ -120,7 +120,7 @@ def grouped(x: Tensor, w: Tensor) -> Tensor:
 def product(x: Tensor, w: Tensor) -> Tensor:
     """The same as a product of matrices of unfolded images."""
     columns = functional.unfold(x, 3, padding=1)
-    return (w.flatten(1) @ columns).unflatten(-1, x.shape[-2:])
+    return (w.flatten(1) @ columns).reshape(len(x), len(w), *x.shape[-2:])
 
 
 def convolutions(device: str) -> list[Figures]:
@@ -166,7 +166,7 @@ def machine(device: str) -> Figures:
         "gpu": gpu,
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
+        "cudnn": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
         "python": platform.python_version(),
         "machine": platform.machine(),
         "cores": os.cpu_count(),

@@ -36,8 +36,8 @@ def episode(rng: np.random.Generator, dtype: type = np.float32) -> Episode:
     """A task of random images."""
 
     def part(n: int) -> tuple[Any, Any, Any]:
-        x = rng.standard_normal((WAYS * n, *SPEC.input_shape), np.float32).astype(dtype)
-        return x, np.repeat(np.arange(WAYS), n), np.arange(WAYS * n)
+        x = rng.standard_normal((WAYS * n, *SPEC.input_shape), np.float32)
+        return x.astype(dtype), np.repeat(np.arange(WAYS), n), np.arange(WAYS * n)
 
     (sx, sy, s), (qx, qy, q) = part(SHOTS), part(QUERIES)
     return Episode(sx, sy, qx, qy, np.arange(WAYS), s, q)

@@ -98,7 +98,7 @@ def charges(number: int) -> list[Charge]:
 
 def mu_squared(events: Events) -> float:
     """Sum of count / noise_multiplier^2."""
-    return sum(event.count / event.noise_multiplier**2 for event in events)
+    return sum(event.count / (event.noise_multiplier or 0.0) ** 2 for event in events)
 
 
 def allows(spent: Events, new: Events, budget: Budget) -> bool:

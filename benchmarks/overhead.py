@@ -88,7 +88,7 @@ def inprocess(
     run: sim.Sim, pools: list[ProcessPoolExecutor], folder: Folder
 ) -> list[dict[str, float]]:
     """Bare and engine rounds in turn; the first of each is a warm-up and left out."""
-    text, pairs = run.desk().json(), []
+    text, pairs = run.desk().json(), list[dict[str, float]]()
     total = len(run.client.tasks.roster())
     folder.create(run)
     with InProcessGrid(total, WORKERS, None, folder) as grid:

@@ -50,7 +50,6 @@ WAYS, SUPPORT, QUERY, TASKS, STEPS, LR = 5, 25, 75, 4, 5, 0.05
 SPEC = TaskSpec(CLASSIFICATION, (1, 28, 28), WAYS, WAYS, False)
 ORDERS = ("first", "exact")
 PEERS = ("higher", "torchopt")
-ONE = np.float64(1)
 MEMORY = {"graph": 5, "recursion": 10}
 """Ways back of exact MAML, and the inner steps at which their memory is compared."""
 Meta = Callable[[Tensor, Sequence[Episode]], Tensor]
@@ -86,13 +85,14 @@ class Peers:
         optimizer = torch.optim.SGD(fast.parameters(), lr=LR)
         for _ in range(STEPS):
             optimizer.zero_grad()
-            functional.cross_entropy(fast(sx), sy).backward()
+            functional.cross_entropy(fast(sx), sy).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         return torch.autograd.grad(functional.cross_entropy(fast(qx), qy), list(fast.parameters()))
 
     def _graph(self, module: nn.Module, task: list[Tensor]) -> Sequence[Tensor]:
         sx, sy, qx, qy = task
-        start = fast = dict(module.named_parameters())
+        start: dict[str, Tensor] = dict(module.named_parameters())
+        fast = start
         for _ in range(STEPS):
             loss = functional.cross_entropy(torch.func.functional_call(module, fast, sx), sy)
             slopes = torch.autograd.grad(loss, list(fast.values()), create_graph=True)
@@ -171,11 +171,17 @@ def tasks() -> list[Episode]:
     ]
 
 
+def in_float64(task: Episode) -> dict[str, Any]:
+    """Its records."""
+    given = {"support_x": task.support_x, "query_x": task.query_x}
+    return {name: x.astype(np.float64) for name, x in given.items()}
+
+
 def measured(width: int, order: str, repeats: int) -> dict[str, Any]:
     """All ways in turn."""
     theta = Setting(Conv(width=width), SPEC).network(WAYS).initial(0)
     given, found = tasks(), ways(width, order)
-    wide = [replace(t, support_x=t.support_x * ONE, query_x=t.query_x * ONE) for t in given]
+    wide = [replace(t, **in_float64(t)) for t in given]
     every = {name: partial(meta, theta, given) for name, meta in found.items()}
     precise = {name: partial(meta, theta.double(), wide) for name, meta in found.items()}
     return in_turn(every, "tutorial", repeats, 1e-9, precise)

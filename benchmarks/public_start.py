@@ -108,7 +108,12 @@ def main() -> None:
     ]
     if todo:
         train_bodies(asked.bodies)
-    work_off(lambda job: measure(*job, asked.data, asked.bodies), todo, SAVED, asked.jobs)
+    work_off(
+        lambda job: measure(job[0], job[1], job[2], asked.data, asked.bodies),
+        todo,
+        SAVED,
+        asked.jobs,
+    )
     head = "| tasks | start | accuracy after adaptation, % | seeds | worst hospital |"
     print(head, "|---|---|---|---|---|", *lines(read(SAVED)), sep="\n")
 

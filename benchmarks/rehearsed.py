@@ -192,7 +192,7 @@ def main() -> None:
         work_off(plan, jobs, PLANS, asked.jobs)
         return
     todo = missing(TRIALS, SAVED, asked)
-    work_off(lambda job: measure(*job, asked.data), todo, SAVED, asked.jobs)
+    work_off(lambda job: measure(job[0], job[1], job[2], asked.data), todo, SAVED, asked.jobs)
     print(table(read(PLANS), read(SAVED)))
 
 

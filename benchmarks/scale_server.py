@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def written(hospitals: int, dim: int) -> Any:
             assert all(marks.last(name) for name in names)
             noted(trail, "run", number, sent, {})
 
-        rounds = [spent(lambda number=number: round_(number)) for number in (1, 2, 3)]
+        rounds = [spent(partial(round_, number)) for number in (1, 2, 3)]
         return {"rounds": rounds, "again": spent(folder.marks), **_sizes(folder)}
 
 

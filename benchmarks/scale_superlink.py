@@ -104,6 +104,7 @@ class Nodes:
         names = [one.object_id for one in iterate_object_tree(tree)]
         contents = pull_objects(names, pull_object_fn=partial(pull, run))
         message = inflate_object_from_contents(number, contents)
+        assert isinstance(message, Message)
         message.metadata.__dict__["_message_id"] = number
         confirm(run, number)
         reply = self.reply(place, node, message)

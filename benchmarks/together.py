@@ -94,8 +94,8 @@ def apart(episodes: Sequence[Episode]) -> list[Episode]:
     for one in episodes:
         middle = first + len(one.support_rows)
         last = middle + len(one.query_rows)
-        rows = {"support_rows": np.arange(first, middle), "query_rows": np.arange(middle, last)}
-        found.append(replace(one, **rows))
+        support, query = np.arange(first, middle), np.arange(middle, last)
+        found.append(replace(one, support_rows=support, query_rows=query))
         first = last
     return found
 
@@ -103,7 +103,7 @@ def apart(episodes: Sequence[Episode]) -> list[Episode]:
 def noised(uses: Sequence[Use]) -> Callable[[], Opening]:
     """What a session that noises these sums is opened with, anew for each run."""
     owners = np.arange(1 + max(row for use in uses for row in use.rows))
-    sigma = {use.kind: 1.0 for use in uses}
+    sigma: dict[str, float] = {use.kind: 1.0 for use in uses}
     return lambda: Opening(uses, sigma, owners, SeededNoise(0))
 
 
@@ -128,8 +128,8 @@ def main() -> None:
     chosen = options.parse_args()
     torch.set_num_threads(1)
     cases = []
-    for case in CASES:
-        cases.append(measured(*case, chosen.rounds))
+    for config, tasks, overrides in CASES:
+        cases.append(measured(config, tasks, overrides, chosen.rounds))
         line = cases[-1]
         medians = (f"{line[part]['median']:.2f}" for part in PARTS)
         print(line["config"], line["tasks"], *medians, flush=True)

@@ -58,11 +58,11 @@ def mechanisms() -> Iterator[Mechanism]:
     for cls in MECHANISMS.values():
         for unit in UNITS.values():
             if unit.protected and cls.serves(unit):
-                small = {"clip_norm": CLIP} if "clip_norm" in {f.name for f in fields(cls)} else {}
+                small = {"clip_norm": CLIP} if "clip_norm" in options_of(cls) else {}
                 yield cls(unit=unit, **small)  # type: ignore[call-arg]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Constant:
     """Noise that is the same in every coordinate: 0 shows a release without noise, 1 its scale."""
 
@@ -116,6 +116,11 @@ class Round:
         return np.asarray(found, np.float64)
 
 
+def options_of(cls: type[Any]) -> set[str]:
+    """The names of its fields."""
+    return {f.name for f in fields(cls)}
+
+
 def attack(
     desk: Desk, there: Hospital, nulled: Hospital, trials: int, rng: np.random.Generator
 ) -> int:
@@ -126,7 +131,7 @@ def attack(
         Known(
             a.released(Constant(0)),
             b.released(Constant(0)),
-            np.abs(a.released(Constant(1)) - a.released(Constant(0))),
+            np.abs(np.subtract(a.released(Constant(1)), a.released(Constant(0)))),
         )
         for a, b in zip(full, empty, strict=True)
     ]
