@@ -119,40 +119,25 @@ def overhead(found: Figures) -> str:
 
 def scale(found: Figures) -> str:
     """Seconds a hospital by how many there are."""
-    runs = found["runs"]
-    base = runs[0]["rounds"][-1] / runs[0]["hospitals"]
-    return table(
-        ("hospitals", "seconds a round", "time a hospital, relative", "server, MB", "workers, MB"),
-        (
-            [
-                f"{run['hospitals']:,}",
-                f"{run['rounds'][-1]:.2f}",
-                f"{run['rounds'][-1] / run['hospitals'] / base:.2f}",
-                f"{run['server_mb']:.0f}",
-                f"{sum(run['workers_mb']):.0f}",
-            ]
-            for run in runs
-        ),
-    )
+    return grown(found["runs"], "hospitals", "hospitals", "time a hospital, relative")
 
 
 def records(found: Figures) -> str:
     """Seconds a record by how many a hospital has."""
-    runs = found["records"]
-    base = runs[0]["rounds"][-1] / runs[0]["records"]
-    heads = (
-        "records of a hospital",
-        "seconds of a round",
-        "time a record, relative",
-        "workers, MB",
-    )
+    return grown(found["records"], "records", "records of a hospital", "time a record, relative")
+
+
+def grown(runs: list[Figures], count: str, words: str, relative: str) -> str:
+    """The last round of runs with more and more of something, beside the first run."""
+    base = runs[0]["rounds"][-1] / runs[0][count]
     return table(
-        heads,
+        (words, "seconds of a round", relative, "server, MB", "workers, MB"),
         (
             [
-                f"{run['records']:,}",
+                f"{run[count]:,}",
                 f"{run['rounds'][-1]:.2f}",
-                f"{run['rounds'][-1] / run['records'] / base:.2f}",
+                f"{run['rounds'][-1] / run[count] / base:.2f}",
+                f"{run['server_mb']:.0f}",
                 f"{sum(run['workers_mb']):.0f}",
             ]
             for run in runs

@@ -66,6 +66,34 @@ def test_every_bit_is_that_of_one_vector_after_the_other(
     assert torch.equal(found, one_by_one(vectors, 0.7))
 
 
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 700, 3), (40_000, 1, 110_000)])
+@pytest.mark.parametrize("value", [0.0, math.nan, math.inf])
+def test_pieces_of_vectors_are_clipped_as_one(sizes: tuple[int, ...], value: float) -> None:
+    """A piece clipped alone would let more than the norm through, and a number that is not finite
+    in one piece takes the whole vector along."""
+    n, d = 6, sum(sizes)
+    vectors = draw(d, n, d) * torch.logspace(-4, 1, n)[:, None]
+    vectors[2, -1] = value
+    step = resolution(0.7, n)
+    found = clipping.clipped_units(torch.split(vectors, sizes, dim=1), torch.arange(n), 0.7, step)
+    expected = one_by_one(vectors, 0.7)
+    assert float((found - expected).abs().max()) <= n * step
+    for row in range(n):
+        others = vectors.clone()
+        others[row] = 0
+        less = clipping.clipped_units(torch.split(others, sizes, dim=1), torch.arange(n), 0.7, step)
+        assert float((found - less).norm()) <= 0.7
+
+
+@pytest.mark.parametrize("sizes", [(1, 1), (5, 700, 3)])
+def test_pieces_of_patients_are_those_of_whole_vectors(sizes: tuple[int, ...]) -> None:
+    vectors, slots = draw(7, 6, sum(sizes)), torch.tensor([0, 1, 0, 2, 1, 0])
+    vectors[4, 0] = math.nan
+    pieces, step = torch.split(vectors, sizes, dim=1), resolution(0.7, 3)
+    found = clipping.clipped_units(pieces, slots, 0.7, step)
+    assert torch.equal(found, clipping.clipped_units([vectors], slots, 0.7, step))
+
+
 def test_by_hand() -> None:
     """Units {(3, 4)}, {(0.6, 0), (0, 0.8)} and {(1, 0), (-1, 0)} at clip 1: (0.6, 0.8) cut from
     norm 5; (0.6, 0.8), not cut because it is summed first; and zero."""
